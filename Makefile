@@ -1,0 +1,127 @@
+# Everything starts here. On a fresh machine only Python 3.11 or newer (with venv) and make are needed.
+
+PYTHON ?= python3
+ARGS   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+PROTOS := $(shell find proto -name '*.proto' 2>/dev/null)
+LANDED := proto/landed.binpb
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# --- what a person types ------------------------------------------------------------------------
+
+.PHONY: help
+help: ## show this list
+	@echo 'usage: make TARGET [ARGS="..."] [PYTHON=python3.12]'
+	@echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
+	    while IFS='|' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
+
+.PHONY: run
+run: $(VENV)/run.stamp ## start the service with an embedded database and demo data; ARGS go to `serve`
+	@exec $(BIN)/wepeople-ingest serve --demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## run the tests; ARGS go to pytest
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: lint types imports proto ## everything but the tests: lint, types, import contracts, the .proto contract
+
+.PHONY: gen
+gen: $(VENV)/dev.stamp ## regenerate grpc_api/pb from proto/
+	$(BIN)/python -m grpc_api.generate
+
+.PHONY: bench
+bench: $(VENV)/dev.stamp ## measure throughput; ARGS go to the benchmark
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: lock
+lock: $(VENV)/dev.stamp ## resolve pyproject.toml into the two lock files; ARGS="--upgrade" for newer versions
+	$(LOCK) --group build --output-file requirements.lock
+	$(LOCK) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+
+.PHONY: proto-landed
+proto-landed: $(VENV)/dev.stamp ## take the present .proto contract as the one clients rely on
+	@if [ -f $(LANDED) ]; then $(BIN)/buf breaking --against $(LANDED); fi
+	$(BIN)/buf build --exclude-source-info --output $(LANDED)
+
+.PHONY: venv
+venv: $(VENV)/dev.stamp ## only install, with all that development needs
+
+.PHONY: clean
+clean: ## remove .venv and whatever else can be made again; databases stay
+	rm -rf $(VENV) build dist *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	find core http_api grpc_api service tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# --- the parts of check ----------------------------------------------------------------------------
+
+.PHONY: lint
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: types
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(VENV)/dev.stamp
+	$(BIN)/lint-imports --no-logo
+
+# `buf breaking` compares with $(LANDED), an image of the contract as it last landed. It is committed, so that a
+# fresh or shallow clone has it. `make proto-landed` renews it, and refuses while the change breaks clients; to break
+# them deliberately, remove the file first and say so in CHANGELOG.md.
+.PHONY: proto
+ifeq ($(PROTOS),)
+proto:
+	@echo 'proto: skipped, there is no .proto file under proto/ yet'
+else
+proto: $(VENV)/dev.stamp
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	@if [ -f $(LANDED) ]; then \
+	    echo '$(BIN)/buf breaking --against $(LANDED)'; $(BIN)/buf breaking --against $(LANDED); \
+	else \
+	    echo 'proto: breaking changes not checked, nothing has landed yet (make proto-landed)'; \
+	fi
+	$(BIN)/python -m grpc_api.generate --check
+endif
+
+# --- installation ------------------------------------------------------------------------------------
+
+LOCK = $(BIN)/uv --no-config --quiet pip compile pyproject.toml --universal --python-version 3.11 \
+    --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(ARGS)
+
+INSTALL_PROJECT = $(PIP) install --no-deps --no-build-isolation --editable .
+
+# One environment for everything. requirements-dev.lock contains requirements.lock, version for version; each has a
+# stamp, and an installation runs again only when its lock or pyproject.toml has changed.
+$(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/made.stamp
+	@echo 'Installing requirements.lock into $(VENV) ...'
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(INSTALL_PROJECT)
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock requirements.lock pyproject.toml | $(VENV)/made.stamp
+	@echo 'Installing requirements-dev.lock into $(VENV) ...'
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@$(INSTALL_PROJECT)
+	@touch $(VENV)/run.stamp $@
+
+$(VENV)/made.stamp:
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo '$(PYTHON) not found: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	    { echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@

@@ -1,0 +1,1 @@
+"""The protocol-independent core: every rule of the ingest service and the SQL that keeps it."""

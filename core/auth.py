@@ -1,0 +1,254 @@
+"""API keys: their form, their digests, and who a credential speaks for (contract sections 3, 4).
+
+A key has 128 random bits, so a keyed digest is enough to store it safely and, unlike a password
+hash, costs microseconds to check. The digest is what is looked up: no secret is ever compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+from collections import OrderedDict
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from core.changes import Changes
+from core.clock import Clock
+from core.database import Connection, Database, DatabaseUnusableError
+from core.errors import ErrorCode, IngestError
+from core.events import Caller
+from core.timestamps import from_datetime
+
+KEY_PREFIX: Final = "wp_live_"
+KEY_RANDOM_BYTES: Final = 16
+# An operator's change is promised to be in force within a second (contract section 4). This is
+# how old a cached key may be, counted from when it was read or from the last proof that every
+# change since would have been heard.
+MAX_KEY_AGE_SECONDS: Final = 0.8
+MAX_CACHED_KEYS: Final = 50_000
+# Unknown keys are remembered too, but cannot push out the known ones.
+MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
+MAX_CONCURRENT_LOOKUPS: Final = 4
+
+# RFC 6750: the scheme in any case, spaces, the token.
+_BEARER: Final = re.compile(
+    rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PREFIX}[0-9a-f]{{{2 * KEY_RANDOM_BYTES}}})\Z"
+)
+
+
+def generate_key() -> str:
+    """A new API key. It is shown once and never stored."""
+    return KEY_PREFIX + secrets.token_hex(KEY_RANDOM_BYTES)
+
+
+def digest(key: str, secret: bytes) -> bytes:
+    """What is stored of a key: HMAC-SHA256 under the deployment's secret, 32 bytes."""
+    return hmac.digest(secret, key.encode(), hashlib.sha256)
+
+
+_DEPLOYMENT: Final = "SELECT key_secret, key_secret_check FROM deployment"
+_ADOPT: Final = """
+UPDATE deployment SET key_secret_check = %s
+WHERE key_secret_check IS NULL AND NOT EXISTS (SELECT FROM api_keys)
+"""
+
+
+async def deployment_secret(db: Connection, configured: str | None) -> bytes:
+    """The secret that keys the digests: the operator's own, or the one made with the schema.
+
+    Raises :class:`DatabaseUnusableError` if it is not the one the existing keys were made with:
+    every key would silently be unknown.
+    """
+    row = await (await db.execute(_DEPLOYMENT)).fetchone()
+    assert row is not None
+    internal, check = row
+    if configured is None:
+        if check is not None:
+            raise DatabaseUnusableError(
+                "the keys in this database were made with WEPEOPLE_KEY_SECRET, which is not set"
+            )
+        return bytes(internal)
+    secret = configured.encode()
+    expected = hmac.digest(secret, b"wepeople-ingest key secret", hashlib.sha256)
+    if check is None:
+        if (await db.execute(_ADOPT, (expected,))).rowcount:
+            return secret
+        # There are keys; or another process that starts at this moment was faster.
+        row = await (await db.execute(_DEPLOYMENT)).fetchone()
+        assert row is not None
+        check = row[1]
+        if check is None:
+            raise DatabaseUnusableError(
+                "the keys in this database were made without WEPEOPLE_KEY_SECRET: unset it, or "
+                "revoke and delete the old keys first"
+            )
+    if not hmac.compare_digest(bytes(check), expected):
+        raise DatabaseUnusableError(
+            "WEPEOPLE_KEY_SECRET is not the secret that the keys in this database were made with"
+        )
+    return secret
+
+
+_FIND_KEY: Final = """
+SELECT k.id, k.organization_id, k.app_id, a.slug, a.name, o.developer_api, a.allowed_event_types,
+    k.requests_per_second, o.requests_per_second, k.revoked_at IS NOT NULL, k.expires_at
+FROM api_keys k
+JOIN apps a ON a.organization_id = k.organization_id AND a.id = k.app_id
+JOIN organizations o ON o.id = k.organization_id
+WHERE k.digest = %s
+"""
+
+
+async def find_caller(db: Connection, key_digest: bytes) -> Caller | None:
+    """Who the key of this digest speaks for, usable or not; None if there is no such key."""
+    row = await (await db.execute(_FIND_KEY, (key_digest,))).fetchone()
+    if row is None:
+        return None
+    *identity, allowed, key_rate, organization_rate, revoked, expires_at = row
+    expires_us = None if expires_at is None else from_datetime(expires_at)
+    rights = (frozenset(allowed), key_rate, organization_rate, revoked, expires_us)
+    return Caller(*(*identity, *rights))
+
+
+class _CachedKey(NamedTuple):
+    caller: Caller | None
+    read_at: float  # monotonic seconds
+
+
+class _Reading(NamedTuple):
+    task: asyncio.Task[Caller | None]
+    announced: int
+
+
+class Authenticator:
+    """Turns credentials into callers, from a cache that changes reach within a second."""
+
+    def __init__(self, database: Database, changes: Changes, clock: Clock, secret: bytes) -> None:
+        self._database = database
+        self._changes = changes
+        self._clock = clock
+        self._secret = secret
+        self._known: OrderedDict[bytes, _CachedKey] = OrderedDict()
+        self._unknown: OrderedDict[bytes, _CachedKey] = OrderedDict()
+        self._of_organization: dict[UUID, set[bytes]] = {}
+        # Requests that wait for the same key share one look-up; a flood of made-up keys leaves
+        # connections to the others.
+        self._reading: dict[bytes, _Reading] = {}
+        self._readers = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
+        # Counts announcements, so that what was read before one is not cached after it.
+        self._announced = 0
+        changes.subscribe(self._forget)
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """The caller behind an Authorization value, if the key may be used now.
+
+        Raises :class:`IngestError` in the order of contract section 4: ``missing_authorization``,
+        ``invalid_key``, ``key_revoked``, ``key_expired``, ``plan_disabled``.
+        """
+        caller = await self.identify(authorization)
+        self.check_usable(caller)
+        return caller
+
+    async def identify(self, authorization: str | None) -> Caller:
+        """Whose key it is, usable or not; raises ``missing_authorization`` or ``invalid_key``."""
+        if authorization is None:
+            raise IngestError(
+                ErrorCode.MISSING_AUTHORIZATION,
+                "Send your API key in the header 'Authorization: Bearer wp_live_…'.",
+            )
+        match = _BEARER.match(authorization)
+        if match is None:
+            raise IngestError(
+                ErrorCode.INVALID_KEY,
+                "The Authorization header is not 'Bearer ' and a key: wp_live_ and 32 lower-case "
+                "hex digits.",
+            )
+        caller = await self._find(digest(match[1], self._secret))
+        if caller is None:
+            raise IngestError(ErrorCode.INVALID_KEY, "There is no such API key.")
+        return caller
+
+    def check_usable(self, caller: Caller) -> None:
+        """Raises ``key_revoked``, ``key_expired`` or ``plan_disabled``."""
+        if caller.revoked:
+            raise IngestError(ErrorCode.KEY_REVOKED, "This API key was revoked.")
+        if caller.expires_us is not None and caller.expires_us <= self._clock.now_us():
+            raise IngestError(ErrorCode.KEY_EXPIRED, "This API key has expired.")
+        if not caller.developer_api:
+            raise IngestError(
+                ErrorCode.PLAN_DISABLED,
+                "The organization's plan does not include the developer API.",
+            )
+
+    async def _find(self, key_digest: bytes) -> Caller | None:
+        cached = self._known.get(key_digest) or self._unknown.get(key_digest)
+        if cached is not None:
+            trusted_until = max(cached.read_at, self._changes.heard_until) + MAX_KEY_AGE_SECONDS
+            if self._clock.monotonic() < trusted_until:
+                return cached.caller
+        reading = self._reading.get(key_digest)
+        if reading is None or reading.announced != self._announced:
+            task = asyncio.create_task(self._read(key_digest))
+            reading = self._reading[key_digest] = _Reading(task, self._announced)
+            task.add_done_callback(lambda _: self._end_reading(key_digest, task))
+        # Shielded: whoever gives up waiting does not take the answer from the others.
+        return await asyncio.shield(reading.task)
+
+    async def _read(self, key_digest: bytes) -> Caller | None:
+        async with self._readers:
+            # Taken before reading: a change announced while we read must not be outlived.
+            read_at = self._clock.monotonic()
+            announced = self._announced
+            try:
+                caller = await self._look_up(key_digest)
+            except IngestError:
+                # A connection that died in the pool; a request must not be what finds it.
+                await self._database.discard_stale()
+                caller = await self._look_up(key_digest)
+            if announced == self._announced:
+                self._keep(key_digest, _CachedKey(caller, read_at))
+            return caller
+
+    async def _look_up(self, key_digest: bytes) -> Caller | None:
+        async with self._database.connection() as db:
+            return await find_caller(db, key_digest)
+
+    def _end_reading(self, key_digest: bytes, task: asyncio.Task[Caller | None]) -> None:
+        if not task.cancelled():
+            task.exception()  # told to whoever waits; if nobody does any more, to nobody
+        if (reading := self._reading.get(key_digest)) and reading.task is task:
+            del self._reading[key_digest]
+
+    def _keep(self, key_digest: bytes, entry: _CachedKey) -> None:
+        self._drop(key_digest)
+        if entry.caller is None:
+            self._unknown[key_digest] = entry
+            if len(self._unknown) > MAX_CACHED_UNKNOWN_KEYS:
+                self._unknown.popitem(last=False)
+            return
+        self._known[key_digest] = entry
+        self._of_organization.setdefault(entry.caller.organization_id, set()).add(key_digest)
+        if len(self._known) > MAX_CACHED_KEYS:
+            self._drop(next(iter(self._known)))
+
+    def _drop(self, key_digest: bytes) -> None:
+        self._unknown.pop(key_digest, None)
+        entry = self._known.pop(key_digest, None)
+        if entry is not None and entry.caller is not None:
+            siblings = self._of_organization[entry.caller.organization_id]
+            siblings.discard(key_digest)
+            if not siblings:
+                del self._of_organization[entry.caller.organization_id]
+
+    def _forget(self, organization_id: UUID | None) -> None:
+        self._announced += 1
+        self._unknown.clear()
+        if organization_id is None:
+            self._known.clear()
+            self._of_organization.clear()
+            return
+        for key_digest in self._of_organization.pop(organization_id, ()):
+            self._known.pop(key_digest, None)

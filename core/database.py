@@ -1,0 +1,201 @@
+"""The connection pool, transactions, and what PostgreSQL's errors mean to the core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from core.errors import IngestError, unavailable
+
+log = logging.getLogger(__name__)
+
+Connection = AsyncConnection[Any]
+
+MIN_POSTGRES_VERSION: Final = 150_000
+MAX_POOL_CONNECTIONS: Final = 8
+CONNECT_SECONDS: Final = 5
+CHECKOUT_SECONDS: Final = 3.0
+STATEMENT_SECONDS: Final = 10
+RECONNECT_PAUSE_SECONDS: Final = 0.2
+# How long the pool tries to make a connection before it waits to be asked for one again. Its pauses
+# double: the longer it went on by itself, the later it would notice that the database is back.
+RECONNECT_SECONDS: Final = 3.0
+# A claim waits for another replica's group that names the same key; groups last milliseconds.
+LOCK_SECONDS: Final = 3
+# Ends the transaction of a process that hangs, so that its locks do not hang the others.
+IDLE_IN_TRANSACTION_SECONDS: Final = 15
+
+_SESSION: Final = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        "timezone": "UTC",
+        "client_encoding": "UTF8",
+        "default_transaction_isolation": r"read\ committed",
+        # What an acknowledgement means is not for a server's configuration to loosen.
+        "synchronous_commit": "on",
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "lock_timeout": f"{LOCK_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
+    }.items()
+)
+
+
+class DatabaseUnusableError(Exception):
+    """The database cannot be used as it is; the message says why and what to do."""
+
+
+def session_conninfo(conninfo: str, application_name: str = "wepeople-ingest") -> str:
+    """The connection string with the settings every session of the service relies on."""
+    given = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+    options = " ".join(part for part in (given.get("options"), _SESSION) if part)
+    defaults = {
+        "application_name": application_name,
+        "connect_timeout": str(CONNECT_SECONDS),
+        # Finds a dead peer within seconds instead of the two hours of the kernel's default.
+        "keepalives_idle": "5",
+        "keepalives_interval": "2",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "10000",
+    }
+    return make_conninfo(conninfo, **{**defaults, **given, "options": options})
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database.
+
+    Open it with ``async with``. Connections are in autocommit mode, prepare statements at once
+    and are checked when they come from a pool that has seen failures.
+    """
+
+    def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
+        self.conninfo = session_conninfo(conninfo)
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            self.conninfo,
+            kwargs={"autocommit": True, "prepare_threshold": 1},
+            min_size=2,
+            max_size=max_connections,
+            timeout=CHECKOUT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
+            open=False,
+            name="wepeople-ingest",
+        )
+
+    async def __aenter__(self) -> Database:
+        await self._pool.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close(timeout=CHECKOUT_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit mode.
+
+        Raises :class:`IngestError` (``internal_error``, transient) when none can be had, when it
+        is lost or when a statement waits for too long: what did not commit did not happen.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except psycopg.Error as error:
+            if not is_passing(error):
+                raise
+            log.warning("the database connection failed: %s", one_line(error))
+            raise database_away() from error
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction, committed when the block ends, rolled back when it raises."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def raw_connection(self) -> AsyncIterator[Connection]:
+        """A pooled connection whose errors come as psycopg raises them, for the journal."""
+        async with self._pool.connection() as connection:
+            yield connection
+
+    async def discard_stale(self) -> None:
+        """Replace pooled connections that no longer work, after the server was away.
+
+        Otherwise each stale connection would be found by a request of its own, which fails.
+        """
+        with contextlib.suppress(psycopg.Error):
+            await self._pool.check()
+
+    async def dedicated(self, application_name: str) -> Connection:
+        """A connection of its own outside the pool; the caller closes it."""
+        return await AsyncConnection.connect(
+            make_conninfo(self.conninfo, application_name=application_name), autocommit=True
+        )
+
+    async def wait_until_reachable(self, seconds: float) -> None:
+        """Return once the database answers; DatabaseUnusableError when it has not in time."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            try:
+                async with await AsyncConnection.connect(self.conninfo) as connection:
+                    _check_version(connection.info.server_version)
+                return
+            except psycopg.OperationalError as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise DatabaseUnusableError(
+                        f"cannot connect to PostgreSQL: {one_line(error)} "
+                        "(check DATABASE_URL and that the server is running)"
+                    ) from error
+                await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+
+
+def _check_version(version: int) -> None:
+    if version < MIN_POSTGRES_VERSION:
+        raise DatabaseUnusableError(
+            f"PostgreSQL {version // 10_000} is too old: "
+            f"version {MIN_POSTGRES_VERSION // 10_000} or later is needed"
+        )
+
+
+def is_connection_loss(error: BaseException) -> bool:
+    """Whether the error says that the server or the way to it is gone, not that SQL was wrong."""
+    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
+        return False
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        # Class 08, 57P (shutdown, crash), 53 (no room for one more connection, a full disk) or no
+        # SQLSTATE at all: libpq lost or never had it.
+        state = error.sqlstate
+        return state is None or state.startswith(("08", "57P", "53"))
+    return False
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction can succeed if it is simply run again."""
+    return is_connection_loss(error) or isinstance(
+        error, errors.SerializationFailure | errors.DeadlockDetected
+    )
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a client who sends the same again later can expect it to work."""
+    return is_transient(error) or isinstance(error, errors.QueryCanceled | errors.LockNotAvailable)
+
+
+def violated_constraint(error: psycopg.Error) -> str | None:
+    """The name of the constraint that refused a row, if that is what happened."""
+    return error.diag.constraint_name if isinstance(error, psycopg.IntegrityError) else None
+
+
+def database_away() -> IngestError:
+    """What a client is told while the database cannot be reached."""
+    return unavailable("The service cannot reach its storage right now. Retry shortly.")
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text fit for a log line."""
+    return " ".join(str(error).split())

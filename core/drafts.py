@@ -1,0 +1,271 @@
+"""Drafts: checked requests on their way to the disk, and what becomes of each item of them."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Container, Sequence
+from typing import Final
+
+from msgspec import structs
+
+from core import idempotency, producers
+from core.errors import ErrorCode, IngestError, StreamError
+from core.events import (
+    Actor,
+    Caller,
+    Event,
+    EventBatch,
+    Malformed,
+    Receipt,
+    Rejection,
+    SnapshotReceipt,
+    SnapshotRequest,
+    Worker,
+    WorkerById,
+    WorkerName,
+)
+from core.idempotency import Claim, Scope, StoredReceipt
+from core.producers import Progress
+from core.quota import Account, Grant, account
+from core.snapshots import CheckedSnapshot, check_snapshot
+from core.validation import CheckedEvents, check_events
+from core.workers import Key
+
+Outcome = Receipt | SnapshotReceipt
+
+MIN_DRAFT_BYTES: Final = 1_024  # of memory, about
+UNKNOWN_WORKER_MESSAGE: Final = "no worker of this organization has this id"
+QUOTA_MESSAGE: Final = "the organization's monthly event quota is used up"
+
+
+class Draft(ABC):
+    """One request's items, worker names and fate, while its group is written.
+
+    ``positions`` are those items that will be written, as indexes into ``names`` and ``actors``;
+    the database's decisions take items away from it and add to ``rejected``. A group may be
+    written more than once (a lost connection), so these start afresh with :meth:`reset`.
+    """
+
+    answer: asyncio.Future[Outcome]
+
+    def __init__(
+        self,
+        caller: Caller,
+        request_id: str,
+        received_us: int,
+        names: Sequence[WorkerName],
+        actors: Sequence[Actor],
+        rejected: Sequence[Rejection],
+        claim: Claim | None,
+    ) -> None:
+        self.caller = caller
+        self.request_id = request_id
+        self.received_us = received_us
+        self.names = names
+        self.actors = actors
+        self.claim = claim
+        self.size_bytes = MIN_DRAFT_BYTES
+        self.account: Account = account(caller.organization_id, received_us)
+        self.started = False
+        self._rejected_before = rejected
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what an earlier attempt decided."""
+        self.positions: Sequence[int] = range(len(self.names))
+        self.rejected: list[Rejection] = list(self._rejected_before)
+        self.workers: Sequence[Worker] = ()
+        self.quota_left: int | None = None
+        self.replay: Outcome | IngestError | StreamError | None = None
+
+    @abstractmethod
+    def place(self, position: int) -> tuple[int, str]:
+        """The item's index in the request, and its path in messages, empty for a lone item."""
+
+    @abstractmethod
+    def receipt(self) -> Outcome:
+        """The answer once the items at ``positions``, at least one, are committed."""
+
+    @abstractmethod
+    def replay_of(self, stored: StoredReceipt) -> Outcome:
+        """The answer that the first request with the same key and content got."""
+
+    def refusal(self) -> IngestError:
+        """The answer when no item is to be written."""
+        first = min(self.rejected, key=lambda rejection: rejection.index)
+        return IngestError(first.code, first.message)
+
+    def outcome(self) -> Outcome | IngestError | StreamError:
+        """The answer, if the transaction commits."""
+        if self.replay is not None:
+            return self.replay
+        return self.receipt() if self.positions else self.refusal()
+
+    def stored_receipt(self) -> StoredReceipt:
+        """What to keep of the answer for equal requests, as far as is known by now."""
+        return StoredReceipt(self.request_id, self.received_us, tuple(self.rejected))
+
+    def answer_as(self, digest: bytes, stored: StoredReceipt) -> None:
+        """An earlier request holds the key: replay it, or refuse other data under its key."""
+        assert self.claim is not None
+        self.replay = (
+            self.replay_of(stored) if digest == self.claim.digest else idempotency.differs()
+        )
+
+    def refuse_unknown(self, resolved: Container[Key]) -> None:
+        """Reject the items whose worker id is not one of the organization."""
+        names = self.names
+        organization_id = self.caller.organization_id
+        unknown = [
+            position
+            for position in self.positions
+            if isinstance(names[position], WorkerById)
+            and (organization_id, names[position]) not in resolved
+        ]
+        if unknown:
+            gone = frozenset(unknown)
+            self.positions = [position for position in self.positions if position not in gone]
+            self._reject(
+                unknown,
+                ErrorCode.WORKER_NOT_FOUND,
+                UNKNOWN_WORKER_MESSAGE,
+                "actor.workerId",
+            )
+
+    def grant(self, grant: Grant) -> Grant:
+        """Take what this draft needs from what its account was granted; returns what remains.
+
+        The items that do not fit, the last ones, are rejected.
+        """
+        fits = min(len(self.positions), grant.granted)
+        excess = self.positions[fits:]
+        self.positions = self.positions[:fits]
+        self._reject(excess, ErrorCode.QUOTA_EXCEEDED, QUOTA_MESSAGE)
+        self.quota_left = grant.left
+        return grant._replace(granted=grant.granted - fits)
+
+    def _reject(
+        self, positions: Sequence[int], code: ErrorCode, reason: str, field: str = ""
+    ) -> None:
+        if positions:
+            for position in positions:
+                index, path = self.place(position)
+                path = ".".join(filter(None, (path, field)))
+                message = f"{path}: {reason}" if path else reason
+                self.rejected.append(Rejection(index, code, message))
+            self.rejected.sort(key=lambda rejection: rejection.index)
+
+
+class EventsDraft(Draft):
+    """A batch of events."""
+
+    def __init__(
+        self, caller: Caller, batch: EventBatch, received_us: int, checked: CheckedEvents
+    ) -> None:
+        self.checked = checked
+        self.streamed = batch.streamed
+        self.position = batch.position
+        self._events: Sequence[Event | Malformed] = batch.events
+        claim = None
+        if batch.idempotency_key is not None:
+            scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
+            claim = Claim(scope, idempotency.events_digest(batch.events))
+        super().__init__(
+            caller,
+            batch.request_id,
+            received_us,
+            checked.names,
+            checked.actors,
+            checked.rejected,
+            claim,
+        )
+        self.size_bytes += sum(map(len, checked.tails))
+
+    @classmethod
+    def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> EventsDraft:
+        """Judge the batch by the rules that need no database."""
+        return cls(caller, batch, received_us, check_events(caller, batch.events, received_us))
+
+    def place(self, position: int) -> tuple[int, str]:
+        index = self.checked.indexes[position]
+        return index, f"events[{index}]"
+
+    def receipt(self) -> Receipt:
+        echoes = self.checked.echoes
+        if len(self.positions) != len(echoes):
+            echoes = [echoes[position] for position in self.positions]
+        return Receipt(self.request_id, echoes, self.rejected, quota_left=self.quota_left)
+
+    def replay_of(self, stored: StoredReceipt) -> Receipt:
+        return idempotency.replay_events(stored, self._events)
+
+    def outcome(self) -> Outcome | IngestError | StreamError:
+        if not self.streamed:
+            return super().outcome()
+        if isinstance(self.replay, Receipt):
+            return structs.replace(self.replay, quota_left=self.quota_left)
+        return self.replay or self.receipt()
+
+    def take_place(self, progress: Progress | None) -> bool:
+        """Whether the batch is the next of its producer; else ``replay`` says what it is."""
+        assert self.position is not None
+        try:
+            if producers.follows(self.position, progress):
+                return True
+        except StreamError as error:
+            self.replay = error
+        else:
+            self.replay = Receipt(self.request_id, (), (), duplicate=True)
+        return False
+
+    def refusal(self) -> IngestError:
+        error = super().refusal()
+        error.rejected = self.rejected
+        return error
+
+
+class SnapshotDraft(Draft):
+    """One snapshot: a batch of one, without an index."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        request: SnapshotRequest,
+        actor: Actor,
+        received_us: int,
+        checked: CheckedSnapshot,
+    ) -> None:
+        self.checked = checked
+        self._snapshot = request.snapshot
+        claim = None
+        if request.idempotency_key is not None:
+            scope = Scope(
+                caller.organization_id, caller.key_id, "snapshots", request.idempotency_key
+            )
+            claim = Claim(scope, idempotency.snapshot_digest(request.snapshot))
+        super().__init__(
+            caller, request.request_id, received_us, [checked.worker_name], [actor], (), claim
+        )
+
+    @classmethod
+    def check(cls, caller: Caller, request: SnapshotRequest, received_us: int) -> SnapshotDraft:
+        """Judge the snapshot by the rules that need no database; raises the first failure."""
+        checked = check_snapshot(caller, request.snapshot, received_us)
+        assert request.snapshot.actor is not None
+        return cls(caller, request, request.snapshot.actor, received_us, checked)
+
+    def place(self, position: int) -> tuple[int, str]:
+        return position, ""
+
+    def stored_receipt(self) -> StoredReceipt:
+        worker = self.workers[0] if self.workers else None
+        return StoredReceipt(self.request_id, self.received_us, (), worker)
+
+    def receipt(self) -> SnapshotReceipt:
+        return SnapshotReceipt(
+            self.request_id, self.checked.snapshot_type, self.workers[0], self.quota_left
+        )
+
+    def replay_of(self, stored: StoredReceipt) -> SnapshotReceipt:
+        return idempotency.replay_snapshot(stored, self._snapshot)

@@ -1,0 +1,191 @@
+"""The error catalogue: every code a client can meet on the ingest road, once.
+
+Adapters map codes to their protocol (``http_api/errors.py``, ``grpc_api/errors.py``); tests prove
+that each map is complete and that the documentation names the same codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Final
+
+from core.limits import MAX_BATCH_EVENTS, MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from core.events import Budget, Rejection
+
+
+class ErrorCode(StrEnum):
+    """The thirteen codes of the reference page. Clients switch on these; they never change."""
+
+    MISSING_AUTHORIZATION = "missing_authorization"
+    INVALID_KEY = "invalid_key"
+    KEY_REVOKED = "key_revoked"
+    KEY_EXPIRED = "key_expired"
+    PLAN_DISABLED = "plan_disabled"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    RATE_LIMITED = "rate_limited"
+    FORBIDDEN_EVENT_TYPE = "forbidden_event_type"
+    INVALID_BODY = "invalid_body"
+    BATCH_TOO_LARGE = "batch_too_large"
+    MISSING_ACTOR = "missing_actor"
+    WORKER_NOT_FOUND = "worker_not_found"
+    INTERNAL_ERROR = "internal_error"
+
+
+class StreamReason(StrEnum):
+    """Why a stream of a producer ends, where no code of the catalogue says it."""
+
+    SEQUENCE_GAP = "sequence_gap"
+    PRODUCER_TAKEN_OVER = "producer_taken_over"
+
+
+class Retry(Enum):
+    """What a client should do with a request that got the code."""
+
+    NEVER = "fix the request first"
+    AFTER_CHANGE = "retry after an administrator changed the key, plan, quota or whitelist"
+    LATER = "retry with backoff; the same Idempotency-Key makes it safe"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """What a code means and whether a retry can help, in words for documentation."""
+
+    meaning: str
+    remedy: str
+    retry: Retry
+
+
+CATALOGUE: Final[dict[ErrorCode, CatalogueEntry]] = {
+    ErrorCode.MISSING_AUTHORIZATION: CatalogueEntry(
+        "The request carries no Authorization header.",
+        "Send `Authorization: Bearer wp_live_…` with every request.",
+        Retry.NEVER,
+    ),
+    ErrorCode.INVALID_KEY: CatalogueEntry(
+        "The credential is not a bearer token of the right shape, or no such key exists.",
+        "Check that the whole key was copied: `wp_live_` and 32 lower-case hex digits.",
+        Retry.NEVER,
+    ),
+    ErrorCode.KEY_REVOKED: CatalogueEntry(
+        "The key was revoked by an administrator of the organization.",
+        "Create a new key and replace the old one in your integration.",
+        Retry.AFTER_CHANGE,
+    ),
+    ErrorCode.KEY_EXPIRED: CatalogueEntry(
+        "The key's expiry time has passed.",
+        "Create a new key; keys with an expiry need a planned rotation.",
+        Retry.AFTER_CHANGE,
+    ),
+    ErrorCode.PLAN_DISABLED: CatalogueEntry(
+        "The organization's plan does not include the developer API.",
+        "Enable the developer API on the plan; the same key works again within a second.",
+        Retry.AFTER_CHANGE,
+    ),
+    ErrorCode.QUOTA_EXCEEDED: CatalogueEntry(
+        "The organization has used up its events for this calendar month (UTC).",
+        "Raise the quota or wait for the first of the month; nothing rejected was charged.",
+        Retry.AFTER_CHANGE,
+    ),
+    ErrorCode.RATE_LIMITED: CatalogueEntry(
+        "The key's or the organization's request rate is used up; the message says whose.",
+        f"Wait for the time in Retry-After. Batch: {MAX_BATCH_EVENTS} events cost one request.",
+        Retry.LATER,
+    ),
+    ErrorCode.FORBIDDEN_EVENT_TYPE: CatalogueEntry(
+        "The event type is not on the app's whitelist.",
+        "Ask an administrator to allow the type for this app, or correct its spelling.",
+        Retry.AFTER_CHANGE,
+    ),
+    ErrorCode.INVALID_BODY: CatalogueEntry(
+        "The request, or this item of it, does not have the documented form.",
+        "Read the message: it names each field and what is wrong with it.",
+        Retry.NEVER,
+    ),
+    ErrorCode.BATCH_TOO_LARGE: CatalogueEntry(
+        f"The body is over {MAX_BODY_BYTES:,} bytes after decompression, "
+        f"or holds over {MAX_BATCH_EVENTS} events.",
+        "Send the events in several smaller batches.",
+        Retry.NEVER,
+    ),
+    ErrorCode.MISSING_ACTOR: CatalogueEntry(
+        "The actor names nobody: it has no workerId, no externalId and no email.",
+        "Give at least one of the three.",
+        Retry.NEVER,
+    ),
+    ErrorCode.WORKER_NOT_FOUND: CatalogueEntry(
+        "No worker of this organization has that workerId.",
+        "Use an id of your own organization, or send externalId or email instead.",
+        Retry.NEVER,
+    ),
+    ErrorCode.INTERNAL_ERROR: CatalogueEntry(
+        "The service failed unexpectedly. Unless the message says otherwise, nothing was written.",
+        "Retry with exponential backoff and the same Idempotency-Key.",
+        Retry.LATER,
+    ),
+}
+
+
+# Where the reference page is, whose sections are named after the codes.
+REFERENCE_PATH: Final = "/developers/reference"
+INTERNAL_MESSAGE: Final = "The service failed unexpectedly. Retry with backoff."
+
+
+def docs_url(base_url: str, code: str) -> str:
+    """The section of the reference page that explains a code."""
+    return f"{base_url}{REFERENCE_PATH}#{code}"
+
+
+class IngestError(Exception):
+    """A request refused as a whole; the adapters turn it into their protocol's error.
+
+    ``rejected`` is set when every item was refused on its own: the code is then the first
+    item's, and nothing was written. ``transient`` tells for ``internal_error`` whether a retry
+    can help (database away, draining, overloaded). ``budget`` is the key's rate budget once the
+    key is known.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        transient: bool = False,
+        rejected: Sequence[Rejection] | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+        self.transient = transient
+        self.rejected = rejected
+        self.budget = budget
+
+
+class UnknownFateError(Exception):
+    """Whether a transaction took effect could not be learned: it must not be tried again."""
+
+
+class StreamError(Exception):
+    """A batch that its producer's stream must not write; it ends the stream."""
+
+    def __init__(self, reason: StreamReason, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+
+def unavailable(message: str, retry_after_seconds: float = 1.0) -> IngestError:
+    """An ``internal_error`` that a retry can cure. The message is safe to show to clients."""
+    return IngestError(
+        ErrorCode.INTERNAL_ERROR,
+        message,
+        retry_after_seconds=retry_after_seconds,
+        transient=True,
+    )

@@ -1,0 +1,197 @@
+"""A group: drafts written together in one transaction, each judged as if it were alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from core import idempotency, ids, producers, quota, rows, snapshots, workers
+from core.database import Connection
+from core.drafts import Draft, EventsDraft, SnapshotDraft
+from core.events import Actor, Worker
+from core.idempotency import Claim, Scope, StoredReceipt
+from core.snapshots import SnapshotRow
+from core.workers import Key, WorkerCache
+
+
+class Group:
+    """One attempt to write drafts, in their order of arrival.
+
+    After :meth:`write` every draft knows its outcome, which is true once the transaction commits.
+    ``resolved`` are the names to cache after that. After a connection was lost while committing,
+    ``transaction_id`` tells whether that is still going on, and ``witness``, the organization and
+    id of a row that was written, whether it took effect.
+    """
+
+    def __init__(self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int) -> None:
+        self._drafts = drafts
+        self._cache = cache
+        self._now_us = now_us
+        self.resolved: dict[Key, Worker] = {}
+        self.transaction_id: str | None = None
+        self.witness: tuple[UUID, UUID] | None = None
+        self.written = False
+
+    async def write(self, db: Connection) -> None:
+        """Run the group's statements.
+
+        Every process takes locks in this order and, within a statement, in sorted order:
+        idempotency keys, producers, quota accounts, links, workers, cards. So groups cannot
+        deadlock.
+        """
+        for draft in self._drafts:
+            draft.reset()
+        expected = await self._claim_keys(db)
+        await self._take_places(db)
+        live = [draft for draft in self._drafts if draft.replay is None]
+        await self._find_workers(db, live)
+        await self._charge_quota(db, live)
+        await self._provide_workers(db, live)
+        await self._write_rows(db, live)
+        await self._settle_keys(db, live, expected)
+        self.written = True
+
+    async def _claim_keys(self, db: Connection) -> dict[Scope, StoredReceipt]:
+        """Claim keys, or learn what they already answer; returns the claims with their receipts."""
+        expected: dict[Scope, StoredReceipt] = {}
+        claims: list[tuple[Claim, StoredReceipt]] = []
+        keyed: list[tuple[Scope, Draft]] = []
+        for draft in self._drafts:
+            if draft.claim is None:
+                continue
+            keyed.append((draft.claim.scope, draft))
+            if draft.positions:  # one that writes nothing only asks for a replay
+                claims.append((draft.claim, draft.stored_receipt()))
+        if not keyed:
+            return expected
+        claimed = await idempotency.claim(db, claims)
+        others = [(scope, draft) for scope, draft in keyed if scope not in claimed]
+        found = await idempotency.find(db, {scope: draft.received_us for scope, draft in others})
+        for scope, draft in others:
+            if scope in found:
+                draft.answer_as(*found[scope])
+        for claim, receipt in claims:
+            if claim.scope in claimed:
+                expected[claim.scope] = receipt
+        return expected
+
+    async def _take_places(self, db: Connection) -> None:
+        """Advance producers by those batches that are next; the others are not written."""
+        placed = [
+            (producers.key(draft.caller, draft.position.producer_id), draft)
+            for draft in self._drafts
+            if isinstance(draft, EventsDraft) and draft.position is not None
+        ]
+        progress = await producers.lock(db, [producer for producer, _ in placed])
+        reached: dict[producers.ProducerKey, int] = {}
+        for producer, draft in placed:
+            current = progress.get(producer)
+            if draft.take_place(current):
+                assert current is not None
+                reached[producer] = current.sequence + 1
+                progress[producer] = current._replace(sequence=reached[producer])
+        await producers.advance(db, reached)
+
+    async def _find_workers(self, db: Connection, live: Sequence[Draft]) -> None:
+        self._missing: dict[Key, Actor] = {}
+        for draft in live:
+            organization_id = draft.caller.organization_id
+            for name, actor in zip(draft.names, draft.actors, strict=True):
+                key = (organization_id, name)
+                if key in self.resolved or key in self._missing:
+                    continue
+                worker = self._cache.get(key)
+                if worker is None:
+                    self._missing[key] = actor
+                else:
+                    self.resolved[key] = worker
+        if not self._missing:
+            return
+        self.resolved |= await workers.find(db, self._missing)
+        for draft in live:
+            draft.refuse_unknown(self.resolved)
+
+    async def _charge_quota(self, db: Connection, live: Sequence[Draft]) -> None:
+        wanted: defaultdict[quota.Account, int] = defaultdict(int)
+        for draft in live:
+            if draft.positions:
+                wanted[draft.account] += len(draft.positions)
+        # A stream is told what is left even if it writes nothing: that charges 0.
+        telling = [d for d in self._drafts if isinstance(d, EventsDraft) and d.streamed]
+        for draft in telling:
+            wanted[draft.account] += 0
+        grants, self.transaction_id = await quota.charge(db, wanted)
+        for draft in live:
+            if draft.positions:
+                grants[draft.account] = draft.grant(grants[draft.account])
+        for draft in telling:
+            draft.quota_left = grants[draft.account].left
+
+    async def _provide_workers(self, db: Connection, live: Sequence[Draft]) -> None:
+        # Only for items that will be written: a rejected event makes nobody.
+        needed: dict[Key, Actor] = {}
+        if self._missing:
+            for draft in live:
+                organization_id = draft.caller.organization_id
+                for position in draft.positions:
+                    key = (organization_id, draft.names[position])
+                    if key not in self.resolved and key not in needed:
+                        needed[key] = draft.actors[position]
+            self.resolved |= await workers.provide(db, needed, self._now_us)
+        for draft in live:
+            organization_id = draft.caller.organization_id
+            names = draft.names
+            draft.workers = [
+                self.resolved[organization_id, names[position]] for position in draft.positions
+            ]
+
+    async def _write_rows(self, db: Connection, live: Sequence[Draft]) -> None:
+        pieces: list[bytes] = []
+        arrived: list[SnapshotRow] = []
+        for draft in live:
+            if not draft.positions:
+                continue
+            caller = draft.caller
+            first_id = ids.ulid_bits(draft.received_us)
+            self.witness = (caller.organization_id, UUID(int=first_id))
+            if isinstance(draft, EventsDraft):
+                tails = draft.checked.tails
+                pieces += rows.assemble(
+                    caller.organization_id,
+                    caller.app_id,
+                    first_id,
+                    [worker.id for worker in draft.workers],
+                    [tails[position] for position in draft.positions],
+                )
+            elif isinstance(draft, SnapshotDraft):
+                arrived.append(
+                    SnapshotRow(
+                        caller.organization_id,
+                        caller.app_id,
+                        UUID(int=first_id),
+                        draft.workers[0].id,
+                        draft.checked,
+                    )
+                )
+        if pieces:
+            async with db.cursor() as cursor, cursor.copy(rows.COPY_EVENTS) as copy:
+                await copy.write(b"".join([rows.SIGNATURE, *pieces, rows.TRAILER]))
+        await snapshots.store(db, arrived)
+
+    async def _settle_keys(
+        self, db: Connection, live: Sequence[Draft], expected: dict[Scope, StoredReceipt]
+    ) -> None:
+        """Correct the claims whose receipt came out otherwise; give back those not needed."""
+        corrected: list[tuple[Scope, StoredReceipt]] = []
+        unused: list[Scope] = []
+        for draft in live:
+            if draft.claim is None or draft.claim.scope not in expected:
+                continue
+            scope = draft.claim.scope
+            if not draft.positions:
+                unused.append(scope)
+            elif (receipt := draft.stored_receipt()) != expected[scope]:
+                corrected.append((scope, receipt))
+        await idempotency.store(db, corrected)
+        await idempotency.release(db, unused)

@@ -1,0 +1,306 @@
+"""Idempotency keys: the first request that wrote something is answered again, word for word.
+
+What is stored is not the answer's bytes but what an equal request needs to be answered equally: a
+few dozen bytes, the same for both protocols. A claim is a row inserted in the transaction of the
+events it protects; another group that names the same key waits for that row and then replays it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
+from sys import float_info
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from core import limits, validation
+from core.database import Connection
+from core.errors import ErrorCode, IngestError
+from core.events import (
+    AcceptedEvent,
+    Actor,
+    Endpoint,
+    Event,
+    Malformed,
+    Receipt,
+    Rejection,
+    Snapshot,
+    SnapshotReceipt,
+    Worker,
+)
+from core.json_objects import JsonText
+from core.timestamps import format_us, to_datetime
+
+MAX_CLEANED_AT_ONCE: Final = 10_000  # rows a statement: short transactions
+
+
+class Scope(NamedTuple):
+    """Where an idempotency key is unique. Sorts, for a fixed lock order."""
+
+    organization_id: UUID
+    key_id: UUID
+    endpoint: Endpoint
+    idempotency_key: str
+
+
+class Claim(NamedTuple):
+    """A request's wish to be the first of its scope; ``digest`` is of what it asks."""
+
+    scope: Scope
+    digest: bytes
+
+
+class StoredReceipt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of an answer. ``worker`` only for snapshots."""
+
+    request_id: str
+    received_us: int
+    rejected: Sequence[Rejection] = ()
+    worker: Worker | None = None
+
+
+def check_key(key: str) -> None:
+    """Raises ``invalid_body`` if the key is not 1 to 200 storable characters."""
+    problems = validation.issue("Idempotency-Key", _key_text, key)
+    if problems:
+        raise IngestError(ErrorCode.INVALID_BODY, problems[0])
+
+
+def _key_text(key: str) -> str:
+    return validation.text(key, limits.MAX_IDEMPOTENCY_KEY_CHARACTERS)
+
+
+# --- what makes two requests equal -----------------------------------------------------------
+
+_EXACT: Final = Context(prec=limits.MAX_BODY_BYTES, Emin=MIN_EMIN, Emax=MAX_EMAX)
+
+
+def _canonical_number(written: str) -> int | Decimal | dict[str, str]:
+    # 1.0, 1 and 1e0 are one number, as they are where a protocol sends doubles; 0.1 and
+    # 0.1000000000000000001 are two.
+    try:
+        number = Decimal(written)
+    except InvalidOperation:
+        # An exponent beyond all bounds is equal to its own spelling, and to nothing that is stored.
+        return {"\0": written}
+    whole = number.to_integral_value(context=_EXACT)
+    if number == whole and number.adjusted() <= float_info.max_10_exp:
+        return int(whole)
+    return number.normalize(_EXACT)
+
+
+_decode: Final = msgspec.json.Decoder(float_hook=_canonical_number).decode
+_encode: Final = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
+
+
+def _canonical_json(text: JsonText | None) -> object:
+    if text is None:
+        return None
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return [bytes(text)]
+
+
+def _canonical_moment(moment: str | int | None) -> object:
+    try:
+        return None if moment is None else validation.moment(moment)[0]
+    except ValueError:
+        return moment
+
+
+def _canonical_actor(actor: Actor | None) -> object:
+    return actor and (actor.worker_id, actor.external_id, actor.email, actor.display_name)
+
+
+def _canonical_event(event: Event | Malformed) -> object:
+    if isinstance(event, Malformed):
+        return _canonical_json(event.content)
+    seconds = event.duration
+    return (
+        event.event_type,
+        event.category,
+        _canonical_actor(event.actor),
+        _canonical_moment(event.timestamp),
+        int(seconds) if isinstance(seconds, float) and seconds.is_integer() else seconds,
+        _canonical_json(event.metadata),
+    )
+
+
+def _digest(value: object) -> bytes:
+    try:
+        encoded = _encode(value)
+    except (UnicodeEncodeError, RecursionError):
+        encoded = repr(value).encode(errors="backslashreplace")
+    return hashlib.sha256(encoded).digest()
+
+
+def events_digest(events: Iterable[Event | Malformed]) -> bytes:
+    """Equal for equal batches, over whichever protocol and in whichever JSON spelling."""
+    return _digest([_canonical_event(event) for event in events])
+
+
+def snapshot_digest(snapshot: Snapshot) -> bytes:
+    """Equal for equal snapshots, as :func:`events_digest`."""
+    return _digest(
+        (
+            snapshot.snapshot_type,
+            _canonical_actor(snapshot.actor),
+            _canonical_moment(snapshot.timestamp),
+            _canonical_json(snapshot.metrics),
+            _canonical_json(snapshot.metadata),
+        )
+    )
+
+
+# --- claiming and replaying ------------------------------------------------------------------
+
+# A row whose window has passed is claimed anew. Where an unfinished transaction holds the row,
+# the statement waits for it.
+_CLAIM: Final = """
+INSERT INTO idempotency_keys AS held (
+    organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
+SELECT * FROM unnest(
+    %s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::bytea[], %s::json[], %s::timestamptz[])
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (organization_id, key_id, endpoint, idempotency_key) DO UPDATE SET
+    digest = excluded.digest, receipt = excluded.receipt, created_at = excluded.created_at
+WHERE held.created_at <= excluded.created_at - %s
+RETURNING organization_id, key_id, endpoint, idempotency_key
+"""
+
+_FIND: Final = """
+SELECT organization_id, key_id, endpoint, idempotency_key, digest, receipt::text
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::timestamptz[])
+    AS wanted (organization_id, key_id, endpoint, idempotency_key, received_at)
+JOIN idempotency_keys USING (organization_id, key_id, endpoint, idempotency_key)
+WHERE created_at > received_at - %s
+"""
+
+_STORE: Final = """
+UPDATE idempotency_keys SET receipt = final.receipt
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::json[])
+    AS final (organization_id, key_id, endpoint, idempotency_key, receipt)
+WHERE (idempotency_keys.organization_id, idempotency_keys.key_id, idempotency_keys.endpoint,
+       idempotency_keys.idempotency_key)
+    = (final.organization_id, final.key_id, final.endpoint, final.idempotency_key)
+"""
+
+_RELEASE: Final = """
+DELETE FROM idempotency_keys USING unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[])
+    AS unused (organization_id, key_id, endpoint, idempotency_key)
+WHERE (idempotency_keys.organization_id, idempotency_keys.key_id, idempotency_keys.endpoint,
+       idempotency_keys.idempotency_key)
+    = (unused.organization_id, unused.key_id, unused.endpoint, unused.idempotency_key)
+"""
+
+_CLEAN: Final = """
+DELETE FROM idempotency_keys WHERE ctid IN (
+    SELECT ctid FROM idempotency_keys WHERE created_at <= %s LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
+
+_WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
+
+
+def _columns(scopes: Sequence[Scope]) -> tuple[list[object], ...]:
+    return (
+        [scope.organization_id for scope in scopes],
+        [scope.key_id for scope in scopes],
+        [scope.endpoint for scope in scopes],
+        [scope.idempotency_key for scope in scopes],
+    )
+
+
+def _json(receipt: StoredReceipt) -> str:
+    return msgspec.json.encode(receipt).decode()
+
+
+async def claim(db: Connection, claims: Sequence[tuple[Claim, StoredReceipt]]) -> set[Scope]:
+    """Claim scopes in the caller's transaction; returns those that are now its own.
+
+    The receipts are the expected ones, so that the usual request writes its row once; what turns
+    out otherwise is corrected by :func:`store` or taken back by :func:`release`.
+    """
+    if not claims:
+        return set()
+    cursor = await db.execute(
+        _CLAIM,
+        (
+            *_columns([claim.scope for claim, _ in claims]),
+            [claim.digest for claim, _ in claims],
+            [_json(receipt) for _, receipt in claims],
+            [to_datetime(receipt.received_us) for _, receipt in claims],
+            _WINDOW,
+        ),
+    )
+    return {Scope(*row) for row in await cursor.fetchall()}
+
+
+async def find(
+    db: Connection, wanted: Mapping[Scope, int]
+) -> dict[Scope, tuple[bytes, StoredReceipt]]:
+    """The digests and receipts stored for these scopes within the window.
+
+    ``wanted`` are the times of receipt, by which :func:`claim` judges as well: what is not
+    claimed is found.
+    """
+    if not wanted:
+        return {}
+    received = [to_datetime(received_us) for received_us in wanted.values()]
+    cursor = await db.execute(_FIND, (*_columns(list(wanted)), received, _WINDOW))
+    return {
+        Scope(*scope): (bytes(digest), msgspec.json.decode(receipt, type=StoredReceipt))
+        for *scope, digest, receipt in await cursor.fetchall()
+    }
+
+
+async def store(db: Connection, receipts: Sequence[tuple[Scope, StoredReceipt]]) -> None:
+    """Correct the receipts of claimed scopes."""
+    if receipts:
+        scopes = _columns([scope for scope, _ in receipts])
+        await db.execute(_STORE, (*scopes, [_json(receipt) for _, receipt in receipts]))
+
+
+async def release(db: Connection, scopes: Sequence[Scope]) -> None:
+    """Give claimed scopes back: their requests wrote nothing and are not remembered."""
+    if scopes:
+        await db.execute(_RELEASE, _columns(scopes))
+
+
+async def clean(db: Connection, now_us: int) -> int:
+    """Delete rows whose window has passed, at most a bounded number; returns how many."""
+    cursor = await db.execute(_CLEAN, (to_datetime(now_us) - _WINDOW, MAX_CLEANED_AT_ONCE))
+    return cursor.rowcount
+
+
+def differs() -> IngestError:
+    """The answer to a used key with another body: never a replay of an answer to other data."""
+    return IngestError(
+        ErrorCode.INVALID_BODY,
+        "Idempotency-Key: was already used with a different body; use a new key for new data",
+    )
+
+
+def replay_events(stored: StoredReceipt, events: Sequence[Event | Malformed]) -> Receipt:
+    """The receipt of the first request, rebuilt from an equal request's events."""
+    refused = {rejection.index for rejection in stored.rejected}
+    received = format_us(stored.received_us)
+    accepted = [
+        AcceptedEvent(
+            event.event_type,
+            received if event.timestamp is None else validation.moment(event.timestamp)[1],
+        )
+        for index, event in enumerate(events)
+        if index not in refused and isinstance(event, Event)
+    ]
+    return Receipt(stored.request_id, accepted, stored.rejected, replayed=True)
+
+
+def replay_snapshot(stored: StoredReceipt, snapshot: Snapshot) -> SnapshotReceipt:
+    """The receipt of the first request, as :func:`replay_events`."""
+    assert stored.worker is not None
+    return SnapshotReceipt(stored.request_id, snapshot.snapshot_type, stored.worker, replayed=True)

@@ -1,0 +1,75 @@
+"""Prefixed, sortable identifiers: ``evt_01HP3K5V4J3M9NVT8XZKQ9YQ2E``.
+
+An id is a ULID (48 bits of milliseconds, 80 random bits; github.com/ulid/spec), kept in the
+database as the 16 bytes of a ``uuid`` and shown to people as a prefix and 26 Crockford base32
+characters. Both forms sort by time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+from uuid import UUID
+
+ORGANIZATION: Final = "org_"
+APP: Final = "app_"
+KEY: Final = "key_"
+WORKER: Final = "wrk_"
+EVENT: Final = "evt_"
+REQUEST: Final = "req_"
+
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
+_TEXT: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
+_RANDOM_BITS: Final = 80
+
+
+def ulid_bits(now_us: int) -> int:
+    """A new ULID as a 128-bit integer: the given time to the millisecond, then 80 random bits."""
+    return ((now_us // 1_000) << _RANDOM_BITS) | int.from_bytes(os.urandom(10), "big")
+
+
+def new(now_us: int) -> UUID:
+    """A new id created at ``now_us`` (microseconds since the epoch)."""
+    return UUID(int=ulid_bits(now_us))
+
+
+def first_at(now_us: int) -> UUID:
+    """The smallest id of that millisecond: the bound of a range of ids by time."""
+    return UUID(int=(now_us // 1_000) << _RANDOM_BITS)
+
+
+def created_us(identifier: UUID) -> int:
+    """When the id was made, in microseconds since the epoch, exact to the millisecond."""
+    return (identifier.int >> _RANDOM_BITS) * 1_000
+
+
+def encode(bits: int) -> str:
+    """The 26 characters of a ULID."""
+    pairs = _PAIRS
+    return "".join([pairs[bits >> shift & 1023] for shift in range(120, -1, -10)])
+
+
+def text(prefix: str, identifier: UUID) -> str:
+    """The id as people and clients see it."""
+    return prefix + encode(identifier.int)
+
+
+def parse(prefix: str, given: str) -> UUID | None:
+    """The id behind its text, or None if the text is not one with this prefix.
+
+    Exact and case-sensitive: an id has one spelling.
+    """
+    if not given.startswith(prefix) or not _TEXT.match(given, len(prefix)):
+        return None
+    bits = 0
+    for character in given[len(prefix) :]:
+        bits = bits << 5 | _VALUES[character]
+    return UUID(int=bits)
+
+
+def new_request_id(now_us: int) -> str:
+    """A new request id, in text: it is never stored as a key."""
+    return REQUEST + encode(ulid_bits(now_us))

@@ -1,0 +1,125 @@
+"""The one road every batch takes, whatever protocol it came by."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from core import idempotency, limits, producers
+from core.auth import Authenticator
+from core.clock import Clock
+from core.database import Database
+from core.drafts import EventsDraft, SnapshotDraft
+from core.errors import ErrorCode, IngestError
+from core.events import Budget, Caller, EventBatch, Receipt, SnapshotReceipt, SnapshotRequest
+from core.journal import Journal
+from core.producers import Progress
+from core.ratelimit import RateLimiter
+from core.refusals import Refusals
+
+MAX_TURN_PAUSE_SECONDS: Final = 0.25
+
+
+class Ingestor:
+    """Admits callers, judges what they send and has it made durable.
+
+    The order of checks is that of contract section 4. Every method raises :class:`IngestError`
+    and nothing else that a client could cause; whoever gets one knows that nothing was written.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        rate_limiter: RateLimiter,
+        journal: Journal,
+        refusals: Refusals,
+        database: Database,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._authenticator = authenticator
+        self._rate_limiter = rate_limiter
+        self._journal = journal
+        self._refusals = refusals
+        self._clock = clock
+
+    async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
+        """Authenticate, check the plan and take a rate token: the start of every request."""
+        caller = await self._authenticator.identify(authorization)
+        try:
+            self._authenticator.check_usable(caller)
+        except IngestError as error:
+            error.budget = self._rate_limiter.budget(caller)
+            raise
+        try:
+            return caller, self._rate_limiter.charge(caller)
+        except IngestError as error:
+            self.note_refusal(caller, error)
+            raise
+
+    async def ingest(self, caller: Caller, batch: EventBatch) -> Receipt:
+        """Store a batch; what of it was accepted is durable when this returns."""
+        count = len(batch.events)
+        if count > limits.MAX_BATCH_EVENTS:
+            raise IngestError(
+                ErrorCode.BATCH_TOO_LARGE,
+                f"events: {count} are too many for one batch; "
+                f"send at most {limits.MAX_BATCH_EVENTS}",
+            )
+        if not count:
+            raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
+        if batch.idempotency_key is not None:
+            idempotency.check_key(batch.idempotency_key)
+        draft = EventsDraft.check(caller, batch, self._clock.now_us())
+        try:
+            if not draft.names and draft.claim is None and not draft.streamed:
+                raise draft.refusal()
+            receipt = await self._journal.commit(draft)
+        except IngestError as error:
+            self._refusals.count_events(draft.account, error.rejected or ())
+            raise
+        assert isinstance(receipt, Receipt)
+        if not (receipt.replayed or receipt.duplicate):
+            self._refusals.count_events(draft.account, receipt.rejected)
+        return receipt
+
+    async def ingest_snapshot(self, caller: Caller, request: SnapshotRequest) -> SnapshotReceipt:
+        """Store a snapshot; it is durable when this returns."""
+        if request.idempotency_key is not None:
+            idempotency.check_key(request.idempotency_key)
+        draft = SnapshotDraft.check(caller, request, self._clock.now_us())
+        receipt = await self._journal.commit(draft)
+        assert isinstance(receipt, SnapshotReceipt)
+        return receipt
+
+    async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
+        """Begin a stream in the name of a producer, ending what an older stream may write."""
+        producers.check_producer_id(producer_id)
+        async with self._database.connection() as db:
+            return await producers.open_stream(
+                db, producers.key(caller, producer_id), self._clock.now_us()
+            )
+
+    async def await_turn(self, authorization: str | None) -> Caller:
+        """Authenticate again and wait for a rate token: how a stream is paced, batch by batch."""
+        while True:
+            caller = await self._authenticator.authenticate(authorization)
+            try:
+                self._rate_limiter.charge(caller)
+                return caller
+            except IngestError as error:
+                pause = error.retry_after_seconds or 0
+            # Bounded, so that a key that is revoked meanwhile is noticed.
+            await asyncio.sleep(min(pause, MAX_TURN_PAUSE_SECONDS))
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """Whether the credential is still good; costs no token."""
+        return await self._authenticator.authenticate(authorization)
+
+    def note_refusal(self, caller: Caller, error: IngestError) -> None:
+        """Count a refused request in the organization's statistics; adapters call it once each.
+
+        A batch whose every event was refused is counted by its events, in :meth:`ingest`.
+        """
+        if error.rejected is None:
+            self._refusals.count_request(caller.organization_id, error.code, self._clock.now_us())

@@ -1,0 +1,132 @@
+"""The rule of metadata and metrics: a JSON object that is stored as sent (contract section 5)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from core import limits
+
+_SHORTEST_OVERFLOW_BYTES: Final = 309  # the digits of the least integer beyond a double
+_LONG_INTEGER: Final = re.compile(rb"\d{%d}" % _SHORTEST_OVERFLOW_BYTES)
+# What nesting depends on: a string, or a run of opening or of closing brackets.
+_TOKENS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]++|[\]}]++', re.DOTALL)
+# The longest escape of one byte of UTF-8 is \u0041: text without white space that is longer than
+# this is over the limit however it is written.
+_MAX_ESCAPED_BYTES: Final = 6 * limits.MAX_JSON_BYTES
+
+_decode: Final = msgspec.json.Decoder().decode
+# Keeps numbers as they are written, for measuring the compact form.
+_decode_as_written: Final = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+# JSON text; Raw is a slice of a message that was decoded around it.
+JsonText = bytes | msgspec.Raw
+
+
+def storable(text: JsonText) -> bytes:
+    """A metadata or metrics object: the JSON text to store, the same to the last digit.
+
+    Text that is over the limit only because of white space or escapes is stored compact.
+    """
+    return parse(text)[0]
+
+
+def decode(text: bytes) -> Any:
+    """The value of any JSON text; ValueError, for the client, if no database can store it."""
+    try:
+        value = _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(_explain_json(error)) from None
+    if b"\\u0000" in text and _has_nul(value):
+        raise ValueError("must not contain U+0000")
+    if len(text) >= _SHORTEST_OVERFLOW_BYTES and _LONG_INTEGER.search(text):
+        _check_range(value)
+    return value
+
+
+def parse(text: JsonText) -> tuple[bytes, dict[str, Any]]:
+    """The text to store and the object it says; ValueError with the words for the client."""
+    text = bytes(text)
+    if len(text) > limits.MAX_JSON_BYTES:
+        text = _compact(text)
+    if text.count(b"[") + text.count(b"{") > limits.MAX_JSON_DEPTH:
+        _check_depth(text)
+    value = decode(text)
+    if type(value) is not dict:
+        raise ValueError("must be an object")
+    if len(text) > limits.MAX_JSON_BYTES:
+        _check_size(len(_encode(_decode_as_written(text))))
+    return text, value
+
+
+def _compact(text: bytes) -> bytes:
+    """The text without white space, if it can be within the limit at all."""
+    try:
+        text = msgspec.json.format(text, indent=-1)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(_explain_json(error)) from None
+    if len(text) > _MAX_ESCAPED_BYTES:
+        _check_size(len(text))
+    return text
+
+
+def _check_size(size: int) -> None:
+    if size > limits.MAX_JSON_BYTES:
+        raise ValueError(f"must be at most {limits.MAX_JSON_BYTES} bytes as compact UTF-8 JSON")
+
+
+def _check_depth(text: bytes) -> None:
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        run = token[0]
+        match run[0]:
+            case 0x5B | 0x7B:  # [ {
+                depth += len(run)
+                if depth > limits.MAX_JSON_DEPTH:
+                    raise ValueError(_TOO_DEEP)
+            case 0x5D | 0x7D:  # ] }
+                depth -= len(run)
+
+
+_TOO_DEEP: Final = f"must be nested at most {limits.MAX_JSON_DEPTH} deep"
+
+
+def _explain_json(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return _TOO_DEEP
+    text = str(error).lower()
+    if "out of range" in text:
+        return "must not contain numbers that overflow a double"
+    if "surrogate" in text or "hex escape" in text or isinstance(error, UnicodeDecodeError):
+        return "must not contain unpaired surrogates or invalid UTF-8"
+    return "must be valid JSON (no NaN, Infinity or -Infinity, no unpaired surrogates)"
+
+
+def _has_nul(value: object) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any("\0" in key or _has_nul(item) for key, item in value.items())
+        case list():
+            return any(_has_nul(item) for item in value)
+    return False
+
+
+def _check_range(value: object) -> None:
+    match value:
+        case int():
+            try:
+                float(value)
+            except OverflowError:
+                raise ValueError("must not contain numbers that overflow a double") from None
+        case dict():
+            for item in value.values():
+                _check_range(item)
+        case list():
+            for item in value:
+                _check_range(item)

@@ -1,0 +1,169 @@
+"""Organizations: the tenants, each with its plan, its monthly quota and its aggregate rate limit.
+
+Whatever is changed here, running servers hear of it from the database (core/changes.py).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from msgspec import UNSET, Struct, UnsetType
+
+from core import administration, ids, limits
+from core.administration import AlreadyExistsError, InvalidValueError, NotFoundError
+from core.database import Connection, violated_constraint
+from core.timestamps import to_datetime
+
+MAX_MONTHLY_QUOTA: Final = 1_000_000_000_000_000
+_NAME_IS_UNIQUE: Final = "organizations_name_key"
+
+
+class Organization(Struct, frozen=True):
+    """A tenant. ``monthly_quota``: events, None for no quota."""
+
+    id: UUID
+    name: str
+    developer_api: bool
+    monthly_quota: int | None
+    requests_per_second: int
+    created_at: datetime
+
+
+_INSERT: Final = """
+INSERT INTO organizations (
+    id, name, developer_api, monthly_quota, requests_per_second, created_at)
+VALUES (%s, %s, %s, %s, %s, %s)
+"""
+
+
+async def create(
+    db: Connection,
+    name: str,
+    now_us: int,
+    *,
+    monthly_quota: int | None = None,
+    developer_api: bool = True,
+    requests_per_second: int = limits.DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND,
+) -> Organization:
+    """Make an organization; AlreadyExistsError if the name is taken."""
+    organization = Organization(
+        ids.new(now_us),
+        _name(name),
+        developer_api,
+        _quota(monthly_quota),
+        administration.requests_per_second(requests_per_second),
+        to_datetime(now_us),
+    )
+    try:
+        await db.execute(
+            _INSERT,
+            (
+                organization.id,
+                organization.name,
+                organization.developer_api,
+                organization.monthly_quota,
+                organization.requests_per_second,
+                organization.created_at,
+            ),
+        )
+    except psycopg.IntegrityError as error:
+        raise _explained(error, name) from error
+    return organization
+
+
+_UPDATE: Final = """
+UPDATE organizations SET
+    name = COALESCE(%(name)s, name),
+    developer_api = COALESCE(%(developer_api)s, developer_api),
+    monthly_quota = CASE WHEN %(set_quota)s THEN %(quota)s ELSE monthly_quota END,
+    requests_per_second = COALESCE(%(rate)s, requests_per_second)
+WHERE id = %(id)s
+RETURNING id, name, developer_api, monthly_quota, requests_per_second, created_at
+"""
+
+
+async def update(
+    db: Connection,
+    organization_id: UUID,
+    *,
+    name: str | None = None,
+    developer_api: bool | None = None,
+    monthly_quota: int | UnsetType | None = UNSET,
+    requests_per_second: int | None = None,
+) -> Organization:
+    """Change what is given, leave the rest; a quota of None removes the quota.
+
+    In force on every server within a second.
+    """
+    values = {
+        "id": organization_id,
+        "name": None if name is None else _name(name),
+        "developer_api": developer_api,
+        "set_quota": monthly_quota is not UNSET,
+        "quota": None if monthly_quota is UNSET else _quota(monthly_quota),
+        "rate": requests_per_second and administration.requests_per_second(requests_per_second),
+    }
+    try:
+        row = await (await db.execute(_UPDATE, values)).fetchone()
+    except psycopg.IntegrityError as error:
+        raise _explained(error, name or "") from error
+    if row is None:
+        raise NotFoundError(
+            f"there is no organization {ids.text(ids.ORGANIZATION, organization_id)}"
+        )
+    return Organization(*row)
+
+
+_ALL: Final = """
+SELECT id, name, developer_api, monthly_quota, requests_per_second, created_at
+FROM organizations ORDER BY name
+"""
+
+
+async def all_of_them(db: Connection) -> list[Organization]:
+    """Every organization, by name."""
+    return [Organization(*row) for row in await (await db.execute(_ALL)).fetchall()]
+
+
+_FIND: Final = """
+SELECT id, name, developer_api, monthly_quota, requests_per_second, created_at
+FROM organizations WHERE id = %s OR name = %s
+ORDER BY id <> %s
+"""
+
+
+async def find(db: Connection, given: str) -> Organization:
+    """The organization of that id or that exact name; an id is preferred.
+
+    NotFoundError if there is none.
+    """
+    given_id = ids.parse(ids.ORGANIZATION, given)
+    values = (given_id, administration.storable(given), given_id)
+    row = await (await db.execute(_FIND, values)).fetchone()
+    if row is None:
+        names = [organization.name for organization in await all_of_them(db)]
+        raise administration.not_found(
+            "organization", given, names, "`wepeople-ingest org list` shows those there are"
+        )
+    return Organization(*row)
+
+
+def _name(value: str) -> str:
+    return administration.name("organization name", value)
+
+
+def _quota(value: int | None) -> int | None:
+    if value is not None and not 0 <= value <= MAX_MONTHLY_QUOTA:
+        raise InvalidValueError(
+            f"the quota {value} must be 0 to {MAX_MONTHLY_QUOTA} events a month"
+        )
+    return value
+
+
+def _explained(error: psycopg.IntegrityError, name: str) -> Exception:
+    if violated_constraint(error) == _NAME_IS_UNIQUE:
+        return AlreadyExistsError(f"an organization named {name!r} exists already")
+    return error

@@ -1,0 +1,118 @@
+"""Producers: exactly-once streams by a sequence that is committed with its events.
+
+Each stream of a producer has an epoch. Opening one raises it, waiting for a group that is being
+written; from then on the older stream cannot write, for its epoch is checked under the row's lock
+in the transaction of its events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from core import validation
+from core.database import Connection
+from core.errors import ErrorCode, IngestError, StreamError, StreamReason
+from core.events import Caller, StreamPosition
+from core.timestamps import to_datetime
+
+
+class ProducerKey(NamedTuple):
+    """Where a producer id is unique: within its app. Sorts, for a fixed lock order."""
+
+    organization_id: UUID
+    app_id: UUID
+    producer_id: str
+
+
+class Progress(NamedTuple):
+    """How far a producer has come, and which of its streams may write."""
+
+    sequence: int
+    epoch: int
+
+
+def check_producer_id(producer_id: str) -> None:
+    """Raises ``invalid_body`` if the id is not 1 to 200 storable characters."""
+    problems = validation.issue("producer_id", validation.name, producer_id)
+    if problems:
+        raise IngestError(ErrorCode.INVALID_BODY, problems[0])
+
+
+def key(caller: Caller, producer_id: str) -> ProducerKey:
+    """The producer of that id in the caller's app."""
+    return ProducerKey(caller.organization_id, caller.app_id, producer_id)
+
+
+_OPEN: Final = """
+INSERT INTO producers AS producer (
+    organization_id, app_id, producer_id, sequence, epoch, opened_at)
+VALUES (%s, %s, %s, 0, 1, %s)
+ON CONFLICT (organization_id, app_id, producer_id) DO UPDATE SET
+    epoch = producer.epoch + 1, opened_at = excluded.opened_at
+RETURNING sequence, epoch
+"""
+
+_LOCK: Final = """
+SELECT organization_id, app_id, producer_id, sequence, epoch
+FROM producers
+WHERE (organization_id, app_id, producer_id) IN (
+    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[]))
+ORDER BY 1, 2, 3
+FOR UPDATE
+"""
+
+_ADVANCE: Final = """
+UPDATE producers SET sequence = reached.sequence
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bigint[])
+    AS reached (organization_id, app_id, producer_id, sequence)
+WHERE producers.organization_id = reached.organization_id
+    AND producers.app_id = reached.app_id AND producers.producer_id = reached.producer_id
+"""
+
+
+async def open_stream(db: Connection, producer: ProducerKey, now_us: int) -> Progress:
+    """Take the producer over for a new stream; returns its last committed sequence and epoch."""
+    cursor = await db.execute(_OPEN, (*producer, to_datetime(now_us)))
+    row = await cursor.fetchone()
+    assert row is not None
+    return Progress(*row)
+
+
+async def lock(db: Connection, producers: Iterable[ProducerKey]) -> dict[ProducerKey, Progress]:
+    """Lock the producers' rows until the caller's transaction ends, and read them."""
+    wanted = sorted(set(producers))
+    if not wanted:
+        return {}
+    cursor = await db.execute(_LOCK, tuple(map(list, zip(*wanted, strict=True))))
+    return {
+        ProducerKey(*identity): Progress(sequence, epoch)
+        for *identity, sequence, epoch in await cursor.fetchall()
+    }
+
+
+async def advance(db: Connection, reached: Mapping[ProducerKey, int]) -> None:
+    """Record the sequences reached, in the caller's transaction, which holds their locks."""
+    if reached:
+        rows = [(*producer, sequence) for producer, sequence in reached.items()]
+        await db.execute(_ADVANCE, tuple(map(list, zip(*rows, strict=True))))
+
+
+def follows(position: StreamPosition, progress: Progress | None) -> bool:
+    """Whether a batch is the next one: True, or False for a duplicate of a committed one.
+
+    Raises :class:`StreamError` if another stream has taken over, or if batches are missing.
+    """
+    if progress is None or position.epoch != progress.epoch:
+        raise StreamError(
+            StreamReason.PRODUCER_TAKEN_OVER,
+            f"Another stream was opened with producer_id '{position.producer_id}'.",
+        )
+    if position.sequence > progress.sequence + 1:
+        raise StreamError(
+            StreamReason.SEQUENCE_GAP,
+            f"sequence: {position.sequence} leaves a gap, {progress.sequence} is the last one "
+            "committed",
+        )
+    return position.sequence > progress.sequence

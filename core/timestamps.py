@@ -1,0 +1,76 @@
+"""RFC 3339 timestamps with an offset, to and from microseconds since the Unix epoch (UTC)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_US_PER_SECOND: Final = 1_000_000
+_US_PER_DAY: Final = 86_400 * _US_PER_SECOND
+
+# Years 1 to 9999 UTC: what both Python's datetime and the wire form can say.
+MIN_US: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+MAX_US: Final = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // timedelta(
+    microseconds=1
+)
+
+# RFC 3339 section 5.6. The RFC allows lower-case "t" and "z", and any number of fraction digits.
+_RFC3339: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):\d\d:)(\d\d)(\.\d+)?(?:([Zz])|[+-](?:[01]\d|2[0-3]):[0-5]\d)\Z",
+    re.ASCII,
+)
+
+_FORM: Final = "must be an RFC 3339 date-time with an offset, like 2026-04-19T12:05:00Z"
+
+
+def parse(given: str) -> tuple[int, str]:
+    """``(microseconds since the epoch, the same instant as it is echoed)``.
+
+    Raises ValueError with a sentence for the client. Digits beyond the microsecond are cut off.
+    A leap second is the first instant of the next minute, as PostgreSQL has it.
+    """
+    match = _RFC3339.match(given)
+    if match is None:
+        raise ValueError(_FORM)
+    date, clock, second, fraction, zulu = match.groups()
+    leap = second == "60"
+    try:
+        if leap:
+            given = f"{date}T{clock}59{fraction or ''}{given[match.end(4 if fraction else 3) :]}"
+        moment = datetime.fromisoformat(given.upper())
+        if leap:
+            moment = moment.replace(microsecond=0) + timedelta(seconds=1)
+        since = moment - _EPOCH
+    except (ValueError, OverflowError):
+        raise ValueError("must be a date and time that exists, in the years 1 to 9999") from None
+    us = since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
+    if zulu == "Z" and fraction is None and not leap and given[10] == "T":
+        return us, given  # already in the form that is echoed
+    if not MIN_US <= us <= MAX_US:
+        raise ValueError("must be in the years 1 to 9999 in UTC")
+    return us, format_us(us)
+
+
+def format_us(us: int) -> str:
+    """UTC with ``Z``, to the microsecond, no trailing zeros: ``2026-04-19T12:05:00.25Z``."""
+    moment = (_EPOCH + timedelta(microseconds=us)).isoformat()[:-6]
+    return (moment.rstrip("0") if "." in moment else moment) + "Z"
+
+
+def to_datetime(us: int) -> datetime:
+    """An aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def from_datetime(moment: datetime) -> int:
+    """Microseconds since the epoch of an aware datetime."""
+    since = moment - _EPOCH
+    return since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
+
+
+def month_start(us: int) -> datetime:
+    """The first instant of the calendar month (UTC) that contains the moment."""
+    moment = to_datetime(us)
+    return datetime(moment.year, moment.month, 1, tzinfo=UTC)

@@ -1,0 +1,84 @@
+"""Upkeep: the periodic work behind the service, in one task.
+
+Every process does it; the database arbitrates, so that doing it twice is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import psycopg
+
+from core import idempotency, partitions
+from core.clock import Clock
+from core.database import Connection, Database, one_line
+from core.errors import IngestError
+from core.refusals import FLUSH_SECONDS, Refusals
+
+log = logging.getLogger(__name__)
+
+CLEAN_SECONDS: Final = 30.0
+PARTITIONS_SECONDS: Final = 600.0
+# Partitions are made three months ahead; with less than this left somebody must look.
+HORIZON_ALARM_US: Final = 31 * 86_400 * 1_000_000
+
+
+class Upkeep:
+    """Flushes statistics, forgets old idempotency keys, makes and drops partitions."""
+
+    def __init__(
+        self,
+        database: Database,
+        refusals: Refusals,
+        clock: Clock,
+        retention_months: int | None,
+    ) -> None:
+        self._database = database
+        self._refusals = refusals
+        self._clock = clock
+        self._retention_months = retention_months
+
+    async def run(self) -> None:
+        """Work until cancelled. What fails is logged and tried again at its next turn."""
+        await asyncio.gather(
+            self._repeat(FLUSH_SECONDS, self._refusals.flush),
+            self._repeat(CLEAN_SECONDS, self._clean),
+            self._repeat(PARTITIONS_SECONDS, self._keep_partitions),
+        )
+
+    async def finish(self) -> None:
+        """Flush what was counted; the last act before the database is closed."""
+        await self._attempt(self._refusals.flush)
+
+    async def _repeat(self, seconds: float, work: Callable[[Connection], Awaitable[None]]) -> None:
+        while True:
+            await self._attempt(work)
+            await asyncio.sleep(seconds)
+
+    async def _attempt(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+        try:
+            async with self._database.connection() as db:
+                await work(db)
+        except (psycopg.Error, IngestError) as error:
+            log.warning("upkeep failed, will be tried again: %s", one_line(error))
+
+    async def _clean(self, db: Connection) -> None:
+        cleaned = idempotency.MAX_CLEANED_AT_ONCE
+        while cleaned == idempotency.MAX_CLEANED_AT_ONCE:
+            cleaned = await idempotency.clean(db, self._clock.now_us())
+
+    async def _keep_partitions(self, db: Connection) -> None:
+        now_us = self._clock.now_us()
+        try:
+            for name in await partitions.ensure_partitions(db, now_us):
+                log.info("made partition %s", name)
+            if self._retention_months is not None:
+                for name in await partitions.drop_expired(db, now_us, self._retention_months):
+                    log.info("dropped partition %s: its retention has ended", name)
+        finally:
+            horizon_us = await partitions.horizon_us(db)
+            if horizon_us is None or horizon_us - now_us < HORIZON_ALARM_US:
+                log.error("partitions for events end too soon: new months cannot be made")

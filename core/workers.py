@@ -1,0 +1,252 @@
+"""Workers: who an actor names, and making the people who are named for the first time.
+
+Within a group of batches each name is looked up or made once. Races with other processes are
+decided by the unique constraints on links and e-mails, whose rows are inserted in sorted order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+from uuid import UUID
+
+from core import ids, limits
+from core.database import Connection
+from core.events import Actor, Worker, WorkerByEmail, WorkerById, WorkerByLink, WorkerName
+from core.timestamps import to_datetime
+from core.validation import email_key
+
+MAX_CACHED_WORKERS: Final = 100_000
+
+# A name within an organization.
+Key = tuple[UUID, WorkerName]
+
+
+class WorkerCache:
+    """Names already resolved and committed.
+
+    Entries never go stale: workers and links are not changed or deleted once they exist, and a
+    name that resolves to nobody is not kept. The oldest entries give way when it is full.
+    """
+
+    def __init__(self, most: int = MAX_CACHED_WORKERS) -> None:
+        self._most = most
+        self._workers: dict[Key, Worker] = {}
+
+    def get(self, key: Key) -> Worker | None:
+        """The worker of that name, if known."""
+        return self._workers.get(key)
+
+    def remember(self, resolved: Mapping[Key, Worker]) -> None:
+        """Keep what a committed transaction resolved."""
+        workers = self._workers
+        workers.update(resolved)
+        while len(workers) > self._most:
+            del workers[next(iter(workers))]
+
+
+_BY_ID: Final = """
+SELECT workers.organization_id, id, display_name
+FROM unnest(%s::uuid[], %s::uuid[]) AS wanted (organization_id, id)
+JOIN workers USING (organization_id, id)
+"""
+
+_BY_LINK: Final = """
+SELECT workers.organization_id, app_id, external_id, workers.id, display_name
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[]) AS wanted (organization_id, app_id, external_id)
+JOIN worker_links USING (organization_id, app_id, external_id)
+JOIN workers ON workers.organization_id = worker_links.organization_id
+    AND workers.id = worker_links.worker_id
+"""
+
+_BY_EMAIL: Final = """
+SELECT organization_id, email_key, id, display_name
+FROM unnest(%s::uuid[], %s::text[]) AS wanted (organization_id, email_key)
+JOIN workers USING (organization_id, email_key)
+"""
+
+_CLAIM_LINKS: Final = """
+INSERT INTO worker_links (organization_id, app_id, external_id, worker_id)
+SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[])
+ORDER BY 1, 2, 3
+ON CONFLICT DO NOTHING
+RETURNING organization_id, app_id, external_id
+"""
+
+_INSERT_WORKERS: Final = """
+INSERT INTO workers (organization_id, id, display_name, email, email_key, created_at)
+SELECT * FROM unnest(
+    %s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
+ORDER BY 1, 5, 2
+ON CONFLICT ON CONSTRAINT workers_email DO NOTHING
+RETURNING organization_id, id
+"""
+
+_REDIRECT_LINKS: Final = """
+UPDATE worker_links SET worker_id = other.worker_id
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[])
+    AS other (organization_id, app_id, external_id, worker_id)
+WHERE worker_links.organization_id = other.organization_id
+    AND worker_links.app_id = other.app_id AND worker_links.external_id = other.external_id
+"""
+
+
+async def find(db: Connection, names: Iterable[Key]) -> dict[Key, Worker]:
+    """The workers behind these names, for those that have one."""
+    found: dict[Key, Worker] = {}
+    by_id = [(org, name) for org, name in names if isinstance(name, WorkerById)]
+    by_link = [(org, name) for org, name in names if isinstance(name, WorkerByLink)]
+    by_email = [(org, name) for org, name in names if isinstance(name, WorkerByEmail)]
+    if by_id:
+        cursor = await db.execute(
+            _BY_ID, ([org for org, _ in by_id], [name.worker_id for _, name in by_id])
+        )
+        for org, worker_id, display_name in await cursor.fetchall():
+            found[org, WorkerById(worker_id)] = Worker(worker_id, display_name)
+    if by_link:
+        cursor = await db.execute(
+            _BY_LINK,
+            (
+                [org for org, _ in by_link],
+                [name.app_id for _, name in by_link],
+                [name.external_id for _, name in by_link],
+            ),
+        )
+        for org, app_id, external_id, worker_id, display_name in await cursor.fetchall():
+            found[org, WorkerByLink(app_id, external_id)] = Worker(worker_id, display_name)
+    if by_email:
+        cursor = await db.execute(
+            _BY_EMAIL, ([org for org, _ in by_email], [name.email_key for _, name in by_email])
+        )
+        for org, key, worker_id, display_name in await cursor.fetchall():
+            found[org, WorkerByEmail(key)] = Worker(worker_id, display_name)
+    return found
+
+
+class _NewWorker:
+    """A worker about to be made: the first actor that named the person tells what is known."""
+
+    def __init__(self, organization_id: UUID, actor: Actor, now_us: int) -> None:
+        self.organization_id = organization_id
+        self.worker = Worker(ids.new(now_us), _display_name(actor))
+        self.email = actor.email
+
+
+def _display_name(actor: Actor) -> str:
+    if actor.display_name is not None:
+        return actor.display_name
+    if actor.email is not None:
+        return actor.email.rpartition("@")[0][: limits.MAX_NAME_CHARACTERS]
+    assert actor.external_id is not None
+    return actor.external_id
+
+
+async def provide(db: Connection, missing: Mapping[Key, Actor], now_us: int) -> dict[Key, Worker]:
+    """Link or make the workers that :func:`find` did not find, in the caller's transaction.
+
+    ``missing`` holds links and e-mails, each with the first actor that named it. However many
+    transactions do this at once for the same person, one worker comes of it.
+    """
+    if not missing:
+        return {}
+    # A link whose actor also has an e-mail goes to the worker who has it, or to the new one made
+    # for it, who is shared by every name in the group with that e-mail.
+    addresses: dict[Key, Actor] = {}
+    for (org, _), actor in missing.items():
+        if actor.email is not None:
+            addresses.setdefault((org, WorkerByEmail(email_key(actor.email))), actor)
+    known = await find(db, addresses)
+    new = {
+        address: _NewWorker(address[0], actor, now_us)
+        for address, actor in addresses.items()
+        if address not in known
+    }
+
+    # Links come first: only who wins the link makes its worker, so a lost race leaves nobody.
+    links: dict[Key, _NewWorker | Worker] = {}
+    for key, actor in missing.items():
+        org, name = key
+        if isinstance(name, WorkerByLink):
+            if actor.email is None:
+                links[key] = _NewWorker(org, actor, now_us)
+            else:
+                address = (org, WorkerByEmail(email_key(actor.email)))
+                links[key] = known.get(address) or new[address]
+    won = await _claim_links(db, links)
+    resolved = await find(db, [key for key in links if key not in won])
+
+    wanted = {id(maker): maker for key in won if isinstance(maker := links[key], _NewWorker)}
+    for key in missing:
+        if key in new:
+            wanted[id(new[key])] = new[key]
+    made = await _insert(db, list(wanted.values()), now_us)
+
+    # An e-mail that another transaction took meanwhile: its worker is the one.
+    lost = [
+        (maker.organization_id, WorkerByEmail(email_key(maker.email)))
+        for maker in wanted.values()
+        if maker.email is not None and maker.worker.id not in made
+    ]
+    known |= await find(db, lost)
+    moved: list[tuple[Key, Worker]] = []
+    for key in won:
+        maker = links[key]
+        if isinstance(maker, Worker):
+            resolved[key] = maker
+        elif maker.worker.id in made:
+            resolved[key] = maker.worker
+        else:
+            assert maker.email is not None
+            resolved[key] = known[key[0], WorkerByEmail(email_key(maker.email))]
+            moved.append((key, resolved[key]))
+    await _redirect(db, moved)
+    for key in missing:
+        if isinstance(key[1], WorkerByEmail):
+            resolved[key] = known[key] if key in known else new[key].worker
+    return resolved
+
+
+async def _claim_links(db: Connection, links: Mapping[Key, _NewWorker | Worker]) -> set[Key]:
+    if not links:
+        return set()
+    rows = [
+        (org, name.app_id, name.external_id, _worker_of(maker).id)
+        for (org, name), maker in links.items()
+        if isinstance(name, WorkerByLink)
+    ]
+    cursor = await db.execute(_CLAIM_LINKS, tuple(map(list, zip(*rows, strict=True))))
+    return {
+        (org, WorkerByLink(app_id, external_id))
+        for org, app_id, external_id in await cursor.fetchall()
+    }
+
+
+def _worker_of(maker: _NewWorker | Worker) -> Worker:
+    return maker if isinstance(maker, Worker) else maker.worker
+
+
+async def _insert(db: Connection, makers: list[_NewWorker], now_us: int) -> set[UUID]:
+    if not makers:
+        return set()
+    cursor = await db.execute(
+        _INSERT_WORKERS,
+        (
+            [maker.organization_id for maker in makers],
+            [maker.worker.id for maker in makers],
+            [maker.worker.display_name for maker in makers],
+            [maker.email for maker in makers],
+            [maker.email and email_key(maker.email) for maker in makers],
+            [to_datetime(now_us)] * len(makers),
+        ),
+    )
+    return {worker_id for _, worker_id in await cursor.fetchall()}
+
+
+async def _redirect(db: Connection, moved: list[tuple[Key, Worker]]) -> None:
+    rows = [
+        (org, name.app_id, name.external_id, worker.id)
+        for (org, name), worker in moved
+        if isinstance(name, WorkerByLink)
+    ]
+    if rows:
+        await db.execute(_REDIRECT_LINKS, tuple(map(list, zip(*rows, strict=True))))

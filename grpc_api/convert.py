@@ -1,0 +1,180 @@
+"""Protobuf messages to domain types and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from core import ids
+from core.events import (
+    Actor,
+    Caller,
+    Event,
+    Malformed,
+    Receipt,
+    Rejection,
+    Snapshot,
+    SnapshotReceipt,
+)
+from core.limits import MAX_BATCH_EVENTS
+from core.timestamps import parse
+from grpc_api.pb import ingest_pb2 as pb
+
+_EXACT_INTEGERS: Final = 2.0**53  # doubles up to here are the integers they look like
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def events(messages: Iterable[pb.IngestEvent]) -> list[Event | Malformed]:
+    """The events of a batch; what has not the shape of one is malformed, its neighbours are not."""
+    return [_event(message) for message in messages]
+
+
+def _event(message: pb.IngestEvent) -> Event | Malformed:
+    try:
+        return Event(
+            message.event_type,
+            message.category,
+            _actor(message.actor) if message.HasField("actor") else None,
+            _moment(message.timestamp) if message.HasField("timestamp") else None,
+            message.duration_seconds if message.HasField("duration_seconds") else None,
+            _json(message, "metadata"),
+        )
+    except ValueError as error:
+        return Malformed((str(error),), message.SerializeToString(deterministic=True))
+
+
+def snapshot(message: pb.IngestSnapshotRequest) -> Snapshot:
+    """The snapshot of a request. Raises ValueError: ``metrics: is required``."""
+    metrics = _json(message, "metrics")
+    if metrics is None:
+        raise ValueError("metrics: is required")
+    return Snapshot(
+        message.snapshot_type,
+        metrics,
+        _actor(message.actor) if message.HasField("actor") else None,
+        _moment(message.timestamp) if message.HasField("timestamp") else None,
+        _json(message, "metadata"),
+    )
+
+
+def _actor(message: pb.Actor) -> Actor:
+    has = message.HasField
+    return Actor(
+        message.worker_id if has("worker_id") else None,
+        message.external_id if has("external_id") else None,
+        message.email if has("email") else None,
+        message.display_name if has("display_name") else None,
+    )
+
+
+def _moment(timestamp: Timestamp) -> int:
+    """Microseconds since the epoch; the core judges the range."""
+    if not 0 <= timestamp.nanos < 1_000_000_000:
+        raise ValueError("timestamp: nanos must be 0 to 999999999")
+    return timestamp.seconds * 1_000_000 + timestamp.nanos // 1_000
+
+
+def _json(message: Any, member: str) -> bytes | None:
+    text = f"{member}_json"
+    if message.HasField(member):
+        if message.HasField(text):
+            raise ValueError(f"{member}: set {member} or {text}, not both")
+        try:
+            return _encode(_object(getattr(message, member)))
+        except ValueError as error:
+            raise ValueError(f"{member}: {error}") from None
+    return bytes(getattr(message, text)) if message.HasField(text) else None
+
+
+def _object(struct: Struct) -> dict[str, Any]:
+    return {name: _value(value) for name, value in struct.fields.items()}
+
+
+def _value(value: Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            number = value.number_value
+            if not math.isfinite(number):
+                raise ValueError("must not contain NaN or Infinity")
+            # As a person would write it: 3, not 3.0.
+            whole = number.is_integer() and abs(number) <= _EXACT_INTEGERS
+            return int(number) if whole else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return _object(value.struct_value)
+        case "list_value":
+            return [_value(item) for item in value.list_value.values]
+        case "null_value":
+            return None
+    raise ValueError("must not contain a value of no kind")
+
+
+def rejected_events(rejected: Sequence[Rejection]) -> list[pb.RejectedEvent]:
+    """The rejected items as messages."""
+    return [
+        pb.RejectedEvent(index=one.index, code=one.code.value, message=one.message)
+        for one in rejected
+    ]
+
+
+def events_response(receipt: Receipt) -> pb.IngestEventsResponse:
+    """The answer to a batch."""
+    return pb.IngestEventsResponse(
+        request_id=receipt.request_id,
+        accepted=[
+            pb.AcceptedEvent(event_type=one.event_type, timestamp=_timestamp(one.timestamp))
+            for one in receipt.accepted
+        ],
+        rejected=rejected_events(receipt.rejected),
+        batch_limit=MAX_BATCH_EVENTS,
+        replayed=receipt.replayed,
+    )
+
+
+def _timestamp(echo: str) -> Timestamp:
+    us = parse(echo)[0]
+    return Timestamp(seconds=us // 1_000_000, nanos=us % 1_000_000 * 1_000)
+
+
+def ack(receipt: Receipt, sequence: int) -> pb.StreamEventsResponse:
+    """The answer to a batch of a stream."""
+    return pb.StreamEventsResponse(
+        ack=pb.StreamAck(
+            sequence=sequence,
+            duplicate=receipt.duplicate,
+            request_id=receipt.request_id,
+            accepted=len(receipt.accepted),
+            rejected=rejected_events(receipt.rejected),
+            quota_left=receipt.quota_left,
+            replayed=receipt.replayed,
+        )
+    )
+
+
+def snapshot_response(receipt: SnapshotReceipt) -> pb.IngestSnapshotResponse:
+    """The answer to a snapshot."""
+    return pb.IngestSnapshotResponse(
+        request_id=receipt.request_id,
+        snapshot_type=receipt.snapshot_type,
+        worker=pb.Worker(
+            id=ids.text(ids.WORKER, receipt.worker.id), display_name=receipt.worker.display_name
+        ),
+        replayed=receipt.replayed,
+    )
+
+
+def ping_response(caller: Caller) -> pb.PingResponse:
+    """The answer to a ping."""
+    return pb.PingResponse(
+        organization_id=ids.text(ids.ORGANIZATION, caller.organization_id),
+        app=pb.App(id=ids.text(ids.APP, caller.app_id), slug=caller.app_slug, name=caller.app_name),
+    )

@@ -1,0 +1,142 @@
+"""Events in the REST API's JSON form to messages: camelCase members, RFC 3339 text.
+
+Only what protobuf has no place for is refused here, with ValueError and the words for the sender;
+the rules are the server's. Unknown members are left out. Metadata keeps its every digit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec import UNSET, Raw, UnsetType
+
+from core import timestamps
+from core.limits import MAX_DURATION_SECONDS
+from grpc_api.pb import ingest_pb2 as pb
+
+_MAX_INT64: Final = 2**63 - 1
+
+
+class _Actor(msgspec.Struct, rename="camel", gc=False):
+    worker_id: str | UnsetType = UNSET
+    external_id: str | UnsetType = UNSET
+    email: str | UnsetType = UNSET
+    display_name: str | UnsetType = UNSET
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    event_type: str = ""
+    category: str = ""
+    actor: _Actor | UnsetType = UNSET
+    timestamp: str | UnsetType = UNSET
+    duration: int | float | UnsetType = UNSET
+
+
+class _TextEvent(_Event, rename="camel"):
+    metadata: Raw | UnsetType = UNSET
+
+
+class _MappedEvent(_Event, rename="camel"):
+    metadata: Any = UNSET
+
+
+_decode: Final = msgspec.json.Decoder(_TextEvent).decode
+
+
+def from_text(text: bytes) -> pb.IngestEvent:
+    """The message of an event given as JSON text; its metadata is sent as it is written."""
+    try:
+        event = _decode(text)
+    except msgspec.ValidationError as error:
+        raise ValueError(_explain(error)) from None
+    except UnicodeDecodeError:
+        raise ValueError("must be UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        # Its own words are good, but for the prefix.
+        raise ValueError(f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
+    return _message(
+        event, UNSET if isinstance(event.metadata, UnsetType) else bytes(event.metadata)
+    )
+
+
+def from_mapping(members: Mapping[str, Any]) -> pb.IngestEvent:
+    """The message of an event given as a mapping; metadata given as bytes is JSON text already."""
+    try:
+        event = msgspec.convert(members, _MappedEvent)
+    except msgspec.ValidationError as error:
+        raise ValueError(_explain(error)) from None
+    metadata = event.metadata
+    if isinstance(metadata, bytes | Raw):
+        metadata = bytes(metadata)
+    elif metadata is not UNSET:
+        try:
+            # Not msgspec, which would write null for NaN.
+            text = json.dumps(metadata, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+            metadata = text.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"metadata: is not JSON: {error}") from None
+    return _message(event, metadata)
+
+
+def _message(event: _Event, metadata: bytes | UnsetType) -> pb.IngestEvent:
+    try:
+        message = pb.IngestEvent(event_type=event.event_type, category=event.category)
+        actor = event.actor
+        if actor is not UNSET:
+            its = message.actor
+            its.SetInParent()
+            if actor.worker_id is not UNSET:
+                its.worker_id = actor.worker_id
+            if actor.external_id is not UNSET:
+                its.external_id = actor.external_id
+            if actor.email is not UNSET:
+                its.email = actor.email
+            if actor.display_name is not UNSET:
+                its.display_name = actor.display_name
+    except UnicodeEncodeError:
+        raise ValueError("must not contain unpaired surrogates") from None
+    if event.timestamp is not UNSET:
+        message.timestamp.CopyFrom(_timestamp(event.timestamp))
+    if event.duration is not UNSET:
+        message.duration_seconds = _seconds(event.duration)
+    if metadata is not UNSET:
+        message.metadata_json = metadata
+    return message
+
+
+def _timestamp(text: str) -> Timestamp:
+    try:
+        us, _ = timestamps.parse(text)
+    except ValueError as error:
+        raise ValueError(f"timestamp: {error}") from None
+    return Timestamp(seconds=us // 1_000_000, nanos=us % 1_000_000 * 1_000)
+
+
+def _seconds(duration: int | float) -> int:
+    if isinstance(duration, float):
+        if not duration.is_integer():
+            raise ValueError("duration: must be a whole number of seconds")
+        duration = int(duration)
+    if not -_MAX_INT64 <= duration <= _MAX_INT64:
+        bound = "at least 0" if duration < 0 else f"at most {MAX_DURATION_SECONDS}"
+        raise ValueError(f"duration: must be {bound}")
+    return duration
+
+
+# How msgspec says what does not fit: Expected `str`, got `int` - at `$.actor.email`
+_MISFIT: Final = re.compile(r"Expected `([^`]+)`, got `[^`]+`(?: - at `\$\.([^`]+)`)?")
+_KINDS: Final = {"str": "a string", "int | float": "an integer", "object": "an object"}
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    misfit = _MISFIT.match(str(error))
+    if misfit is None:
+        return str(error)
+    wanted, path = misfit.groups()
+    what = f"must be {_KINDS.get(wanted, wanted)}"
+    return f"{path}: {what}" if path else what

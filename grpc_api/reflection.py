@@ -1,0 +1,51 @@
+"""Server reflection, v1 and v1alpha: how grpcurl works without the .proto file.
+
+The library has v1alpha only. v1 has the same messages under another package, so one servicer
+answers both; its description is derived from v1alpha's, for clients that reflect on reflection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+_ALPHA: Final = "grpc.reflection.v1alpha"
+_V1: Final = "grpc.reflection.v1"
+
+
+def enable_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
+    """Let clients list and describe these services, and reflection itself."""
+    described = (*services, f"{_ALPHA}.ServerReflection", f"{_V1}.ServerReflection")
+    servicer = reflection.aio.ReflectionServicer(described, pool=_with_v1())
+    method = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(
+                f"{package}.ServerReflection", {"ServerReflectionInfo": method}
+            )
+            for package in (_ALPHA, _V1)
+        )
+    )
+
+
+def _with_v1() -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.Default()
+    file = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    file.name, file.package = "grpc/reflection/v1/reflection.proto", _V1
+    for message in file.message_type:
+        for field in filter(lambda field: field.type_name, message.field):
+            field.type_name = field.type_name.replace(_ALPHA, _V1)
+    for method in file.service[0].method:
+        method.input_type = method.input_type.replace(_ALPHA, _V1)
+        method.output_type = method.output_type.replace(_ALPHA, _V1)
+    pool.Add(file)
+    return pool

@@ -1,0 +1,129 @@
+"""The gRPC server: limits, keepalive, TLS, health and reflection around the servicer."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from core.limits import MAX_BODY_BYTES
+from grpc_api.reflection import enable_reflection
+from grpc_api.servicer import SERVICE, IngestServicer
+
+# Over the promised limit we answer with details ourselves; over this the library does, without.
+MAX_RECEIVE_BYTES: Final = 4 * MAX_BODY_BYTES
+MAX_CONCURRENT_STREAMS: Final = 1_000  # calls a connection
+KEEPALIVE_MS: Final = 30_000
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+MIN_CLIENT_PING_MS: Final = 5_000
+HEALTH_SECONDS: Final = 1.0
+
+_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # Otherwise a second server binds the same port and takes half of the connections, silently.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+    # Finds a client that vanished without a word.
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # Clients that ping an idle stream more often than every five minutes are not flooding.
+    ("grpc.http2.min_ping_interval_without_data_ms", MIN_CLIENT_PING_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class Tls(NamedTuple):
+    """PEM files. With ``client_ca`` only clients with a certificate of it may connect."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None
+
+
+class GrpcServer:
+    """Serves on an address; :meth:`start` raises OSError if it cannot be had."""
+
+    def __init__(
+        self,
+        servicer: IngestServicer,
+        readiness: Callable[[], Awaitable[str | None]],
+        *,
+        address: str,
+        tls: Tls | None,
+        drain_seconds: float,
+    ) -> None:
+        self._servicer = servicer
+        self._readiness = readiness
+        self._address = address
+        self._tls = tls
+        self._drain_seconds = drain_seconds
+        self._health = health.aio.HealthServicer()
+        self._stop = asyncio.Event()
+
+    def start(self) -> int:
+        """Bind the address and return the port; the server serves while :meth:`serve` runs."""
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server.add_generic_rpc_handlers((self._servicer.handler(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        enable_reflection((SERVICE, health.SERVICE_NAME), self._server)
+        try:
+            port = (
+                self._server.add_insecure_port(self._address)
+                if self._tls is None
+                else self._server.add_secure_port(self._address, _credentials(self._tls))
+            )
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._address}: {error}") from None
+        return port
+
+    async def serve(self) -> None:
+        """Serve until :meth:`stop`; then drain, in the order that clients can follow.
+
+        Health says not serving, streams finish what they have read, calls end; what still runs
+        after the drain time is cancelled.
+        """
+        # First, so that nobody is told that the service is unknown.
+        await self._tell_health(await self._readiness() is None)
+        await self._server.start()
+        while not self._stop.is_set():
+            try:
+                async with asyncio.timeout(HEALTH_SECONDS):
+                    await self._stop.wait()
+            except TimeoutError:
+                await self._tell_health(await self._readiness() is None)
+        await self._health.enter_graceful_shutdown()
+        await self._servicer.drain(self._drain_seconds)
+        await self._server.stop(self._drain_seconds)
+
+    def stop(self) -> None:
+        """End :meth:`serve`."""
+        self._stop.set()
+
+    async def _tell_health(self, ready: bool) -> None:
+        response = health_pb2.HealthCheckResponse
+        status = response.SERVING if ready else response.NOT_SERVING
+        for name in (health.OVERALL_HEALTH, SERVICE):
+            await self._health.set(name, status)
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    chain = [(tls.key.read_bytes(), tls.certificate.read_bytes())]
+    client_ca = None if tls.client_ca is None else tls.client_ca.read_bytes()
+    # The library would say of a wrong file that the address cannot be had.
+    used = f"{tls.certificate} with {tls.key}"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password=lambda: "")
+        if tls.client_ca is not None:
+            used = str(tls.client_ca)
+            context.load_verify_locations(tls.client_ca)
+    except ssl.SSLError as error:
+        raise OSError(f"cannot use {used} for TLS: {error.reason or error}") from None
+    return grpc.ssl_server_credentials(
+        chain, root_certificates=client_ca, require_client_auth=client_ca is not None
+    )

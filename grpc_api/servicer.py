@@ -1,0 +1,131 @@
+"""The methods of IngestService: convert, call the core, convert."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from core.clock import Clock
+from core.errors import ErrorCode, IngestError
+from core.events import Caller, EventBatch, SnapshotRequest
+from core.ingest import Ingestor
+from grpc_api import convert
+from grpc_api.call import Call, Context, parsed
+from grpc_api.errors import Errors
+from grpc_api.open_streams import OpenStreams
+from grpc_api.pb import ingest_pb2 as pb
+from grpc_api.stream import EventStream
+
+SERVICE: Final = "wepeople.ingest.v1.IngestService"
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+class IngestServicer:
+    """Serves the contract of ``proto/wepeople/ingest/v1/ingest.proto``."""
+
+    def __init__(
+        self, ingestor: Ingestor, errors: Errors, clock: Clock, max_stream_seconds: float
+    ) -> None:
+        self._ingestor = ingestor
+        self._errors = errors
+        self._clock = clock
+        self._streams = OpenStreams(max_stream_seconds)
+
+    async def drain(self, seconds: float) -> None:
+        """Let open streams finish what they have read, then end; new ones end at once."""
+        await self._streams.drain(seconds)
+
+    async def ping(self, call: Call, _: pb.PingRequest, caller: Caller) -> pb.PingResponse:
+        """Validate a key."""
+        return convert.ping_response(caller)
+
+    async def ingest_events(
+        self, call: Call, request: pb.IngestEventsRequest, caller: Caller
+    ) -> pb.IngestEventsResponse:
+        """Store a batch."""
+        batch = EventBatch(
+            call.request_id,
+            convert.events(request.events),
+            request.idempotency_key if request.HasField("idempotency_key") else None,
+        )
+        return convert.events_response(await self._ingestor.ingest(caller, batch))
+
+    async def ingest_snapshot(
+        self, call: Call, request: pb.IngestSnapshotRequest, caller: Caller
+    ) -> pb.IngestSnapshotResponse:
+        """Store a snapshot."""
+        try:
+            snapshot = convert.snapshot(request)
+        except ValueError as error:
+            raise IngestError(ErrorCode.INVALID_BODY, str(error)) from None
+        key = request.idempotency_key if request.HasField("idempotency_key") else None
+        wanted = SnapshotRequest(call.request_id, snapshot, key)
+        return convert.snapshot_response(await self._ingestor.ingest_snapshot(caller, wanted))
+
+    async def stream_events(self, _: object, context: Context) -> None:
+        """Store batches as they come."""
+        call = Call(context, self._errors, self._clock)
+        with self._streams.one_more():
+            await call.begin()
+            try:
+                await EventStream(call, self._ingestor, self._streams).run()
+            except (asyncio.CancelledError, grpc.aio.AbortError):
+                raise
+            except Exception as error:
+                await call.fail(error)
+
+    def _unary(
+        self,
+        request_type: type[Request],
+        method: Callable[[Call, Request, Caller], Awaitable[Response]],
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        async def handle(request: Request | IngestError, context: Context) -> Response:
+            call = Call(context, self._errors, self._clock)
+            await call.begin()
+            try:
+                call.caller, _ = await self._ingestor.admit(call.authorization)
+                if isinstance(request, IngestError):
+                    raise request
+                return await method(call, request, call.caller)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                if call.caller is not None and isinstance(error, IngestError):
+                    self._ingestor.note_refusal(call.caller, error)
+                await call.fail(error)
+
+        return grpc.unary_unary_rpc_method_handler(
+            handle,
+            request_deserializer=parsed(request_type),
+            response_serializer=_serialize,
+        )
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a server registers.
+
+        By hand rather than generated, because a message that cannot be parsed must be answered
+        with details like any other error.
+        """
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Ping": self._unary(pb.PingRequest, self.ping),
+                "IngestEvents": self._unary(pb.IngestEventsRequest, self.ingest_events),
+                "IngestSnapshot": self._unary(pb.IngestSnapshotRequest, self.ingest_snapshot),
+                "StreamEvents": grpc.stream_stream_rpc_method_handler(
+                    self.stream_events,
+                    request_deserializer=parsed(pb.StreamEventsRequest),
+                    response_serializer=_serialize,
+                ),
+            },
+        )
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()

@@ -1,0 +1,239 @@
+"""StreamEvents: batches in, acks out, in order, bounded, resumable (contract section 10).
+
+Three tasks a stream: one reads batches and hands them to the core without waiting for their
+commit, one writes acks in order as commits return, one watches the key. A slot is taken before a
+batch is read and given back when its ack is written, so a client that sends without reading is
+stopped by HTTP/2 flow control and the server holds a bounded number of batches for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+import grpc
+
+from core import ids
+from core.errors import ErrorCode, IngestError, unavailable
+from core.events import Caller, EventBatch, Receipt, StreamPosition
+from core.ingest import Ingestor
+from grpc_api import convert
+from grpc_api.call import Call
+from grpc_api.open_streams import Ending, Holder, OpenStreams
+from grpc_api.pb import ingest_pb2 as pb
+
+MAX_IN_FLIGHT: Final = 32
+# With the age a cached key may have (core/auth.py) this keeps the promise of one second.
+KEY_CHECK_SECONDS: Final = 0.1
+# How long acks of what was read may still take once the stream must end.
+MAX_FINISH_SECONDS: Final = 0.5
+MAX_DRAIN_SECONDS: Final = 5.0
+
+
+class _Pending(NamedTuple):
+    sequence: int
+    receipt: asyncio.Task[Receipt]
+
+
+class EventStream:
+    """One call of StreamEvents."""
+
+    def __init__(self, call: Call, ingestor: Ingestor, streams: OpenStreams) -> None:
+        self._call = call
+        self._ingestor = ingestor
+        self._streams = streams
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._pending: deque[_Pending] = deque()
+        self._arrived = asyncio.Event()
+        self._read_all = False
+        self._producer_id = ""
+        self._epoch = 0
+        self._ending: Ending = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve the stream to its end. Raises what its status is to say."""
+        caller = self._call.caller = await self._ingestor.authenticate(self._call.authorization)
+        tasks = [
+            asyncio.create_task(self._watch_key()),
+            asyncio.create_task(self._watch_end()),
+        ]
+        reading = asyncio.create_task(self._read())
+        writing = asyncio.create_task(self._write_acks())
+        tasks += [reading, writing]
+        try:
+            await _first_of(reading, writing, self._ending)
+            await self._finish(reading, writing)
+        finally:
+            if self._producer_id:
+                self._streams.leave(caller.app_id, self._producer_id, self._ending)
+            # What the journal has begun it finishes; nobody is there to hear of it.
+            unfinished = [*tasks, *(pending.receipt for pending in self._pending)]
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+    async def _finish(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
+        if not reading.done() and not writing.done():
+            # Nothing more is read; what was read is committed and acked.
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        self._read_all = True
+        self._arrived.set()
+        error: Exception | None = None
+        if self._ending.done():
+            error = self._ending.result()
+            patience = MAX_FINISH_SECONDS
+            if error is None or (isinstance(error, IngestError) and error.transient):
+                patience = MAX_DRAIN_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await asyncio.shield(writing)
+        else:
+            # The client has sent all, or reading or writing failed: what was read comes first.
+            await _first_of(writing, self._ending)
+            if writing.done():
+                writing.result()
+            else:
+                error = self._ending.result()
+        if error is not None:
+            raise error
+        if reading.done() and not reading.cancelled():
+            reading.result()
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        first = await self._next()
+        if isinstance(first, pb.StreamEventsRequest) and first.WhichOneof("message") == "open":
+            await self._open(first.open.producer_id)
+            first = None
+        else:
+            await self._send_opened(0)
+        while True:
+            await self._slots.acquire()
+            message = first if first is not None else await self._next()
+            first = None
+            if message is None:
+                return
+            batch = self._batch(message)
+            self._submit(await self._turn(), batch)
+
+    async def _next(self) -> pb.StreamEventsRequest | None:
+        message: Any = await self._call.context.read()
+        if message is grpc.aio.EOF:
+            return None
+        if isinstance(message, IngestError):
+            raise message
+        assert isinstance(message, pb.StreamEventsRequest)
+        return message
+
+    async def _open(self, producer_id: str) -> None:
+        caller = self._call.caller
+        assert caller is not None
+        progress = await self._ingestor.open_stream(caller, producer_id)
+        self._producer_id, self._epoch = producer_id, progress.epoch
+        self._streams.take_over(caller.app_id, producer_id, Holder(self._epoch, self._ending))
+        await self._send_opened(progress.sequence)
+
+    async def _send_opened(self, last_sequence: int) -> None:
+        opened = pb.StreamOpened(last_sequence=last_sequence, max_in_flight=MAX_IN_FLIGHT)
+        await self._call.context.write(pb.StreamEventsResponse(opened=opened))
+
+    def _batch(self, message: pb.StreamEventsRequest) -> EventBatch:
+        if message.WhichOneof("message") != "batch":
+            raise _invalid("a stream opens once, with its first message; then it has batches")
+        batch = message.batch
+        position = None
+        if self._producer_id:
+            if not batch.sequence:
+                raise _invalid("sequence: must be set in a stream with a producer_id, from 1")
+            if batch.HasField("idempotency_key"):
+                raise _invalid("idempotency_key: a producer's batches have a sequence instead")
+            position = StreamPosition(self._producer_id, self._epoch, batch.sequence)
+        elif batch.sequence:
+            raise _invalid("sequence: must not be set in a stream without a producer_id")
+        return EventBatch(
+            ids.new_request_id(self._call.clock.now_us()),
+            convert.events(batch.events),
+            batch.idempotency_key if batch.HasField("idempotency_key") else None,
+            streamed=True,
+            position=position,
+        )
+
+    async def _turn(self) -> Caller:
+        """Wait for a rate token, then for room; returns the rights that are in force then.
+
+        After reading, so that an idle stream's next batch meets the rights of its moment.
+        """
+        caller = await self._ingestor.await_turn(self._call.authorization)
+        room = self._streams.room
+        waited = room.locked()
+        await room.acquire()
+        if not waited:
+            return caller
+        try:
+            return await self._ingestor.authenticate(self._call.authorization)
+        except BaseException:
+            room.release()
+            raise
+
+    def _submit(self, caller: Caller, batch: EventBatch) -> None:
+        # Tasks start in the order they are made, and a batch is in the journal's queue before its
+        # task first waits: batches are committed in the order they came.
+        receipt = asyncio.create_task(self._ingestor.ingest(caller, batch))
+        receipt.add_done_callback(lambda _: self._streams.room.release())
+        self._pending.append(_Pending(batch.position.sequence if batch.position else 0, receipt))
+        self._arrived.set()
+
+    # --- writing -----------------------------------------------------------------------------
+
+    async def _write_acks(self) -> None:
+        while True:
+            while not self._pending:
+                if self._read_all:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+            pending = self._pending[0]
+            receipt = await pending.receipt
+            await self._call.context.write(convert.ack(receipt, pending.sequence))
+            self._pending.popleft()
+            self._slots.release()
+
+    # --- what ends a stream -------------------------------------------------------------------
+
+    async def _watch_key(self) -> None:
+        while True:
+            await asyncio.sleep(KEY_CHECK_SECONDS)
+            try:
+                await self._ingestor.authenticate(self._call.authorization)
+            except IngestError as error:
+                if error.code is not ErrorCode.INTERNAL_ERROR:
+                    self._end(error)
+                    return
+            except Exception as error:  # a stream must not go on with nobody watching its key
+                self._end(error)
+                return
+
+    async def _watch_end(self) -> None:
+        try:
+            async with asyncio.timeout(self._streams.max_seconds):
+                await self._streams.draining.wait()
+        except TimeoutError:
+            self._end(None)
+        else:
+            self._end(unavailable("The service is shutting down. Open again shortly."))
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._ending.done():
+            self._ending.set_result(error)
+
+
+async def _first_of(*awaited: asyncio.Future[Any]) -> None:
+    await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _invalid(message: str) -> IngestError:
+    return IngestError(ErrorCode.INVALID_BODY, message)

@@ -1,0 +1,95 @@
+"""The HTTP application: the ingest routes, the documents, health, and errors in one envelope."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
+
+from core.clock import Clock
+from core.errors import INTERNAL_MESSAGE, REFERENCE_PATH, ErrorCode, IngestError
+from core.ingest import Ingestor
+from http_api import errors, openapi
+from http_api.exchange import Exchange, ExchangeLayer
+from http_api.reference import render_reference
+from http_api.routes import ingest_router
+
+log = logging.getLogger(__name__)
+
+# Why the service cannot take traffic now, or None if it can.
+Readiness = Callable[[], Awaitable[str | None]]
+
+
+def create_app(ingestor: Ingestor, readiness: Readiness, base_url: str, clock: Clock) -> ASGIApp:
+    """The whole HTTP door. ``base_url``: where clients reach this service, for links in errors."""
+    # FastAPI's own documents describe what they see; ours are kept by hand (http_api/openapi).
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.include_router(ingest_router(ingestor))
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return _json(HTTPStatus.OK, {"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        problem = await readiness()
+        if problem is None:
+            return _json(HTTPStatus.OK, {"status": "ready"})
+        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reason": problem})
+
+    @app.get(openapi.DOCUMENT_PATH)
+    async def document() -> Response:
+        return Response(openapi.render(base_url), media_type="application/yaml")
+
+    @app.get(REFERENCE_PATH)
+    async def reference() -> Response:
+        return Response(render_reference(base_url), media_type="text/html; charset=utf-8")
+
+    def refuse(request: Request, error: IngestError) -> Response:
+        exchange = Exchange.of(request.scope)
+        status, body, headers = errors.render_error(error, exchange.request_id, base_url)
+        return Response(body, status, headers, media_type="application/json")
+
+    @app.exception_handler(IngestError)
+    async def on_ingest_error(request: Request, error: IngestError) -> Response:
+        caller = Exchange.of(request.scope).caller
+        if caller is not None:
+            ingestor.note_refusal(caller, error)
+        return refuse(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        code, message = {
+            HTTPStatus.NOT_FOUND: (
+                errors.NOT_FOUND,
+                f"There is nothing here. The reference is at {REFERENCE_PATH}.",
+            ),
+            HTTPStatus.METHOD_NOT_ALLOWED: (
+                errors.METHOD_NOT_ALLOWED,
+                "This path has other methods; see the Allow header.",
+            ),
+        }.get(HTTPStatus(error.status_code), (ErrorCode.INVALID_BODY.value, str(error.detail)))
+        exchange = Exchange.of(request.scope)
+        body = errors.envelope(code, message, exchange.request_id, base_url)
+        return _json(error.status_code, body, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def on_crash(request: Request, error: Exception) -> Response:
+        exchange = Exchange.of(request.scope)
+        if isinstance(error, ClientDisconnect):
+            log.debug("the client went away", extra={"request_id": exchange.request_id})
+        else:
+            log.error("crashed", exc_info=error, extra={"request_id": exchange.request_id})
+        return refuse(request, IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE))
+
+    return ExchangeLayer(app, clock)
+
+
+def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")

@@ -1,0 +1,88 @@
+"""Reading a request's body: bounded in bytes, after inflating too, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Final
+
+from starlette.requests import Request
+
+from core.errors import ErrorCode, IngestError
+from core.limits import MAX_BODY_BYTES
+from http_api.decoding import invalid_body
+
+# Clients give up at 15 seconds; what trickles slower than this holds a connection for nothing.
+MAX_BODY_SECONDS: Final = 10.0
+# One for each event of a batch; what comes after a member is copied for each.
+MAX_GZIP_MEMBERS: Final = 500
+_GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+
+
+async def read_body(request: Request) -> bytes:
+    """The body after decompression.
+
+    Raises ``batch_too_large`` as soon as it is known to be over the limit, by what arrived and
+    not by what Content-Length claims; ``invalid_body`` for an encoding that is not supported or
+    broken and for a body that does not arrive in time. What is left unread is discarded by the
+    server.
+    """
+    if _declared_length(request) > MAX_BODY_BYTES:
+        raise _too_large()
+    gzipped = _is_gzipped(request)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BODY_BYTES:
+                    raise _too_large()
+                chunks.append(chunk)
+    except TimeoutError:
+        raise invalid_body(
+            f"The body did not arrive within {MAX_BODY_SECONDS:.0f} seconds."
+        ) from None
+    body = b"".join(chunks)
+    return _inflate(body) if gzipped else body
+
+
+def _declared_length(request: Request) -> int:
+    # The server's parser has already refused what is not a number.
+    return int(request.headers.get("content-length") or 0)
+
+
+def _too_large() -> IngestError:
+    return IngestError(
+        ErrorCode.BATCH_TOO_LARGE,
+        f"The body is over {MAX_BODY_BYTES} bytes after decompression; send smaller batches.",
+    )
+
+
+def _is_gzipped(request: Request) -> bool:
+    encodings = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encodings not in ("", "identity", "gzip", "x-gzip"):
+        raise invalid_body("Content-Encoding: must be gzip or identity")
+    return encodings in ("gzip", "x-gzip")
+
+
+def _inflate(body: bytes) -> bytes:
+    """Decompress all members of a gzip body (RFC 1952), stopping at the limit."""
+    parts: list[bytes] = []
+    room = MAX_BODY_BYTES + 1
+    while body:
+        if len(parts) == MAX_GZIP_MEMBERS:
+            raise invalid_body(f"The gzip body has over {MAX_GZIP_MEMBERS} members.")
+        member = zlib.decompressobj(_GZIP_WINDOW)
+        try:
+            part = member.decompress(body, room)
+        except zlib.error:
+            raise invalid_body("The body is not valid gzip, as Content-Encoding claims.") from None
+        parts.append(part)
+        room -= len(part)
+        if room <= 0:
+            raise _too_large()
+        if not member.eof:
+            raise invalid_body("The gzip body is cut off.")
+        body = member.unused_data
+    return b"".join(parts)

@@ -1,0 +1,74 @@
+"""The error catalogue in HTTP: statuses and the one envelope every error has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from core.errors import ErrorCode, IngestError, docs_url
+from core.events import Rejection
+from core.limits import MAX_BATCH_EVENTS
+
+HTTP_STATUS: Final[dict[ErrorCode, int]] = {
+    ErrorCode.MISSING_AUTHORIZATION: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.INVALID_KEY: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.KEY_REVOKED: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.KEY_EXPIRED: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.PLAN_DISABLED: HTTPStatus.PAYMENT_REQUIRED,
+    ErrorCode.QUOTA_EXCEEDED: HTTPStatus.PAYMENT_REQUIRED,
+    ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCode.FORBIDDEN_EVENT_TYPE: HTTPStatus.FORBIDDEN,
+    ErrorCode.INVALID_BODY: HTTPStatus.BAD_REQUEST,
+    ErrorCode.BATCH_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ErrorCode.MISSING_ACTOR: HTTPStatus.BAD_REQUEST,
+    ErrorCode.WORKER_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+# Codes of the HTTP door itself, never sent on the three endpoints' own methods.
+NOT_FOUND: Final = "not_found"
+METHOD_NOT_ALLOWED: Final = "method_not_allowed"
+
+
+def rejected_members(rejected: Sequence[Rejection]) -> list[dict[str, Any]]:
+    """``results.rejected`` as it stands on the wire."""
+    return [
+        {"index": one.index, "code": one.code.value, "message": one.message} for one in rejected
+    ]
+
+
+def envelope(code: str, message: str, request_id: str, base_url: str) -> dict[str, Any]:
+    """The body of an error without items."""
+    return {
+        "error": {
+            "code": code,
+            "message": message,
+            "requestId": request_id,
+            "docsUrl": docs_url(base_url, code),
+        }
+    }
+
+
+def render_error(
+    error: IngestError, request_id: str, base_url: str
+) -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and the headers peculiar to this error."""
+    body = envelope(error.code.value, error.message, request_id, base_url)
+    if error.rejected is not None:
+        body |= {
+            "accepted": 0,
+            "rejected": len(error.rejected),
+            "batchLimit": MAX_BATCH_EVENTS,
+            "results": {"accepted": [], "rejected": rejected_members(error.rejected)},
+        }
+    status = HTTP_STATUS[error.code]
+    headers = {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    return status, msgspec.json.encode(body), headers

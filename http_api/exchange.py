@@ -1,0 +1,101 @@
+"""One HTTP request and its answer: what every response has, whatever becomes of the request.
+
+This is the outermost ASGI layer, so that unknown routes and crashes have a request id as well. It
+is plain ASGI: Starlette's BaseHTTPMiddleware costs more than the rest of the road together.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.clock import Clock
+from core.events import Budget, Caller
+from core.ids import new_request_id
+from core.limits import API_VERSION
+
+log = logging.getLogger(__name__)
+
+_KEY: Final = "wepeople.exchange"
+
+
+class Exchange:
+    """What the layers of one request tell each other."""
+
+    __slots__ = ("budget", "caller", "replayed", "request_id")
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.caller: Caller | None = None
+        self.budget: Budget | None = None  # once the key is known
+        self.replayed = False
+
+    @staticmethod
+    def of(scope: Scope) -> Exchange:
+        """The exchange of a request's scope."""
+        exchange = scope[_KEY]
+        assert isinstance(exchange, Exchange)
+        return exchange
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of contract section 3."""
+        headers = [
+            (b"x-request-id", self.request_id.encode()),
+            (b"x-api-version", API_VERSION.encode()),
+        ]
+        if self.budget is not None:
+            headers += [
+                (b"x-ratelimit-limit", b"%d" % self.budget.limit),
+                (b"x-ratelimit-remaining", b"%d" % self.budget.remaining),
+            ]
+        if self.replayed:
+            headers.append((b"idempotency-replayed", b"true"))
+        return headers
+
+
+def new_exchange(clock: Clock) -> Exchange:
+    """The exchange of a request that just came in."""
+    return Exchange(new_request_id(clock.now_us()))
+
+
+class ExchangeLayer:
+    """Gives each request its id and each response its headers; logs what was answered."""
+
+    def __init__(self, app: ASGIApp, clock: Clock) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = self._clock.monotonic()
+        exchange = scope[_KEY] = new_exchange(self._clock)
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *exchange.headers()]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            # The 500 was sent by the application's own handler, which raises again after it.
+            if not status:
+                raise
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                "%s %s %d",
+                scope["method"],
+                scope["path"],
+                status,
+                extra={
+                    "request_id": exchange.request_id,
+                    "milliseconds": round((self._clock.monotonic() - begin) * 1_000, 3),
+                },
+            )

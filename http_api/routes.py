@@ -1,0 +1,95 @@
+"""The three endpoints: credential, body, core, JSON."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from core.errors import IngestError
+from core.events import Caller, EventBatch, SnapshotRequest
+from core.ingest import Ingestor
+from http_api.body import read_body
+from http_api.decoding import decode_events, decode_snapshot, invalid_body
+from http_api.exchange import Exchange
+from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
+
+
+def ingest_router(ingestor: Ingestor) -> APIRouter:
+    """The routes of ``/api/v1/ingest``, in the order of checks of contract section 4."""
+    router = APIRouter(prefix="/api/v1/ingest")
+
+    async def admit(request: Request) -> Caller:
+        exchange = Exchange.of(request.scope)
+        try:
+            caller, exchange.budget = await ingestor.admit(_authorization(request))
+        except IngestError as error:
+            exchange.budget = error.budget
+            raise
+        exchange.caller = caller
+        return caller
+
+    async def receive(request: Request) -> tuple[Caller, bytes]:
+        await admit(request)
+        body = await read_body(request)
+        # A body may take its time: what counts are the rights in force when it is there.
+        return await ingestor.authenticate(_authorization(request)), body
+
+    @router.get("/ping")
+    async def ping(request: Request) -> Response:
+        return _json(*render_ping(await admit(request)))
+
+    @router.post("/events")
+    async def ingest_events(request: Request) -> Response:
+        caller, body = await receive(request)
+        _check_content_type(request)
+        exchange = Exchange.of(request.scope)
+        batch = EventBatch(exchange.request_id, decode_events(body), _idempotency_key(request))
+        receipt = await ingestor.ingest(caller, batch)
+        exchange.replayed = receipt.replayed
+        return _json(*render_receipt(receipt))
+
+    @router.post("/snapshots")
+    async def ingest_snapshot(request: Request) -> Response:
+        caller, body = await receive(request)
+        _check_content_type(request)
+        exchange = Exchange.of(request.scope)
+        wanted = SnapshotRequest(
+            exchange.request_id, decode_snapshot(body), _idempotency_key(request)
+        )
+        receipt = await ingestor.ingest_snapshot(caller, wanted)
+        exchange.replayed = receipt.replayed
+        return _json(*render_snapshot_receipt(receipt))
+
+    return router
+
+
+def _json(status: int, body: bytes) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+def _authorization(request: Request) -> str | None:
+    values = request.headers.getlist("authorization")
+    # Two credentials are none: whichever we took, the client may have meant the other.
+    return ", ".join(values) if values else None
+
+
+def _idempotency_key(request: Request) -> str | None:
+    values = request.headers.getlist("idempotency-key")
+    if len(values) > 1:
+        raise invalid_body("Idempotency-Key: must be sent once")
+    if not values:
+        return None
+    try:
+        # Header bytes reach us as Latin-1; clients that send more than ASCII send UTF-8.
+        return values[0].encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return values[0]
+
+
+def _check_content_type(request: Request) -> None:
+    media_type, *parameters = request.headers.get("content-type", "").lower().split(";")
+    if media_type.strip() != "application/json":
+        raise invalid_body("Content-Type: must be application/json")
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition("=")
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
+            raise invalid_body("Content-Type: the charset must be utf-8")

@@ -1,0 +1,113 @@
+"""Demo data: an organization with one app and a key that works, so that curl has an answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from core import apps, keys, organizations
+from core.administration import AlreadyExistsError
+from core.apps import App
+from core.auth import digest, find_caller
+from core.database import Connection
+from core.organizations import Organization
+
+log = logging.getLogger(__name__)
+
+ORGANIZATION_NAME: Final = "Demo"
+APP_SLUG: Final = "crm-hub"
+APP_NAME: Final = "CRM Hub"
+EVENT_TYPES: Final = (
+    "call.finished",
+    "deal.created",
+    "deal.won",
+    "meeting.held",
+    "ticket.created",
+    "ticket.resolved",
+)
+KEY_FILE: Final = "demo-key"
+
+
+class DemoKey(NamedTuple):
+    """The key to try the service with, and the app it is for as commands name it.
+
+    ``key`` is None when there is one already that can no longer be shown.
+    """
+
+    key: str | None
+    app: str
+
+
+async def ensure_demo(db: Connection, secret: bytes, data_dir: Path | None) -> DemoKey:
+    """Make what is missing of the demo organization, its app and a key for it.
+
+    A key is shown only when it is made. Next to the embedded database it is also kept in the file
+    ``demo-key``, readable only by its owner, so that later runs have it; ``data_dir`` is None for
+    a database elsewhere. A key in the file that no longer works is replaced.
+    """
+    app = await _ensure_app(db, await _ensure_organization(db))
+    name = f"{ORGANIZATION_NAME}/{APP_SLUG}"
+    if data_dir is None:
+        now_us = _now_us()
+        if any(key.state(now_us) == "active" for key in await keys.of_app(db, app)):
+            return DemoKey(None, name)
+        _, key = await keys.create(db, app, secret, now_us)
+        return DemoKey(key, name)
+    file = data_dir / KEY_FILE
+    kept = _read(file)
+    if kept is not None and await _works(db, app, secret, kept):
+        return DemoKey(kept, name)
+    _, key = await keys.create(db, app, secret, _now_us())
+    _write(file, key)
+    return DemoKey(key, name)
+
+
+async def _ensure_organization(db: Connection) -> Organization:
+    try:
+        return await organizations.create(db, ORGANIZATION_NAME, _now_us())
+    except AlreadyExistsError:
+        return await organizations.find(db, ORGANIZATION_NAME)
+
+
+async def _ensure_app(db: Connection, organization: Organization) -> App:
+    try:
+        return await apps.create(db, organization, APP_SLUG, APP_NAME, EVENT_TYPES, _now_us())
+    except AlreadyExistsError:
+        return await apps.find(db, APP_SLUG, organization.id)
+
+
+async def _works(db: Connection, app: App, secret: bytes, key: str) -> bool:
+    caller = await find_caller(db, digest(key, secret))
+    return (
+        caller is not None
+        and caller.app_id == app.id
+        and not caller.revoked
+        and (caller.expires_us is None or caller.expires_us > _now_us())
+    )
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _write(file: Path, key: str) -> None:
+    # A new file put in the old one's place: never half written, never with wider rights.
+    new = file.with_name(f"{KEY_FILE}.{os.getpid()}")
+    try:
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+            opened.write(f"{key}\n")
+        new.replace(file)
+    except OSError as error:
+        log.warning("the demo key cannot be kept for the next run: %s", error)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000

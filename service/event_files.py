@@ -1,0 +1,156 @@
+"""Files of events, one a line, in batches that are the same whenever a file is read.
+
+A batch is a number of lines, whatever is in them, so that the sequence a producer has reached says
+which lines are stored. As no event takes more bytes in a message than in its line, a batch's bytes
+are bounded by those of its lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Final, NamedTuple
+
+from core.limits import MAX_BODY_BYTES
+
+# Leaves room for what a message has around its events, and them with four bytes each.
+MAX_CHUNK_BYTES: Final = MAX_BODY_BYTES - 4_096
+MAX_LINE_BYTES: Final = MAX_CHUNK_BYTES - 1
+CHUNKS_AHEAD: Final = 8
+_PIECE_BYTES: Final = 1_048_576
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+# Goes into what a file is known by: another way to cut files into batches is another producer.
+_RULE: Final = "wepeople-ingest produce 1"
+
+
+class Line(NamedTuple):
+    """A line that is not blank. ``text`` is None if it is too long to be read."""
+
+    number: int  # from 1, blank ones counted
+    text: bytes | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The lines of one batch, and how far in the source they end."""
+
+    lines: list[Line]  # at least one
+    end: int  # in bytes
+
+
+class FileChangedError(OSError):
+    """A file is not what it was when the producer was named after its content."""
+
+
+def fingerprint(source: IO[bytes], max_lines: int) -> tuple[str, int]:
+    """A producer id for a file's content cut into such batches, and the content's length."""
+    digest = _new_digest(max_lines)
+    size = 0
+    while piece := source.read(_PIECE_BYTES):
+        digest.update(piece)
+        size += len(piece)
+    return _name(digest), size
+
+
+def chunks(
+    source: IO[bytes], max_lines: int, expected: tuple[str, int] | None = None
+) -> Iterator[Chunk]:
+    """The lines of a source, chunk by chunk; blank lines are in none.
+
+    ``expected`` is what :func:`fingerprint` found: no more is read than there was then, and
+    :class:`FileChangedError` is raised at the end if it was something else.
+    """
+    digest = _new_digest(max_lines)
+    end = size = 0
+    lines: list[Line] = []
+    read = _lines(source, None if expected is None else expected[1], digest)
+    for number, (text, length) in enumerate(read, 1):
+        stripped = None if text is None else text.strip()
+        if stripped != b"":
+            its_size = len(stripped or b"")
+            if len(lines) == max_lines or size + its_size > MAX_CHUNK_BYTES:
+                yield Chunk(lines, end)
+                lines, size = [], 0
+            lines.append(Line(number, stripped))
+            size += its_size
+        end += length
+    if expected is not None and (_name(digest), end) != expected:
+        raise FileChangedError("the file was changed while it was read")
+    if lines:
+        yield Chunk(lines, end)
+
+
+def _lines(
+    source: IO[bytes], left: int | None, digest: hashlib._Hash
+) -> Iterator[tuple[bytes | None, int]]:
+    """Each line: its text, None if it is too long, and its length in bytes, end of line included.
+
+    ``left``: how many bytes of the source there are for us; None is all.
+    """
+
+    def read(most: int) -> bytes:
+        nonlocal left
+        text = source.readline(most if left is None else min(most, left))
+        digest.update(text)
+        if left is not None:
+            left -= len(text)
+        return text
+
+    is_first = True
+    while text := read(MAX_LINE_BYTES + 1):
+        length = len(text)
+        rest = text
+        while not rest.endswith(b"\n") and (rest := read(_PIECE_BYTES)):
+            length += len(rest)
+        is_whole = len(text) == length
+        if is_first:
+            text = text.removeprefix(_BYTE_ORDER_MARK)
+            is_first = False
+        yield (text if is_whole else None), length
+
+
+class ReadAhead:
+    """Reads chunks in a thread, a few ahead: reading may block for as long as it likes."""
+
+    def __init__(self, source: Iterator[Chunk]) -> None:
+        self._source = source
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
+        self._room = threading.Semaphore(CHUNKS_AHEAD)
+        # Nobody waits for it: a read of a terminal or a pipe cannot be ended from here.
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+
+    async def next(self) -> Chunk | None:
+        """The next chunk; None at the end. Raises what reading raised."""
+        item = await self._queue.get()
+        self._room.release()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def _read(self) -> None:
+        item: Chunk | Exception | None
+        try:
+            for item in self._source:
+                self._room.acquire()
+                self._put(item)
+            item = None
+        except Exception as error:
+            item = error
+        self._put(item)
+
+    def _put(self, item: Chunk | Exception | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads on
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+
+def _new_digest(max_lines: int) -> hashlib._Hash:
+    return hashlib.sha256(f"{_RULE}\0{max_lines}\0".encode())
+
+
+def _name(digest: hashlib._Hash) -> str:
+    return f"file-{digest.hexdigest()[:40]}"

@@ -1,0 +1,50 @@
+"""Structured logs: one JSON object a line on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+# Whatever else goes wrong, a key does not end up in a log.
+_KEY: Final = re.compile(r"wp_live_[0-9A-Za-z]+")
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName", "asctime"}
+
+
+class JsonFormatter(logging.Formatter):
+    """``{"time", "level", "logger", "message", …extra, "exception"?}``, with keys blacked out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _KEY.sub("wp_live_***", json.dumps(line, default=str, ensure_ascii=False))
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # logging itself would print the arguments, with whatever is in them
+        return f"{record.msg} {record.args}"
+
+
+def configure_logs(level: str) -> None:
+    """Send the process's logs to stderr as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Their info lines say what ours say, once more.
+    for chatty in ("uvicorn", "uvicorn.error", "psycopg.pool", "asyncio"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,196 @@
+"""Settings from the environment: every variable, its default and its meaning, in one table."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import platformdirs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+MIN_SECRET_CHARACTERS: Final = 16
+PREFIX: Final = "WEPEOPLE_"
+# What the reference page's examples and `produce` read; no settings of the service.
+CLIENT_VARIABLES: Final = frozenset({"WEPEOPLE_BASE_URL", "WEPEOPLE_API_KEY"})
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(\d{1,5})\Z")
+
+
+class SettingsError(Exception):
+    """A setting is unknown or wrong; the message names the variable and what it should be."""
+
+
+def _default_data_dir() -> Path:
+    # Root's own folders cannot be reached by the user PostgreSQL runs as, and need not be.
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/wepeople-ingest")
+    return Path(platformdirs.user_data_dir("wepeople-ingest", appauthor=False))
+
+
+def _address(value: str) -> str:
+    match = _ADDRESS.match(value)
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError("must be HOST:PORT, like 127.0.0.1:8080 (port 0: any free port)")
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.match(r"https?://[^\s/?#]+[^\s?#]*\Z", value):
+        raise ValueError("must be a URL that starts with http:// or https://")
+    return value.rstrip("/")
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < MIN_SECRET_CHARACTERS:
+        raise ValueError(f"must be at least {MIN_SECRET_CHARACTERS} characters")
+    return value
+
+
+def _level(value: str) -> str:
+    if value.lower() not in ("debug", "info", "warning", "error"):
+        raise ValueError("must be debug, info, warning or error")
+    return value.upper()
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+def _variable(name: str, meaning: str, **options: Any) -> Any:
+    return Field(alias=name, description=meaning, **options)
+
+
+class Settings(BaseModel):
+    """All that an operator can set. Immutable; ``model_copy(update=…)`` for the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    http: Address = _variable(
+        "WEPEOPLE_HTTP", "where the REST API listens, HOST:PORT", default="127.0.0.1:8080"
+    )
+    grpc: Address = _variable(
+        "WEPEOPLE_GRPC", "where the gRPC API listens, HOST:PORT", default="127.0.0.1:50051"
+    )
+    database_url: str | None = _variable(
+        "DATABASE_URL",
+        "a PostgreSQL server, version 15 or later, instead of the embedded one",
+        default=None,
+    )
+    data_dir: Path = _variable(
+        "WEPEOPLE_DATA_DIR",
+        "the folder of the embedded database",
+        default_factory=_default_data_dir,
+    )
+    grpc_tls_certificate: Path | None = _variable(
+        "WEPEOPLE_GRPC_TLS_CERTIFICATE",
+        "PEM file with the certificate chain; with the key it makes gRPC speak TLS",
+        default=None,
+    )
+    grpc_tls_key: Path | None = _variable(
+        "WEPEOPLE_GRPC_TLS_KEY", "PEM file with the certificate's private key", default=None
+    )
+    grpc_tls_client_ca: Path | None = _variable(
+        "WEPEOPLE_GRPC_TLS_CLIENT_CA",
+        "PEM file of the authority whose certificates gRPC clients must have (mutual TLS)",
+        default=None,
+    )
+    stream_max_seconds: float = _variable(
+        "WEPEOPLE_STREAM_MAX_SECONDS",
+        "the age at which a gRPC stream is asked to open again, for load to spread",
+        default=3_600.0,
+        gt=0,
+    )
+    key_secret: Annotated[SecretStr, AfterValidator(_secret)] | None = _variable(
+        "WEPEOPLE_KEY_SECRET",
+        f"keys the digests of API keys; set it, at least {MIN_SECRET_CHARACTERS} characters, "
+        "before the first key is made, to keep it outside the database",
+        default=None,
+    )
+    public_url: Annotated[str, AfterValidator(_url)] | None = _variable(
+        "WEPEOPLE_PUBLIC_URL",
+        "where clients reach the service, for the links in errors; by default where HTTP listens",
+        default=None,
+    )
+    event_retention_months: int | None = _variable(
+        "WEPEOPLE_EVENT_RETENTION_MONTHS",
+        "whole months of events to keep before the current one; by default all are kept",
+        default=None,
+        ge=1,
+        le=1_200,
+    )
+    drain_seconds: float = _variable(
+        "WEPEOPLE_DRAIN_SECONDS",
+        "how long a stopping service finishes what it has begun",
+        default=10.0,
+        gt=0,
+        le=600,
+    )
+    log_level: Annotated[str, AfterValidator(_level)] = _variable(
+        "WEPEOPLE_LOG_LEVEL",
+        "debug (with a line for every request), info, warning or error",
+        default="INFO",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.grpc_tls_certificate is None) != (self.grpc_tls_key is None):
+            raise ValueError("must be set together with WEPEOPLE_GRPC_TLS_KEY")
+        if self.grpc_tls_client_ca is not None and self.grpc_tls_certificate is None:
+            raise ValueError("must be set if WEPEOPLE_GRPC_TLS_CLIENT_CA is")
+        return self
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the variables; raises :class:`SettingsError` for unknown and for wrong ones.
+
+        A variable that is set to nothing counts as not set.
+        """
+        known = set(_variables())
+        for name in environment:
+            if name.startswith(PREFIX) and name not in known | CLIENT_VARIABLES:
+                bare = name.removeprefix(PREFIX)
+                near = [bare] if bare in known else difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else "see `wepeople-ingest serve --help`"
+                raise SettingsError(f"unknown variable {name}: {hint}")
+        given = {name: environment[name] for name in known if environment.get(name)}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = str(first.get("ctx", {}).get("error", first["msg"]))
+            # What is wrong between settings is said of the TLS certificate.
+            where = first["loc"][0] if first["loc"] else "WEPEOPLE_GRPC_TLS_CERTIFICATE"
+            raise SettingsError(f"{where}: {reason}") from None
+
+
+def _variables() -> dict[str, FieldInfo]:
+    return {str(field.alias): field for field in Settings.model_fields.values()}
+
+
+def settings_help() -> list[tuple[str, str, str]]:
+    """``(variable, default, meaning)`` of every setting."""
+    return [
+        (name, _default(field), field.description or "") for name, field in _variables().items()
+    ]
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return (
+        ""
+        if value is None
+        else str(value).lower()
+        if field.alias == "WEPEOPLE_LOG_LEVEL"
+        else str(value)
+    )

@@ -1,0 +1,71 @@
+"""Services beside the shared one: a replica on its database, and one whose time tests move."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from tests.behaviour.moved_time import MovedTime, TimedService
+from tests.conftest import _create, _drop
+from tests.driver import Driver
+from tests.grpc_driver import GrpcDriver
+from tests.http_driver import HttpDriver
+from tests.running_service import Addresses, RunningService
+
+Connect = Callable[[Addresses], Driver]
+
+
+@pytest.fixture(scope="session")
+def replica(server: Addresses) -> Iterator[Addresses]:
+    """A second process's worth of service on the shared server's database."""
+    with RunningService(server.database_url) as service:
+        yield service.addresses
+
+
+@pytest.fixture(scope="session")
+def timed(postgres: str, template_database: str) -> Iterator[TimedService]:
+    """A service whose time passes only when a test says so; shared, so it is any time."""
+    name = f"wepeople_timed_{os.getpid()}"
+    time = MovedTime()
+    with RunningService(_create(postgres, name, template_database), time.clock) as service:
+        yield TimedService(service.addresses, time)
+    _drop(postgres, name)
+
+
+@pytest.fixture
+def lone_server(database_url: str) -> Iterator[Addresses]:
+    """A service on a database of the test's own."""
+    with RunningService(database_url) as service:
+        yield service.addresses
+
+
+@pytest.fixture
+async def connect(driver: Driver) -> AsyncIterator[Connect]:
+    """Makes clients of the driver's protocol for other services than the shared one."""
+    clients: list[Driver] = []
+
+    def connect(addresses: Addresses) -> Driver:
+        if driver.name == "http":
+            clients.append(HttpDriver(addresses.http))
+        else:
+            assert addresses.grpc is not None
+            clients.append(GrpcDriver(addresses.grpc))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+def replicas(driver: Driver, connect: Connect, replica: Addresses) -> tuple[Driver, Driver]:
+    """Clients of the shared server and of its replica."""
+    return driver, connect(replica)
+
+
+@pytest.fixture(params=["events", "snapshots"])
+def endpoint(request: pytest.FixtureRequest) -> str:
+    """Each endpoint that writes, in turn."""
+    return str(request.param)

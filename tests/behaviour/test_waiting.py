@@ -1,0 +1,123 @@
+"""Requests that wait for another process's unfinished transaction, and what its end makes of them.
+
+The other process is the test itself, which holds the rows that a replica would hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from psycopg import AsyncConnection
+
+from core import ids
+from tests.behaviour.examples import KEY
+from tests.driver import Driver
+from tests.tenant import Tenant, event, now_us
+
+pytestmark = pytest.mark.anyio
+
+ALEX = {"externalId": "crm-42", "email": "alex@example.com"}
+
+
+@contextlib.asynccontextmanager
+async def unfinished(tenant: Tenant, commit: bool) -> AsyncIterator[AsyncConnection[Any]]:
+    """Another process's transaction; it ends with the block."""
+    async with await tenant.connect() as db:
+        await db.execute("BEGIN")
+        yield db
+        await db.execute("COMMIT" if commit else "ROLLBACK")
+
+
+async def until_somebody_waits_for(db: AsyncConnection[Any], tenant: Tenant) -> None:
+    """Return once a statement waits for a lock of that connection; fails after five seconds."""
+    deadline = time.monotonic() + 5
+    while not await tenant.rows(
+        "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))",
+        db.info.backend_pid,
+    ):
+        assert time.monotonic() < deadline, "nobody waits"
+        await asyncio.sleep(0.005)
+
+
+async def make_worker(db: AsyncConnection[Any], tenant: Tenant, email: str | None) -> UUID:
+    """Insert a worker as another process does."""
+    worker_id = ids.new(now_us())
+    await db.execute(
+        "INSERT INTO workers VALUES (%s, %s, 'By another process', %s, %s, now())",
+        (tenant.organization.id, worker_id, email, email),
+    )
+    return worker_id
+
+
+@pytest.mark.parametrize("actor", [ALEX, {"email": ALEX["email"]}, {**ALEX, "externalId": "43"}])
+@pytest.mark.parametrize("commit", [True, False])
+async def test_an_email_that_another_process_takes_meanwhile(
+    driver: Driver, tenant: Tenant, actor: dict[str, str], commit: bool
+) -> None:
+    async with unfinished(tenant, commit) as db:
+        other = await make_worker(db, tenant, ALEX["email"])
+        sent = asyncio.create_task(driver.ingest(tenant.key, [event(actor=actor)]))
+        await until_somebody_waits_for(db, tenant)
+    assert (await sent).code is None
+    (worker,) = await tenant.workers()
+    assert (worker["id"] == other) == commit
+    await driver.ingest(tenant.key, [event(actor=actor)])  # the link leads there, too
+    assert [row["worker_id"] for row in await tenant.events()] == [worker["id"]] * 2
+
+
+@pytest.mark.parametrize("actor", [ALEX, {"externalId": ALEX["externalId"]}])
+@pytest.mark.parametrize("commit", [True, False])
+async def test_an_external_id_that_another_process_links_meanwhile(
+    driver: Driver, tenant: Tenant, actor: dict[str, str], commit: bool
+) -> None:
+    async with unfinished(tenant, commit) as db:
+        other = await make_worker(db, tenant, None)
+        await db.execute(
+            "INSERT INTO worker_links VALUES (%s, %s, %s, %s)",
+            (tenant.organization.id, tenant.app.id, ALEX["externalId"], other),
+        )
+        sent = asyncio.create_task(driver.ingest(tenant.key, [event(actor=actor)]))
+        await until_somebody_waits_for(db, tenant)
+    assert (await sent).code is None
+    (worker,) = await tenant.workers()
+    assert (worker["id"] == other) == commit
+    assert [row["worker_id"] for row in await tenant.events()] == [worker["id"]]
+
+
+@pytest.mark.parametrize("commit", [True, False])
+async def test_an_idempotency_key_that_another_process_uses_meanwhile(
+    driver: Driver, tenant: Tenant, commit: bool
+) -> None:
+    async with unfinished(tenant, commit) as db:
+        await db.execute(
+            "INSERT INTO idempotency_keys VALUES (%s, %s, 'events', %s, 'of other data', "
+            '\'{"request_id": "req_", "received_us": 0}\', now())',
+            (tenant.organization.id, tenant.api_key.id, KEY),
+        )
+        sent = asyncio.create_task(driver.ingest(tenant.key, [event()], KEY))
+        await until_somebody_waits_for(db, tenant)
+    assert (await sent).code == ("invalid_body" if commit else None)
+    assert len(await tenant.events()) == (0 if commit else 1)
+
+
+@pytest.mark.parametrize("commit", [True, False])
+async def test_a_quota_that_another_process_charges_meanwhile(
+    driver: Driver, tenant: Tenant, commit: bool
+) -> None:
+    await tenant.update(monthly_quota=3)
+    await driver.ingest(tenant.key, [event()])
+    async with unfinished(tenant, commit) as db:
+        await db.execute(
+            "UPDATE quota_usage SET used = used + 1 WHERE organization_id = %s",
+            (tenant.organization.id,),
+        )
+        sent = asyncio.create_task(driver.ingest(tenant.key, [event()] * 3))
+        await until_somebody_waits_for(db, tenant)
+    assert len((await sent).accepted) == (1 if commit else 2)
+    assert await tenant.used() == 3

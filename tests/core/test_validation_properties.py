@@ -1,0 +1,267 @@
+"""Properties of the rules: whatever is sent is judged, and what is valid is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg import AsyncConnection, sql
+
+from core import idempotency, ids, json_objects, rows, timestamps
+from core.database import session_conninfo
+from core.drafts import EventsDraft
+from core.errors import ErrorCode
+from core.events import Actor, Event, EventBatch, Malformed
+from core.validation import check_events
+from tests.core import strategies
+from tests.core.strategies import ALLOWED, CALLER, EXAMPLES, FEW_EXAMPLES
+
+RECEIVED_US = 1_776_600_300_123_456
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@EXAMPLES
+@given(st.lists(strategies.any_events, max_size=5))
+def test_every_event_is_either_passed_on_or_rejected_for_a_reason(
+    events: list[Event | Malformed],
+) -> None:
+    checked = check_events(CALLER, events, RECEIVED_US)
+    rejected = [rejection.index for rejection in checked.rejected]
+    assert sorted(checked.indexes + rejected) == list(range(len(events)))
+    assert rejected == sorted(rejected)
+    for rejection in checked.rejected:
+        assert rejection.code in {
+            ErrorCode.INVALID_BODY,
+            ErrorCode.MISSING_ACTOR,
+            ErrorCode.FORBIDDEN_EVENT_TYPE,
+        }
+        assert rejection.message.startswith(f"events[{rejection.index}]")
+        if rejection.code is ErrorCode.FORBIDDEN_EVENT_TYPE:
+            event = events[rejection.index]
+            assert isinstance(event, Event)
+            assert event.event_type not in ALLOWED
+
+
+@EXAMPLES
+@given(st.lists(strategies.valid_events, max_size=5))
+def test_valid_events_are_passed_on(events: list[Event]) -> None:
+    checked = check_events(CALLER, events, RECEIVED_US)
+    assert checked.rejected == []
+    assert [echo.event_type for echo in checked.echoes] == [event.event_type for event in events]
+
+
+@EXAMPLES
+@given(st.lists(strategies.any_events, min_size=1, max_size=3))
+def test_whatever_is_sent_with_an_idempotency_key_has_a_digest(
+    events: list[Event | Malformed],
+) -> None:
+    batch = EventBatch("req_", events, "the key")
+    draft, again = (EventsDraft.check(CALLER, batch, RECEIVED_US) for _ in range(2))
+    assert draft.claim is not None
+    assert draft.claim == again.claim
+
+
+async def _copied(database_url: str, tails: list[bytes]) -> list[tuple[Any, ...]]:
+    """The rows that PostgreSQL reads from the packed bytes."""
+    async with await AsyncConnection.connect(session_conninfo(database_url)) as db:
+        workers = [UUID(int=index) for index in range(len(tails))]
+        first = ids.ulid_bits(timestamps.from_datetime(datetime.now(UTC)))
+        pieces = rows.assemble(CALLER.organization_id, CALLER.app_id, first, workers, tails)
+        async with db.cursor() as cursor:
+            async with cursor.copy(rows.COPY_EVENTS) as copy:
+                await copy.write(b"".join([rows.SIGNATURE, *pieces, rows.TRAILER]))
+            await cursor.execute(
+                sql.SQL(
+                    "SELECT worker_id, event_type, category, "
+                    "(extract(epoch FROM occurred_at) * 1000000)::bigint, "
+                    "duration_seconds, metadata::text FROM events ORDER BY id"
+                )
+            )
+            found = await cursor.fetchall()
+            await db.rollback()
+            return found
+
+
+def test_postgresql_reads_what_was_packed(database_url: str) -> None:
+    @FEW_EXAMPLES
+    @given(st.lists(strategies.valid_events, min_size=1, max_size=20))
+    def check(events: list[Event]) -> None:
+        checked = check_events(CALLER, events, RECEIVED_US)
+        found = asyncio.run(_copied(database_url, checked.tails))
+        assert found == [
+            (
+                UUID(int=index),
+                event.event_type,
+                event.category,
+                _us(event.timestamp),
+                event.duration,
+                event.metadata and bytes(event.metadata).decode(),
+            )
+            for index, event in enumerate(events)
+        ]
+
+    check()
+
+
+def _us(moment: str | int | None) -> int:
+    if isinstance(moment, str):
+        whole = datetime.fromisoformat(moment) - EPOCH
+        return whole // timedelta(microseconds=1)
+    return RECEIVED_US if moment is None else moment
+
+
+@EXAMPLES
+@given(strategies.moments, st.integers(-1439, 1439), st.sampled_from("Tt"), st.booleans())
+def test_timestamps_come_back_as_they_went(us: int, offset: int, tee: str, zulu: bool) -> None:
+    echo = timestamps.format_us(us)
+    assert timestamps.parse(echo) == (us, echo)
+    try:
+        local = timestamps.to_datetime(us + offset * 60_000_000)
+    except OverflowError:
+        return
+    text = local.isoformat()[:-6].replace("T", tee)
+    hours, minutes = divmod(abs(offset), 60)
+    sign = "-" if offset < 0 else "+"
+    zone = "z" if zulu and not offset else f"{sign}{hours:02}:{minutes:02}"
+    assert timestamps.parse(f"{text}{zone}") == (us, echo)
+
+
+@EXAMPLES
+@given(st.text() | st.text(st.sampled_from("0123456789-:.+TZ "), max_size=30))
+def test_what_is_no_timestamp_is_a_value_error(text: str) -> None:
+    try:
+        us, echo = timestamps.parse(text)
+    except ValueError:
+        pass
+    else:
+        assert timestamps.parse(echo) == (us, echo)
+
+
+@EXAMPLES
+@given(st.integers(0, 2**128 - 1), st.integers(0, 2**128 - 1))
+def test_ids_come_back_and_sort_as_their_text(one: int, other: int) -> None:
+    for bits in (one, other):
+        text = ids.text(ids.EVENT, UUID(int=bits))
+        assert ids.parse(ids.EVENT, text) == UUID(int=bits)
+        assert ids.parse(ids.WORKER, text) is None
+    assert (one < other) == (ids.encode(one) < ids.encode(other))
+
+
+@EXAMPLES
+@given(st.integers(0, timestamps.MAX_US))
+def test_ids_carry_their_millisecond(us: int) -> None:
+    made = ids.new(us)
+    assert ids.created_us(made) == us // 1_000 * 1_000
+    assert ids.first_at(us) <= made
+
+
+@EXAMPLES
+@given(st.text())
+def test_what_is_no_id_is_none(text: str) -> None:
+    found = ids.parse(ids.WORKER, text)
+    assert found is None or ids.text(ids.WORKER, found) == text
+
+
+def _is_storable(value: object) -> bool:
+    """The rule, on what Python's own parser made of the text."""
+    match value:
+        case str():
+            return "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+        case int():
+            return abs(value) < 2**1024 - 2**970  # what still rounds to a double
+        case float():
+            return value - value == 0
+        case dict():
+            return all(_is_storable(key) and _is_storable(item) for key, item in value.items())
+        case list():
+            return all(map(_is_storable, value))
+    return True
+
+
+@EXAMPLES
+@given(
+    st.dictionaries(
+        st.text(st.characters()),
+        strategies.json_values(
+            st.text(st.characters() | st.sampled_from("\0\ud800\udfff")),
+            st.floats() | st.integers() | st.integers(-(10**320), 10**320),
+        ),
+        max_size=4,
+    ),
+    st.booleans(),
+)
+def test_an_object_is_stored_if_python_can_say_it_too(value: dict[str, Any], ascii_: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_).encode(errors="surrogatepass")
+    try:
+        stored = json_objects.storable(text)
+    except ValueError:
+        assert not _is_storable(value)
+    else:
+        assert _is_storable(value)
+        assert stored == text
+
+
+@pytest.mark.parametrize("number", ["1e5", "1E5", "1e-7", "0.10", "1.50e+020", "-0.0", "1" * 300])
+def test_numbers_are_measured_as_they_are_written(number: str) -> None:
+    count = (16_384 - len('{"n":[]}') + 1) // (len(number) + 1)
+    text = '{"n":[' + ",".join([number] * count) + "]}"
+    spaced = " " * 10_000 + text
+    assert json_objects.storable(spaced.encode()) == text.encode()
+    over = spaced.replace("]", "," + ",".join([number] * (len(text) // len(number))) + "]")
+    with pytest.raises(ValueError, match="16384 bytes"):
+        json_objects.storable(over.encode())
+
+
+def _respelled(value: object) -> str:
+    """The same JSON value, spelled differently wherever JSON leaves a choice."""
+    match value:
+        case dict():
+            members = [f" {_respelled(key)} :\t{_respelled(value[key])}" for key in reversed(value)]
+            return "{" + ",\n".join(members) + " }"
+        case list():
+            return "[ " + " , ".join(map(_respelled, value)) + " ]"
+        case str():
+            encoded = value.encode("utf-16-be").hex()
+            units = [encoded[at : at + 4] for at in range(0, len(encoded), 4)]
+            return '"' + "".join(f"\\u{unit}" for unit in units) + '"'
+        case bool() | None:
+            return json.dumps(value)
+        case int():
+            return f"{value}.0e+0"
+        case float():
+            mantissa, _, exponent = repr(value).partition("e")
+            return f"{mantissa}{'' if '.' in mantissa else '.0'}00E{int(exponent or 0)}"
+    raise AssertionError(value)
+
+
+def _digest(metadata: bytes) -> bytes:
+    actor = Actor(external_id="crm-42")
+    return idempotency.events_digest([Event("deal.won", "code", actor, metadata=metadata)])
+
+
+@EXAMPLES
+@given(strategies.json_objects, strategies.json_objects)
+def test_digests_are_equal_if_and_only_if_values_are(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    text = json.dumps(one).encode()
+    assert _digest(text) == _digest(_respelled(one).encode())
+    equal = msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")
+    if not equal and one != other:
+        assert _digest(text) != _digest(json.dumps(other).encode())
+
+
+def test_digests_tell_numbers_apart_to_the_last_digit() -> None:
+    spellings = [
+        *("0.1", "0.1000000000000000001", "1e-400", "2e-400", "1e-999999999", "2e-999999999"),
+        *("1e-99999999999999999999", "9007199254740992", "9007199254740993", '"1"', "true", "1"),
+    ]
+    digests = {_digest(b'{"n":%s}' % spelling.encode()) for spelling in spellings}
+    assert len(digests) == len(spellings)

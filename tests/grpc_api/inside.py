@@ -1,0 +1,59 @@
+"""A look into a running service: which tasks it has, and what it has committed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from tests.running_service import RunningService
+from tests.tenant import Tenant
+
+
+async def tasks(service: RunningService) -> Counter[str]:
+    """How many tasks run each coroutine function, by qualified name."""
+
+    async def count() -> Counter[str]:
+        return Counter(
+            str(getattr(task.get_coro(), "__qualname__", "")) for task in asyncio.all_tasks()
+        )
+
+    assert service._loop is not None
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(count(), service._loop))
+
+
+async def stream_tasks(service: RunningService) -> int:
+    """How many tasks there are on behalf of streams."""
+    found = await tasks(service)
+    return sum(
+        count
+        for name, count in found.items()
+        if name.startswith(("EventStream.", "Ingestor.", "IngestServicer."))
+    )
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.02)
+
+
+async def written(tenant: Tenant, least: int) -> None:
+    """Wait for that many events to be committed."""
+
+    async def enough() -> bool:
+        return len(await tenant.events()) >= least
+
+    await until(enough)
+
+
+async def no_stream_tasks(service: RunningService, seconds: float = 3.0) -> None:
+    """Wait for every stream's tasks to be gone."""
+    deadline = time.monotonic() + seconds
+    while await stream_tasks(service):
+        assert time.monotonic() < deadline, await tasks(service)
+        await asyncio.sleep(0.02)

@@ -1,0 +1,246 @@
+"""What is around the service: health, reflection, its address, keepalive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc as grpc_library
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from grpc_api import server as grpc_server
+from grpc_api.pb import ingest_pb2 as pb
+from tests.grpc_api.conftest import Connect, DatabaseAway
+from tests.grpc_api.inside import until
+from tests.grpc_api.stream_client import Stream
+from tests.grpc_driver import GrpcDriver, error_reply
+from tests.running_service import Addresses, RunningService
+from tests.tenant import Tenant, event, make_tenant, snapshot
+
+pytestmark = pytest.mark.anyio
+
+SERVICE = "wepeople.ingest.v1.IngestService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
+UNKNOWN_KEY = "wp_live_" + "0" * 32
+
+
+async def health(channel: grpc_library.aio.Channel, service: str) -> int:
+    """One check."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    return int((await stub.Check(health_pb2.HealthCheckRequest(service=service))).status)
+
+
+async def is_healthy(client: GrpcDriver, status: int) -> bool:
+    """Whether the server as a whole and the service have this status."""
+    return {await health(client.channel, name) for name in ("", SERVICE)} == {status}
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+async def test_a_healthy_server_is_serving(service: str, grpc: GrpcDriver) -> None:
+    assert await health(grpc.channel, service) == SERVING
+
+
+async def test_health_is_known_from_the_first_answer_on(
+    database_url: str, connect: Connect
+) -> None:
+    for _ in range(3):
+        with RunningService(database_url) as service:
+            assert await health(connect(service.addresses).channel, SERVICE) == SERVING
+
+
+async def test_the_health_of_an_unknown_service_is_not_found(grpc: GrpcDriver) -> None:
+    with pytest.raises(grpc_library.aio.AioRpcError) as caught:
+        await health(grpc.channel, "wepeople.ingest.v1.Other")
+    assert caught.value.code() is grpc_library.StatusCode.NOT_FOUND
+
+
+async def test_database_away_is_unavailable_for_every_call_and_not_serving(
+    database_url: str, connect: Connect, database_away: DatabaseAway
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url) as service:
+        client = connect(service.addresses)
+        assert (await client.ping(tenant.key)).code is None
+        with database_away(database_url):
+            stream = Stream(client.channel, tenant.key)
+            *replies, _ = await asyncio.gather(
+                client.ping(UNKNOWN_KEY),
+                client.ingest(tenant.key, [event()]),
+                client.snapshot(tenant.key, snapshot()),
+                stream.send(),
+            )
+            end = await stream.end()
+            await until(lambda: is_healthy(client, NOT_SERVING), seconds=5)
+        # Only UNAVAILABLE comes with RetryInfo: error_reply has asserted it.
+        assert {reply.code for reply in replies} == {"internal_error"}
+        assert all(reply.retry_after_seconds for reply in replies)
+        assert (end.status, end.reason) == (UNAVAILABLE, "INTERNAL_ERROR")
+
+        async def stored() -> bool:
+            return (await client.ingest(tenant.key, [event()])).code is None
+
+        await until(stored)
+        await until(lambda: is_healthy(client, SERVING), seconds=5)
+    assert len(await tenant.events()) == 1
+
+
+async def test_a_stopping_server_is_not_serving_before_it_is_gone(
+    database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url, drain_seconds=2.0) as service:
+        client = connect(service.addresses)
+        stub: Any = health_pb2_grpc.HealthStub(client.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert (await watch.read()).status == SERVING
+        open_stream = Stream(client.channel, tenant.key)
+        await open_stream.open("producer-1")
+        started = time.monotonic()
+        stopping = asyncio.create_task(asyncio.to_thread(service.stop))
+        assert (await watch.read()).status == NOT_SERVING
+        assert (await open_stream.end()).status is UNAVAILABLE
+        late = Stream(client.channel, tenant.key)
+        await late.call.done_writing()
+        await stopping
+        await late.close()
+        assert time.monotonic() - started < 2 + 2
+
+
+class Reflection:
+    """One conversation with a reflection service."""
+
+    def __init__(self, channel: grpc_library.aio.Channel, version: str) -> None:
+        self._call = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )()
+
+    async def ask(self, **question: Any) -> reflection_pb2.ServerReflectionResponse:
+        await self._call.write(reflection_pb2.ServerReflectionRequest(**question))
+        response = await self._call.read()
+        assert isinstance(response, reflection_pb2.ServerReflectionResponse)
+        return response
+
+    async def files(self, symbol: str) -> list[descriptor_pb2.FileDescriptorProto]:
+        """The files that describe a symbol."""
+        response = await self.ask(file_containing_symbol=symbol)
+        assert response.WhichOneof("message_response") == "file_descriptor_response", response
+        return [
+            descriptor_pb2.FileDescriptorProto.FromString(data)
+            for data in response.file_descriptor_response.file_descriptor_proto
+        ]
+
+    async def close(self) -> None:
+        self._call.cancel()
+        await self._call.code()
+
+
+@pytest.fixture(params=["v1", "v1alpha"])
+async def reflection(request: pytest.FixtureRequest, grpc: GrpcDriver) -> AsyncIterator[Reflection]:
+    conversation = Reflection(grpc.channel, request.param)
+    yield conversation
+    await conversation.close()
+
+
+async def test_reflection_lists_the_services(reflection: Reflection) -> None:
+    response = await reflection.ask(list_services="")
+    assert {one.name for one in response.list_services_response.service} == {
+        SERVICE,
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+
+
+async def test_reflection_describes_the_service_and_every_message(reflection: Reflection) -> None:
+    described = await reflection.files(SERVICE)
+    [service] = [service for file in described for service in file.service]
+    assert {method.name for method in service.method} == {
+        "Ping",
+        "IngestEvents",
+        "IngestSnapshot",
+        "StreamEvents",
+    }
+    for name in pb.DESCRIPTOR.message_types_by_name:
+        files = await reflection.files(f"wepeople.ingest.v1.{name}")
+        assert name in _message_names(files)
+    for name in (
+        "google.protobuf.Struct",
+        "google.protobuf.Timestamp",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ):
+        assert await reflection.files(name)
+
+
+def _message_names(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> set[str]:
+    return {message.name for file in files for message in file.message_type}
+
+
+async def test_reflection_of_what_is_not_there_is_an_answer(reflection: Reflection) -> None:
+    response = await reflection.ask(file_containing_symbol="wepeople.Nothing")
+    assert response.error_response.error_code == grpc_library.StatusCode.NOT_FOUND.value[0]
+    assert await reflection.files(SERVICE)
+
+
+async def test_an_address_in_use_is_a_clear_error(server: Addresses, tenant: Tenant) -> None:
+    refused = pytest.raises(OSError, match=f"cannot listen on {server.grpc}")
+    with refused, RunningService(server.database_url, grpc=server.grpc):
+        pass
+    client = GrpcDriver(server.grpc)  # the first one has its port to itself
+    for _ in range(5):
+        assert (await client.ping(tenant.key)).code is None
+    await client.close()
+
+
+async def test_an_address_that_is_none_is_a_clear_error(server: Addresses) -> None:
+    refused = pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0")
+    with refused, RunningService(server.database_url, grpc="192.0.2.1:0"):
+        pass
+
+
+async def test_keepalive_pings_of_idle_streams_are_not_punished(
+    database_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Clients may not ping more often than every 10 seconds (as those of Go do not); to see it
+    # here, a minute of the server's patience is made a second.
+    assert grpc_server.MIN_CLIENT_PING_MS < 10_000
+    name = "grpc.http2.min_ping_interval_without_data_ms"
+    assert dict(grpc_server._OPTIONS)[name] == grpc_server.MIN_CLIENT_PING_MS
+    faster = {**dict(grpc_server._OPTIONS), name: grpc_server.MIN_CLIENT_PING_MS // 60}
+    monkeypatch.setattr(grpc_server, "_OPTIONS", tuple(faster.items()))
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url) as service:
+        channel = grpc_library.aio.insecure_channel(
+            service.addresses.grpc,
+            options=[
+                ("grpc.keepalive_time_ms", 10_000 // 60),
+                ("grpc.http2.max_pings_without_data", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ],
+        )
+        idle = Stream(channel, tenant.key)
+        await idle.open("producer-1")
+        await asyncio.sleep(1.5)  # nine pings; three too many end a connection
+        await idle.send(sequence=1)
+        assert (await idle.ack()).accepted == 1
+        await idle.close()
+        await channel.close()
+
+
+async def test_errors_of_unary_calls_keep_the_connection(grpc: GrpcDriver, tenant: Tenant) -> None:
+    for _ in range(3):
+        assert (await grpc.ping(UNKNOWN_KEY)).code == "invalid_key"
+        assert (await grpc.ping(tenant.key)).code is None
+    with pytest.raises(grpc_library.aio.AioRpcError) as caught:
+        await grpc.stub.Ping(pb.PingRequest())
+    assert error_reply(caught.value).code == "missing_authorization"

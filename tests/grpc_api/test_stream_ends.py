@@ -1,0 +1,175 @@
+"""How streams end that did not end by themselves: drained, aged, abandoned."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc as grpc_library
+import pytest
+
+from grpc_api.open_streams import Holder, OpenStreams
+from tests.grpc_api.conftest import Connect, OpenStream
+from tests.grpc_api.inside import no_stream_tasks, stream_tasks, tasks, written
+from tests.grpc_api.proxy import Proxy
+from tests.grpc_api.stream_client import End, Stream, batch, flood, numbered
+from tests.grpc_driver import GrpcDriver
+from tests.running_service import RunningService
+from tests.tenant import Tenant, event, make_tenant
+
+pytestmark = pytest.mark.anyio
+
+OK = grpc_library.StatusCode.OK
+UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
+
+
+async def test_what_was_read_is_committed_and_acked_when_the_service_stops(
+    database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url) as service:
+        target = service.addresses.grpc
+        idle = Stream(connect(service.addresses).channel, tenant.key)
+        await idle.open("idle")
+        floods = [
+            asyncio.create_task(
+                asyncio.to_thread(
+                    flood, target, tenant.key, numbered(f"producer-{number}", size=300)
+                )
+            )
+            for number in range(3)  # threads are few where processors are
+        ]
+        await written(tenant, 5_000)
+        started = time.monotonic()
+        await asyncio.to_thread(service.stop)
+        assert time.monotonic() - started < 5
+        ends = await asyncio.gather(*floods, idle.end())
+    assert {(end.status, end.reason) for end in ends} == {(UNAVAILABLE, "INTERNAL_ERROR")}
+    for end in ends:
+        assert [ack.sequence for ack in end.acks] == list(range(1, len(end.acks) + 1))
+    assert sum(ack.accepted for end in ends for ack in end.acks) == len(await tenant.events())
+
+
+async def test_nothing_is_lost_or_doubled_across_restarts(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    acked = 0
+    for _ in range(3):
+        with RunningService(database_url) as service:
+            flooding = asyncio.create_task(
+                asyncio.to_thread(
+                    flood, service.addresses.grpc, tenant.key, numbered("producer-1", acked + 1)
+                )
+            )
+            await written(tenant, acked + 10)
+        end = await flooding
+        assert [ack.duplicate for ack in end.acks] == [False] * len(end.acks)
+        acked += len(end.acks)
+        assert len(await tenant.events()) == acked
+
+
+async def test_a_stream_of_the_largest_age_ends_with_ok_and_all_its_acks(
+    database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url, stream_max_seconds=0.7) as service:
+        target = service.addresses.grpc
+        idle = Stream(connect(service.addresses).channel, tenant.key)
+        await idle.open("idle")
+        acked = 0
+        for _ in range(2):
+            started = time.monotonic()
+            end: End = await asyncio.to_thread(
+                flood, target, tenant.key, numbered("producer-1", acked + 1)
+            )
+            assert end.status is OK
+            assert 0.6 < time.monotonic() - started < 3
+            assert end.acks
+            acked += len(end.acks)
+            assert end.acks[-1].sequence == acked == len(await tenant.events())
+        assert (await idle.end()).status is OK
+
+
+@pytest.mark.parametrize("way", ["cancelled", "cut"])
+@pytest.mark.parametrize("moment", ["idle", "busy", "never reading"])
+async def test_nothing_remains_of_an_abandoned_stream(
+    way: str,
+    moment: str,
+    replica_service: RunningService,
+    tenant: Tenant,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await no_stream_tasks(replica_service)
+    before = sum((await tasks(replica_service)).values())
+    async with Proxy(replica_service.addresses.grpc) as proxy:
+        client = GrpcDriver(proxy.target)
+        streams = [Stream(client.channel, tenant.key) for _ in range(3)]
+        writing = []
+        for one in streams:
+            await one.send()
+            await one.ack()
+            if moment != "idle":
+                writing.append(asyncio.create_task(_write_forever(one, moment == "busy")))
+        await asyncio.sleep(0.3)
+        assert await stream_tasks(replica_service) >= 9
+        if way == "cut":
+            proxy.cut()
+        else:
+            for one in streams:
+                one.cancel()
+        await no_stream_tasks(replica_service)
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
+        for one in streams:
+            await one.close()
+        await client.close()
+    assert sum((await tasks(replica_service)).values()) <= before + 3
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def _write_forever(one: Stream, reading: bool) -> None:
+    message = batch([event(category="?")] * 100)
+    while True:
+        await one.call.write(message)
+        if reading:
+            await one.call.read()
+
+
+async def test_an_abandoned_producer_can_go_on_at_once(stream: OpenStream, tenant: Tenant) -> None:
+    sequence = 0
+    for _ in range(5):
+        one = stream(tenant.key)
+        assert await one.open("producer-1") >= sequence
+        assert one.opened is not None
+        sequence = one.opened.last_sequence
+        for number in range(1, 11):
+            await one.send(sequence=sequence + number)
+        await one.ack()
+        one.cancel()
+        sequence += 1
+    # In one statement, for what was read may still be under way.
+    rows = await tenant.rows(
+        "SELECT sequence, (SELECT count(*) FROM events e "
+        "WHERE e.organization_id = p.organization_id) AS stored "
+        "FROM producers p WHERE organization_id = %s",
+        tenant.organization.id,
+    )
+    assert [row["sequence"] for row in rows] == [row["stored"] for row in rows]
+    assert rows[0]["sequence"] >= sequence
+
+
+async def test_of_two_streams_opened_together_the_one_of_the_later_epoch_remains(
+    tenant: Tenant,
+) -> None:
+    streams = OpenStreams(60)
+    loop = asyncio.get_running_loop()
+    earlier, later = (Holder(epoch, loop.create_future()) for epoch in (1, 2))
+    streams.take_over(tenant.app.id, "producer-1", later)
+    streams.take_over(tenant.app.id, "producer-1", earlier)  # answered late
+    assert earlier.ending.done()
+    assert not later.ending.done()
+    streams.leave(tenant.app.id, "producer-1", earlier.ending)
+    newest = Holder(3, loop.create_future())
+    streams.take_over(tenant.app.id, "producer-1", newest)
+    assert later.ending.done()
+    assert not newest.ending.done()

@@ -1,0 +1,183 @@
+"""Streams under load: bounded in flight, bounded in memory, sharing the server.
+
+The time spent offering batches is short by default; ``TEST_LOAD_SECONDS=600`` makes the two memory
+tests long ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import grpc as grpc_library
+import pytest
+
+from tests.grpc_api.conftest import Connect
+from tests.grpc_api.inside import tasks
+from tests.grpc_api.service_process import ServiceProcess
+from tests.grpc_api.stream_client import STREAM_EVENTS, End, Stream, batch
+from tests.grpc_driver import GrpcDriver
+from tests.running_service import Addresses, RunningService
+from tests.tenant import Tenant, event, make_tenant
+
+pytestmark = pytest.mark.anyio
+
+LOAD_SECONDS = float(os.environ.get("TEST_LOAD_SECONDS", "5"))
+MAX_IN_FLIGHT = 32
+MAX_IN_FLIGHT_TOGETHER = 256
+OK = grpc_library.StatusCode.OK
+
+
+class Offer(threading.Thread):
+    """Offers one batch over and over on a connection of its own, reading acks or never."""
+
+    def __init__(self, target: str, key: str, data: bytes, *, reading: bool) -> None:
+        super().__init__(name="offering batches")
+        self._target, self._key, self._data, self._reading = target, key, data, reading
+        self._over = threading.Event()
+        self.offered = self.acked = 0
+
+    def run(self) -> None:
+        with grpc_library.insecure_channel(self._target) as channel:
+            method: Any = channel.stream_stream(STREAM_EVENTS)
+            call = method(self._messages(), metadata=(("authorization", f"Bearer {self._key}"),))
+            if self._reading:
+                self.acked = sum(1 for _ in call) - 1
+            self._over.wait()
+            call.cancel()
+
+    def _messages(self) -> Iterator[bytes]:
+        while not self._over.is_set():
+            self.offered += 1
+            yield self._data
+
+    def stop(self) -> None:
+        """End it, and wait."""
+        self._over.set()
+        self.join()
+
+
+@pytest.fixture(scope="module")
+def process(server: Addresses) -> Iterator[ServiceProcess]:
+    """A process of its own on the shared database."""
+    with ServiceProcess(server.database_url) as service:
+        yield service
+
+
+async def test_memory_is_flat_while_a_client_never_reads_its_acks(
+    process: ServiceProcess, connect: Connect, tenant: Tenant
+) -> None:
+    before = process.memory()
+    wide = batch([event(category="?")] * 500).SerializeToString()  # tens of KiB of ack
+    offer = Offer(process.addresses.grpc, tenant.key, wide, reading=False)
+    offer.start()
+    try:
+        neighbour = Stream(connect(process.addresses).channel, tenant.key)
+        slowest = 0.0
+        offered = [offer.offered]
+        memory = []
+        deadline = time.monotonic() + LOAD_SECONDS
+        while time.monotonic() < deadline:
+            sent = time.monotonic()
+            await neighbour.send()
+            await neighbour.ack()
+            slowest = max(slowest, time.monotonic() - sent)
+            memory.append(process.memory())
+            offered.append(offer.offered)
+            await asyncio.sleep(0.1)
+    finally:
+        offer.stop()
+    # The server has stopped reading, so the client cannot send.
+    assert offered[-1] == offered[len(offered) // 2] < 5_000
+    assert max(memory) < before + 64
+    assert memory[-1] < memory[len(memory) // 2] + 4
+    assert slowest < 1, "the neighbour was held up"
+
+
+async def test_memory_is_flat_while_a_client_sends_for_ever(
+    process: ServiceProcess, tenant: Tenant
+) -> None:
+    data = batch([event(metadata={"text": "x" * 100})] * 500).SerializeToString()
+    offer = Offer(process.addresses.grpc, tenant.key, data, reading=True)
+    offer.start()
+    try:
+        memory = await asyncio.to_thread(process.memory_over, LOAD_SECONDS)
+    finally:
+        offer.stop()
+    assert offer.acked > 50
+    assert max(memory[len(memory) // 2 :]) < max(memory[: len(memory) // 2]) + 16
+    assert max(memory) < 300
+
+
+async def _send(one: Stream, count: int, events: int) -> End:
+    message = batch([event()] * events)
+
+    async def write() -> None:
+        for _ in range(count):
+            await one.call.write(message)
+        await one.done_writing()
+
+    writing = asyncio.create_task(write())
+    end = await one.end(seconds=60)
+    await writing
+    return end
+
+
+async def test_a_stream_has_no_more_in_flight_than_it_was_told(
+    replica_service: RunningService, connect: Connect, tenant: Tenant
+) -> None:
+    one = Stream(connect(replica_service.addresses).channel, tenant.key)
+    async with await tenant.connect() as db, db.transaction():
+        # Commits wait for this; reads go on.
+        await db.execute("LOCK TABLE events IN SHARE MODE")
+        sending = asyncio.create_task(_send(one, 100, 1))
+        await asyncio.sleep(0.7)
+        assert one.opened is not None
+        assert one.opened.max_in_flight == MAX_IN_FLIGHT
+        assert (await tasks(replica_service))["Ingestor.ingest"] == MAX_IN_FLIGHT
+    end = await sending
+    assert (end.status, len(end.acks)) == (OK, 100)
+
+
+async def test_a_hundred_streams_are_slowed_down_and_none_is_broken(
+    database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url) as service:
+        clients = [connect(service.addresses) for _ in range(2)]
+        streams = [Stream(client.channel, tenant.key) for client in clients for _ in range(50)]
+        async with await tenant.connect() as db, db.transaction():
+            await db.execute("LOCK TABLE events IN SHARE MODE")
+            sending = [asyncio.create_task(_send(one, 40, 2)) for one in streams]
+            await asyncio.sleep(1.5)
+            in_flight = (await tasks(service))["Ingestor.ingest"]
+        ends = await asyncio.gather(*sending)
+    assert in_flight == MAX_IN_FLIGHT_TOGETHER
+    assert Counter((end.status, len(end.acks)) for end in ends) == {(OK, 40): 100}
+    counted = await tenant.rows("SELECT count(*) AS events FROM events")
+    assert counted == [{"events": 100 * 40 * 2}]
+
+
+async def test_streams_that_wait_for_room_meet_the_rights_of_their_turn(
+    database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url) as service:
+        client: GrpcDriver = connect(service.addresses)
+        streams = [Stream(client.channel, tenant.key) for _ in range(12)]
+        async with await tenant.connect() as db, db.transaction():
+            await db.execute("LOCK TABLE events IN SHARE MODE")
+            sending = [asyncio.create_task(_send(one, 32, 1)) for one in streams]
+            await asyncio.sleep(0.7)
+            await tenant.deny("ticket.resolved")
+            await asyncio.sleep(0.5)
+        ends = await asyncio.gather(*sending)
+    accepted = sum(ack.accepted for end in ends for ack in end.acks)
+    assert {len(end.acks) for end in ends} == {32}
+    # Those in flight were admitted before the change; the others after it.
+    assert accepted == MAX_IN_FLIGHT_TOGETHER == len(await tenant.events())

@@ -1,0 +1,163 @@
+"""An operator's change is in force on open streams within a second (contract section 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import grpc as grpc_library
+import pytest
+
+from tests.conftest import MakeTenant
+from tests.grpc_api.conftest import Connect, OpenStream
+from tests.grpc_api.inside import no_stream_tasks, stream_tasks, written
+from tests.grpc_api.stream_client import Stream, batch, flood, numbered
+from tests.running_service import Addresses, RunningService
+from tests.tenant import Tenant, event, now_us
+
+pytestmark = pytest.mark.anyio
+
+UNAUTHENTICATED = grpc_library.StatusCode.UNAUTHENTICATED
+FAILED_PRECONDITION = grpc_library.StatusCode.FAILED_PRECONDITION
+
+Change = Callable[[Tenant], Awaitable[None]]
+ENDINGS: dict[str, tuple[Change, grpc_library.StatusCode]] = {
+    "KEY_REVOKED": (Tenant.revoke, UNAUTHENTICATED),
+    "KEY_EXPIRED": (Tenant.expire, UNAUTHENTICATED),
+    "PLAN_DISABLED": (lambda tenant: tenant.update(developer_api=False), FAILED_PRECONDITION),
+}
+
+
+@pytest.mark.parametrize("reason", ENDINGS)
+async def test_an_idle_stream_ends_within_a_second(
+    reason: str, stream: OpenStream, tenant: Tenant
+) -> None:
+    change, status = ENDINGS[reason]
+    one = stream(tenant.key)
+    await one.send()
+    await one.ack()
+    await change(tenant)
+    end = await one.end(seconds=1)
+    assert (end.status, end.reason, end.acks) == (status, reason, [])
+
+
+@pytest.mark.parametrize("reason", ENDINGS)
+async def test_a_busy_stream_ends_within_a_second(
+    reason: str, server: Addresses, tenant: Tenant
+) -> None:
+    change, status = ENDINGS[reason]
+    flooding = asyncio.create_task(
+        asyncio.to_thread(flood, server.grpc, tenant.key, numbered("producer-1"))
+    )
+    await written(tenant, 1)
+    await change(tenant)
+    changed = time.monotonic()
+    end = await flooding
+    assert time.monotonic() - changed < 1.5  # the second, and what the acks on the road take
+    assert (end.status, end.reason) == (status, reason)
+    assert [ack.sequence for ack in end.acks] == list(range(1, len(end.acks) + 1))
+    stored = len(await tenant.events())
+    assert stored >= len(end.acks)
+    await asyncio.sleep(0.3)
+    assert len(await tenant.events()) == stored
+
+
+async def test_a_key_that_expires_by_itself_ends_its_stream(
+    stream: OpenStream, new_tenant: MakeTenant
+) -> None:
+    tenant = await new_tenant(expires_us=now_us() + 800_000)
+    one = stream(tenant.key)
+    await one.send()
+    await one.ack()
+    end = await one.end(seconds=1.8)
+    assert end.reason == "KEY_EXPIRED"
+
+
+async def test_the_whitelist_of_the_moment_applies(stream: OpenStream, tenant: Tenant) -> None:
+    one = stream(tenant.key)
+
+    async def until(accepted: int) -> None:
+        deadline = time.monotonic() + 1
+        while True:
+            await one.send(event(eventType="deal.won"))
+            if (ack := await one.ack()).accepted == accepted:
+                return
+            assert time.monotonic() < deadline, ack
+
+    await until(1)
+    await tenant.deny("deal.won")
+    await until(0)
+    await tenant.allow("deal.won")
+    await until(1)
+
+
+async def test_an_idle_stream_meets_the_whitelist_of_its_next_batch(
+    stream: OpenStream, tenant: Tenant
+) -> None:
+    one = stream(tenant.key)
+    await one.send(event(eventType="deal.won"))
+    assert (await one.ack()).accepted == 1
+    await tenant.deny("deal.won")
+    await asyncio.sleep(1)
+    await one.send(event(eventType="deal.won"))
+    assert [rejected.code for rejected in (await one.ack()).rejected] == ["forbidden_event_type"]
+
+
+async def test_changes_apply_while_nobody_reads_the_acks(
+    stream: OpenStream, tenant: Tenant
+) -> None:
+    one = stream(tenant.key)
+    for _ in range(3):
+        await one.send(event(eventType="deal.won"))
+    await tenant.deny("deal.won")
+    await asyncio.sleep(1)
+    for _ in range(3):
+        await one.send(event(eventType="deal.won"))
+    acks = [await one.ack() for _ in range(6)]
+    assert [ack.accepted for ack in acks] == [1, 1, 1, 0, 0, 0]
+    await one.send()
+    await written(tenant, 4)
+    await tenant.revoke()
+    await asyncio.sleep(1)
+    end = await one.end()
+    assert (end.reason, len(end.acks)) == ("KEY_REVOKED", 1)
+
+
+async def test_a_stream_blocked_on_a_client_that_never_reads_ends_all_the_same(
+    replica_service: RunningService, connect: Connect, tenant: Tenant
+) -> None:
+    one = Stream(connect(replica_service.addresses).channel, tenant.key)
+    wide = batch([event(category="?")] * 500)  # small batches with large acks
+    offered = 0
+
+    async def offer() -> None:
+        nonlocal offered
+        while True:
+            await one.call.write(wide)
+            offered += 1
+
+    offering = asyncio.create_task(offer())
+    seen = -1
+    while offered != seen:  # until flow control stops it
+        seen = offered
+        await asyncio.sleep(0.5)
+    assert await stream_tasks(replica_service)
+    await tenant.revoke()
+    await no_stream_tasks(replica_service, seconds=1.8)
+    assert offered == seen
+    offering.cancel()
+
+
+async def test_a_paced_stream_ends_while_it_waits_for_its_turn(
+    server: Addresses, new_tenant: MakeTenant
+) -> None:
+    tenant = await new_tenant(key_requests_per_second=1)
+    flooding = asyncio.create_task(
+        asyncio.to_thread(flood, server.grpc, tenant.key, numbered("producer-1"))
+    )
+    await written(tenant, 1)
+    await tenant.revoke()
+    async with asyncio.timeout(1.5):
+        assert (await flooding).reason == "KEY_REVOKED"
+    assert len(await tenant.events()) <= 3

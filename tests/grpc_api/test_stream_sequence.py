@@ -1,0 +1,248 @@
+"""StreamEvents of a producer: exactly once, by a sequence that is committed with its events."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc as grpc_library
+import pytest
+
+from tests.conftest import MakeTenant
+from tests.grpc_api.conftest import Connect, OpenStream
+from tests.grpc_api.stream_client import End, Stream, opening
+from tests.running_service import Addresses, RunningService
+from tests.tenant import Tenant, event, make_tenant
+
+pytestmark = pytest.mark.anyio
+
+OK = grpc_library.StatusCode.OK
+INVALID = grpc_library.StatusCode.INVALID_ARGUMENT
+ABORTED = grpc_library.StatusCode.ABORTED
+OUT_OF_RANGE = grpc_library.StatusCode.OUT_OF_RANGE
+
+
+async def sequences(one: Stream, *numbers: int) -> list[tuple[int, int, bool]]:
+    """Send batches of one event under these sequences; their acks."""
+    for number in numbers:
+        await one.send(event(f"user-{number}"), sequence=number)
+    acks = [await one.ack() for _ in numbers]
+    return [(ack.sequence, ack.accepted, ack.duplicate) for ack in acks]
+
+
+async def committed(tenant: Tenant) -> dict[str, int]:
+    """The last committed sequence of each producer."""
+    rows = await tenant.rows(
+        "SELECT producer_id, sequence FROM producers WHERE organization_id = %s",
+        tenant.organization.id,
+    )
+    return {row["producer_id"]: row["sequence"] for row in rows}
+
+
+async def test_a_producer_resumes_after_its_last_commit(stream: OpenStream, tenant: Tenant) -> None:
+    first = stream(tenant.key)
+    assert await first.open("producer-1") == 0
+    assert await sequences(first, 1, 2, 3) == [(1, 1, False), (2, 1, False), (3, 1, False)]
+    first.cancel()
+    second = stream(tenant.key)
+    assert await second.open("producer-1") == 3
+    assert await sequences(second, 2, 3, 4) == [(2, 0, True), (3, 0, True), (4, 1, False)]
+    await second.done_writing()
+    assert (await second.end()).status is OK
+    assert len(await tenant.events()) == 4
+    assert await committed(tenant) == {"producer-1": 4}
+
+
+async def test_duplicates_within_a_stream_write_nothing(stream: OpenStream, tenant: Tenant) -> None:
+    one = stream(tenant.key)
+    await one.open("producer-1")
+    assert [ack[2] for ack in await sequences(one, 1, 1, 2, 1, 2, 3)] == [
+        *(False, True, False, True, True, False)
+    ]
+    assert len(await tenant.events()) == 3
+
+
+@pytest.mark.parametrize("gap", [3, 1_000, 2**63, 2**64 - 1])
+async def test_a_gap_ends_the_stream(gap: int, stream: OpenStream, tenant: Tenant) -> None:
+    one = stream(tenant.key)
+    await one.open("producer-1")
+    for sequence in (1, gap, 2):
+        await one.send(sequence=sequence)
+    end = await one.end()
+    assert (end.status, end.reason) == (OUT_OF_RANGE, "SEQUENCE_GAP")
+    assert [ack.sequence for ack in end.acks] == [1]
+    assert str(gap) in end.message
+    again = stream(tenant.key)
+    last = await again.open("producer-1")
+    # 2 came after the gap: it may have been committed or not, but what is told is what is.
+    assert (await committed(tenant))["producer-1"] == last
+    assert len(await tenant.events()) == last
+
+
+@pytest.mark.parametrize("producer_id", ["", "x" * 201, "nul\0", "\N{GRINNING FACE}" * 201])
+async def test_producer_ids_that_are_none(
+    producer_id: str, stream: OpenStream, tenant: Tenant
+) -> None:
+    one = stream(tenant.key)
+    await one.write(opening(producer_id))
+    end = await one.end()
+    assert (end.status, end.reason) == (INVALID, "INVALID_BODY")
+    assert "producer_id" in end.message
+    assert one.opened is None
+
+
+async def test_producer_ids_that_are(stream: OpenStream, tenant: Tenant) -> None:
+    for producer_id in (" ", "x" * 200, "\N{GRINNING FACE}" * 200):
+        one = stream(tenant.key)
+        assert await one.open(producer_id) == 0
+        assert await sequences(one, 1) == [(1, 1, False)]
+        # Its name comes back in the error, however wide it is.
+        other = stream(tenant.key)
+        await other.open(producer_id)
+        assert (await one.end()).reason == "PRODUCER_TAKEN_OVER"
+
+
+@pytest.mark.parametrize(
+    ("sequence", "idempotency_key", "field"), [(0, None, "sequence"), (2, "key-1", "idempotency")]
+)
+async def test_batches_that_a_producer_cannot_send(
+    sequence: int, idempotency_key: str | None, field: str, stream: OpenStream, tenant: Tenant
+) -> None:
+    one = stream(tenant.key)
+    await one.open("producer-1")
+    await one.send(sequence=1)
+    await one.send(sequence=sequence, idempotency_key=idempotency_key)
+    end = await one.end()
+    assert (end.status, end.reason, len(end.acks)) == (INVALID, "INVALID_BODY", 1)
+    assert field in end.message
+    assert await committed(tenant) == {"producer-1": 1}
+
+
+@pytest.mark.parametrize("size", [0, 501])
+async def test_a_batch_of_no_possible_size_does_not_advance(
+    size: int, stream: OpenStream, tenant: Tenant
+) -> None:
+    one = stream(tenant.key)
+    await one.open("producer-1")
+    await one.send(sequence=1)
+    message = opening("unused")
+    message.batch.sequence = 2
+    for _ in range(size):
+        message.batch.events.add()
+    await one.write(message)
+    await one.send(sequence=3)
+    end = await one.end()
+    assert (end.status, len(end.acks)) == (INVALID, 1)
+    assert await committed(tenant) == {"producer-1": 1}
+    assert len(await tenant.events()) == 1
+
+
+async def test_opening_twice_ends_the_stream(stream: OpenStream, tenant: Tenant) -> None:
+    one = stream(tenant.key)
+    await one.open("producer-1")
+    await one.send(sequence=1)
+    await one.write(opening("producer-1"))
+    end = await one.end()
+    assert (end.status, len(end.acks)) == (INVALID, 1)
+
+
+async def test_a_batch_of_which_nothing_is_accepted_advances(
+    stream: OpenStream, new_tenant: MakeTenant
+) -> None:
+    tenant = await new_tenant(monthly_quota=1)
+    one = stream(tenant.key)
+    await one.open("producer-1")
+    await one.send(event(category="?"), sequence=1)
+    await one.send(event(), event(), sequence=2)
+    await one.send(event(), sequence=3)
+    acks = [await one.ack() for _ in range(3)]
+    assert [(ack.sequence, ack.accepted) for ack in acks] == [(1, 0), (2, 1), (3, 0)]
+    assert await committed(tenant) == {"producer-1": 3}
+
+
+async def test_a_newer_stream_takes_over(stream: OpenStream, tenant: Tenant) -> None:
+    older, newer = stream(tenant.key), stream(tenant.key)
+    await older.open("producer-1")
+    assert await sequences(older, 1) == [(1, 1, False)]
+    assert await newer.open("producer-1") == 1
+    # The older one has not moved, and hears of it all the same.
+    end = await older.end(seconds=2)
+    assert (end.status, end.reason) == (ABORTED, "PRODUCER_TAKEN_OVER")
+    assert await sequences(newer, 2) == [(2, 1, False)]
+    assert len(await tenant.events()) == 2
+
+
+async def test_a_newer_stream_on_another_replica_takes_over(
+    stream: OpenStream, replica: Addresses, connect: Connect, tenant: Tenant
+) -> None:
+    older, newer = stream(tenant.key), stream(tenant.key, connect(replica))
+    await older.open("producer-1")
+    assert await sequences(older, 1) == [(1, 1, False)]
+    assert await newer.open("producer-1") == 1
+    await older.send(event("too late"), sequence=2)
+    end = await older.end()
+    assert (end.status, end.reason, end.acks) == (ABORTED, "PRODUCER_TAKEN_OVER", [])
+    assert await sequences(newer, 2, 3) == [(2, 1, False), (3, 1, False)]
+    assert len(await tenant.events()) == 3
+
+
+async def test_of_many_streams_opened_at_once_one_remains(
+    stream: OpenStream, tenant: Tenant
+) -> None:
+    streams = [stream(tenant.key) for _ in range(24)]
+
+    async def open_and_wait(one: Stream) -> End:
+        await one.write(opening("producer-1"))
+        return await one.end()
+
+    ends = {asyncio.create_task(open_and_wait(one)): one for one in streams}
+    ended, remaining = await asyncio.wait(ends, timeout=1)
+    assert {end.result().status for end in ended} == {ABORTED}
+    [last] = remaining
+    await ends[last].send(sequence=1)
+    await ends[last].done_writing()
+    end = await last
+    assert (end.status, len(end.acks)) == (OK, 1)
+    assert len(await tenant.events()) == 1
+
+
+async def test_producers_of_other_apps_and_organizations_are_others(
+    stream: OpenStream, tenant: Tenant, new_tenant: MakeTenant
+) -> None:
+    streams = [stream(one.key) for one in (tenant, await tenant.another_app(), await new_tenant())]
+    for one in streams:
+        assert await one.open("producer-1") == 0
+    for one in streams:
+        assert await sequences(one, 1) == [(1, 1, False)]
+    # Another key of the same app speaks for the same producer.
+    other_key = stream((await tenant.another_key()).key)
+    assert await other_key.open("producer-1") == 1
+
+
+async def test_a_batch_that_the_database_refuses_fails_alone_and_does_not_advance(
+    database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    await tenant.rows("ALTER TABLE events ADD CONSTRAINT no_deals CHECK (event_type <> 'deal.won')")
+    with RunningService(database_url) as service:
+        client = connect(service.addresses)
+        neighbours = [Stream(client.channel, tenant.key) for _ in range(4)]
+        bad = Stream(client.channel, tenant.key)
+        await bad.open("bad")
+        for number, one in enumerate(neighbours):
+            await one.open(f"neighbour-{number}")
+
+        async def send(one: Stream, types: list[str]) -> None:
+            for sequence, event_type in enumerate(types, 1):
+                await one.send(event(eventType=event_type), sequence=sequence)
+            await one.done_writing()
+
+        good = ["ticket.created"] * 20
+        mixed = [*good[:10], "deal.won", *good[:9]]
+        await asyncio.gather(*(send(one, good) for one in neighbours), send(bad, mixed))
+        ends = await asyncio.gather(*(one.end() for one in neighbours))
+        end = await bad.end()
+        assert {(end.status, len(end.acks)) for end in ends} == {(OK, 20)}
+        assert (end.status, end.reason) == (grpc_library.StatusCode.INTERNAL, "INTERNAL_ERROR")
+        assert [ack.sequence for ack in end.acks] == list(range(1, 11))
+        assert (await committed(tenant))["bad"] == 10
+        assert len(await tenant.events()) == 4 * 20 + 10

@@ -1,0 +1,169 @@
+"""TLS and mutual TLS, with certificates made for the test."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc as grpc_library
+import pytest
+
+from grpc_api.pb import ingest_pb2 as pb
+from grpc_api.pb.ingest_pb2_grpc import IngestServiceStub
+from tests.running_service import Addresses, RunningService
+from tests.tenant import Tenant
+
+OPENSSL = shutil.which("openssl")
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(OPENSSL is None, reason="certificates are made with openssl"),
+]
+
+
+class Certificates(NamedTuple):
+    """PEM files: an authority, a server's and a client's pair signed by it, and a stranger's."""
+
+    folder: Path
+
+    def __getitem__(self, name: str) -> Path:  # type: ignore[override]
+        return self.folder / name
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        return self[name].read_bytes()
+
+
+def _openssl(folder: Path, *arguments: str) -> None:
+    assert OPENSSL is not None
+    subprocess.run([OPENSSL, *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
+
+
+def _authority(folder: Path, name: str) -> None:
+    _openssl(
+        folder,
+        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+        *("-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}"),
+    )
+
+
+def _signed(folder: Path, name: str, authority: str) -> None:
+    (folder / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    _openssl(
+        folder,
+        *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+        *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"),
+    )
+    _openssl(
+        folder,
+        *("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem"),
+        *("-CAkey", f"{authority}.key", "-CAcreateserial", "-days", "2"),
+        *("-extfile", "extensions", "-out", f"{name}.pem"),
+    )
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    for authority in ("authority", "stranger-authority"):
+        _authority(folder, authority)
+    _signed(folder, "server", "authority")
+    _signed(folder, "client", "authority")
+    _signed(folder, "stranger", "stranger-authority")
+    return Certificates(folder)
+
+
+@pytest.fixture(scope="module")
+def tls(server: Addresses, certificates: Certificates) -> Iterator[Addresses]:
+    """A service that shows a certificate."""
+    with RunningService(
+        server.database_url,
+        grpc_tls_certificate=certificates["server.pem"],
+        grpc_tls_key=certificates["server.key"],
+    ) as service:
+        yield service.addresses
+
+
+@pytest.fixture(scope="module")
+def mutual_tls(server: Addresses, certificates: Certificates) -> Iterator[Addresses]:
+    """A service that wants to see one, too."""
+    with RunningService(
+        server.database_url,
+        grpc_tls_certificate=certificates["server.pem"],
+        grpc_tls_key=certificates["server.key"],
+        grpc_tls_client_ca=certificates["authority.pem"],
+    ) as service:
+        yield service.addresses
+
+
+async def ping(
+    addresses: Addresses, tenant: Tenant, credentials: grpc_library.ChannelCredentials | None
+) -> grpc_library.StatusCode:
+    """The status of a ping."""
+    async with (
+        grpc_library.aio.insecure_channel(addresses.grpc)
+        if credentials is None
+        else grpc_library.aio.secure_channel(addresses.grpc, credentials)
+    ) as channel:
+        call = IngestServiceStub(channel).Ping(
+            pb.PingRequest(), metadata=(("authorization", f"Bearer {tenant.key}"),), timeout=5
+        )
+        return await call.code()
+
+
+OK = grpc_library.StatusCode.OK
+UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
+
+
+async def test_tls(tls: Addresses, certificates: Certificates, tenant: Tenant) -> None:
+    trusting = grpc_library.ssl_channel_credentials(certificates.read("authority.pem"))
+    assert await ping(tls, tenant, trusting) is OK
+    distrusting = grpc_library.ssl_channel_credentials(certificates.read("stranger-authority.pem"))
+    assert await ping(tls, tenant, distrusting) is UNAVAILABLE
+    assert await ping(tls, tenant, None) is UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("client", OK), ("stranger", UNAVAILABLE), (None, UNAVAILABLE)]
+)
+async def test_mutual_tls(
+    name: str | None,
+    status: grpc_library.StatusCode,
+    mutual_tls: Addresses,
+    certificates: Certificates,
+    tenant: Tenant,
+) -> None:
+    pair = (certificates.read(f"{name}.key"), certificates.read(f"{name}.pem")) if name else ()
+    credentials = grpc_library.ssl_channel_credentials(certificates.read("authority.pem"), *pair)
+    assert await ping(mutual_tls, tenant, credentials) is status
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+@pytest.mark.parametrize(
+    "setting", ["grpc_tls_certificate", "grpc_tls_key", "grpc_tls_client_ca", "another key"]
+)
+async def test_files_that_are_none_are_a_clear_error(
+    setting: str,
+    content: bytes | None,
+    server: Addresses,
+    certificates: Certificates,
+    tmp_path: Path,
+) -> None:
+    wrong = tmp_path / "wrong.pem"
+    if content is not None:
+        wrong.write_bytes(content)
+    files: dict[str, Any] = {
+        "grpc_tls_certificate": certificates["server.pem"],
+        "grpc_tls_key": certificates["server.key"],
+        "grpc_tls_client_ca": certificates["authority.pem"],
+    }
+    if setting == "another key":
+        wrong = files["grpc_tls_key"] = certificates["client.key"]
+    else:
+        files[setting] = wrong
+    refused = pytest.raises(OSError)  # noqa: PT011 - the name is looked for where it stands
+    with refused as caught, RunningService(server.database_url, **files):
+        pass
+    assert str(wrong) in f"{caught.value} {caught.value.filename}"

@@ -1,0 +1,254 @@
+"""What protobuf can say and JSON cannot, or says differently: Struct, Timestamp, presence."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from typing import Any
+
+import grpc as grpc_library
+import pytest
+from google.protobuf.struct_pb2 import ListValue, NullValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from grpc_api.pb import ingest_pb2 as pb
+from tests.driver import Reply
+from tests.grpc_driver import GrpcDriver, error_reply, event_message
+from tests.tenant import Tenant, event
+
+pytestmark = pytest.mark.anyio
+
+MAX_JSON_BYTES = 16_384
+
+
+def struct(value: dict[str, Any]) -> Struct:
+    """What a client's library makes of a dictionary."""
+    made = Struct()
+    made.update(value)
+    return made
+
+
+def message(**members: Any) -> pb.IngestEvent:
+    """A valid event with fields set."""
+    made = event_message(event())
+    made.MergeFrom(pb.IngestEvent(**members))
+    return made
+
+
+async def send(client: GrpcDriver, tenant: Tenant, *events: pb.IngestEvent) -> Reply:
+    """IngestEvents with hand-made messages."""
+    return await client._call(
+        client.stub.IngestEvents, pb.IngestEventsRequest(events=events), tenant.key
+    )
+
+
+async def send_snapshot(client: GrpcDriver, tenant: Tenant, **members: Any) -> Reply:
+    """IngestSnapshot with hand-made fields."""
+    request = pb.IngestSnapshotRequest(
+        snapshot_type="tickets_open", actor=pb.Actor(external_id="crm-user-1"), **members
+    )
+    return await client._call(client.stub.IngestSnapshot, request, tenant.key)
+
+
+async def test_struct_is_stored_as_a_person_would_write_it(
+    grpc: GrpcDriver, tenant: Tenant
+) -> None:
+    value = {
+        "whole": 3,
+        "negative": -7.0,
+        "half": 2.5,
+        "tenth": 0.1,
+        "huge": 1e300,
+        "exact": 2**53,
+        "text": 'Zoë \N{GRINNING FACE} "quoted"',
+        "yes": True,
+        "nothing": None,
+        "list": [1, "two", {"three": 3}],
+        "empty": {},
+        "": "empty name",
+    }
+    reply = await send(grpc, tenant, message(metadata=struct(value)))
+    assert reply.code is None
+    [stored] = await tenant.events()
+    assert json.loads(stored["metadata"]) == value
+    for text in ('"whole":3,', '"negative":-7,', '"half":2.5', '"tenth":0.1', "9007199254740992"):
+        assert text.rstrip(",") in stored["metadata"]
+    assert ".0" not in stored["metadata"]
+
+
+async def test_json_bytes_are_stored_to_the_last_digit(grpc: GrpcDriver, tenant: Tenant) -> None:
+    text = '{ "b": 1.0, "a": 0.1000000000000000055511151231257827, "a": 123456789012345678901 }'
+    reply = await send(grpc, tenant, message(metadata_json=text.encode()))
+    assert reply.code is None
+    [stored] = await tenant.events()
+    assert stored["metadata"] == text
+
+
+async def test_empty_struct_is_an_empty_object_and_none_is_none(
+    grpc: GrpcDriver, tenant: Tenant
+) -> None:
+    reply = await send(
+        grpc, tenant, message(metadata=Struct()), message(), message(metadata_json=b"{}")
+    )
+    assert reply.code is None
+    assert [one["metadata"] for one in await tenant.events()] == ["{}", None, "{}"]
+
+
+def _nested_struct(depth: int) -> Struct:
+    made = Struct()
+    for _ in range(depth):
+        outer = Struct()
+        outer.fields["a"].struct_value.CopyFrom(made)
+        made = outer
+    return made
+
+
+def _text_of_size(size: int) -> dict[str, str]:
+    return {"text": "x" * (size - len('{"text":""}'))}
+
+
+MALFORMED = {
+    "both": message(metadata=struct({"a": 1}), metadata_json=b'{"a":1}'),
+    "both, empty": message(metadata=Struct(), metadata_json=b""),
+    "NaN": message(metadata=Struct(fields={"a": Value(number_value=math.nan)})),
+    "Infinity": message(metadata=Struct(fields={"a": Value(number_value=-math.inf)})),
+    "no kind": message(metadata=Struct(fields={"a": Value()})),
+    "no kind in a list": message(
+        metadata=Struct(fields={"a": Value(list_value=ListValue(values=[Value()]))})
+    ),
+    "U+0000 in a Struct": message(metadata=struct({"a": "nul\0"})),
+    "U+0000 in a Struct's name": message(metadata=struct({"nul\0": 1})),
+    "Struct over 16 KiB": message(metadata=struct(_text_of_size(MAX_JSON_BYTES + 1))),
+    "JSON over 16 KiB": message(
+        metadata_json=json.dumps(_text_of_size(MAX_JSON_BYTES + 1), separators=(",", ":")).encode()
+    ),
+    "no JSON": message(metadata_json=b""),
+    "not an object": message(metadata_json=b"[]"),
+    "JSON with NaN": message(metadata_json=b'{"a":NaN}'),
+    "JSON that is not UTF-8": message(metadata_json=b'{"a":"\xff"}'),
+    "JSON with a surrogate": message(metadata_json=b'{"a":"\xed\xa0\x80"}'),
+    "JSON nested too deep": message(metadata_json=b'{"a":' + b"[" * 256 + b"]" * 256 + b"}"),
+    "negative nanos": message(timestamp=Timestamp(seconds=1, nanos=-1)),
+    "too many nanos": message(timestamp=Timestamp(seconds=1, nanos=1_000_000_000)),
+    "before year 1": message(timestamp=Timestamp(seconds=-62_135_596_801)),
+    "after year 9999": message(timestamp=Timestamp(seconds=253_402_300_800)),
+    "seconds of the largest": message(timestamp=Timestamp(seconds=2**63 - 1, nanos=999_999_999)),
+    "seconds of the smallest": message(timestamp=Timestamp(seconds=-(2**63))),
+    "negative duration": message(duration_seconds=-1),
+    "duration over a day": message(duration_seconds=86_401),
+    "duration of the largest": message(duration_seconds=2**63 - 1),
+    "duration of the smallest": message(duration_seconds=-(2**63)),
+    "U+0000 in a name": message(actor=pb.Actor(external_id="nul\0")),
+    "empty name": message(actor=pb.Actor(external_id="")),
+    "empty display name": message(actor=pb.Actor(display_name="")),
+    "no type": pb.IngestEvent(category="code", actor=pb.Actor(external_id="x")),
+    "nothing": pb.IngestEvent(),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+async def test_a_malformed_event_fails_and_its_neighbours_do_not(
+    name: str, grpc: GrpcDriver, tenant: Tenant
+) -> None:
+    reply = await send(grpc, tenant, message(), MALFORMED[name], message())
+    assert [(one.index, one.code) for one in reply.rejected] == [(1, "invalid_body")]
+    assert reply.rejected[0].message.startswith("events[1].")
+    assert len(reply.accepted) == 2
+    assert len(await tenant.events()) == 2
+
+
+async def test_an_actor_that_is_set_but_empty_is_missing(grpc: GrpcDriver, tenant: Tenant) -> None:
+    nobody = event_message(event())
+    nobody.ClearField("actor")
+    nobody.actor.SetInParent()
+    reply = await send(grpc, tenant, message(), nobody)
+    assert reply.codes == ["missing_actor"]
+
+
+WELL_FORMED = {
+    "Struct of 16 KiB": message(metadata=struct(_text_of_size(MAX_JSON_BYTES))),
+    "JSON of 16 KiB with spaces": message(
+        metadata_json=json.dumps(_text_of_size(MAX_JSON_BYTES), indent=9).encode()
+    ),
+    "JSON nested deep": message(metadata_json=b'{"a":' + b"[" * 255 + b"]" * 255 + b"}"),
+    "Struct nested deep": message(metadata=_nested_struct(20)),
+    "year 1": message(timestamp=Timestamp(seconds=-62_135_596_800)),
+    "year 9999": message(timestamp=Timestamp(seconds=253_402_300_799, nanos=999_999_999)),
+    "before 1970": message(timestamp=Timestamp(seconds=-1, nanos=999_999_999)),
+    "no time": message(duration_seconds=0),
+    "a day": message(duration_seconds=86_400),
+}
+
+
+@pytest.mark.parametrize("name", WELL_FORMED)
+async def test_events_at_the_limits_are_accepted(
+    name: str, grpc: GrpcDriver, tenant: Tenant
+) -> None:
+    reply = await send(grpc, tenant, WELL_FORMED[name])
+    assert reply.code is None, reply.message
+    [stored] = await tenant.events()
+    sent = WELL_FORMED[name]
+    if sent.HasField("timestamp"):
+        epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+        occurred = (stored["occurred_at"] - epoch) // datetime.timedelta(microseconds=1)
+        assert occurred == sent.timestamp.seconds * 1_000_000 + sent.timestamp.nanos // 1_000
+    if sent.HasField("duration_seconds"):
+        assert stored["duration_seconds"] == sent.duration_seconds
+
+
+async def test_timestamps_are_echoed_to_the_microsecond(grpc: GrpcDriver, tenant: Tenant) -> None:
+    sent = Timestamp(seconds=-1, nanos=123_456_789)
+    call = grpc.stub.IngestEvents(
+        pb.IngestEventsRequest(events=[message(timestamp=sent)]),
+        metadata=(("authorization", f"Bearer {tenant.key}"),),
+    )
+    response = await call
+    assert response.accepted[0].timestamp == Timestamp(seconds=-1, nanos=123_456_000)
+
+
+async def test_metrics_as_struct_and_as_json(grpc: GrpcDriver, tenant: Tenant) -> None:
+    metrics = {"open": 12, "load": "normal", "score": {"value": 4.5, "unit": "score"}}
+    text = b'{"open": 12.0}'
+    for members in ({"metrics": struct(metrics)}, {"metrics_json": text}):
+        assert (await send_snapshot(grpc, tenant, **members)).code is None
+    first, second = await tenant.history()
+    assert json.loads(first["metrics"]) == metrics
+    assert '"open":12' in first["metrics"]
+    assert ".0" not in first["metrics"]
+    assert second["metrics"] == text.decode()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"metrics": struct({"a": 1}), "metrics_json": b'{"a":1}'},
+        {"metrics": Struct(fields={"a": Value(number_value=math.nan)})},
+        {"metrics": Struct(fields={"a": Value(null_value=NullValue.NULL_VALUE)})},
+        {"metrics": Struct(fields={"a": Value()})},
+        {"metrics": struct({"a": True})},
+        {"metrics": struct(_text_of_size(MAX_JSON_BYTES + 1))},
+        {"metrics_json": b"[]"},
+        {"metrics": struct({"a": 1}), "metadata": Struct(), "metadata_json": b"{}"},
+        {"metrics": struct({"a": 1}), "timestamp": Timestamp(nanos=-1)},
+    ],
+)
+async def test_malformed_snapshots(
+    members: dict[str, Any], grpc: GrpcDriver, tenant: Tenant
+) -> None:
+    reply = await send_snapshot(grpc, tenant, **members)
+    assert reply.code == "invalid_body"
+    assert reply.message.split(":")[0].split(".")[0] in ("metrics", "metadata", "timestamp")
+    assert await tenant.history() == []
+
+
+async def test_an_empty_idempotency_key_is_refused_and_an_absent_one_is_not(
+    grpc: GrpcDriver, tenant: Tenant
+) -> None:
+    request = pb.IngestEventsRequest(events=[message()], idempotency_key="")
+    call = grpc.stub.IngestEvents(request, metadata=(("authorization", f"Bearer {tenant.key}"),))
+    with pytest.raises(grpc_library.aio.AioRpcError) as caught:
+        await call
+    assert error_reply(caught.value).code == "invalid_body"
+    assert (await send(grpc, tenant, message())).code is None

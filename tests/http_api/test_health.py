@@ -1,0 +1,91 @@
+"""What a load balancer asks, and what becomes of requests while the service stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import psycopg
+import pytest
+
+from core.database import session_conninfo
+from tests.http_api.raw import ask, connect, head, post
+from tests.http_driver import HttpDriver
+from tests.running_service import Addresses, RunningService
+from tests.tenant import Tenant, event, make_tenant
+
+pytestmark = pytest.mark.anyio
+
+ONE = json.dumps({"events": [event()]}).encode()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", "ok"), ("/readyz", "ready")])
+async def test_a_healthy_service_says_so(http: HttpDriver, path: str, status: str) -> None:
+    response = await http.client.get(path)
+    assert (response.status_code, response.json()) == (200, {"status": status})
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"].startswith("req_")
+
+
+async def test_a_database_without_our_schema_is_not_ready(database_url: str) -> None:
+    with RunningService(database_url) as service, psycopg.connect(database_url) as db:
+        db.execute("DELETE FROM schema_migrations")
+        db.commit()
+        async with httpx.AsyncClient(base_url=service.addresses.http) as client:
+            response = await client.get("/readyz")
+            assert (response.status_code, response.json()["status"]) == (503, "not ready")
+            assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_what_was_begun_is_answered_while_the_service_stops(
+    server: Addresses, database_url: str
+) -> None:
+    tenant = await make_tenant(database_url)
+    service = RunningService(database_url)
+    url = service.start().http
+    async with connect(url) as idle, connect(url) as begun, connect(url) as waiting:
+        await idle.send(head(tenant.key, "GET", "/healthz"))
+        await idle.answer()
+        await begun.send(post(tenant.key, ONE)[:-5])
+        async with held_up(tenant):
+            await waiting.send(post(tenant.key, ONE))
+            await asyncio.sleep(0.2)
+            stopping = asyncio.create_task(asyncio.to_thread(service.stop))
+            assert await idle.rest() == b""
+            with pytest.raises(ConnectionError):
+                await ask(url, head(None, "GET", "/healthz"))
+            await begun.send(ONE[-5:])
+        for connection in (begun, waiting):
+            answer = await connection.answer()
+            assert (answer.status, answer.json["accepted"]) == (202, 1)
+            assert answer.headers["connection"] == "close"
+        await stopping
+    assert len(await tenant.events()) == 2
+
+
+async def test_what_cannot_be_answered_in_time_is_not_answered_wrongly(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    service = RunningService(database_url, drain_seconds=0.5)
+    async with connect(service.start().http) as connection:
+        async with held_up(tenant):
+            await connection.send(post(tenant.key, ONE))
+            await asyncio.sleep(0.2)
+            stopping = asyncio.create_task(asyncio.to_thread(service.stop))
+            assert await connection.rest() == b""
+        await stopping
+    assert len(await tenant.events()) == await tenant.used() <= 1
+
+
+class held_up:  # noqa: N801
+    """Hold a lock that every write needs."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._conninfo = session_conninfo(tenant.database_url)
+
+    async def __aenter__(self) -> None:
+        self._db = await psycopg.AsyncConnection.connect(self._conninfo)
+        await self._db.execute("LOCK TABLE quota_usage IN EXCLUSIVE MODE")
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._db.close()

@@ -1,0 +1,104 @@
+"""A replay over HTTP: the same status and bytes, told apart by its headers only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.http_api.raw import EVENTS, SNAPSHOTS, ask, check_error, post
+from tests.running_service import Addresses
+from tests.tenant import Tenant, event, snapshot
+
+pytestmark = pytest.mark.anyio
+
+WHOLE = {"events": [event("a"), event("b", timestamp="2026-04-19T14:05:00.120+02:00")]}
+PARTIAL = {"events": [event("a"), event(eventType="not.allowed")]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [(EVENTS, WHOLE, 202), (EVENTS, PARTIAL, 207), (SNAPSHOTS, snapshot(), 202)],
+)
+async def test_a_replay_repeats_status_and_bytes(
+    server: Addresses, tenant: Tenant, path: str, body: object, status: int
+) -> None:
+    request = post(tenant.key, json.dumps(body).encode(), path, Idempotency_Key="batch-1")
+    first = await ask(server.http, request)
+    used = await tenant.used()
+    spaced = post(tenant.key, json.dumps(body, indent=2).encode(), path, Idempotency_Key="batch-1")
+    replays = [await ask(server.http, again) for again in (request, spaced)]
+    assert first.status == status
+    assert "idempotency-replayed" not in first.headers
+    seen = {first.headers["x-request-id"]}
+    for replay in replays:
+        assert (replay.status, replay.body) == (first.status, first.body)
+        assert replay.headers["idempotency-replayed"] == "true"
+        assert replay.headers["content-length"] == first.headers["content-length"]
+        seen.add(replay.headers["x-request-id"])
+    assert len(seen) == 3
+    assert first.json["requestId"] == first.headers["x-request-id"]
+    assert await tenant.used() == used
+
+
+async def test_malformed_events_are_replayed_with_the_rest(
+    server: Addresses, tenant: Tenant
+) -> None:
+    body = b'{"events": [%b, {"eventType": 1}, NaN]}' % json.dumps(event()).encode()
+    request = post(tenant.key, body, Idempotency_Key="batch-1")
+    first, replay = await ask(server.http, request), await ask(server.http, request)
+    assert first.status == 207
+    assert (replay.status, replay.body) == (first.status, first.body)
+    other = post(tenant.key, body.replace(b"1", b"2"), Idempotency_Key="batch-1")
+    assert "different body" in check_error(await ask(server.http, other), 400, "invalid_body")
+
+
+async def test_errors_are_not_replayed(server: Addresses, tenant: Tenant) -> None:
+    body = json.dumps({"events": [event(eventType="later.allowed")]}).encode()
+    request = post(tenant.key, body, Idempotency_Key="batch-1")
+    for _ in range(2):
+        refused = await ask(server.http, request)
+        assert refused.status == 403
+        assert "idempotency-replayed" not in refused.headers
+
+
+@pytest.mark.parametrize(
+    "key", ["é" * 200, "😀" * 200, "a b:c;d,e\"f'", "x" * 200, "\\u0041", "%41"], ids=ascii
+)
+async def test_a_key_of_any_text_is_kept_as_sent(
+    server: Addresses, tenant: Tenant, key: str
+) -> None:
+    on_the_wire = key.encode().decode("latin-1")
+    body = json.dumps(WHOLE).encode()
+    request = post(tenant.key, body, Idempotency_Key=on_the_wire)
+    first, replay = await ask(server.http, request), await ask(server.http, request)
+    assert first.status == 202
+    assert replay.headers["idempotency-replayed"] == "true"
+    rows = await tenant.rows(
+        "SELECT idempotency_key FROM idempotency_keys WHERE organization_id = %s",
+        tenant.organization.id,
+    )
+    assert [row["idempotency_key"] for row in rows] == [key]
+
+
+async def test_a_key_in_latin_1_is_kept_too(server: Addresses, tenant: Tenant) -> None:
+    request = post(tenant.key, json.dumps(WHOLE).encode(), Idempotency_Key="caf\xe9")
+    first, replay = await ask(server.http, request), await ask(server.http, request)
+    assert (first.status, replay.body) == (202, first.body)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "é" * 201, "x" * 60_000], ids=len)
+@pytest.mark.parametrize(("path", "body"), [(EVENTS, WHOLE), (SNAPSHOTS, snapshot())])
+async def test_a_key_of_a_wrong_length_is_refused(
+    server: Addresses, tenant: Tenant, path: str, body: object, key: str
+) -> None:
+    on_the_wire = key.encode().decode("latin-1")
+    request = post(tenant.key, json.dumps(body).encode(), path, Idempotency_Key=on_the_wire)
+    message = check_error(await ask(server.http, request), 400, "invalid_body")
+    assert message.startswith("Idempotency-Key: must be 1 to 200 characters")
+
+
+async def test_two_keys_are_refused(server: Addresses, tenant: Tenant) -> None:
+    body = json.dumps(WHOLE).encode()
+    request = post(tenant.key, body, Idempotency_Key="a", idempotency_key="a")
+    assert "once" in check_error(await ask(server.http, request), 400, "invalid_body")
