@@ -42,9 +42,11 @@ QUOTA_MESSAGE: Final = "the organization's monthly event quota is used up"
 class Draft(ABC):
     """One request's items, worker names and fate, while its group is written.
 
-    ``positions`` are those items that will be written, as indexes into ``names`` and ``actors``;
-    the database's decisions take items away from it and add to ``rejected``. A group may be
-    written more than once (a lost connection), so these start afresh with :meth:`reset`.
+    ``slots`` says for each item whose it is, as an index into ``names`` and ``actors``, and into
+    ``workers`` once they are resolved. ``positions`` are the items that will be written, as indexes
+    into ``slots``; the database's decisions take items away from it and add to ``rejected``. A
+    group may be written more than once (a lost connection), so these start afresh with
+    :meth:`reset`.
     """
 
     answer: asyncio.Future[Outcome]
@@ -54,6 +56,7 @@ class Draft(ABC):
         caller: Caller,
         request_id: str,
         received_us: int,
+        slots: Sequence[int],
         names: Sequence[WorkerName],
         actors: Sequence[Actor],
         rejected: Sequence[Rejection],
@@ -62,6 +65,7 @@ class Draft(ABC):
         self.caller = caller
         self.request_id = request_id
         self.received_us = received_us
+        self.slots = slots
         self.names = names
         self.actors = actors
         self.claim = claim
@@ -73,9 +77,9 @@ class Draft(ABC):
 
     def reset(self) -> None:
         """Forget what an earlier attempt decided."""
-        self.positions: Sequence[int] = range(len(self.names))
+        self.positions: Sequence[int] = range(len(self.slots))
         self.rejected: list[Rejection] = list(self._rejected_before)
-        self.workers: Sequence[Worker] = ()
+        self.workers: Sequence[Worker | None] = ()  # None: of items that are not written
         self.quota_left: int | None = None
         self.replay: Outcome | IngestError | StreamError | None = None
 
@@ -115,15 +119,14 @@ class Draft(ABC):
 
     def refuse_unknown(self, resolved: Container[Key]) -> None:
         """Reject the items whose worker id is not one of the organization."""
-        names = self.names
         organization_id = self.caller.organization_id
-        unknown = [
-            position
-            for position in self.positions
-            if isinstance(names[position], WorkerById)
-            and (organization_id, names[position]) not in resolved
-        ]
-        if unknown:
+        nobody = {
+            slot
+            for slot, name in enumerate(self.names)
+            if isinstance(name, WorkerById) and (organization_id, name) not in resolved
+        }
+        if nobody:
+            unknown = [position for position in self.positions if self.slots[position] in nobody]
             gone = frozenset(unknown)
             self.positions = [position for position in self.positions if position not in gone]
             self._reject(
@@ -175,6 +178,7 @@ class EventsDraft(Draft):
             caller,
             batch.request_id,
             received_us,
+            checked.slots,
             checked.names,
             checked.actors,
             checked.rejected,
@@ -245,7 +249,7 @@ class SnapshotDraft(Draft):
             )
             claim = Claim(scope, idempotency.snapshot_digest(request.snapshot))
         super().__init__(
-            caller, request.request_id, received_us, [checked.worker_name], [actor], (), claim
+            caller, request.request_id, received_us, [0], [checked.worker_name], [actor], (), claim
         )
 
     @classmethod
@@ -263,9 +267,9 @@ class SnapshotDraft(Draft):
         return StoredReceipt(self.request_id, self.received_us, (), worker)
 
     def receipt(self) -> SnapshotReceipt:
-        return SnapshotReceipt(
-            self.request_id, self.checked.snapshot_type, self.workers[0], self.quota_left
-        )
+        worker = self.workers[0]
+        assert worker is not None
+        return SnapshotReceipt(self.request_id, self.checked.snapshot_type, worker, self.quota_left)
 
     def replay_of(self, stored: StoredReceipt) -> SnapshotReceipt:
         return idempotency.replay_snapshot(stored, self._snapshot)

@@ -100,20 +100,20 @@ class Worker(Struct, frozen=True, gc=False):
     display_name: str
 
 
-class WorkerById(Struct, frozen=True, gc=False):
+class WorkerById(Struct, frozen=True, gc=False, cache_hash=True):
     """A worker named by id: one of the organization, or the event is refused."""
 
     worker_id: UUID
 
 
-class WorkerByLink(Struct, frozen=True, gc=False):
+class WorkerByLink(Struct, frozen=True, gc=False, cache_hash=True):
     """A worker named by an app's own id for the person; made if nobody is linked to it yet."""
 
     app_id: UUID
     external_id: str
 
 
-class WorkerByEmail(Struct, frozen=True, gc=False):
+class WorkerByEmail(Struct, frozen=True, gc=False, cache_hash=True):
     """A worker named by e-mail, in the form that is compared; made if nobody has it."""
 
     email_key: str

@@ -134,17 +134,15 @@ class Group:
         if self._missing:
             for draft in live:
                 organization_id = draft.caller.organization_id
-                for position in draft.positions:
-                    key = (organization_id, draft.names[position])
+                for slot in dict.fromkeys(map(draft.slots.__getitem__, draft.positions)):
+                    key = (organization_id, draft.names[slot])
                     if key not in self.resolved and key not in needed:
-                        needed[key] = draft.actors[position]
+                        needed[key] = draft.actors[slot]
             self.resolved |= await workers.provide(db, needed, self._now_us)
         for draft in live:
-            organization_id = draft.caller.organization_id
-            names = draft.names
-            draft.workers = [
-                self.resolved[organization_id, names[position]] for position in draft.positions
-            ]
+            if draft.positions:
+                organization_id = draft.caller.organization_id
+                draft.workers = [self.resolved.get((organization_id, name)) for name in draft.names]
 
     async def _write_rows(self, db: Connection, live: Sequence[Draft]) -> None:
         pieces: list[bytes] = []
@@ -156,21 +154,22 @@ class Group:
             first_id = ids.ulid_bits(draft.received_us)
             self.witness = (caller.organization_id, UUID(int=first_id))
             if isinstance(draft, EventsDraft):
-                tails = draft.checked.tails
+                slots, tails = draft.slots, draft.checked.tails
+                if len(draft.positions) < len(slots):
+                    slots = [slots[position] for position in draft.positions]
+                    tails = [tails[position] for position in draft.positions]
                 pieces += rows.assemble(
-                    caller.organization_id,
-                    caller.app_id,
-                    first_id,
-                    [worker.id for worker in draft.workers],
-                    [tails[position] for position in draft.positions],
+                    caller.organization_id, caller.app_id, first_id, draft.workers, slots, tails
                 )
             elif isinstance(draft, SnapshotDraft):
+                worker = draft.workers[0]
+                assert worker is not None
                 arrived.append(
                     SnapshotRow(
                         caller.organization_id,
                         caller.app_id,
                         UUID(int=first_id),
-                        draft.workers[0].id,
+                        worker.id,
                         draft.checked,
                     )
                 )

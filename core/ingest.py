@@ -72,7 +72,7 @@ class Ingestor:
             idempotency.check_key(batch.idempotency_key)
         draft = EventsDraft.check(caller, batch, self._clock.now_us())
         try:
-            if not draft.names and draft.claim is None and not draft.streamed:
+            if not draft.slots and draft.claim is None and not draft.streamed:
                 raise draft.refusal()
             receipt = await self._journal.commit(draft)
         except IngestError as error:

@@ -120,7 +120,7 @@ class Journal:
         events = 0
         while self._waiting and len(group) < MAX_GROUP_DRAFTS:
             draft = self._waiting[0]
-            if group and events + len(draft.names) > MAX_GROUP_EVENTS:
+            if group and events + len(draft.slots) > MAX_GROUP_EVENTS:
                 break
             self._waiting.popleft()
             self._waiting_bytes -= draft.size_bytes
@@ -133,7 +133,7 @@ class Journal:
                     continue
                 claimed.add(draft.claim.scope)
             draft.started = True
-            events += len(draft.names)
+            events += len(draft.slots)
             group.append(draft)
         self._waiting.extendleft(reversed(later))
         self._waiting_bytes += sum(draft.size_bytes for draft in later)

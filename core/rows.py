@@ -10,9 +10,11 @@ the worker, and the tail (what happened), packed while the event is validated.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
+
+from core.events import Worker
 
 COLUMNS: Final = (
     "organization_id, app_id, id, worker_id, "
@@ -48,17 +50,22 @@ def assemble(
     organization_id: UUID,
     app_id: UUID,
     first_id_bits: int,
-    worker_ids: Iterable[UUID],
-    tails: Iterable[bytes],
+    workers: Sequence[Worker | None],
+    slots: Sequence[int],
+    tails: Sequence[bytes],
 ) -> list[bytes]:
-    """The pieces of a batch's rows, to be joined; the ids count up from ``first_id_bits``."""
+    """The pieces of a batch's rows, to be joined; the ids count up from ``first_id_bits``.
+
+    ``slots`` says for each tail which of the workers its event is about.
+    """
     head = (
         _FIELDS + _UUID_LENGTH + organization_id.bytes + _UUID_LENGTH + app_id.bytes + _UUID_LENGTH
     )
     pieces: list[bytes] = []
     add = pieces.extend
     bits = first_id_bits
-    for worker_id, its_tail in zip(worker_ids, tails, strict=True):
-        add((head, bits.to_bytes(16, "big"), _UUID_LENGTH, worker_id.bytes, its_tail))
+    fields = [b"" if worker is None else _UUID_LENGTH + worker.id.bytes for worker in workers]
+    for slot, its_tail in zip(slots, tails, strict=True):
+        add((head, bits.to_bytes(16, "big"), fields[slot], its_tail))
         bits += 1
     return pieces

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US_PER_SECOND: Final = 1_000_000
+_US_PER_MINUTE: Final = 60 * _US_PER_SECOND
 _US_PER_DAY: Final = 86_400 * _US_PER_SECOND
+# Events come from few minutes, mostly the present ones, and a minute is what is costly to convert.
+MAX_CACHED_MINUTES: Final = 4_096
+_SECONDS: Final = tuple(f"{second:02}" for second in range(60))
 
 # Years 1 to 9999 UTC: what both Python's datetime and the wire form can say.
 MIN_US: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -18,11 +23,16 @@ MAX_US: Final = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOC
 
 # RFC 3339 section 5.6. The RFC allows lower-case "t" and "z", and any number of fraction digits.
 _RFC3339: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):\d\d:)(\d\d)(\.\d+)?(?:([Zz])|[+-](?:[01]\d|2[0-3]):[0-5]\d)\Z",
+    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):\d\d:)(\d\d)(\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)\Z",
     re.ASCII,
 )
 
+# The form of an echo without a fraction, which is what most clients send.
+_USUAL: Final = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ\Z", re.ASCII)
+
 _FORM: Final = "must be an RFC 3339 date-time with an offset, like 2026-04-19T12:05:00Z"
+
+_NO_SUCH_TIME: Final = "must be a date and time that exists, in the years 1 to 9999"
 
 
 def parse(given: str) -> tuple[int, str]:
@@ -31,10 +41,12 @@ def parse(given: str) -> tuple[int, str]:
     Raises ValueError with a sentence for the client. Digits beyond the microsecond are cut off.
     A leap second is the first instant of the next minute, as PostgreSQL has it.
     """
+    if _USUAL.match(given):
+        return _parse_minute(given[:17]) + int(given[17:19]) * _US_PER_SECOND, given
     match = _RFC3339.match(given)
     if match is None:
         raise ValueError(_FORM)
-    date, clock, second, fraction, zulu = match.groups()
+    date, clock, second, fraction = match.groups()
     leap = second == "60"
     try:
         if leap:
@@ -44,19 +56,33 @@ def parse(given: str) -> tuple[int, str]:
             moment = moment.replace(microsecond=0) + timedelta(seconds=1)
         since = moment - _EPOCH
     except (ValueError, OverflowError):
-        raise ValueError("must be a date and time that exists, in the years 1 to 9999") from None
+        raise ValueError(_NO_SUCH_TIME) from None
     us = since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
-    if zulu == "Z" and fraction is None and not leap and given[10] == "T":
-        return us, given  # already in the form that is echoed
     if not MIN_US <= us <= MAX_US:
         raise ValueError("must be in the years 1 to 9999 in UTC")
     return us, format_us(us)
 
 
+@lru_cache(MAX_CACHED_MINUTES)
+def _parse_minute(minute: str) -> int:
+    try:
+        since = datetime.fromisoformat(f"{minute}00+00:00") - _EPOCH
+    except ValueError:
+        raise ValueError(_NO_SUCH_TIME) from None
+    return since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND
+
+
 def format_us(us: int) -> str:
     """UTC with ``Z``, to the microsecond, no trailing zeros: ``2026-04-19T12:05:00.25Z``."""
-    moment = (_EPOCH + timedelta(microseconds=us)).isoformat()[:-6]
-    return (moment.rstrip("0") if "." in moment else moment) + "Z"
+    minute, rest = divmod(us, _US_PER_MINUTE)
+    second, fraction = divmod(rest, _US_PER_SECOND)
+    text = _format_minute(minute) + _SECONDS[second]
+    return f"{text}.{fraction:06}".rstrip("0") + "Z" if fraction else text + "Z"
+
+
+@lru_cache(MAX_CACHED_MINUTES)
+def _format_minute(minute: int) -> str:
+    return (_EPOCH + timedelta(minutes=minute)).isoformat()[:17]
 
 
 def to_datetime(us: int) -> datetime:

@@ -137,12 +137,17 @@ def worker_name(actor: Actor, app_id: UUID) -> WorkerName | None:
 
 
 class CheckedEvents:
-    """What is left of a batch after the rules: parallel lists, one item per passed event."""
+    """What is left of a batch after the rules: parallel lists, one item per passed event.
 
-    __slots__ = ("actors", "echoes", "indexes", "names", "rejected", "tails")
+    ``slots`` says whose event it is, as an index into ``names`` and ``actors``, which have each
+    distinct actor once.
+    """
+
+    __slots__ = ("actors", "echoes", "indexes", "names", "rejected", "slots", "tails")
 
     def __init__(self) -> None:
         self.indexes: list[int] = []
+        self.slots: list[int] = []
         self.names: list[WorkerName] = []
         self.actors: list[Actor] = []
         self.tails: list[bytes] = []
@@ -161,6 +166,8 @@ def check_events(
     checked = CheckedEvents()
     received_text = timestamps.format_us(received_us)
     kinds: dict[tuple[str, str], bytes] = {}
+    slots: dict[Actor, int] = {}
+    its_name: WorkerName | None
     allowed = caller.allowed_event_types
     app_id = caller.app_id
     storable = json_objects.storable
@@ -180,11 +187,14 @@ def check_events(
                 us, echo = moment(event.timestamp)
             seconds = None if event.duration is None else duration(event.duration)
             metadata = None if event.metadata is None else storable(event.metadata)
-            its_name = None if actor is None else worker_name(actor, app_id)
+            slot = None if actor is None else slots.get(actor)
+            its_name = None
+            if actor is not None and slot is None:
+                its_name = worker_name(actor, app_id)
         except ValueError:
             checked.rejected.append(_rejection(index, event_issues(event)))
             continue
-        if actor is None or its_name is None:
+        if actor is None or (slot is None and its_name is None):
             checked.rejected.append(
                 Rejection(index, ErrorCode.MISSING_ACTOR, f"events[{index}].{NO_ACTOR}")
             )
@@ -197,9 +207,13 @@ def check_events(
                 )
             )
         else:
+            if its_name is not None:
+                slot = slots[actor] = len(slots)
+                checked.names.append(its_name)
+                checked.actors.append(actor)
+            assert slot is not None
             checked.indexes.append(index)
-            checked.names.append(its_name)
-            checked.actors.append(actor)
+            checked.slots.append(slot)
             checked.tails.append(rows.tail(kind, us, seconds, metadata))
             checked.echoes.append(AcceptedEvent(pair[0], echo))
     return checked

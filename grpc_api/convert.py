@@ -43,7 +43,7 @@ def _event(message: pb.IngestEvent) -> Event | Malformed:
             _actor(message.actor) if message.HasField("actor") else None,
             _moment(message.timestamp) if message.HasField("timestamp") else None,
             message.duration_seconds if message.HasField("duration_seconds") else None,
-            _json(message, "metadata"),
+            _json(message, "metadata", "metadata_json"),
         )
     except ValueError as error:
         return Malformed((str(error),), message.SerializeToString(deterministic=True))
@@ -51,7 +51,7 @@ def _event(message: pb.IngestEvent) -> Event | Malformed:
 
 def snapshot(message: pb.IngestSnapshotRequest) -> Snapshot:
     """The snapshot of a request. Raises ValueError: ``metrics: is required``."""
-    metrics = _json(message, "metrics")
+    metrics = _json(message, "metrics", "metrics_json")
     if metrics is None:
         raise ValueError("metrics: is required")
     return Snapshot(
@@ -59,7 +59,7 @@ def snapshot(message: pb.IngestSnapshotRequest) -> Snapshot:
         metrics,
         _actor(message.actor) if message.HasField("actor") else None,
         _moment(message.timestamp) if message.HasField("timestamp") else None,
-        _json(message, "metadata"),
+        _json(message, "metadata", "metadata_json"),
     )
 
 
@@ -80,16 +80,16 @@ def _moment(timestamp: Timestamp) -> int:
     return timestamp.seconds * 1_000_000 + timestamp.nanos // 1_000
 
 
-def _json(message: Any, member: str) -> bytes | None:
-    text = f"{member}_json"
+def _json(message: Any, member: str, text_member: str) -> bytes | None:
+    text: bytes = getattr(message, text_member)
     if message.HasField(member):
-        if message.HasField(text):
-            raise ValueError(f"{member}: set {member} or {text}, not both")
+        if text or message.HasField(text_member):
+            raise ValueError(f"{member}: set {member} or {text_member}, not both")
         try:
             return _encode(_object(getattr(message, member)))
         except ValueError as error:
             raise ValueError(f"{member}: {error}") from None
-    return bytes(getattr(message, text)) if message.HasField(text) else None
+    return text if text or message.HasField(text_member) else None
 
 
 def _object(struct: Struct) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from core import idempotency, ids, json_objects, rows, timestamps
 from core.database import session_conninfo
 from core.drafts import EventsDraft
 from core.errors import ErrorCode
-from core.events import Actor, Event, EventBatch, Malformed
+from core.events import Actor, Event, EventBatch, Malformed, Worker
 from core.validation import check_events
 from tests.core import strategies
 from tests.core.strategies import ALLOWED, CALLER, EXAMPLES, FEW_EXAMPLES
@@ -71,9 +71,11 @@ def test_whatever_is_sent_with_an_idempotency_key_has_a_digest(
 async def _copied(database_url: str, tails: list[bytes]) -> list[tuple[Any, ...]]:
     """The rows that PostgreSQL reads from the packed bytes."""
     async with await AsyncConnection.connect(session_conninfo(database_url)) as db:
-        workers = [UUID(int=index) for index in range(len(tails))]
+        workers = [Worker(UUID(int=index), "") for index in range(len(tails))]
         first = ids.ulid_bits(timestamps.from_datetime(datetime.now(UTC)))
-        pieces = rows.assemble(CALLER.organization_id, CALLER.app_id, first, workers, tails)
+        pieces = rows.assemble(
+            CALLER.organization_id, CALLER.app_id, first, workers, range(len(tails)), tails
+        )
         async with db.cursor() as cursor:
             async with cursor.copy(rows.COPY_EVENTS) as copy:
                 await copy.write(b"".join([rows.SIGNATURE, *pieces, rows.TRAILER]))

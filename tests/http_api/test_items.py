@@ -58,6 +58,7 @@ UNSTORABLE = {
     "-Infinity": "-Infinity",
     "1e999": "overflow a double",
     "-1e999": "overflow a double",
+    f'{{"text": "{"x" * 200}", "number": 1e999}}': "overflow a double",
     "9" * 5_000: "overflow a double",
     r'"\u0000"': "U+0000",
     r'"a\u0000b"': "U+0000",
