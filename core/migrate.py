@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 """
 
+_HAS: Final = "SELECT EXISTS (SELECT FROM schema_migrations WHERE version = %s)"
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -101,9 +103,12 @@ async def _pending(db: psycopg.AsyncConnection[tuple[object, ...]]) -> list[Migr
 
 
 async def is_migrated(db: AsyncConnection[tuple[object, ...]]) -> bool:
-    """Whether the database has every migration of this release."""
+    """Whether the database has every migration of this release.
+
+    It may have newer ones: while an upgrade rolls, the older replicas go on.
+    """
     try:
-        row = await (await db.execute("SELECT max(version) FROM schema_migrations")).fetchone()
+        row = await (await db.execute(_HAS, (available()[-1].version,))).fetchone()
     except errors.UndefinedTable:
         return False
-    return row is not None and row[0] == available()[-1].version
+    return row is not None and row[0] is True

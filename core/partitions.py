@@ -17,7 +17,10 @@ from core.database import Connection
 from core.timestamps import from_datetime, month_start
 
 MONTHS_AHEAD: Final = 3
+# Dropping needs the table for itself. While it waits for a reader, every writer waits behind it.
+DROP_LOCK_MS: Final = 100
 _NAME: Final = re.compile(r"events_(\d{4})_(\d{2})\Z")
+_SHORT_WAIT: Final = f"SET LOCAL lock_timeout = {DROP_LOCK_MS}"
 _ADVISORY_LOCK: Final = 7_227_002  # one process at a time changes the set of partitions
 
 _PARTITIONS: Final = """
@@ -78,6 +81,7 @@ async def drop_expired(db: Connection, now_us: int, retention_months: int) -> li
     """Drop the events of months that ended ``retention_months`` full months ago or earlier.
 
     With 1, the current and the previous month are kept. Returns the names of what was dropped.
+    Raises ``LockNotAvailable`` while somebody reads the events for long; it can be tried later.
     """
     oldest_kept = _add_months(month_start(now_us), -retention_months)
     dropped = []
@@ -85,6 +89,7 @@ async def drop_expired(db: Connection, now_us: int, retention_months: int) -> li
         if month < oldest_kept:
             async with db.transaction():
                 await db.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
+                await db.execute(_SHORT_WAIT)
                 await db.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
             dropped.append(name)
     return dropped
