@@ -18,7 +18,7 @@ from core.ingest import Ingestor
 from http_api import errors, openapi
 from http_api.exchange import Exchange, ExchangeLayer
 from http_api.reference import render_reference
-from http_api.routes import ingest_router
+from http_api.routes import add_ingest_routes
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def create_app(ingestor: Ingestor, readiness: Readiness, base_url: str, clock: C
     """The whole HTTP door. ``base_url``: where clients reach this service, for links in errors."""
     # FastAPI's own documents describe what they see; ours are kept by hand (http_api/openapi).
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.include_router(ingest_router(ingestor))
+    add_ingest_routes(app, ingestor)
 
     @app.get("/healthz")
     async def healthz() -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import FastAPI, Request, Response
 
 from core.errors import IngestError
 from core.events import Caller, EventBatch, SnapshotRequest
@@ -10,12 +10,15 @@ from core.ingest import Ingestor
 from http_api.body import read_body
 from http_api.decoding import decode_events, decode_snapshot, invalid_body
 from http_api.exchange import Exchange
+from http_api.openapi.operations import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
 
-def ingest_router(ingestor: Ingestor) -> APIRouter:
-    """The routes of ``/api/v1/ingest``, in the order of checks of contract section 4."""
-    router = APIRouter(prefix="/api/v1/ingest")
+def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
+    """The routes of ``/api/v1/ingest``, in the order of checks of contract section 4.
+
+    Added to the application itself: a router included in it is looked up twice a request.
+    """
 
     async def admit(request: Request) -> Caller:
         exchange = Exchange.of(request.scope)
@@ -33,11 +36,11 @@ def ingest_router(ingestor: Ingestor) -> APIRouter:
         # A body may take its time: what counts are the rights in force when it is there.
         return await ingestor.authenticate(_authorization(request)), body
 
-    @router.get("/ping")
+    @app.get(PING_PATH)
     async def ping(request: Request) -> Response:
         return _json(*render_ping(await admit(request)))
 
-    @router.post("/events")
+    @app.post(EVENTS_PATH)
     async def ingest_events(request: Request) -> Response:
         caller, body = await receive(request)
         _check_content_type(request)
@@ -47,7 +50,7 @@ def ingest_router(ingestor: Ingestor) -> APIRouter:
         exchange.replayed = receipt.replayed
         return _json(*render_receipt(receipt))
 
-    @router.post("/snapshots")
+    @app.post(SNAPSHOTS_PATH)
     async def ingest_snapshot(request: Request) -> Response:
         caller, body = await receive(request)
         _check_content_type(request)
@@ -58,8 +61,6 @@ def ingest_router(ingestor: Ingestor) -> APIRouter:
         receipt = await ingestor.ingest_snapshot(caller, wanted)
         exchange.replayed = receipt.replayed
         return _json(*render_snapshot_receipt(receipt))
-
-    return router
 
 
 def _json(status: int, body: bytes) -> Response:
