@@ -12,7 +12,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.clock import Clock
-from core.events import Budget, Caller
+from core.events import Budget, Caller, Receipt, SnapshotReceipt
 from core.ids import new_request_id
 from core.limits import API_VERSION
 
@@ -38,6 +38,11 @@ class Exchange:
         exchange = scope[_KEY]
         assert isinstance(exchange, Exchange)
         return exchange
+
+    def settle(self, receipt: Receipt | SnapshotReceipt) -> None:
+        """Answer with this receipt. A replay goes out in the first request's name, as its body."""
+        self.request_id = receipt.request_id
+        self.replayed = receipt.replayed
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers of contract section 3."""

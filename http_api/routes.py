@@ -47,7 +47,7 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
         exchange = Exchange.of(request.scope)
         batch = EventBatch(exchange.request_id, decode_events(body), _idempotency_key(request))
         receipt = await ingestor.ingest(caller, batch)
-        exchange.replayed = receipt.replayed
+        exchange.settle(receipt)
         return _json(*render_receipt(receipt))
 
     @app.post(SNAPSHOTS_PATH)
@@ -59,7 +59,7 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
             exchange.request_id, decode_snapshot(body), _idempotency_key(request)
         )
         receipt = await ingestor.ingest_snapshot(caller, wanted)
-        exchange.replayed = receipt.replayed
+        exchange.settle(receipt)
         return _json(*render_snapshot_receipt(receipt))
 
 

@@ -112,8 +112,7 @@ def reply(response: httpx.Response) -> Reply:
     error = body.get("error")
     if error is None:
         request_id = body.get("requestId", headers["x-request-id"])
-        if not replayed:
-            assert request_id == headers["x-request-id"]
+        assert request_id == headers["x-request-id"]
         if "results" in body:
             assert response.status_code == (207 if results["rejected"] else 202)
         return Reply(code=None, request_id=request_id, **common)

@@ -17,7 +17,7 @@ def headers() -> Node:
     retry_after = {"schema": {"type": "integer", "minimum": 1}}
     return {
         "X-Request-Id": {
-            "description": "Names this request; quote it when you ask for help.",
+            "description": "Names this request, on a replay the first one; quote it in questions.",
             "required": True,
             "schema": {"$ref": "#/components/schemas/RequestId"},
         },
