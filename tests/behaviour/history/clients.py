@@ -1,0 +1,35 @@
+"""Clients of requests: each of many keys, over every door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from tests.behaviour.history.record import Answer, Body
+from tests.behaviour.history.world import World
+from tests.driver import Driver
+
+BURST = 5
+
+
+async def send(world: World, driver: Driver, body: Body) -> None:
+    """Send a body as a request of its own."""
+    operation = world.begin(body, driver.name)
+    items = [item.json for item in body.items]
+    key = body.key.tenant.key
+    if body.endpoint == "events":
+        reply = await driver.ingest(key, items, body.idempotency_key)
+    else:
+        reply = await driver.snapshot(key, items[0], body.idempotency_key)
+    await world.end(operation, Answer.of(reply, body.endpoint))
+
+
+async def requests(world: World, name: str, drivers: Sequence[Driver]) -> None:
+    """A client of many keys; now and then it sends the same several times at once."""
+    dice = world.random(name)
+    while world.open:
+        body = world.choose(dice, dice.choice(world.history.keys))
+        times = BURST if body.idempotency_key and dice.random() < 0.1 else 1
+        async with asyncio.TaskGroup() as group:
+            for _ in range(times):
+                group.create_task(send(world, dice.choice(drivers), body))

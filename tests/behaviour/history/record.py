@@ -1,0 +1,181 @@
+"""What many clients and operators did to the service, and when: the input of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from tests.driver import Reply
+from tests.tenant import Tenant
+
+T = TypeVar("T")
+
+# A change is in force within one second. The rest is for a busy machine: time that passes between
+# a client's clock and the service is no fault of the service.
+IN_FORCE_SECONDS = 1.0 + 1.5
+
+
+class Setting(Generic[T]):
+    """Something an operator changes: its values, and between which moments each began to hold."""
+
+    def __init__(self, value: T) -> None:
+        self._changes: list[tuple[float, float, T]] = [(-inf, -inf, value)]
+
+    def change(self, began: float, ended: float, value: T) -> None:
+        """An operator's change, with the times of its call and its return."""
+        self._changes.append((began, ended, value))
+
+    def possible(self, began: float, ended: float) -> set[T]:
+        """Every value that may have held at some moment of a span of time."""
+        values: set[T] = set()
+        until = inf
+        for change_began, change_ended, value in reversed(self._changes):
+            if change_began <= ended and until + IN_FORCE_SECONDS >= began:
+                values.add(value)
+            until = change_ended
+        return values
+
+    @property
+    def values(self) -> list[T]:
+        """Every value it ever had."""
+        return [value for _, _, value in self._changes]
+
+
+@dataclass(eq=False)
+class OrganizationRecord:
+    """An organization and what was changed about it."""
+
+    tenant: Tenant
+    quota: Setting[int | None]
+    plan: Setting[bool] = field(default_factory=lambda: Setting(True))
+
+
+@dataclass(eq=False)
+class AppRecord:
+    """An app, and whether the event type that comes and goes is on its whitelist."""
+
+    id: UUID
+    organization: OrganizationRecord
+    whitelisted: Setting[bool] = field(default_factory=lambda: Setting(True))
+
+
+@dataclass(eq=False)
+class KeyRecord:
+    """An API key."""
+
+    tenant: Tenant
+    app: AppRecord
+    revoked: Setting[bool] = field(default_factory=lambda: Setting(False))
+
+    @property
+    def organization(self) -> OrganizationRecord:
+        """Whose key it is."""
+        return self.app.organization
+
+
+@dataclass(eq=False)
+class Item:
+    """An event or snapshot. ``marker`` is in its metadata and in no other item's.
+
+    ``verdict``: the code it must be rejected with, None for a good one; ``WHITELIST`` if that
+    depends on the whitelist.
+    """
+
+    marker: str
+    json: dict[str, Any]
+    verdict: str | None
+
+    @property
+    def actor(self) -> dict[str, str]:
+        """Who it is about."""
+        actor: dict[str, str] = self.json["actor"]
+        return actor
+
+
+WHITELIST = "as the whitelist says"
+
+
+@dataclass(eq=False)
+class Body:
+    """What a request asks; sent more than once only with an idempotency key or a sequence.
+
+    No two bodies are equal, for no two items are. ``number`` is the sequence of a producer's batch.
+    """
+
+    key: KeyRecord
+    endpoint: str
+    items: Sequence[Item]
+    idempotency_key: str | None = None
+    producer_id: str | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer in the words that HTTP, gRPC and acks have in common.
+
+    ``code`` with nothing in ``rejected``: the request as a whole was refused. ``echoes`` is None in
+    acks, which only count. ``exact`` is what an equal request must get by the same door.
+    """
+
+    code: str | None
+    accepted: int
+    rejected: tuple[tuple[int, str, str], ...] = ()
+    request_id: str = ""
+    message: str = ""
+    echoes: tuple[tuple[str, str], ...] | None = None
+    worker_id: str | None = None
+    replayed: bool = False
+    duplicate: bool = False
+    quota_left: int | None = None
+    exact: object = None
+
+    @classmethod
+    def of(cls, reply: Reply, endpoint: str) -> Answer:
+        """The answer to a unary request."""
+        snapshot = endpoint == "snapshots" and reply.code is None
+        return cls(
+            code=reply.code,
+            accepted=1 if snapshot else len(reply.accepted),
+            rejected=tuple((one.index, one.code, one.message) for one in reply.rejected),
+            request_id=reply.request_id,
+            message=reply.message,
+            echoes=tuple(reply.accepted),
+            worker_id=reply.body["worker"]["id"] if snapshot else None,
+            replayed=reply.replayed,
+            exact=reply.answer,
+        )
+
+    @property
+    def wrote(self) -> bool:
+        """Whether it says that this very request stored something."""
+        return self.accepted > 0 and not self.replayed and not self.duplicate
+
+    @property
+    def told(self) -> object:
+        """What every door tells alike."""
+        return self.request_id, self.accepted, self.rejected, self.worker_id
+
+
+@dataclass(eq=False)
+class Operation:
+    """One sending of a body. ``answer`` is None if the client never learned it."""
+
+    body: Body
+    door: str
+    began: float
+    ended: float = inf
+    answer: Answer | None = None
+
+
+@dataclass(eq=False)
+class History:
+    """Everything that was done, and what clients found wrong while doing it."""
+
+    organizations: list[OrganizationRecord] = field(default_factory=list)
+    keys: list[KeyRecord] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)

@@ -1,0 +1,128 @@
+"""Many clients of every kind at once, against a simple model of what may come of it.
+
+``WEPEOPLE_HISTORY_SEED`` repeats what clients choose (their meetings are the machine's);
+``WEPEOPLE_HISTORY_ROUNDS`` and ``WEPEOPLE_HISTORY_SECONDS`` make the history longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import pytest
+from psycopg import AsyncConnection
+
+from core.database import session_conninfo
+from tests.behaviour.history import clients, model, operators, streams
+from tests.behaviour.history.world import World
+from tests.conftest import MakeTenant
+from tests.driver import Driver
+from tests.grpc_driver import GrpcDriver
+from tests.http_driver import HttpDriver
+from tests.running_service import Addresses
+
+pytestmark = pytest.mark.anyio
+
+ROUNDS = int(os.environ.get("WEPEOPLE_HISTORY_ROUNDS", "1"))
+SECONDS = float(os.environ.get("WEPEOPLE_HISTORY_SECONDS", "7"))
+SEED = os.environ.get("WEPEOPLE_HISTORY_SEED")
+
+MAX_SHOWN = 20
+REQUESTERS = 20
+PLAIN_STREAMS = 4
+MUST_HAPPEN = (
+    *("http", "grpc", "stream", "accepted", "lost", "replayed", "other body", "duplicate"),
+    *("quota", "key_revoked", "plan_disabled", "forbidden_event_type", "worker_not_found"),
+)
+
+
+@pytest.fixture
+async def drivers(server: Addresses, replica: Addresses) -> AsyncIterator[Sequence[Driver]]:
+    """Clients of both doors of both replicas."""
+    made: list[Driver] = []
+    for addresses in (server, replica):
+        made += [HttpDriver(addresses.http), GrpcDriver(addresses.grpc)]
+    yield made
+    for driver in made:
+        await driver.close()
+
+
+@pytest.fixture
+async def channels(
+    server: Addresses, replica: Addresses
+) -> AsyncIterator[Sequence[grpc.aio.Channel]]:
+    """Connections for streams to both replicas."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(grpc.aio.insecure_channel(addresses.grpc))
+            for addresses in (server, replica)
+        ]
+
+
+@pytest.fixture
+async def database(server: Addresses) -> AsyncIterator[AsyncConnection[Any]]:
+    """A connection that looks at what is stored while the history goes on."""
+    async with await AsyncConnection.connect(
+        session_conninfo(server.database_url), autocommit=True
+    ) as connection:
+        yield connection
+
+
+@pytest.mark.timeout(120 + 6 * SECONDS)
+@pytest.mark.parametrize("round_", range(ROUNDS))
+async def test_a_history_of_many_clients_agrees_with_the_model(
+    round_: int,
+    drivers: Sequence[Driver],
+    channels: Sequence[grpc.aio.Channel],
+    database: AsyncConnection[Any],
+    new_tenant: MakeTenant,
+) -> None:
+    seed = SEED or str(random.SystemRandom().randrange(10**9))
+    world = World(seed, SECONDS, database)
+    await world.settle(new_tenant)
+    history = world.history
+    async with asyncio.TaskGroup() as group:
+        start = group.create_task
+        for number in range(REQUESTERS):
+            start(clients.requests(world, f"client {number}", drivers))
+        for number in range(PLAIN_STREAMS):
+            start(streams.plain_stream(world, f"stream {number}", channels))
+        for number, key in enumerate(history.keys[::3]):
+            start(streams.producer(world, f"producer {number}", key, channels))
+        start(operators.revoke_keys(world))
+        start(operators.change_plan(world, history.organizations[0]))
+        start(operators.move_quota(world, history.organizations[-1]))
+        for app, tenant in {key.app: key.tenant for key in history.keys}.items():
+            start(operators.change_whitelist(world, app, tenant))
+    found = list(history.violations)
+    for organization in history.organizations:
+        found += model.violations(history, organization, await model.read(organization))
+    counts = tally(world)
+    print(f"seed {seed}: {counts}")
+    shown = "\n".join(found[:MAX_SHOWN])
+    assert not found, f"WEPEOPLE_HISTORY_SEED={seed}: {len(found)} violations\n{shown}"
+    # It had something of everything that is checked.
+    assert all(counts[name] for name in MUST_HAPPEN), (seed, counts)
+
+
+def tally(world: World) -> Counter[str]:
+    """What the history had in it, for a person who wonders."""
+    counts: Counter[str] = Counter()
+    for operation in world.history.operations:
+        answer = operation.answer
+        counts[operation.door] += 1
+        if answer is None:
+            counts["lost"] += 1
+            continue
+        counts[answer.code or "accepted"] += 1
+        counts["replayed"] += answer.replayed
+        counts["duplicate"] += answer.duplicate
+        counts["other body"] += "different body" in answer.message
+        counts["quota"] += any(code == "quota_exceeded" for _, code, _ in answer.rejected)
+    return counts
