@@ -19,7 +19,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from core.database import session_conninfo
-from tests.behaviour.history import clients, model, operators, streams
+from tests.behaviour.history import clients, model, operators, stored, streams
 from tests.behaviour.history.world import World
 from tests.conftest import MakeTenant
 from tests.driver import Driver
@@ -102,7 +102,7 @@ async def test_a_history_of_many_clients_agrees_with_the_model(
             start(operators.change_whitelist(world, app, tenant))
     found = list(history.violations)
     for organization in history.organizations:
-        found += model.violations(history, organization, await model.read(organization))
+        found += model.violations(history, organization, await stored.read(organization))
     counts = tally(world)
     print(f"seed {seed}: {counts}")
     shown = "\n".join(found[:MAX_SHOWN])

@@ -6,14 +6,11 @@ all, at one moment between its call and its answer.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
-from typing import Any
 from uuid import UUID
 
 from core import ids
@@ -27,56 +24,7 @@ from tests.behaviour.history.record import (
     Operation,
     OrganizationRecord,
 )
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What the database holds of an organization; events and snapshots by marker."""
-
-    rows: dict[str, list[Row]]
-    cards: dict[tuple[UUID, UUID, str], str]
-    used: int
-    workers: set[UUID]
-    links: dict[tuple[UUID, str], UUID]
-    sequences: dict[tuple[UUID, str], int]
-
-    @property
-    def count(self) -> int:
-        """How many events and snapshots are stored."""
-        return sum(map(len, self.rows.values()))
-
-
-async def read(organization: OrganizationRecord) -> Stored:
-    """What the database holds now."""
-    tenant = organization.tenant
-    of_it = tenant.organization.id
-    rows: dict[str, list[Row]] = defaultdict(list)
-    for row in await tenant.events():
-        rows[json.loads(row["metadata"])["marker"]].append(row)
-    history = await tenant.rows(
-        "SELECT id, app_id, worker_id, snapshot_type, occurred_at, metadata::text AS metadata "
-        "FROM snapshot_history WHERE organization_id = %s",
-        of_it,
-    )
-    for row in history:
-        rows[json.loads(row["metadata"])["marker"]].append(row)
-    links = await tenant.rows("SELECT * FROM worker_links WHERE organization_id = %s", of_it)
-    producers = await tenant.rows("SELECT * FROM producers WHERE organization_id = %s", of_it)
-    return Stored(
-        rows,
-        {
-            (row["app_id"], row["worker_id"], row["snapshot_type"]): json.loads(row["metadata"])[
-                "marker"
-            ]
-            for row in await tenant.cards()
-        },
-        await tenant.used(),
-        {row["id"] for row in await tenant.workers()},
-        {(row["app_id"], row["external_id"]): row["worker_id"] for row in links},
-        {(row["app_id"], row["producer_id"]): row["sequence"] for row in producers},
-    )
+from tests.behaviour.history.stored import Row, Stored
 
 
 def violations(history: History, organization: OrganizationRecord, stored: Stored) -> Iterator[str]:

@@ -30,8 +30,8 @@ async def revoke_keys(world: World) -> None:
 
 async def change_plan(world: World, organization: OrganizationRecord) -> None:
     """Turn the developer API off and on again."""
-    for value in (False, True):
-        await asyncio.sleep(world.seconds / 2.5)
+    for share, value in ((0.15, False), (0.6, True)):
+        await asyncio.sleep(world.seconds * share)
         change = partial(organization.tenant.update, developer_api=value)
         await _change(organization.plan, value, change)
 

@@ -20,6 +20,7 @@ from tests.grpc_driver import event_message
 
 MAX_SENT_AHEAD = 4
 MAX_BATCHES_A_STREAM = 40
+MAX_SENT_TWICE = 3
 REOPEN_PAUSE_SECONDS = 0.1
 
 
@@ -172,8 +173,12 @@ async def producer(
         if last is not None:
             if not acked <= last <= len(batches):
                 world.history.violations.append(f"{name}: {last}, not {acked}..{len(batches)}")
+                await sender.close()
+                return
             # Now and then some of what is committed is sent again.
-            following = last - (dice.randint(0, min(last, 2)) if dice.random() < 0.3 else 0)
+            following = last - (
+                dice.randint(0, min(last, MAX_SENT_TWICE)) if dice.random() < 0.5 else 0
+            )
             for _ in range(0 if last_visit else dice.randint(1, MAX_BATCHES_A_STREAM)):
                 if following == len(batches):
                     body = world.body(dice, key, producer_id=name, number=following + 1)

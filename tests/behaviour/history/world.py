@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import deque
 from random import Random
@@ -28,6 +27,8 @@ from tests.tenant import event, snapshot
 
 ALWAYS, SOMETIMES, NEVER = "ticket.resolved", "deal.won", "not.allowed"
 MAX_ITEMS = 6
+ITEMS_A_PERSON = 100
+MAX_NEW_PEOPLE = 5
 MAX_REMEMBERED_BODIES = 30
 FIXED_QUOTAS = (150, 700)
 FIRST_QUOTA_THAT_MOVES = 60
@@ -53,7 +54,7 @@ class World:
         self.bodies: dict[KeyRecord, deque[Body]] = {}
         self.workers: dict[OrganizationRecord, list[str]] = {}
         self.doomed: list[KeyRecord] = []
-        self._numbers = itertools.count(1)
+        self._made = 0
 
     @property
     def open(self) -> bool:
@@ -87,8 +88,13 @@ class World:
         items = [self._event(dice, key) for _ in range(dice.randint(1, MAX_ITEMS))]
         return Body(key, "events", items, **members)
 
+    def _marker(self, kind: str) -> str:
+        self._made += 1
+        return f"{kind}-{self._made}"
+
     def _actor(self, dice: Random, app: AppRecord) -> tuple[dict[str, str], str | None]:
-        number = dice.randrange(40)
+        # New people come all the time, and several clients name each at about the same time.
+        number = self._made // ITEMS_A_PERSON + dice.randrange(MAX_NEW_PEOPLE)
         address = f"{dice.choice(('zoë', 'ZOË', 'Zoë'))}.{number}@{dice.choice(('a.eu', 'A.EU'))}"
         match dice.randrange(9):
             case 0 | 1:
@@ -118,7 +124,7 @@ class World:
                 return {"workerId": dice.choice([NOBODY, *strangers])}, "worker_not_found"
 
     def _event(self, dice: Random, key: KeyRecord) -> Item:
-        marker = f"e-{next(self._numbers)}"
+        marker = self._marker("e")
         actor, verdict = self._actor(dice, key.app)
         whole = event(eventType=ALWAYS, actor=actor, metadata={"marker": marker})
         if dice.random() < 0.3:
@@ -137,7 +143,7 @@ class World:
 
     def snapshot_body(self, dice: Random, key: KeyRecord, name: str | None) -> Body:
         """A new snapshot; those of a type compete for a few cards with a few timestamps."""
-        marker = f"s-{next(self._numbers)}"
+        marker = self._marker("s")
         actor, verdict = self._actor(dice, key.app)
         if verdict is None and "workerId" not in actor and dice.random() < 0.5:
             actor = {"externalId": "link-0"}
