@@ -36,6 +36,7 @@ SEED = os.environ.get("WEPEOPLE_HISTORY_SEED")
 MAX_SHOWN = 20
 REQUESTERS = 20
 PLAIN_STREAMS = 4
+SETTLE_SECONDS = 0.5
 MUST_HAPPEN = (
     *("http", "grpc", "stream", "accepted", "lost", "replayed", "other body", "duplicate"),
     *("quota", "key_revoked", "plan_disabled", "forbidden_event_type", "worker_not_found"),
@@ -63,6 +64,8 @@ async def channels(
             await stack.enter_async_context(grpc.aio.insecure_channel(addresses.grpc))
             for addresses in (server, replica)
         ]
+    # The library tells of cancelled calls when it pleases, even to a loop that is closed by then.
+    await asyncio.sleep(SETTLE_SECONDS)
 
 
 @pytest.fixture
@@ -74,18 +77,34 @@ async def database(server: Addresses) -> AsyncIterator[AsyncConnection[Any]]:
         yield connection
 
 
-@pytest.mark.timeout(120 + 6 * SECONDS)
-@pytest.mark.parametrize("round_", range(ROUNDS))
+@pytest.mark.timeout(120 + ROUNDS * (10 + 2 * SECONDS))
 async def test_a_history_of_many_clients_agrees_with_the_model(
-    round_: int,
     drivers: Sequence[Driver],
     channels: Sequence[grpc.aio.Channel],
     database: AsyncConnection[Any],
     new_tenant: MakeTenant,
 ) -> None:
-    seed = SEED or str(random.SystemRandom().randrange(10**9))
-    world = World(seed, SECONDS, database)
-    await world.settle(new_tenant)
+    first = int(SEED) if SEED else random.SystemRandom().randrange(10**9)
+    for seed in range(first, first + ROUNDS):
+        world = World(seed, SECONDS, database)
+        await world.settle(new_tenant)
+        await act(world, drivers, channels)
+        found = list(world.history.violations)
+        for organization in world.history.organizations:
+            held = await stored.read(organization)
+            found += model.violations(world.history, organization, held)
+        counts = tally(world)
+        print(f"seed {seed}: {counts}")
+        shown = "\n".join(found[:MAX_SHOWN])
+        assert not found, f"WEPEOPLE_HISTORY_SEED={seed}: {len(found)} violations\n{shown}"
+        # It had something of everything that is checked.
+        assert all(counts[name] for name in MUST_HAPPEN), (seed, counts)
+
+
+async def act(
+    world: World, drivers: Sequence[Driver], channels: Sequence[grpc.aio.Channel]
+) -> None:
+    """Let all clients and operators do what they do until the time is over."""
     history = world.history
     async with asyncio.TaskGroup() as group:
         start = group.create_task
@@ -100,15 +119,6 @@ async def test_a_history_of_many_clients_agrees_with_the_model(
         start(operators.move_quota(world, history.organizations[-1]))
         for app, tenant in {key.app: key.tenant for key in history.keys}.items():
             start(operators.change_whitelist(world, app, tenant))
-    found = list(history.violations)
-    for organization in history.organizations:
-        found += model.violations(history, organization, await stored.read(organization))
-    counts = tally(world)
-    print(f"seed {seed}: {counts}")
-    shown = "\n".join(found[:MAX_SHOWN])
-    assert not found, f"WEPEOPLE_HISTORY_SEED={seed}: {len(found)} violations\n{shown}"
-    # It had something of everything that is checked.
-    assert all(counts[name] for name in MUST_HAPPEN), (seed, counts)
 
 
 def tally(world: World) -> Counter[str]:

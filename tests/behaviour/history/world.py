@@ -44,7 +44,7 @@ _LOOK = {
 class World:
     """What clients share: the organizations, the bodies sent of late, the workers they heard of."""
 
-    def __init__(self, seed: str, seconds: float, database: AsyncConnection[Any]) -> None:
+    def __init__(self, seed: int, seconds: float, database: AsyncConnection[Any]) -> None:
         self.history = History()
         self._database = database
         self._looking = False
