@@ -37,10 +37,11 @@ class ErrorCode(StrEnum):
 
 
 class StreamReason(StrEnum):
-    """Why a stream of a producer ends, where no code of the catalogue says it."""
+    """Why a stream ends, where no code of the catalogue says it."""
 
     SEQUENCE_GAP = "sequence_gap"
     PRODUCER_TAKEN_OVER = "producer_taken_over"
+    STREAM_TOO_OLD = "stream_too_old"
 
 
 class Retry(Enum):
@@ -173,7 +174,7 @@ class UnknownFateError(Exception):
 
 
 class StreamError(Exception):
-    """A batch that its producer's stream must not write; it ends the stream."""
+    """What ends a stream, where no code of the catalogue says it; what was acked is stored."""
 
     def __init__(self, reason: StreamReason, message: str) -> None:
         super().__init__(reason, message)

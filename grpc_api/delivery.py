@@ -242,8 +242,7 @@ class Delivery:
         """Wait until opening again makes sense; raises :class:`ProducerError` if it never will."""
         if not ending.passes:
             raise ProducerError(ending.code, ending.reason, ending.message)
-        aged = ending.code is grpc.StatusCode.OK
-        if aged and (self._failing_since is None or lasted_seconds >= SETTLED_SECONDS):
+        if ending.is_age and (self._failing_since is None or lasted_seconds >= SETTLED_SECONDS):
             log.info("the server ended the stream for its age; opening another")
             self._failing_since = asyncio.get_running_loop().time()
             return

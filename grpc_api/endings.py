@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 # Statuses that opening again can cure; of the others only those that carry RetryInfo.
 _PASSING: Final = frozenset(
     {
-        grpc.StatusCode.OK,  # the maximum age of a stream
+        grpc.StatusCode.OK,
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.INTERNAL,
         grpc.StatusCode.UNKNOWN,
@@ -23,6 +23,7 @@ _PASSING: Final = frozenset(
         grpc.StatusCode.OUT_OF_RANGE,  # a gap: the next stream begins where the server is
     }
 )
+_TOO_OLD: Final = "STREAM_TOO_OLD"
 _MADE_UP: Final = "Internal error from Core"
 _DETAILS: Final = "grpc-status-details-bin"
 
@@ -53,6 +54,11 @@ class Ending:
     def is_grpcs_own(self) -> bool:
         """Whether grpc made it up when a write failed, before or after the server's came."""
         return self.code is grpc.StatusCode.INTERNAL and self.message == _MADE_UP
+
+    @property
+    def is_age(self) -> bool:
+        """Whether nothing but its age ended the stream."""
+        return self.code is grpc.StatusCode.OK or self.reason == _TOO_OLD
 
     @property
     def passes(self) -> bool:

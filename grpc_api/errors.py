@@ -42,6 +42,7 @@ GRPC_STATUS: Final[dict[ErrorCode, grpc.StatusCode]] = {
 STREAM_STATUS: Final[dict[StreamReason, grpc.StatusCode]] = {
     StreamReason.SEQUENCE_GAP: grpc.StatusCode.OUT_OF_RANGE,
     StreamReason.PRODUCER_TAKEN_OVER: grpc.StatusCode.ABORTED,
+    StreamReason.STREAM_TOO_OLD: grpc.StatusCode.UNAVAILABLE,
 }
 
 

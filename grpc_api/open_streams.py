@@ -19,8 +19,8 @@ MAX_IN_FLIGHT_TOGETHER: Final = 256
 # among it, is lost. In this time clients read that their streams have ended, and stop sending.
 LINGER_SECONDS: Final = 0.3
 
-# Done when a stream must end although its client would go on; None as the result: its age.
-Ending = asyncio.Future[Exception | None]
+# Done when a stream must end although its client would go on; the result is why.
+Ending = asyncio.Future[Exception]
 
 
 class Holder(NamedTuple):

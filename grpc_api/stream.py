@@ -9,14 +9,13 @@ stopped by HTTP/2 flow control and the server holds a bounded number of batches 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from typing import Any, Final, NamedTuple
 
 import grpc
 
 from core import ids
-from core.errors import ErrorCode, IngestError, unavailable
+from core.errors import ErrorCode, IngestError, StreamError, StreamReason, unavailable
 from core.events import Caller, EventBatch, Receipt, StreamPosition
 from core.ingest import Ingestor
 from grpc_api import convert
@@ -27,9 +26,14 @@ from grpc_api.pb import ingest_pb2 as pb
 MAX_IN_FLIGHT: Final = 32
 # With the age a cached key may have (core/auth.py) this keeps the promise of one second.
 KEY_CHECK_SECONDS: Final = 0.1
-# How long acks of what was read may still take once the stream must end.
+# How long what was read may still take once the stream must end: if its client has lost its
+# rights, and if it has not.
 MAX_FINISH_SECONDS: Final = 0.5
 MAX_DRAIN_SECONDS: Final = 5.0
+# How long a stream of the largest age goes on reading what its client may have sent before, and
+# how often it looks whether anything is left of that.
+MAX_READ_ON_SECONDS: Final = 5.0
+READ_ON_CHECK_SECONDS: Final = 0.05
 
 
 class _Pending(NamedTuple):
@@ -47,81 +51,103 @@ class EventStream:
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._pending: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
-        self._read_all = False
+        self._listening = False  # nothing has come that was not read
+        self._half_closed = False
         self._producer_id = ""
         self._epoch = 0
         self._ending: Ending = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Serve the stream to its end. Raises what its status is to say."""
+        """Serve the stream to its end. Raises what its status is to say.
+
+        Returns, which is OK, only if the client has half-closed and has every ack: whatever else
+        ends a stream may leave something unread that the client has sent.
+        """
         caller = self._call.caller = await self._ingestor.authenticate(self._call.authorization)
-        tasks = [
+        watching = [
             asyncio.create_task(self._watch_key()),
-            asyncio.create_task(self._watch_end()),
+            asyncio.create_task(self._watch_drain()),
         ]
         reading = asyncio.create_task(self._read())
-        writing = asyncio.create_task(self._write_acks())
-        tasks += [reading, writing]
+        reading.add_done_callback(lambda _: self._arrived.set())
+        writing = asyncio.create_task(self._write_acks(reading))
         try:
-            await _first_of(reading, writing, self._ending)
+            await self._until(self._streams.max_seconds, writing)
+            if not (writing.done() or self._ending.done()):
+                await self._read_on(reading, writing)
             await self._finish(reading, writing)
         finally:
             if self._producer_id:
                 self._streams.leave(caller.app_id, self._producer_id, self._ending)
             # What the journal has begun it finishes; nobody is there to hear of it.
-            unfinished = [*tasks, *(pending.receipt for pending in self._pending)]
+            receipts = [pending.receipt for pending in self._pending]
+            unfinished = [*watching, reading, writing, *receipts]
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
 
+    async def _read_on(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
+        """Past its age: go on while there is something that the client may have sent before it.
+
+        Whether it has half-closed only reading tells.
+        """
+        loop = asyncio.get_running_loop()
+        last = loop.time() + MAX_READ_ON_SECONDS
+        while loop.time() < last and not (reading.done() or writing.done()):
+            await self._until(READ_ON_CHECK_SECONDS, writing)
+            if self._ending.done() or (self._listening and not self._pending):
+                return
+
     async def _finish(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
-        if not reading.done() and not writing.done():
-            # Nothing more is read; what was read is committed and acked.
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        self._read_all = True
-        self._arrived.set()
-        error: Exception | None = None
+        """Read nothing more, let what was read be committed and acked, and decide the status."""
+        reading.cancel()
+        await self._until(MAX_DRAIN_SECONDS, writing)
         if self._ending.done():
             error = self._ending.result()
-            patience = MAX_FINISH_SECONDS
-            if error is None or (isinstance(error, IngestError) and error.transient):
-                patience = MAX_DRAIN_SECONDS
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await asyncio.shield(writing)
-        else:
-            # The client has sent all, or reading or writing failed: what was read comes first.
-            await _first_of(writing, self._ending)
-            if writing.done():
-                writing.result()
+            if isinstance(error, IngestError) and error.transient:
+                await asyncio.wait([writing], timeout=MAX_DRAIN_SECONDS)
             else:
-                error = self._ending.result()
-        if error is not None:
-            raise error
-        if reading.done() and not reading.cancelled():
-            reading.result()
+                await asyncio.wait([writing], timeout=MAX_FINISH_SECONDS)
+                raise error
+        if writing.done():
+            writing.result()
+            if not reading.cancelled():
+                reading.result()
+            if self._half_closed:
+                return
+        if self._ending.done():
+            raise self._ending.result()
+        raise StreamError(
+            StreamReason.STREAM_TOO_OLD,
+            "The stream has reached its largest age. Open another one and go on there.",
+        )
+
+    async def _until(self, seconds: float, *done: asyncio.Future[Any]) -> None:
+        await asyncio.wait(
+            [*done, self._ending], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
 
     # --- reading -----------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        first = await self._next()
-        if isinstance(first, pb.StreamEventsRequest) and first.WhichOneof("message") == "open":
-            await self._open(first.open.producer_id)
-            first = None
+        await self._slots.acquire()
+        message = await self._next()
+        if message is not None and message.WhichOneof("message") == "open":
+            await self._open(message.open.producer_id)
+            message = await self._next()
         else:
             await self._send_opened(0)
-        while True:
-            await self._slots.acquire()
-            message = first if first is not None else await self._next()
-            first = None
-            if message is None:
-                return
+        while message is not None:
             batch = self._batch(message)
             self._submit(await self._turn(), batch)
+            await self._slots.acquire()
+            message = await self._next()
+        self._half_closed = True
 
     async def _next(self) -> pb.StreamEventsRequest | None:
+        self._listening = True
         message: Any = await self._call.context.read()
+        self._listening = False
         if message is grpc.aio.EOF:
             return None
         if isinstance(message, IngestError):
@@ -189,10 +215,10 @@ class EventStream:
 
     # --- writing -----------------------------------------------------------------------------
 
-    async def _write_acks(self) -> None:
+    async def _write_acks(self, reading: asyncio.Task[None]) -> None:
         while True:
             while not self._pending:
-                if self._read_all:
+                if reading.done():
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -217,22 +243,13 @@ class EventStream:
                 self._end(error)
                 return
 
-    async def _watch_end(self) -> None:
-        try:
-            async with asyncio.timeout(self._streams.max_seconds):
-                await self._streams.draining.wait()
-        except TimeoutError:
-            self._end(None)
-        else:
-            self._end(unavailable("The service is shutting down. Open again shortly."))
+    async def _watch_drain(self) -> None:
+        await self._streams.draining.wait()
+        self._end(unavailable("The service is shutting down. Open again shortly."))
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: Exception) -> None:
         if not self._ending.done():
             self._ending.set_result(error)
-
-
-async def _first_of(*awaited: asyncio.Future[Any]) -> None:
-    await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _invalid(message: str) -> IngestError:

@@ -21,7 +21,8 @@ and `requestId` and `docsUrl` as metadata. What to do with a status:
   RESOURCE_EXHAUSTED   with RetryInfo: RATE_LIMITED, retry after its delay. With QuotaFailure:
                        QUOTA_EXCEEDED, retry next month or after the quota was raised.
   UNAVAILABLE          INTERNAL_ERROR that passes (storage away, shutting down): retry with
-                       backoff; RetryInfo says how soon.
+                       backoff; RetryInfo says how soon. STREAM_TOO_OLD, streams only: open
+                       again at once.
   INTERNAL             INTERNAL_ERROR otherwise: retry with backoff, and report it.
   OUT_OF_RANGE         SEQUENCE_GAP, streams only: open again and resend what is not committed.
   ABORTED              PRODUCER_TAKEN_OVER, streams only: another stream has this producer_id. Do

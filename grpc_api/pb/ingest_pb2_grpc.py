@@ -102,9 +102,11 @@ class IngestServiceServicer:
 
         A batch whose events are all rejected is acked, not an error. A batch that is no batch (over
         500 events, none, too large) ends the stream with INVALID_ARGUMENT after the acks of those
-        before it. A key that is revoked or expires ends it within a second. A server that shuts down
-        stops reading, acks what it has read and ends it with UNAVAILABLE; a stream that has reached
-        its maximum age is ended the same way, with OK.
+        before it. A key that is revoked or expires ends it within a second.
+
+        OK means that the client has half-closed and has the acks of all it sent. A server that shuts
+        down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. So it
+        does with a stream of its maximum age, after reading on for some seconds while batches come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,7 +21,8 @@ and `requestId` and `docsUrl` as metadata. What to do with a status:
   RESOURCE_EXHAUSTED   with RetryInfo: RATE_LIMITED, retry after its delay. With QuotaFailure:
                        QUOTA_EXCEEDED, retry next month or after the quota was raised.
   UNAVAILABLE          INTERNAL_ERROR that passes (storage away, shutting down): retry with
-                       backoff; RetryInfo says how soon.
+                       backoff; RetryInfo says how soon. STREAM_TOO_OLD, streams only: open
+                       again at once.
   INTERNAL             INTERNAL_ERROR otherwise: retry with backoff, and report it.
   OUT_OF_RANGE         SEQUENCE_GAP, streams only: open again and resend what is not committed.
   ABORTED              PRODUCER_TAKEN_OVER, streams only: another stream has this producer_id. Do
@@ -72,9 +73,11 @@ class IngestServiceStub:
 
     A batch whose events are all rejected is acked, not an error. A batch that is no batch (over
     500 events, none, too large) ends the stream with INVALID_ARGUMENT after the acks of those
-    before it. A key that is revoked or expires ends it within a second. A server that shuts down
-    stops reading, acks what it has read and ends it with UNAVAILABLE; a stream that has reached
-    its maximum age is ended the same way, with OK.
+    before it. A key that is revoked or expires ends it within a second.
+
+    OK means that the client has half-closed and has the acks of all it sent. A server that shuts
+    down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. So it
+    does with a stream of its maximum age, after reading on for some seconds while batches come.
     """
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -129,9 +132,11 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A batch whose events are all rejected is acked, not an error. A batch that is no batch (over
         500 events, none, too large) ends the stream with INVALID_ARGUMENT after the acks of those
-        before it. A key that is revoked or expires ends it within a second. A server that shuts down
-        stops reading, acks what it has read and ends it with UNAVAILABLE; a stream that has reached
-        its maximum age is ended the same way, with OK.
+        before it. A key that is revoked or expires ends it within a second.
+
+        OK means that the client has half-closed and has the acks of all it sent. A server that shuts
+        down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. So it
+        does with a stream of its maximum age, after reading on for some seconds while batches come.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _aio.Server) -> None: ...

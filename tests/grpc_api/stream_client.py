@@ -26,6 +26,7 @@ STREAM_EVENTS = "/wepeople.ingest.v1.IngestService/StreamEvents"
 STREAM_STATUS = {
     "SEQUENCE_GAP": grpc.StatusCode.OUT_OF_RANGE,
     "PRODUCER_TAKEN_OVER": grpc.StatusCode.ABORTED,
+    "STREAM_TOO_OLD": grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -8,9 +8,10 @@ import time
 import grpc as grpc_library
 import pytest
 
+from grpc_api import stream as event_stream
 from grpc_api.open_streams import Holder, OpenStreams
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.grpc_api.inside import no_stream_tasks, stream_tasks, tasks, written
+from tests.grpc_api.inside import no_stream_tasks, stream_tasks, tasks, until, written
 from tests.grpc_api.proxy import Proxy
 from tests.grpc_api.stream_client import End, Stream, batch, flood, numbered
 from tests.grpc_driver import GrpcDriver
@@ -67,9 +68,10 @@ async def test_nothing_is_lost_or_doubled_across_restarts(database_url: str) -> 
         assert len(await tenant.events()) == acked
 
 
-async def test_a_stream_of_the_largest_age_ends_with_ok_and_all_its_acks(
-    database_url: str, connect: Connect
+async def test_a_stream_of_the_largest_age_ends_with_all_its_acks(
+    database_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(event_stream, "MAX_READ_ON_SECONDS", 0.3)
     tenant = await make_tenant(database_url)
     with RunningService(database_url, stream_max_seconds=0.7) as service:
         target = service.addresses.grpc
@@ -81,12 +83,100 @@ async def test_a_stream_of_the_largest_age_ends_with_ok_and_all_its_acks(
             end: End = await asyncio.to_thread(
                 flood, target, tenant.key, numbered("producer-1", acked + 1)
             )
-            assert end.status is OK
+            assert (end.status, end.reason) == (UNAVAILABLE, "STREAM_TOO_OLD")
             assert 0.6 < time.monotonic() - started < 3
             assert end.acks
             acked += len(end.acks)
             assert end.acks[-1].sequence == acked == len(await tenant.events())
-        assert (await idle.end()).status is OK
+        assert (await idle.end()).reason == "STREAM_TOO_OLD"
+
+
+half_closed_or_not = pytest.mark.parametrize("half_closed", [True, False])
+
+
+async def _send(one: Stream, count: int, half_closed: bool) -> None:
+    for _ in range(count):
+        await one.send()
+    if half_closed:
+        await one.done_writing()
+
+
+async def _in_flight(service: RunningService, count: int) -> None:
+    async def are() -> bool:
+        return (await tasks(service))["Ingestor.ingest"] == count
+
+    await until(are)
+    await asyncio.sleep(0.1)  # and what came after the last of them is read
+
+
+@pytest.mark.parametrize("cause", ["drain", "age"])
+@half_closed_or_not
+async def test_what_is_in_flight_when_a_stream_must_end_is_committed_and_acked(
+    cause: str, half_closed: bool, database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    seconds = 1.0 if cause == "age" else 60.0
+    with RunningService(database_url, stream_max_seconds=seconds) as service:
+        one = Stream(connect(service.addresses).channel, tenant.key)
+        async with await tenant.connect() as db, db.transaction():
+            await db.execute("LOCK TABLE events IN SHARE MODE")
+            await _send(one, 5, half_closed)
+            await _in_flight(service, 5)
+            stopping = asyncio.create_task(
+                asyncio.to_thread(service.stop if cause == "drain" else lambda: None)
+            )
+            await asyncio.sleep(1.2)
+        end = await one.end()
+        await stopping
+    reason = "INTERNAL_ERROR" if cause == "drain" else "STREAM_TOO_OLD"
+    expected = (OK, "") if half_closed else (UNAVAILABLE, reason)
+    assert (end.status, end.reason) == expected
+    assert len(end.acks) == len(await tenant.events()) == 5
+
+
+@half_closed_or_not
+async def test_a_stream_that_cannot_finish_at_its_age_is_unavailable(
+    half_closed: bool, database_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "MAX_DRAIN_SECONDS", 0.3)
+    monkeypatch.setattr(event_stream, "MAX_READ_ON_SECONDS", 0.3)
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url, stream_max_seconds=0.5) as service:
+        one = Stream(connect(service.addresses).channel, tenant.key)
+        async with await tenant.connect() as db, db.transaction():
+            await db.execute("LOCK TABLE events IN SHARE MODE")
+            await _send(one, 2, half_closed)
+            end = await one.end(seconds=2.5)
+    assert (end.status, end.reason, end.acks) == (UNAVAILABLE, "STREAM_TOO_OLD", [])
+
+
+@half_closed_or_not
+async def test_a_paced_stream_of_the_largest_age_ends_when_all_that_came_is_acked(
+    half_closed: bool, database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url, key_requests_per_second=1)
+    with RunningService(database_url, stream_max_seconds=0.5) as service:
+        one = Stream(connect(service.addresses).channel, tenant.key)
+        await _send(one, 3, half_closed)
+        end = await one.end()
+    expected = (OK, "") if half_closed else (UNAVAILABLE, "STREAM_TOO_OLD")
+    assert (end.status, end.reason) == expected
+    assert len(end.acks) == len(await tenant.events()) == 3
+
+
+async def test_a_key_that_is_revoked_ends_a_stream_that_finishes_for_its_age(
+    database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url, stream_max_seconds=0.3) as service:
+        one = Stream(connect(service.addresses).channel, tenant.key)
+        async with await tenant.connect() as db, db.transaction():
+            await db.execute("LOCK TABLE events IN SHARE MODE")
+            await _send(one, 2, True)
+            await asyncio.sleep(0.6)
+            await tenant.revoke()
+            end = await one.end(seconds=1.3)
+    assert (end.reason, end.acks) == ("KEY_REVOKED", [])
 
 
 @pytest.mark.parametrize("way", ["cancelled", "cut"])
