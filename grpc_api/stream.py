@@ -52,7 +52,9 @@ class EventStream:
         self._pending: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
         self._listening = False  # nothing has come that was not read
+        self._holding = False  # a batch was read that is not pending yet
         self._half_closed = False
+        self._read_last = False
         self._producer_id = ""
         self._epoch = 0
         self._ending: Ending = asyncio.get_running_loop().create_future()
@@ -100,13 +102,16 @@ class EventStream:
 
     async def _finish(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
         """Read nothing more, let what was read be committed and acked, and decide the status."""
-        reading.cancel()
+        self._read_last = True
+        if not self._holding:
+            reading.cancel()
         await self._until(MAX_DRAIN_SECONDS, writing)
         if self._ending.done():
             error = self._ending.result()
             if isinstance(error, IngestError) and error.transient:
                 await asyncio.wait([writing], timeout=MAX_DRAIN_SECONDS)
             else:
+                reading.cancel()
                 await asyncio.wait([writing], timeout=MAX_FINISH_SECONDS)
                 raise error
         if writing.done():
@@ -133,6 +138,7 @@ class EventStream:
         await self._slots.acquire()
         message = await self._next()
         if message is not None and message.WhichOneof("message") == "open":
+            self._holding = False
             await self._open(message.open.producer_id)
             message = await self._next()
         else:
@@ -140,6 +146,9 @@ class EventStream:
         while message is not None:
             batch = self._batch(message)
             self._submit(await self._turn(), batch)
+            self._holding = False
+            if self._read_last:
+                return
             await self._slots.acquire()
             message = await self._next()
         self._half_closed = True
@@ -153,6 +162,7 @@ class EventStream:
         if isinstance(message, IngestError):
             raise message
         assert isinstance(message, pb.StreamEventsRequest)
+        self._holding = True
         return message
 
     async def _open(self, producer_id: str) -> None:

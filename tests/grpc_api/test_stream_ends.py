@@ -164,6 +164,22 @@ async def test_a_paced_stream_of_the_largest_age_ends_when_all_that_came_is_acke
     assert len(end.acks) == len(await tenant.events()) == 3
 
 
+@half_closed_or_not
+async def test_a_batch_that_waits_for_its_token_is_acked_when_the_service_stops(
+    half_closed: bool, database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url, key_requests_per_second=1)
+    with RunningService(database_url) as service:
+        one = Stream(connect(service.addresses).channel, tenant.key)
+        await _send(one, 4, half_closed)
+        await written(tenant, 1)
+        await asyncio.sleep(0.2)  # the second is read, the third must not be
+        await asyncio.to_thread(service.stop)
+        end = await one.end()
+    assert (end.status, end.reason) == (UNAVAILABLE, "INTERNAL_ERROR")
+    assert len(end.acks) == len(await tenant.events()) == 2
+
+
 async def test_a_key_that_is_revoked_ends_a_stream_that_finishes_for_its_age(
     database_url: str, connect: Connect
 ) -> None:
