@@ -9,12 +9,8 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from core.errors import StreamError, StreamReason
+from grpc_api.room import Room
 
-# So many batches of all streams are in the core at a time; a stream that has another one waits
-# for its turn, first come, first served. Without it many streams would fill the journal's queue,
-# which refuses what comes then, and streams are to be slowed down instead. At 500 events a batch
-# it is a second or two of writing.
-MAX_IN_FLIGHT_TOGETHER: Final = 256
 # A connection that is closed while its client is sending is reset, and what it was told last, acks
 # among it, is lost. In this time clients read that their streams have ended, and stop sending.
 LINGER_SECONDS: Final = 0.3
@@ -39,7 +35,7 @@ class OpenStreams:
     def __init__(self, max_seconds: float) -> None:
         self.max_seconds = max_seconds
         self.draining = asyncio.Event()
-        self.room = asyncio.Semaphore(MAX_IN_FLIGHT_TOGETHER)
+        self.room = Room()
         self._count = 0
         self._ended = asyncio.Event()
         self._producers: dict[tuple[UUID, str], Holder] = {}

@@ -15,8 +15,9 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from core import ids
+from core.drafts import MIN_DRAFT_BYTES
 from core.errors import ErrorCode, IngestError, StreamError, StreamReason, unavailable
-from core.events import Caller, EventBatch, Receipt, StreamPosition
+from core.events import Caller, Event, EventBatch, Receipt, StreamPosition
 from core.ingest import Ingestor
 from grpc_api import convert
 from grpc_api.call import Call
@@ -26,6 +27,8 @@ from grpc_api.pb import ingest_pb2 as pb
 MAX_IN_FLIGHT: Final = 32
 # With the age a cached key may have (core/auth.py) this keeps the promise of one second.
 KEY_CHECK_SECONDS: Final = 0.1
+# What a valid event without its metadata takes at most of the journal's queue.
+MAX_EVENT_BYTES: Final = 128
 # How long what was read may still take once the stream must end: if its client has lost its
 # rights, and if it has not.
 MAX_FINISH_SECONDS: Final = 0.5
@@ -145,7 +148,8 @@ class EventStream:
             await self._send_opened(0)
         while message is not None:
             batch = self._batch(message)
-            self._submit(await self._turn(), batch)
+            size_bytes = _size_bytes(message, batch)
+            self._submit(await self._turn(size_bytes), batch, size_bytes)
             self._holding = False
             if self._read_last:
                 return
@@ -198,28 +202,26 @@ class EventStream:
             position=position,
         )
 
-    async def _turn(self) -> Caller:
+    async def _turn(self, size_bytes: int) -> Caller:
         """Wait for a rate token, then for room; returns the rights that are in force then.
 
         After reading, so that an idle stream's next batch meets the rights of its moment.
         """
         caller = await self._ingestor.await_turn(self._call.authorization)
         room = self._streams.room
-        waited = room.locked()
-        await room.acquire()
-        if not waited:
+        if not await room.enter(size_bytes):
             return caller
         try:
             return await self._ingestor.authenticate(self._call.authorization)
         except BaseException:
-            room.release()
+            room.leave(size_bytes)
             raise
 
-    def _submit(self, caller: Caller, batch: EventBatch) -> None:
+    def _submit(self, caller: Caller, batch: EventBatch, size_bytes: int) -> None:
         # Tasks start in the order they are made, and a batch is in the journal's queue before its
         # task first waits: batches are committed in the order they came.
         receipt = asyncio.create_task(self._ingestor.ingest(caller, batch))
-        receipt.add_done_callback(lambda _: self._streams.room.release())
+        receipt.add_done_callback(lambda _: self._streams.room.leave(size_bytes))
         self._pending.append(_Pending(batch.position.sequence if batch.position else 0, receipt))
         self._arrived.set()
 
@@ -260,6 +262,16 @@ class EventStream:
     def _end(self, error: Exception) -> None:
         if not self._ending.done():
             self._ending.set_result(error)
+
+
+def _size_bytes(message: pb.StreamEventsRequest, batch: EventBatch) -> int:
+    """What a batch takes of memory, about, and at least what it takes of the journal's queue.
+
+    That is known only once it is checked, under the rights that are in force when there is room.
+    """
+    texts = sum(len(one.metadata or b"") for one in batch.events if isinstance(one, Event))
+    rows = MIN_DRAFT_BYTES + len(batch.events) * MAX_EVENT_BYTES + texts
+    return message.ByteSize() + rows
 
 
 def _invalid(message: str) -> IngestError:

@@ -17,11 +17,13 @@ from typing import Any
 import grpc as grpc_library
 import pytest
 
+from grpc_api.room import MAX_IN_FLIGHT_BYTES, Room
 from tests.grpc_api.conftest import Connect
 from tests.grpc_api.inside import tasks
 from tests.grpc_api.service_process import ServiceProcess
 from tests.grpc_api.stream_client import STREAM_EVENTS, End, Stream, batch
 from tests.grpc_driver import GrpcDriver
+from tests.http_driver import HttpDriver
 from tests.running_service import Addresses, RunningService
 from tests.tenant import Tenant, event, make_tenant
 
@@ -114,8 +116,8 @@ async def test_memory_is_flat_while_a_client_sends_for_ever(
     assert max(memory) < 300
 
 
-async def _send(one: Stream, count: int, events: int) -> End:
-    message = batch([event()] * events)
+async def _send(one: Stream, count: int, events: int, **members: Any) -> End:
+    message = batch([event(**members)] * events)
 
     async def write() -> None:
         for _ in range(count):
@@ -161,6 +163,60 @@ async def test_a_hundred_streams_are_slowed_down_and_none_is_broken(
     assert Counter((end.status, len(end.acks)) for end in ends) == {(OK, 40): 100}
     counted = await tenant.rows("SELECT count(*) AS events FROM events")
     assert counted == [{"events": 100 * 40 * 2}]
+
+
+async def test_streams_of_large_batches_are_slowed_down_and_leave_room_for_their_neighbours(
+    database_url: str, connect: Connect
+) -> None:
+    tenant = await make_tenant(database_url)
+    large: dict[str, Any] = {"metadata": {"text": "x" * 16_000}}
+    with RunningService(database_url) as service:
+        streams = [Stream(connect(service.addresses).channel, tenant.key) for _ in range(4)]
+        http = HttpDriver(service.addresses.http)
+        async with await tenant.connect() as db, db.transaction():
+            await db.execute("LOCK TABLE events IN SHARE MODE")
+            sending = [asyncio.create_task(_send(one, 24, 60, **large)) for one in streams]
+            await asyncio.sleep(1.5)
+            in_flight = (await tasks(service))["Ingestor.ingest"]
+            posts = [
+                asyncio.create_task(http.ingest(tenant.key, [event(**large)] * 60))
+                for _ in range(20)
+            ]
+            await asyncio.sleep(0.5)
+        replies = await asyncio.gather(*posts)
+        ends = await asyncio.gather(*sending)
+        await http.close()
+    # As messages and as rows, in half of the 64 MiB that the journal lets wait.
+    assert 32 * 2**20 / (2 * 60 * 16_300) - 1 < in_flight <= 32 * 2**20 / (2 * 60 * 16_000)
+    assert [reply.code for reply in replies] == [None] * 20
+    assert Counter((end.status, end.reason, len(end.acks)) for end in ends) == {(OK, "", 24): 4}
+    assert len(await tenant.events()) == (4 * 24 + 20) * 60
+
+
+async def test_room_is_given_in_order_and_given_back() -> None:
+    room = Room()
+    half = MAX_IN_FLIGHT_BYTES // 2
+    assert not await room.enter(half)
+    large = asyncio.create_task(room.enter(half + 1))
+    small = asyncio.create_task(room.enter(1))
+    await asyncio.sleep(0)
+    assert not large.done()
+    assert not small.done()  # behind the large one
+    room.leave(half)
+    assert await large
+    assert await small
+    room.leave(half + 1)
+    room.leave(1)
+
+    assert not await room.enter(10 * MAX_IN_FLIGHT_BYTES)  # alone
+    waiting = [asyncio.create_task(room.enter(half)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()  # in the queue
+    room.leave(10 * MAX_IN_FLIGHT_BYTES)
+    waiting[1].cancel()  # in possession of a place it does not know of
+    await asyncio.gather(*waiting, return_exceptions=True)
+    room.leave(half)
+    assert not await room.enter(MAX_IN_FLIGHT_BYTES)
 
 
 async def test_streams_that_wait_for_room_meet_the_rights_of_their_turn(
