@@ -20,8 +20,9 @@ class Group:
 
     After :meth:`write` every draft knows its outcome, which is true once the transaction commits.
     ``resolved`` are the names to cache after that. After a connection was lost while committing,
-    ``transaction_id`` tells whether that is still going on, and ``witness``, the organization and
-    id of a row that was written, whether it took effect.
+    ``transaction_id`` tells whether that is still going on. Whether it took effect is told by the
+    ``witness``, the organization and id of a row that was written; if none was, by the producers
+    that were ``advanced``.
     """
 
     def __init__(self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int) -> None:
@@ -31,6 +32,7 @@ class Group:
         self.resolved: dict[Key, Worker] = {}
         self.transaction_id: str | None = None
         self.witness: tuple[UUID, UUID] | None = None
+        self.advanced: dict[producers.ProducerKey, producers.Progress] = {}
         self.written = False
 
     async def write(self, db: Connection) -> None:
@@ -91,6 +93,7 @@ class Group:
                 assert current is not None
                 reached[producer] = current.sequence + 1
                 progress[producer] = current._replace(sequence=reached[producer])
+                self.advanced[producer] = progress[producer]
         await producers.advance(db, reached)
 
     async def _find_workers(self, db: Connection, live: Sequence[Draft]) -> None:

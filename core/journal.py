@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 from psycopg.errors import LockNotAvailable
 
-from core import idempotency
+from core import idempotency, producers
 from core.clock import Clock
 from core.database import (
     Connection,
@@ -228,7 +228,7 @@ class Journal:
             try:
                 async with self._database.raw_connection() as db:
                     if await _has_ended(db, group.transaction_id):
-                        committed = await _is_there(db, group.witness)
+                        committed = await _is_there(db, group)
                         log.warning("a commit got no answer; it took effect: %s", committed)
                         return committed
             except psycopg.Error as error:
@@ -255,14 +255,16 @@ async def _has_ended(db: Connection, transaction_id: str | None) -> bool:
     return row is None or row[0] != "in progress"
 
 
-async def _is_there(db: Connection, witness: tuple[UUID, UUID] | None) -> bool:
-    """Whether a row is stored.
+async def _is_there(db: Connection, group: Group) -> bool:
+    """Whether what a group wrote is stored.
 
-    The status of the transaction alone would not do: after a crash its id can be given again.
+    The status of the transaction alone would not do: after a crash its id can be given again. A
+    group without a row may have advanced producers, by batches of which everything was rejected;
+    written again, those would be duplicates, and their rejections lost.
     """
-    if witness is None:
-        return False
-    organization_id, row_id = witness
+    if group.witness is None:
+        return await producers.have_reached(db, group.advanced)
+    organization_id, row_id = group.witness
     cursor = await db.execute(_WITNESS, {"org": organization_id, "id": row_id})
     row = await cursor.fetchone()
     return bool(row and row[0])

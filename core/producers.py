@@ -71,6 +71,15 @@ WHERE producers.organization_id = reached.organization_id
     AND producers.app_id = reached.app_id AND producers.producer_id = reached.producer_id
 """
 
+_REACHED: Final = """
+SELECT EXISTS (
+    SELECT FROM producers
+    JOIN unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::bigint[])
+        AS reached (organization_id, app_id, producer_id, sequence, epoch)
+        USING (organization_id, app_id, producer_id, epoch)
+    WHERE producers.sequence >= reached.sequence)
+"""
+
 
 async def open_stream(db: Connection, producer: ProducerKey, now_us: int) -> Progress:
     """Take the producer over for a new stream; returns its last committed sequence and epoch."""
@@ -97,6 +106,19 @@ async def advance(db: Connection, reached: Mapping[ProducerKey, int]) -> None:
     if reached:
         rows = [(*producer, sequence) for producer, sequence in reached.items()]
         await db.execute(_ADVANCE, tuple(map(list, zip(*rows, strict=True))))
+
+
+async def have_reached(db: Connection, reached: Mapping[ProducerKey, Progress]) -> bool:
+    """Whether any producer has come so far in that epoch, in which only one stream writes.
+
+    False if other streams have taken all of them over: then it is no longer known.
+    """
+    if not reached:
+        return False
+    rows = [(*producer, *progress) for producer, progress in reached.items()]
+    cursor = await db.execute(_REACHED, tuple(map(list, zip(*rows, strict=True))))
+    row = await cursor.fetchone()
+    return bool(row and row[0])
 
 
 def follows(position: StreamPosition, progress: Progress | None) -> bool:

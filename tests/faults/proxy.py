@@ -10,6 +10,8 @@ from typing import Literal, Self
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 CHUNK_BYTES = 65_536
+# What a transaction of the journal does that accepts something of a batch, or nothing of it.
+WRITES = (b"COPY events", b"UPDATE producers")
 CHANGES = b"wepeople-ingest changes"  # the application name of the notification connection
 
 
@@ -19,7 +21,7 @@ class Link:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.ends = (client, server)
         self.hears_changes = False
-        self.copied = False  # events, in the transaction that is open
+        self.written = False  # in the transaction that is open
         self.drops_answer = False
 
     def cut(self) -> None:
@@ -114,9 +116,9 @@ class Proxy:
                 if self.refusing_changes:
                     return
             self._pause(link)
-            link.copied = link.copied or b"COPY events" in data
-            if link.copied and b"COMMIT\0" in data:
-                link.copied = False
+            link.written = link.written or any(write in data for write in WRITES)
+            if link.written and b"COMMIT\0" in data:
+                link.written = False
                 if self.commits_to_cut:
                     self.commits_to_cut -= 1
                     if self.cuts == "before":

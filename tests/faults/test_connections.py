@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import httpx
 import psycopg
@@ -15,6 +16,8 @@ import pytest
 import core.database
 import core.journal
 from tests.faults.proxy import Proxy
+from tests.grpc_api.stream_client import Stream
+from tests.grpc_driver import GrpcDriver
 from tests.http_driver import HttpDriver
 from tests.running_service import RunningService
 from tests.tenant import Tenant, event, make_tenant
@@ -108,6 +111,29 @@ async def test_commits_that_never_arrive_are_an_error_and_nothing(
     assert response.status_code == 202
     assert "idempotency-replayed" not in response.headers
     assert await client.stored() == 2
+
+
+@pytest.mark.parametrize("cuts", ["before", "after"])
+async def test_the_rejections_of_a_producer_outlive_a_commit_that_was_not_answered(
+    proxy: Proxy, database_url: str, cuts: Literal["before", "after"]
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(proxy.conninfo) as service:
+        grpc = GrpcDriver(service.addresses.grpc)
+        one = Stream(grpc.channel, tenant.key)
+        await one.open("producer-1")
+        proxy.cuts, proxy.commits_to_cut = cuts, 1
+        await one.send(event(category="?"), sequence=1)  # no row is written
+        rejected = await one.ack()
+        assert proxy.commits_to_cut == 0
+        await one.send(event(), sequence=2)
+        accepted = await one.ack()
+        await one.close()
+        await grpc.close()
+    assert (rejected.sequence, rejected.accepted, rejected.duplicate) == (1, 0, False)
+    assert [one.code for one in rejected.rejected] == ["invalid_body"]
+    assert (accepted.sequence, accepted.accepted, accepted.duplicate) == (2, 1, False)
+    assert len(await tenant.events()) == await tenant.used() == 1
 
 
 @pytest.fixture
