@@ -12,10 +12,10 @@ from grpc_status import rpc_status
 
 from core import ids
 from core.clock import Clock
-from core.errors import INTERNAL_MESSAGE, ErrorCode, IngestError, StreamError
+from core.errors import INTERNAL_MESSAGE, ErrorCode, IngestError
 from core.events import Caller
 from core.limits import MAX_BODY_BYTES
-from grpc_api.errors import Errors
+from grpc_api.errors import Errors, Failure
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Call:
 
     async def fail(self, error: Exception) -> NoReturn:
         """End the call with the error's status and details."""
-        if not isinstance(error, IngestError | StreamError):
+        if not isinstance(error, Failure):
             log.error("crashed", exc_info=error, extra={"request_id": self.request_id})
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
         subject = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)

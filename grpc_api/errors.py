@@ -44,6 +44,19 @@ STREAM_STATUS: Final[dict[StreamReason, grpc.StatusCode]] = {
     StreamReason.PRODUCER_TAKEN_OVER: grpc.StatusCode.ABORTED,
     StreamReason.STREAM_TOO_OLD: grpc.StatusCode.UNAVAILABLE,
 }
+# Of what is no method; the section of the reference page is that of unknown paths.
+NOT_FOUND: Final = "not_found"
+
+
+class UnknownMethodError(Exception):
+    """A call of a method that the server does not have."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(method)
+        self.message = f"There is no method {method}."
+
+
+Failure = IngestError | StreamError | UnknownMethodError
 
 
 class Errors:
@@ -52,13 +65,13 @@ class Errors:
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
 
-    def of(
-        self, error: IngestError | StreamError, request_id: str, subject: str = ""
-    ) -> status_pb2.Status:
+    def of(self, error: Failure, request_id: str, subject: str = "") -> status_pb2.Status:
         """The status of an error. ``subject``: whose quota, as ``org_…``."""
+        details: list[Message] = []
         if isinstance(error, StreamError):
             reason, status = error.reason.value, STREAM_STATUS[error.reason]
-            details: list[Message] = []
+        elif isinstance(error, UnknownMethodError):
+            reason, status = NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED
         else:
             reason, status = error.code.value, GRPC_STATUS[error.code]
             if error.code is ErrorCode.INTERNAL_ERROR and error.transient:

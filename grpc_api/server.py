@@ -15,7 +15,9 @@ from core.limits import MAX_BODY_BYTES
 from grpc_api.reflection import enable_reflection
 from grpc_api.servicer import SERVICE, IngestServicer
 
-# Over the promised limit we answer with details ourselves; over this the library does, without.
+# Over the promised limit we answer with details ourselves; over this the library does, without. It
+# gathers a whole message before anybody can ask for its credential, one for each call: what a
+# connection can make the process hold grows with this, and this is the library's own limit.
 MAX_RECEIVE_BYTES: Final = 4 * MAX_BODY_BYTES
 MAX_CONCURRENT_STREAMS: Final = 1_000  # calls a connection
 KEEPALIVE_MS: Final = 30_000
@@ -71,6 +73,7 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers((self._servicer.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         enable_reflection((SERVICE, health.SERVICE_NAME), self._server)
+        self._server.add_generic_rpc_handlers((self._servicer.unknown_methods(),))
         try:
             port = (
                 self._server.add_insecure_port(self._address)

@@ -15,7 +15,7 @@ from core.events import Caller, EventBatch, SnapshotRequest
 from core.ingest import Ingestor
 from grpc_api import convert
 from grpc_api.call import Call, Context, parsed
-from grpc_api.errors import Errors
+from grpc_api.errors import Errors, UnknownMethodError
 from grpc_api.open_streams import OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.stream import EventStream
@@ -125,6 +125,27 @@ class IngestServicer:
                 ),
             },
         )
+
+    def unknown_methods(self) -> grpc.GenericRpcHandler:
+        """What a server registers last: answers calls of what no other handler has."""
+        return _UnknownMethods(self._errors, self._clock)
+
+
+class _UnknownMethods(grpc.GenericRpcHandler):
+    def __init__(self, errors: Errors, clock: Clock) -> None:
+        self._errors = errors
+        self._clock = clock
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        async def refuse(_: object, context: Context) -> None:
+            call = Call(context, self._errors, self._clock)
+            await call.begin()
+            await call.fail(UnknownMethodError(handler_call_details.method))
+
+        # Of any shape: nothing is read, nothing but the status is sent.
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _serialize(message: Message) -> bytes:

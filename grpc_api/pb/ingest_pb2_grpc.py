@@ -105,8 +105,9 @@ class IngestServiceServicer:
         before it. A key that is revoked or expires ends it within a second.
 
         OK means that the client has half-closed and has the acks of all it sent. A server that shuts
-        down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. So it
-        does with a stream of its maximum age, after reading on for some seconds while batches come.
+        down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. A
+        stream of the server's maximum age is read on for some seconds while batches come, and then
+        ended in the same way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

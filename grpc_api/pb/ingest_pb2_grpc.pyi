@@ -16,17 +16,22 @@ and `requestId` and `docsUrl` as metadata. What to do with a status:
   PERMISSION_DENIED    FORBIDDEN_EVENT_TYPE: do not retry until the whitelist has changed.
   NOT_FOUND            WORKER_NOT_FOUND: do not retry.
   INVALID_ARGUMENT     INVALID_BODY and MISSING_ACTOR, with BadRequest; BATCH_TOO_LARGE: do not
-                       retry the same request. (A message over 4 MiB is RESOURCE_EXHAUSTED,
-                       without details: the library refuses it before we see it.)
+                       retry the same request.
   RESOURCE_EXHAUSTED   with RetryInfo: RATE_LIMITED, retry after its delay. With QuotaFailure:
                        QUOTA_EXCEEDED, retry next month or after the quota was raised.
   UNAVAILABLE          INTERNAL_ERROR that passes (storage away, shutting down): retry with
                        backoff; RetryInfo says how soon. STREAM_TOO_OLD, streams only: open
                        again at once.
+  UNIMPLEMENTED        NOT_FOUND: there is no such method. Do not retry.
   INTERNAL             INTERNAL_ERROR otherwise: retry with backoff, and report it.
   OUT_OF_RANGE         SEQUENCE_GAP, streams only: open again and resend what is not committed.
   ABORTED              PRODUCER_TAKEN_OVER, streams only: another stream has this producer_id. Do
                        not retry, or the two will take it from each other for ever.
+
+Sizes: a message has at most 1 MiB (1048576 bytes), after decompression. Over that it is
+BATCH_TOO_LARGE, as above. Over 4 MiB, the gRPC library refuses it before the service sees it:
+RESOURCE_EXHAUSTED without ErrorInfo and without RetryInfo, which means the same: do not retry,
+send smaller batches. In a stream it ends the stream.
 
 If every event of a batch is rejected the details also have an IngestEventsResponse that lists
 the first ten of them: details travel in a trailer that clients bound at 8 KiB.
@@ -76,8 +81,9 @@ class IngestServiceStub:
     before it. A key that is revoked or expires ends it within a second.
 
     OK means that the client has half-closed and has the acks of all it sent. A server that shuts
-    down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. So it
-    does with a stream of its maximum age, after reading on for some seconds while batches come.
+    down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. A
+    stream of the server's maximum age is read on for some seconds while batches come, and then
+    ended in the same way.
     """
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -135,8 +141,9 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         before it. A key that is revoked or expires ends it within a second.
 
         OK means that the client has half-closed and has the acks of all it sent. A server that shuts
-        down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. So it
-        does with a stream of its maximum age, after reading on for some seconds while batches come.
+        down stops reading, acks what it has read and ends every other stream with UNAVAILABLE. A
+        stream of the server's maximum age is read on for some seconds while batches come, and then
+        ended in the same way.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _aio.Server) -> None: ...

@@ -13,9 +13,10 @@ from core import ids
 from grpc_api.pb import ingest_pb2 as pb
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import OpenStream
-from tests.grpc_api.stream_client import STREAM_EVENTS, batch, opening
+from tests.grpc_api.stream_client import STREAM_EVENTS, batch, flood, opening
 from tests.grpc_driver import GrpcDriver
 from tests.http_driver import HttpDriver
+from tests.running_service import Addresses
 from tests.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
@@ -282,3 +283,12 @@ async def test_streams_and_http_make_one_worker_of_a_new_person(
     assert {reply.code for reply in replies} == {None}
     [worker] = await tenant.workers()
     assert {one["worker_id"] for one in await tenant.events()} == {worker["id"]}
+
+
+async def test_a_message_over_four_mebibytes_ends_the_stream_without_details(
+    server: Addresses, tenant: Tenant
+) -> None:
+    large = batch([event(metadata={"text": "x" * 4 * 1_048_576})])
+    with pytest.raises(grpc_library.RpcError) as caught:
+        await asyncio.to_thread(flood, server.grpc, tenant.key, [large])
+    assert caught.value.code() is grpc_library.StatusCode.RESOURCE_EXHAUSTED

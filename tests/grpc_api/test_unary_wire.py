@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc as grpc_library
 import pytest
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2
 
 from grpc_api.pb import ingest_pb2 as pb
 from tests.driver import Reply
-from tests.grpc_driver import GrpcDriver, error_reply, event_message
+from tests.grpc_driver import GrpcDriver, error_details, error_reply, event_message
+from tests.http_driver import HttpDriver
+from tests.running_service import Addresses
 from tests.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
@@ -207,9 +211,35 @@ async def test_the_scheme_is_read_without_regard_to_case(grpc: GrpcDriver, tenan
     assert await call(grpc, "Ping", b"", f"bEARER  {tenant.key}")
 
 
-async def test_an_unknown_method_is_unimplemented(grpc: GrpcDriver, tenant: Tenant) -> None:
-    error = await refusal(grpc, "DropEverything", b"", bearer(tenant))
+def _call_unknown(target: str, shape: str, method: str) -> Any:
+    """Blocking, as :func:`tests.grpc_api.stream_client.flood`, and for the same reason."""
+    with grpc_library.insecure_channel(target) as channel:
+        rpc: Any = getattr(channel, shape)(method)
+        try:
+            list(rpc(b"" if shape.startswith("unary") else iter([b"", b""]), timeout=30))
+        except grpc_library.RpcError as error:
+            return error
+    return None
+
+
+@pytest.mark.parametrize("service", [METHOD, "/wepeople.ingest.v2.IngestService/", "/x/"])
+@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+async def test_an_unknown_method_is_unimplemented_with_details(
+    service: str, shape: str, server: Addresses, http: HttpDriver
+) -> None:
+    method = service + "DropEverything"
+    error = await asyncio.to_thread(_call_unknown, server.grpc, shape, method)
     assert error.code() is grpc_library.StatusCode.UNIMPLEMENTED
+    assert error.details() == f"There is no method {method}."
+    details = error_details(error)
+    assert list(details) == [error_details_pb2.ErrorInfo]
+    info = details[error_details_pb2.ErrorInfo]
+    assert (info.reason, info.domain) == ("NOT_FOUND", "wepeople.app")
+    page, _, section = info.metadata["docsUrl"].partition("#")
+    assert f'id="{section}"' in (await http.client.get(page)).text
+    initial = dict(error.initial_metadata() or ())
+    assert initial["x-request-id"] == info.metadata["requestId"]
+    assert info.metadata["requestId"].startswith("req_")
 
 
 def test_the_largest_batch_of_plain_events_fits() -> None:
