@@ -644,7 +644,9 @@ class StreamAck(message.Message):
     accepted: builtins.int
     """How many events are stored."""
     quota_left: builtins.int
-    """What is left of the month's quota after it; not set if there is none."""
+    """What is left of the month's quota after it and all that was committed together with it; not
+    set if there is none.
+    """
     replayed: builtins.bool
     """An earlier equal batch with the same idempotency_key wrote this; the present one wrote nothing."""
     @builtins.property
