@@ -275,7 +275,8 @@ def _answer_to(error: Exception) -> IngestError:
     if isinstance(error, UnknownFateError):
         return unavailable(
             "The service lost its storage while writing: this may or may not be stored. Retry with "
-            "the same Idempotency-Key."
+            "the same Idempotency-Key; a producer opens its stream again, which tells how far it "
+            "has come."
         )
     if is_passing(error):
         return database_away()
