@@ -49,6 +49,7 @@ class Group:
         live = [draft for draft in self._drafts if draft.replay is None]
         await self._find_workers(db, live)
         await self._charge_quota(db, live)
+        await self._advance_producers(db)
         await self._provide_workers(db, live)
         await self._write_rows(db, live)
         await self._settle_keys(db, live, expected)
@@ -79,22 +80,30 @@ class Group:
         return expected
 
     async def _take_places(self, db: Connection) -> None:
-        """Advance producers by those batches that are next; the others are not written."""
+        """Find which batches are their producers' next ones; the others are not written."""
         placed = [
             (producers.key(draft.caller, draft.position.producer_id), draft)
             for draft in self._drafts
             if isinstance(draft, EventsDraft) and draft.position is not None
         ]
-        progress = await producers.lock(db, [producer for producer, _ in placed])
-        reached: dict[producers.ProducerKey, int] = {}
+        self._progress = await producers.lock(db, [producer for producer, _ in placed])
+        self._advancing: list[tuple[producers.ProducerKey, EventsDraft]] = []
+        ahead = dict(self._progress)  # what is accepted of each is not known yet
         for producer, draft in placed:
-            current = progress.get(producer)
+            current = ahead.get(producer)
             if draft.take_place(current):
                 assert current is not None
-                reached[producer] = current.sequence + 1
-                progress[producer] = current._replace(sequence=reached[producer])
-                self.advanced[producer] = progress[producer]
+                ahead[producer] = current.after(0, 0)
+                self._advancing.append((producer, draft))
+
+    async def _advance_producers(self, db: Connection) -> None:
+        """Once it is decided what of their batches is accepted. They are locked already."""
+        reached: dict[producers.ProducerKey, producers.Progress] = {}
+        for producer, draft in self._advancing:
+            current = reached.get(producer, self._progress[producer])
+            reached[producer] = current.after(len(draft.positions), len(draft.rejected))
         await producers.advance(db, reached)
+        self.advanced = reached
 
     async def _find_workers(self, db: Connection, live: Sequence[Draft]) -> None:
         self._missing: dict[Key, Actor] = {}

@@ -27,10 +27,23 @@ class ProducerKey(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a producer has come, and which of its streams may write."""
+    """How far a producer has come, and which of its streams may write.
+
+    ``accepted`` and ``rejected`` count the events of the batches up to ``sequence``.
+    """
 
     sequence: int
     epoch: int
+    accepted: int
+    rejected: int
+
+    def after(self, accepted: int, rejected: int) -> Progress:
+        """How far it is with one more batch, of so many events."""
+        return self._replace(
+            sequence=self.sequence + 1,
+            accepted=self.accepted + accepted,
+            rejected=self.rejected + rejected,
+        )
 
 
 def check_producer_id(producer_id: str) -> None:
@@ -47,15 +60,15 @@ def key(caller: Caller, producer_id: str) -> ProducerKey:
 
 _OPEN: Final = """
 INSERT INTO producers AS producer (
-    organization_id, app_id, producer_id, sequence, epoch, opened_at)
-VALUES (%s, %s, %s, 0, 1, %s)
+    organization_id, app_id, producer_id, sequence, accepted, rejected, epoch, opened_at)
+VALUES (%s, %s, %s, 0, 0, 0, 1, %s)
 ON CONFLICT (organization_id, app_id, producer_id) DO UPDATE SET
     epoch = producer.epoch + 1, opened_at = excluded.opened_at
-RETURNING sequence, epoch
+RETURNING sequence, epoch, accepted, rejected
 """
 
 _LOCK: Final = """
-SELECT organization_id, app_id, producer_id, sequence, epoch
+SELECT organization_id, app_id, producer_id, sequence, epoch, accepted, rejected
 FROM producers
 WHERE (organization_id, app_id, producer_id) IN (
     SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[]))
@@ -64,9 +77,10 @@ FOR UPDATE
 """
 
 _ADVANCE: Final = """
-UPDATE producers SET sequence = reached.sequence
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bigint[])
-    AS reached (organization_id, app_id, producer_id, sequence)
+UPDATE producers SET
+    sequence = reached.sequence, accepted = reached.accepted, rejected = reached.rejected
+FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
+    AS reached (organization_id, app_id, producer_id, sequence, accepted, rejected)
 WHERE producers.organization_id = reached.organization_id
     AND producers.app_id = reached.app_id AND producers.producer_id = reached.producer_id
 """
@@ -82,7 +96,7 @@ SELECT EXISTS (
 
 
 async def open_stream(db: Connection, producer: ProducerKey, now_us: int) -> Progress:
-    """Take the producer over for a new stream; returns its last committed sequence and epoch."""
+    """Take the producer over for a new stream; returns how far it has come."""
     cursor = await db.execute(_OPEN, (*producer, to_datetime(now_us)))
     row = await cursor.fetchone()
     assert row is not None
@@ -95,16 +109,16 @@ async def lock(db: Connection, producers: Iterable[ProducerKey]) -> dict[Produce
     if not wanted:
         return {}
     cursor = await db.execute(_LOCK, tuple(map(list, zip(*wanted, strict=True))))
-    return {
-        ProducerKey(*identity): Progress(sequence, epoch)
-        for *identity, sequence, epoch in await cursor.fetchall()
-    }
+    return {ProducerKey(*row[:3]): Progress(*row[3:]) for row in await cursor.fetchall()}
 
 
-async def advance(db: Connection, reached: Mapping[ProducerKey, int]) -> None:
-    """Record the sequences reached, in the caller's transaction, which holds their locks."""
+async def advance(db: Connection, reached: Mapping[ProducerKey, Progress]) -> None:
+    """Record how far producers have come, in the caller's transaction, which holds their locks."""
     if reached:
-        rows = [(*producer, sequence) for producer, sequence in reached.items()]
+        rows = [
+            (*producer, progress.sequence, progress.accepted, progress.rejected)
+            for producer, progress in reached.items()
+        ]
         await db.execute(_ADVANCE, tuple(map(list, zip(*rows, strict=True))))
 
 

@@ -78,8 +78,9 @@ class Delivery:
         self.progress = asyncio.Event()
         self.failure: Exception | None = None
         self.streams_opened = 0
-        self.resumed_sequence = 0
+        self.resumed = pb.StreamOpened()  # how far the producer had come before
         self.accepted = self.rejected = self.duplicate = 0  # events
+        self.duplicate_rejected = 0  # of the duplicates
         self.quota_left: int | None = None
         self._connection = connection
         self._outbox = outbox
@@ -196,8 +197,11 @@ class Delivery:
             for batch in self._outbox.resume(opened.last_sequence):
                 self.duplicate += batch.count
                 self._note_progress()
+            # What the server has counted, less what we knew of: the acks that were lost.
+            known = self.resumed.rejected + self.rejected
+            self.duplicate_rejected = max(0, opened.rejected - known)
         else:
-            self.resumed_sequence = opened.last_sequence
+            self.resumed = opened
             self._outbox.start(opened.last_sequence)
         self.streams_opened += 1
         self._window = min(self._max_in_flight, opened.max_in_flight or self._window)

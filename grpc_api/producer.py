@@ -44,7 +44,8 @@ class ProducerMetrics:
     acked: int  # known to be judged, and stored if accepted: the sum of the next three
     accepted: int
     rejected: int
-    duplicate: int  # committed, but the ack was lost: which of them were rejected is not known
+    duplicate: int  # committed, but the ack was lost
+    duplicate_rejected: int  # of the duplicates, those rejected; which ones is not known
     buffered: int  # in memory: not acked yet
     in_flight_batches: int
     reconnects: int  # streams opened after the first
@@ -65,7 +66,7 @@ class StreamProducer:
     **Rejected events** are final, and reported as ``on_rejected(number, event, code, message)``;
     events are numbered from 1 as they are handed over. It is called in the loop and must not
     block; what it raises ends the producer. If a connection is lost between a commit and its ack,
-    what that batch had rejected is not known: its events count as ``duplicate``.
+    the batch's events count as ``duplicate``: how many of them were rejected is known, not which.
 
     **Failures** that pass (connection lost, server restarting, rate limit) are met by opening
     again, with backoff and as RetryInfo says, for ever or until it has been in vain for
@@ -75,8 +76,8 @@ class StreamProducer:
 
     **Restarts.** The sequence of batches continues after what the server has committed for the
     producer id, :attr:`resumed_sequence`. A program that wants exactly once across its own restarts
-    makes its batches with :meth:`send_batch`, the same ones every time, and begins after the first
-    ``resumed_sequence`` of them. Those of :meth:`send` depend on timing. One program at a time
+    hands over the same events in the same order every time, and begins after the first
+    :attr:`resumed_events` of them; how they are cut into batches may change. One program at a time
     uses a producer id: a second one ends the first.
     """
 
@@ -199,7 +200,22 @@ class StreamProducer:
     @property
     def resumed_sequence(self) -> int:
         """The last batch that the server had committed for this id when the producer started."""
-        return self._delivery.resumed_sequence
+        return int(self._delivery.resumed.last_sequence)
+
+    @property
+    def resumed_accepted(self) -> int:
+        """How many events of the batches up to ``resumed_sequence`` are stored."""
+        return int(self._delivery.resumed.accepted)
+
+    @property
+    def resumed_rejected(self) -> int:
+        """How many events of those batches were rejected, for good."""
+        return int(self._delivery.resumed.rejected)
+
+    @property
+    def resumed_events(self) -> int:
+        """How many events those batches had: so many are judged, and not to be sent again."""
+        return self.resumed_accepted + self.resumed_rejected
 
     @property
     def metrics(self) -> ProducerMetrics:
@@ -211,6 +227,7 @@ class StreamProducer:
             accepted=delivery.accepted,
             rejected=delivery.rejected,
             duplicate=delivery.duplicate,
+            duplicate_rejected=delivery.duplicate_rejected,
             buffered=outbox.buffered_events,
             in_flight_batches=outbox.in_flight,
             reconnects=max(0, delivery.streams_opened - 1),

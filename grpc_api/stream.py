@@ -145,7 +145,7 @@ class EventStream:
             await self._open(message.open.producer_id)
             message = await self._next()
         else:
-            await self._send_opened(0)
+            await self._send_opened(pb.StreamOpened())
         while message is not None:
             batch = self._batch(message)
             size_bytes = _size_bytes(message, batch)
@@ -175,10 +175,16 @@ class EventStream:
         progress = await self._ingestor.open_stream(caller, producer_id)
         self._producer_id, self._epoch = producer_id, progress.epoch
         self._streams.take_over(caller.app_id, producer_id, Holder(self._epoch, self._ending))
-        await self._send_opened(progress.sequence)
+        await self._send_opened(
+            pb.StreamOpened(
+                last_sequence=progress.sequence,
+                accepted=progress.accepted,
+                rejected=progress.rejected,
+            )
+        )
 
-    async def _send_opened(self, last_sequence: int) -> None:
-        opened = pb.StreamOpened(last_sequence=last_sequence, max_in_flight=MAX_IN_FLIGHT)
+    async def _send_opened(self, opened: pb.StreamOpened) -> None:
+        opened.max_in_flight = MAX_IN_FLIGHT
         await self._call.context.write(pb.StreamEventsResponse(opened=opened))
 
     def _batch(self, message: pb.StreamEventsRequest) -> EventBatch:

@@ -606,19 +606,32 @@ class StreamOpened(message.Message):
 
     LAST_SEQUENCE_FIELD_NUMBER: builtins.int
     MAX_IN_FLIGHT_FIELD_NUMBER: builtins.int
+    ACCEPTED_FIELD_NUMBER: builtins.int
+    REJECTED_FIELD_NUMBER: builtins.int
     last_sequence: builtins.int
     """The last committed sequence of the producer, 0 if it is new or if there is none."""
     max_in_flight: builtins.int
     """How many batches the server takes without having delivered their acks."""
+    accepted: builtins.int
+    """How many events of the producer's batches up to last_sequence are stored: what their acks said
+    in sum, whether or not the acks arrived.
+    """
+    rejected: builtins.int
+    """How many events of those batches were rejected, for good. accepted + rejected is the number of
+    events that last_sequence stands for: a producer that reads its events from something that
+    keeps its order continues after so many of them, however it had cut them into batches.
+    """
     def __init__(
         self,
         *,
         last_sequence: builtins.int = ...,
         max_in_flight: builtins.int = ...,
+        accepted: builtins.int = ...,
+        rejected: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["last_sequence", b"last_sequence", "max_in_flight", b"max_in_flight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "last_sequence", b"last_sequence", "max_in_flight", b"max_in_flight", "rejected", b"rejected"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

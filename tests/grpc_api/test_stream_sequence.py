@@ -29,6 +29,13 @@ async def sequences(one: Stream, *numbers: int) -> list[tuple[int, int, bool]]:
     return [(ack.sequence, ack.accepted, ack.duplicate) for ack in acks]
 
 
+async def counted(one: Stream, producer_id: str) -> tuple[int, int, int]:
+    """What opening a producer tells: last sequence, accepted and rejected events."""
+    await one.open(producer_id)
+    assert one.opened is not None
+    return one.opened.last_sequence, one.opened.accepted, one.opened.rejected
+
+
 async def committed(tenant: Tenant) -> dict[str, int]:
     """The last committed sequence of each producer."""
     rows = await tenant.rows(
@@ -157,6 +164,23 @@ async def test_a_batch_of_which_nothing_is_accepted_advances(
     acks = [await one.ack() for _ in range(3)]
     assert [(ack.sequence, ack.accepted) for ack in acks] == [(1, 0), (2, 1), (3, 0)]
     assert await committed(tenant) == {"producer-1": 3}
+    assert await counted(stream(tenant.key), "producer-1") == (3, 1, 3)
+
+
+async def test_the_events_of_committed_batches_are_counted_once(
+    stream: OpenStream, tenant: Tenant
+) -> None:
+    one = stream(tenant.key)
+    assert await counted(one, "producer-1") == (0, 0, 0)
+    good, bad = event(), event(category="?")
+    unknown = event(actor={"workerId": "wrk_01J0000000000000000000000Z"})
+    batches = [(1, [good, bad, good]), (2, [unknown, good]), (2, [bad]), (3, [good] * 4)]
+    for sequence, events in batches:
+        await one.send(*events, sequence=sequence)
+    acks = [await one.ack() for _ in batches]
+    assert [(ack.accepted, len(ack.rejected)) for ack in acks] == [(2, 1), (1, 1), (0, 0), (4, 0)]
+    assert await counted(stream(tenant.key), "producer-1") == (3, 7, 2)
+    assert len(await tenant.events()) == 7
 
 
 async def test_a_newer_stream_takes_over(stream: OpenStream, tenant: Tenant) -> None:
