@@ -71,8 +71,8 @@ class StreamProducer:
     **Failures** that pass (connection lost, server restarting, rate limit) are met by opening
     again, with backoff and as RetryInfo says, for ever or until it has been in vain for
     ``give_up_after_seconds``. Those that do not pass (key revoked, plan disabled, another producer
-    of the same id) are raised as :class:`ProducerError` by every method; the producer is then of
-    no more use, and what has no ack may or may not be stored.
+    of the same id) are raised as :class:`ProducerError` by every method but :meth:`abort`; the
+    producer is then of no more use, and what has no ack may or may not be stored.
 
     **Restarts.** The sequence of batches continues after what the server has committed for the
     producer id, :attr:`resumed_sequence`. A program that wants exactly once across its own restarts
@@ -154,23 +154,28 @@ class StreamProducer:
         await self._flush()
 
     async def close(self) -> None:
-        """Take no more events, wait for the last ack, then end the stream. Can be repeated."""
-        if self._closed:
-            return
+        """Take no more events, wait for the last ack, then end the stream.
+
+        Can be repeated, by several at a time too: each returns only if every event that was handed
+        over is acked. Otherwise each raises what ended the producer, or RuntimeError if it was
+        :meth:`abort` or the cancellation of a close, which ends the producer in the same way.
+        """
         self._closed = True
         self._delivery.progress.set()
+        if self._delivering is None:
+            return
         try:
-            if self._delivering is not None:
-                await self._flush()
-                self._delivery.finish()
-                await asyncio.wait([self._delivering], timeout=END_SECONDS)
+            await self._flush()
+            self._delivery.finish()
+            await asyncio.wait([self._delivering], timeout=END_SECONDS)
         finally:
             await self.abort()
 
     async def abort(self, wait_seconds: float = 0.0) -> None:
         """End without sending what is only buffered; wait so long for acks of what is in flight.
 
-        Batches without ack may or may not be stored.
+        Batches without ack may or may not be stored; if there are any, whoever waits for an ack,
+        and every close from now on, raises RuntimeError.
         """
         self._closed = True
         self._delivery.hold()
@@ -193,7 +198,7 @@ class StreamProducer:
         target = self._outbox.last_sealed
         while self._outbox.last_acked < target:
             await self._wait_for_progress()
-        self._raise_failure()
+        self._raise_failure()  # of the very last ack, or of the stream after it
 
     # --- what there is to know -----------------------------------------------------------------
 
@@ -301,20 +306,22 @@ class StreamProducer:
             self._delivery.work.set()
 
     async def _wait_for_progress(self) -> None:
-        self._raise_failure()
+        self._check_going()
         self._delivery.progress.clear()
         await self._delivery.progress.wait()
-        self._raise_failure()
+        self._check_going()
 
     def _raise_failure(self) -> None:
         if self._delivery.failure is not None:
             raise self._delivery.failure
+
+    def _check_going(self) -> None:
+        self._raise_failure()
         if self._aborted:
             raise RuntimeError("the producer was ended before its last ack")
 
     def _check_open(self) -> None:
-        if self._delivery.failure is not None:
-            raise self._delivery.failure
+        self._raise_failure()
         if self._delivering is None or self._closed:
             raise RuntimeError("the producer is not open")
 

@@ -297,6 +297,69 @@ async def test_close_waits_for_the_last_ack(server: Addresses, tenant: Tenant) -
         await producer.close()
 
 
+async def test_every_close_waits_for_the_same_last_ack(server: Addresses, tenant: Tenant) -> None:
+    async with TcpProxy(server.grpc) as proxy:
+        producer = producer_for(tenant, proxy.address)
+        await producer.start()
+        with proxy.holding_answers():
+            await producer.send(numbered(0))
+            first = await waits(producer.close())
+            second = await waits(producer.close())
+        await asyncio.gather(first, second)
+        assert producer.metrics.acked == 1
+    await producer.close()
+    assert await stored_numbers(tenant) == each_once(1)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "aborted"])
+async def test_after_an_end_without_the_last_ack_no_close_succeeds(
+    server: Addresses, tenant: Tenant, how: str
+) -> None:
+    async with TcpProxy(server.grpc) as proxy:
+        producer = producer_for(tenant, proxy.address)
+        await producer.start()
+        with proxy.holding_answers():
+            await producer.send(numbered(0))
+            first = await waits(producer.close())
+            second = await waits(producer.close())
+            if how == "cancelled":
+                first.cancel()
+            else:
+                await producer.abort()
+            with pytest.raises(asyncio.CancelledError if how == "cancelled" else RuntimeError):
+                await first
+            with pytest.raises(RuntimeError, match="before its last ack"):
+                await second
+    with pytest.raises(RuntimeError, match="before its last ack"):
+        await producer.close()
+    for method in (producer.flush, lambda: producer.send(numbered(1))):
+        with pytest.raises(RuntimeError, match="not open"):
+            await method()
+
+
+async def test_a_close_that_failed_fails_again(scripted: Scripted) -> None:
+    _, target = await scripted(status("PERMISSION_DENIED"))
+    producer = StreamProducer(target, "key", "me")
+    await producer.start()
+    await producer.send(event())
+    methods = (producer.close, producer.close, producer.flush, lambda: producer.send(event()))
+    for method in methods:
+        with pytest.raises(ProducerError, match="as told"):
+            await method()
+    await producer.abort()
+
+
+async def test_an_end_with_everything_acked_is_a_good_one(
+    server: Addresses, tenant: Tenant
+) -> None:
+    producer = producer_for(tenant, server.grpc)
+    await producer.start()
+    await producer.send(numbered(0))
+    await producer.flush()
+    await producer.abort()
+    await producer.close()
+
+
 async def test_cancelling_a_sender_that_waits_takes_nothing(
     server: Addresses, tenant: Tenant
 ) -> None:
