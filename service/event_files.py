@@ -1,8 +1,7 @@
-"""Files of events, one a line, in batches that are the same whenever a file is read.
+"""Files of events, one a line, in chunks of lines that fit into a batch each.
 
-A batch is a number of lines, whatever is in them, so that the sequence a producer has reached says
-which lines are stored. As no event takes more bytes in a message than in its line, a batch's bytes
-are bounded by those of its lines.
+As no event takes more bytes in a message than in its line, a batch's bytes are bounded by those of
+its lines.
 """
 
 from __future__ import annotations
@@ -20,23 +19,26 @@ from core.limits import MAX_BODY_BYTES
 # Leaves room for what a message has around its events, and them with four bytes each.
 MAX_CHUNK_BYTES: Final = MAX_BODY_BYTES - 4_096
 MAX_LINE_BYTES: Final = MAX_CHUNK_BYTES - 1
+BEGINNING_BYTES: Final = 1_024  # what is kept of a line that is too long
 CHUNKS_AHEAD: Final = 8
 _PIECE_BYTES: Final = 1_048_576
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-# Goes into what a file is known by: another way to cut files into batches is another producer.
+# Goes into what a file is known by: another rule of which lines are events is another producer, as
+# it counts them otherwise.
 _RULE: Final = "wepeople-ingest produce 1"
 
 
 class Line(NamedTuple):
-    """A line that is not blank. ``text`` is None if it is too long to be read."""
+    """A line that is not blank; of one that is too long, ``text`` is only the beginning."""
 
     number: int  # from 1, blank ones counted
-    text: bytes | None
+    text: bytes
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The lines of one batch, and how far in the source they end."""
+    """Lines that fit into one batch, and how far in the source they end."""
 
     lines: list[Line]  # at least one
     end: int  # in bytes
@@ -46,9 +48,9 @@ class FileChangedError(OSError):
     """A file is not what it was when the producer was named after its content."""
 
 
-def fingerprint(source: IO[bytes], max_lines: int) -> tuple[str, int]:
-    """A producer id for a file's content cut into such batches, and the content's length."""
-    digest = _new_digest(max_lines)
+def fingerprint(source: IO[bytes]) -> tuple[str, int]:
+    """A producer id for a file's content, and the content's length."""
+    digest = _new_digest()
     size = 0
     while piece := source.read(_PIECE_BYTES):
         digest.update(piece)
@@ -64,19 +66,18 @@ def chunks(
     ``expected`` is what :func:`fingerprint` found: no more is read than there was then, and
     :class:`FileChangedError` is raised at the end if it was something else.
     """
-    digest = _new_digest(max_lines)
+    digest = _new_digest()
     end = size = 0
     lines: list[Line] = []
     read = _lines(source, None if expected is None else expected[1], digest)
-    for number, (text, length) in enumerate(read, 1):
-        stripped = None if text is None else text.strip()
-        if stripped != b"":
-            its_size = len(stripped or b"")
-            if len(lines) == max_lines or size + its_size > MAX_CHUNK_BYTES:
+    for number, (text, is_whole, length) in enumerate(read, 1):
+        stripped = text.strip()
+        if stripped or not is_whole:
+            if len(lines) == max_lines or size + len(stripped) > MAX_CHUNK_BYTES:
                 yield Chunk(lines, end)
                 lines, size = [], 0
-            lines.append(Line(number, stripped))
-            size += its_size
+            lines.append(Line(number, stripped, is_whole))
+            size += len(stripped)
         end += length
     if expected is not None and (_name(digest), end) != expected:
         raise FileChangedError("the file was changed while it was read")
@@ -86,8 +87,8 @@ def chunks(
 
 def _lines(
     source: IO[bytes], left: int | None, digest: hashlib._Hash
-) -> Iterator[tuple[bytes | None, int]]:
-    """Each line: its text, None if it is too long, and its length in bytes, end of line included.
+) -> Iterator[tuple[bytes, bool, int]]:
+    """Each line: its text, whether that is all of it, its length in bytes, end of line included.
 
     ``left``: how many bytes of the source there are for us; None is all.
     """
@@ -110,7 +111,7 @@ def _lines(
         if is_first:
             text = text.removeprefix(_BYTE_ORDER_MARK)
             is_first = False
-        yield (text if is_whole else None), length
+        yield (text if is_whole else text[:BEGINNING_BYTES]), is_whole, length
 
 
 class ReadAhead:
@@ -148,8 +149,8 @@ class ReadAhead:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
 
-def _new_digest(max_lines: int) -> hashlib._Hash:
-    return hashlib.sha256(f"{_RULE}\0{max_lines}\0".encode())
+def _new_digest() -> hashlib._Hash:
+    return hashlib.sha256(f"{_RULE}\0".encode())
 
 
 def _name(digest: hashlib._Hash) -> str:

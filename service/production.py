@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 # How long acks of what is in flight may still take once somebody wants an end.
 INTERRUPT_SECONDS: Final = 5.0
 REFRESH_SECONDS: Final = 0.2
+MAX_SHOWN_CHARACTERS: Final = 160  # of a rejected line, on stderr
 
 Note = Callable[[str], None]
 
 
 class OtherLinesError(Exception):
-    """The server has stored more batches of this producer than there are lines for."""
+    """The server has judged more events of this producer than there are lines here."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,27 @@ class Summary:
     """What became of the lines, blank ones apart: those whose fate is known."""
 
     accepted: int
-    rejected: int
-    # By an earlier run, or by this one before it lost the ack. Some of them may have been rejected.
+    rejected: int  # by the server or as no event at all; told, line by line
+    # By an earlier run, or by this one before it lost the ack.
     already_stored: int
+    already_rejected: int  # by the server; which ones only the ack said
     seconds: float
     quota_left: int | None
 
     @property
     def lines(self) -> int:
         """All of them."""
-        return self.accepted + self.rejected + self.already_stored
+        return self.sent + self.already_stored + self.already_rejected
+
+    @property
+    def sent(self) -> int:
+        """Those whose fate this run was told."""
+        return self.accepted + self.rejected
+
+    @property
+    def all_stored(self) -> bool:
+        """Whether none was rejected, now or before."""
+        return not (self.rejected or self.already_rejected)
 
 
 @dataclass(frozen=True)
@@ -71,37 +83,44 @@ class Rejections:
     def report(self, line: Line, code: str, message: str) -> None:
         """One rejected line. In the file when this returns, even if the process is killed then."""
         if self._file is None:
-            self._tell(f"line {line.number}: {code}: {message}")
+            self._tell(f"line {line.number}: {code}: {message}: {_shortened(line)}")
             return
-        told = {"line": line.number, "code": code, "message": message, "event": _event(line.text)}
+        told = {"line": line.number, "code": code, "message": message, "event": _event(line)}
         self._file.write(msgspec.json.encode(told) + b"\n")
         self._file.flush()
 
 
-def _event(text: bytes | None) -> msgspec.Raw | str | None:
-    """A line as JSON: itself, or a string if it is no JSON."""
-    if text is None:
+def _shortened(line: Line) -> str:
+    text = line.text.decode(errors="backslashreplace")
+    is_all = line.is_whole and len(text) <= MAX_SHOWN_CHARACTERS
+    return text if is_all else f"{text[:MAX_SHOWN_CHARACTERS]}…"
+
+
+def _event(line: Line) -> msgspec.Raw | str | None:
+    """A line as JSON: itself, or a string if it is no JSON, or null if it is too long."""
+    if not line.is_whole:
         return None
     try:
-        msgspec.json.decode(text)
+        msgspec.json.decode(line.text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return text.decode(errors="backslashreplace")
-    return msgspec.Raw(text)
+        return line.text.decode(errors="backslashreplace")
+    return msgspec.Raw(line.text)
 
 
 class Production:
     """One run over the chunks of a source.
 
-    The n-th chunk that has an event at all is the n-th batch of the producer. So the sequence that
-    the server has committed says how many chunks are stored, and those are passed over. What is
-    wrong with their lines was reported by the run that sent them.
+    Lines that are no event are never sent; the others are the producer's events, in their order.
+    So the number of events that the server has judged says how many of them to pass over, however
+    they were cut into batches, and whatever was added to the source since.
     """
 
     def __init__(self, source: ReadAhead, rejections: Rejections) -> None:
         self._source = source
         self._rejections = rejections
         self._sent: deque[_Sent] = deque()
-        self._passed_over = 0
+        self._to_pass_over = 0
+        self._already_stored = self._already_rejected = 0
         self._unsendable = 0
         self._began = time.monotonic()
         self.done_bytes = 0
@@ -109,24 +128,25 @@ class Production:
     async def run(self, producer: StreamProducer) -> None:
         """Send everything and wait for the last ack. Raises what ends the producer."""
         await producer.start()
-        sequence = 0
+        self._already_stored = producer.resumed_accepted
+        self._already_rejected = producer.resumed_rejected
+        self._to_pass_over = producer.resumed_events
+        sequence = producer.resumed_sequence
         while (chunk := await self._source.next()) is not None:
-            if sequence < producer.resumed_sequence:
-                sequence += any(_converted(line)[0] for line in chunk.lines)
-                self._passed_over += len(chunk.lines)
-                self.done_bytes = chunk.end
-                continue
             events, lines = self._convert(chunk)
             if events:
                 sequence += 1
                 first_number = producer.metrics.sent + 1
                 self._sent.append(_Sent(sequence, first_number, lines, chunk.end))
                 await producer.send_batch(events)
+            elif not self._sent:
+                self.done_bytes = chunk.end
             self._forget(producer.metrics.last_sequence)
-        if sequence < producer.resumed_sequence:
+        if self._to_pass_over:
+            judged = producer.resumed_events
             raise OtherLinesError(
-                f"{producer.resumed_sequence} batches of this producer id are stored and here are "
-                f"only {sequence}: they were other lines, or another --batch"
+                f"{judged:,} events of this producer id were sent before and here are only "
+                f"{judged - self._to_pass_over:,}: those were other lines"
             )
         await producer.flush()
 
@@ -143,12 +163,14 @@ class Production:
         return Summary(
             metrics.accepted,
             metrics.rejected + self._unsendable,
-            metrics.duplicate + self._passed_over,
+            self._already_stored + metrics.duplicate - metrics.duplicate_rejected,
+            self._already_rejected + metrics.duplicate_rejected,
             time.monotonic() - self._began,
             metrics.quota_left,
         )
 
     def _convert(self, chunk: Chunk) -> tuple[list[pb.IngestEvent], list[Line]]:
+        """The events to send and their lines. Reports those that are none."""
         events: list[pb.IngestEvent] = []
         lines: list[Line] = []
         for line in chunk.lines:
@@ -156,6 +178,8 @@ class Production:
             if event is None:
                 self._unsendable += 1
                 self._rejections.report(line, ErrorCode.INVALID_BODY.value, problem)
+            elif self._to_pass_over:
+                self._to_pass_over -= 1
             else:
                 events.append(event)
                 lines.append(line)
@@ -167,7 +191,7 @@ class Production:
 
 
 def _converted(line: Line) -> tuple[pb.IngestEvent | None, str]:
-    if line.text is None:
+    if not line.is_whole:
         return None, f"must be at most {MAX_LINE_BYTES} bytes"
     try:
         return event_json.from_text(line.text), ""
@@ -252,8 +276,8 @@ class Display:
     ) -> None:
         summary = production.summary(metrics)
         told = f"{summary.lines:,} acked"
-        if summary.rejected:
-            told += f" · {summary.rejected:,} rejected"
+        if not summary.all_stored:
+            told += f" · {summary.rejected + summary.already_rejected:,} rejected"
         if rate:
             told += f" · {rate:,.0f} events/s"
         bar.update(self._task, completed=production.done_bytes, told=told)

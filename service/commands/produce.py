@@ -35,6 +35,7 @@ BUFFERED_BATCHES: Final = 40
 LOOPBACK: Final = ("127.", "localhost:", "[::1]:")
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+GO_ON: Final = "Run the same command again to go on; nothing is stored twice."
 EXAMPLES: Final = examples(
     "produce events.ndjson",
     "produce events.ndjson --key-file key.txt --rejected rejected.ndjson",
@@ -51,8 +52,9 @@ def produce(
         str | None,
         typer.Option(
             metavar="ID",
-            help="In whose name, 1 to 200 characters; by default the file is known by its content. "
-            "With the same ID always give the same lines.",
+            help="In whose name, 1 to 200 characters. With the same ID always give the same lines; "
+            "more may be added at the end. By default the file is known by its content, and is "
+            "another one when anything is added.",
             show_default=False,
         ),
     ] = None,
@@ -73,15 +75,16 @@ def produce(
             metavar="N",
             min=1,
             max=MAX_BATCH_EVENTS,
-            help="Lines a batch. It is part of what a producer is known by.",
+            help="At most so many lines a batch. Another run may have another number.",
         ),
     ] = MAX_BATCH_EVENTS,
     rejected: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Append rejected lines to this file, each as {line, code, message, event}; "
-            "by default they are told on stderr. After an interruption some are told again.",
+            help="Append rejected lines to this file, each as {line, code, message, event}; by "
+            "default they are told on stderr. Lines that are no events are told by every run, what "
+            "the server rejects by the one that sent it.",
             show_default=False,
         ),
     ] = None,
@@ -107,11 +110,13 @@ def produce(
     """Stream a file of events, in the JSON form of the REST API, into the service.
 
     It can be interrupted or killed at any time and run again: nothing is stored twice, as the
-    server remembers how many batches of this producer it has stored. To store the same file once
-    more, give another --producer-id. What is rejected is final, and not sent again either.
+    server remembers how many events of this producer it has judged, and so many are not sent
+    again. What the server has rejected is final: a later run counts it as already rejected. If an
+    ack was lost, by a kill or a lost connection, it is known how many lines of that batch were
+    rejected, not which. To store the same file once more, give another --producer-id.
 
-    Exit code 0: every line is stored. 1: some were rejected, or it failed. 2: wrong usage.
-    130: interrupted; run the same command again to go on.
+    Exit code 0: every line that is not blank is stored, now or before. 1: some were rejected, now
+    or before, or it failed; stderr says which. 2: wrong usage. 130: interrupted.
     """
     regular = file != STDIN and _is_regular(file)
     if not producer_id and not regular:
@@ -134,7 +139,7 @@ def produce(
             stack.enter_context(source)
         expected = None
         if not producer_id:
-            expected = fingerprint(source, batch)
+            expected = fingerprint(source)
             source.seek(0)
         name = producer_id or (expected[0] if expected else "")
         reports = None if rejected is None else stack.enter_context(rejected.open("ab"))
@@ -142,7 +147,7 @@ def produce(
         stack.callback(display.close)
         stack.enter_context(_warnings_to(display.note))
 
-        async def work() -> tuple[bool, Summary]:
+        async def work() -> tuple[Summary, Exception | None, bool]:
             stop = asyncio.Event()
             _on_signals(stop, display)
             lines = ReadAhead(chunks(source, batch, expected))
@@ -156,28 +161,45 @@ def produce(
                 credentials=credentials,
                 give_up_after_seconds=patience or DEFAULT_PATIENCE_SECONDS,
             )
+            failure: Exception | None = None
+            whole = False
             try:
                 async with display.showing(production, producer):
                     whole = await run_until(stop, production, producer)
-            except (ProducerError, OtherLinesError) as error:
-                note(f"{PROGRAM}: {error}")
-                stored = production.summary(producer.metrics)
-                note(f"{stored.lines:,} lines are done with; the same command goes on after them.")
-                raise typer.Exit(FAILED) from None
-            return whole, production.summary(producer.metrics)
+            except (ProducerError, OtherLinesError, OSError) as error:
+                failure = error
+            return production.summary(producer.metrics), failure, whole
 
-        whole, summary = asyncio.run(work())
-    _print(name, summary, whole, as_json)
-    if not whole:
-        note("Interrupted. Run the same command again to go on; nothing is stored twice.")
+        summary, failure, whole = asyncio.run(work())
+        if failure is None:
+            _print(name, summary, whole, as_json)
+        if isinstance(failure, OSError):
+            raise failure
+    if failure is not None:
+        note(f"{PROGRAM}: {failure}")
+    if isinstance(failure, ProducerError):
+        note(f"{summary.lines:,} lines are done with; the same command goes on after them.")
+    if failure is None and not whole:
+        note(f"Interrupted. {GO_ON}")
         raise typer.Exit(INTERRUPTED)
-    if summary.rejected:
+    _tell_rejected(summary, rejected)
+    if not (whole and summary.all_stored):
         raise typer.Exit(FAILED)
 
 
+def _tell_rejected(summary: Summary, file: Path | None) -> None:
+    """That there were rejected lines, if no line of stderr has said so."""
+    if summary.rejected and file is not None:
+        note(f"{summary.rejected:,} lines were rejected: see {file}.")
+    if summary.already_rejected:
+        note(
+            f"{summary.already_rejected:,} lines were rejected before: when an earlier run sent "
+            "them, or with an ack that was lost."
+        )
+
+
 def _print(producer_id: str, summary: Summary, whole: bool, as_json: bool) -> None:
-    sent = summary.lines - summary.already_stored
-    rate = round(sent / summary.seconds) if summary.seconds else 0
+    rate = round(summary.sent / summary.seconds) if summary.seconds else 0
     if as_json:
         print_json(
             {
@@ -187,23 +209,24 @@ def _print(producer_id: str, summary: Summary, whole: bool, as_json: bool) -> No
                 "accepted": summary.accepted,
                 "rejected": summary.rejected,
                 "alreadyStored": summary.already_stored,
+                "alreadyRejected": summary.already_rejected,
                 "quotaLeft": summary.quota_left,
                 "seconds": round(summary.seconds, 3),
                 "eventsPerSecond": rate,
             }
         )
         return
-    print_fields(
-        {
-            "producer id": producer_id,
-            "lines": f"{summary.lines:,}",
-            "accepted": f"{summary.accepted:,}",
-            "rejected": f"{summary.rejected:,}",
-            "already stored": f"{summary.already_stored:,}",
-            "seconds": f"{summary.seconds:,.1f}",
-            "events/s": f"{rate:,}",
-        }
-    )
+    fields = {
+        "producer id": producer_id,
+        "lines": f"{summary.lines:,}",
+        "accepted": f"{summary.accepted:,}",
+        "rejected": f"{summary.rejected:,}",
+        "already stored": f"{summary.already_stored:,}",
+        "already rejected": f"{summary.already_rejected:,}",
+        "seconds": f"{summary.seconds:,.1f}",
+        "events/s": f"{rate:,}",
+    }
+    print_fields(fields)
     if summary.quota_left == 0:
         note("The organization's quota of this month is used up.")
 

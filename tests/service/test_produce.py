@@ -128,6 +128,7 @@ def test_every_line_is_stored_once_however_often_it_is_run(
     said = first.json()
     expected = {"lines": 1_234, "accepted": 1_234, "rejected": 0, "alreadyStored": 0}
     assert expected.items() <= said.items()
+    assert said["alreadyRejected"] == 0
     assert said["finished"] is True
     again = produce(file, "--json")
     assert again.code == 0
@@ -208,12 +209,45 @@ def test_bad_lines_are_told_and_the_others_stored(
     assert expected.items() <= done.json().items()
     told = sorted(done.err.splitlines(), key=lambda line: int(line.split(":")[0].split()[1]))
     assert len(told) == len(BAD)
-    for line, (number, (_, code, message)) in zip(told, BAD.items(), strict=True):
+    for line, (number, (text, code, message)) in zip(told, BAD.items(), strict=True):
         assert line.startswith(f"line {number}: {code}: {message}")
+        if isinstance(text, str):
+            assert line.endswith(f": {text}")
     assert stored_numbers(tenant) == Counter(range(7))
-    again = produce(file, "--json", "--batch", batch)
-    assert {"accepted": 0}.items() <= again.json().items()
+    # The five lines that are no event are so for every run; the server has judged the other ten.
+    again = produce(file, "--json", "--batch", 3)
+    assert again.code == 1
+    expected = {"accepted": 0, "rejected": 5, "alreadyStored": 7, "alreadyRejected": 3}
+    assert {"lines": 15, "finished": True, **expected}.items() <= again.json().items()
+    *told, last = again.err.splitlines()
+    assert [int(line.split(":")[0].split()[1]) for line in told] == [2, 3, 5, 6, 12]
+    assert last.startswith("3 lines were rejected before")
     assert stored_numbers(tenant) == Counter(range(7))
+
+
+def test_a_rejected_line_is_shown_shortened_and_cannot_command_the_terminal(
+    produce: Produce, tmp_path: Path
+) -> None:
+    lines: list[Any] = ["no \x1b[31mjson", "x" * 500, event(eventType="a.b", category="y" * 200)]
+    done = produce(write(tmp_path / "events.ndjson", lines))
+    first, second, third = done.err.splitlines()
+    assert first.endswith(r": no \x1b[31mjson")
+    assert second.endswith(f": {'x' * 160}…")
+    assert third.startswith("line 3: invalid_body: category: must be one of")
+    assert third.endswith("…")
+    assert '"eventType": "a.b"' in third
+
+
+def test_server_rejected_lines_of_an_earlier_run_are_not_called_stored(
+    produce: Produce, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "events.ndjson", [*numbered(4), event(eventType="a.b")])
+    assert produce(file).code == 1
+    again = produce(file, "--json")
+    assert again.code == 1
+    expected = {"accepted": 0, "rejected": 0, "alreadyStored": 4, "alreadyRejected": 1}
+    assert expected.items() <= again.json().items()
+    assert "1 lines were rejected before" in again.err
 
 
 def test_rejected_lines_go_to_a_file_from_which_they_can_be_sent_again(
@@ -222,7 +256,7 @@ def test_rejected_lines_go_to_a_file_from_which_they_can_be_sent_again(
     file = write(tmp_path / "events.ndjson", with_bad_lines())
     rejected = tmp_path / "rejected.ndjson"
     done = produce(file, "--rejected", rejected)
-    assert (done.code, done.err) == (1, "")
+    assert (done.code, done.err) == (1, f"8 lines were rejected: see {rejected}.\n")
     told = {one["line"]: one for one in map(json.loads, rejected.read_text().splitlines())}
     assert sorted(told) == sorted(BAD)
     for number, (text, code, message) in BAD.items():
@@ -232,8 +266,9 @@ def test_rejected_lines_go_to_a_file_from_which_they_can_be_sent_again(
             assert told[number]["event"] == json.loads(text)
     assert told[2]["event"] == "no json"
     assert told[12]["event"] == '{"eventType": "\\xff"}'
-    assert produce(file, "--rejected", rejected).code == 0  # all of it is stored or rejected
-    assert len(rejected.read_text().splitlines()) == len(BAD)
+    assert produce(file, "--rejected", rejected).code == 1
+    again = [json.loads(line)["line"] for line in rejected.read_text().splitlines()[len(BAD) :]]
+    assert again == [2, 3, 5, 6, 12]  # those that are no event
     do(tenant.allow("a.b"))
     corrected = write(tmp_path / "corrected.ndjson", [told[10]["event"]])
     assert produce(corrected).code == 0
@@ -260,9 +295,10 @@ def test_long_lines(
     lines[70] = event(metadata={"filling": "x" * 2 * MAX_BODY_BYTES})
     done = produce(write(tmp_path / "events.ndjson", lines), "--json")
     assert done.json()["accepted"] == 149
-    assert (
-        done.err == f"line 71: invalid_body: must be at most {event_files.MAX_LINE_BYTES} bytes\n"
-    )
+    told = f"line 71: invalid_body: must be at most {event_files.MAX_LINE_BYTES} bytes: {{"
+    assert done.err.startswith(told)
+    assert done.err.endswith("…\n")
+    assert len(done.err) < 300
     assert stored_numbers(tenant) == Counter(n for n in range(150) if n != 70)
 
 
@@ -326,10 +362,11 @@ def test_a_run_that_is_ended_goes_on_where_it_was(
     assert again.code == 1  # for the last line
     said = again.json()
     # A server goes on for a moment with what a killed client had sent.
-    assert said["alreadyStored"] == stored + 1 or how is signal.SIGKILL
-    assert said["accepted"] + said["alreadyStored"] == 1_201
+    assert said["alreadyStored"] == stored or how is signal.SIGKILL
+    assert said["accepted"] + said["alreadyStored"] == 1_200
+    assert said["rejected"] == 2
     told = [json.loads(line)["line"] for line in rejected.read_text().splitlines()]
-    assert told == [1, 1_202]
+    assert told == [1, 1, 1_202]
     assert stored_numbers(tenant) == Counter(range(1_200))
 
 
@@ -368,13 +405,46 @@ def test_other_lines_under_the_same_id_are_noticed_if_they_are_fewer(
     assert produce(long, "--producer-id", "me", "--batch", 2).code == 0
     done = produce(short, "--producer-id", "me", "--batch", 2)
     assert done.code == 1
-    assert "10 batches of this producer id are stored and here are only 3" in done.err
+    assert "20 events of this producer id were sent before and here are only 5" in done.err
+    assert "line" not in done.err.splitlines()[1:]
+
+
+@pytest.mark.parametrize("batch", [3, 4, 500])
+def test_a_file_that_has_grown_goes_on_where_it_ended(
+    produce: Produce, tenant: Tenant, tmp_path: Path, batch: int
+) -> None:
+    arguments = ("--producer-id", "log", "--json")
+    file = tmp_path / "events.ndjson"
+    lines: list[Any] = ["bad", *numbered(5), event(eventType="a.b"), "bad"]
+    assert produce(write(file, lines), *arguments, "--batch", 4).code == 1
+    lines += numbered(12)[5:]
+    grown = produce(write(file, lines), *arguments, "--batch", batch)
+    expected = {"accepted": 7, "rejected": 2, "alreadyStored": 5, "alreadyRejected": 1}
+    assert expected.items() <= grown.json().items()
+    assert stored_numbers(tenant) == Counter(range(12))
+    write(file, [*lines, event(metadata={"n": 12})])
+    assert produce(file, *arguments).json()["accepted"] == 1
+    assert stored_numbers(tenant) == Counter(range(13))
+
+
+def test_an_interrupted_run_goes_on_with_another_batch_size(
+    server: Addresses, produce: Produce, tmp_path: Path
+) -> None:
+    tenant = do(make_tenant(server.database_url, key_requests_per_second=50))
+    file = write(tmp_path / "events.ndjson", numbered(600))
+    (key := tmp_path / "key").write_text(tenant.key)
+    with process(server, tenant, file, "--batch", 7, "--key-file", key) as started:
+        wait_for_events(tenant, 100)
+        started.kill()
+    again = produce(file, "--batch", 50, "--key-file", key, "--json").json()
+    assert again["accepted"] + again["alreadyStored"] == 600
+    assert stored_numbers(tenant) == Counter(range(600))
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
     file = write(tmp_path / "events.ndjson", numbered(10))
     with file.open("rb") as source:
-        expected = event_files.fingerprint(source, 4)
+        expected = event_files.fingerprint(source)
         source.seek(0)
         with file.open("ab") as more:
             more.write(b"more\n")
