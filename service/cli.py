@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -29,7 +29,7 @@ from service.output import ReaderGoneError, note
 
 FAILED: Final = 1
 BAD_USAGE: Final = 2
-INTERRUPTED: Final = 130  # as shells count it: 128 and the number of SIGINT
+INTERRUPTED_BY_TYPER: Final = 130  # its code after Ctrl-C; ours for that is the one of a failure
 
 app = typer.Typer(
     name=PROGRAM,
@@ -97,7 +97,11 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        _interrupted()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED_BY_TYPER:
+            _interrupted()
+        raise
     except ReaderGoneError:
         _abandon_stdout()
         sys.exit(0)
@@ -111,6 +115,11 @@ def main() -> None:
         from core.administration import InvalidValueError
 
         sys.exit(BAD_USAGE if isinstance(error, InvalidValueError) else FAILED)
+
+
+def _interrupted() -> NoReturn:
+    note(f"{PROGRAM}: interrupted")
+    sys.exit(FAILED)
 
 
 def _explain(error: Exception) -> str | None:

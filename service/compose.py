@@ -228,7 +228,8 @@ def _stop_signal() -> asyncio.Future[None]:
     def on_signal() -> None:
         if stop.done():
             # Safe at any instant: nothing is acknowledged before it is durable.
-            os._exit(130)
+            log.error("stopped at once, by a second signal")
+            os._exit(1)
         stop.set_result(None)
 
     for number in (signal.SIGINT, signal.SIGTERM):

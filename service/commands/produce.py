@@ -34,7 +34,6 @@ DEFAULT_PATIENCE_SECONDS: Final = 60
 BUFFERED_BATCHES: Final = 40
 LOOPBACK: Final = ("127.", "localhost:", "[::1]:")
 FAILED: Final = 1
-INTERRUPTED: Final = 130
 GO_ON: Final = "Run the same command again to go on; nothing is stored twice."
 EXAMPLES: Final = examples(
     "produce events.ndjson",
@@ -116,7 +115,7 @@ def produce(
     rejected, not which. To store the same file once more, give another --producer-id.
 
     Exit code 0: every line that is not blank is stored, now or before. 1: some were rejected, now
-    or before, or it failed; stderr says which. 2: wrong usage. 130: interrupted.
+    or before, or it failed or was interrupted; stderr says which. 2: wrong usage.
     """
     regular = file != STDIN and _is_regular(file)
     if not producer_id and not regular:
@@ -171,7 +170,7 @@ def produce(
             return production.summary(producer.metrics), failure, whole
 
         summary, failure, whole = asyncio.run(work())
-        if failure is None:
+        if failure is None or as_json:
             _print(name, summary, whole, as_json)
         if isinstance(failure, OSError):
             raise failure
@@ -180,8 +179,7 @@ def produce(
     if isinstance(failure, ProducerError):
         note(f"{summary.lines:,} lines are done with; the same command goes on after them.")
     if failure is None and not whole:
-        note(f"Interrupted. {GO_ON}")
-        raise typer.Exit(INTERRUPTED)
+        note(f"{PROGRAM}: interrupted. {GO_ON}")
     _tell_rejected(summary, rejected)
     if not (whole and summary.all_stored):
         raise typer.Exit(FAILED)
@@ -281,7 +279,8 @@ def _on_signals(stop: asyncio.Event, display: Display) -> None:
     def on_signal() -> None:
         if stop.is_set():
             display.close()
-            os._exit(INTERRUPTED)
+            note(f"{PROGRAM}: interrupted at once. {GO_ON}")
+            os._exit(FAILED)
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

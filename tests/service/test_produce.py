@@ -354,7 +354,7 @@ def test_a_run_that_is_ended_goes_on_where_it_was(
     stored = len(do(tenant.events()))
     assert 520 <= stored < 1_200
     if how is not signal.SIGKILL:
-        assert started.returncode == 130
+        assert started.returncode == 1
         said = json.loads(out)
         assert (said["finished"], said["accepted"]) == (False, stored)
         assert "Run the same command again" in err
@@ -381,8 +381,10 @@ def test_a_second_interrupt_does_not_wait(
             time.sleep(0.02)
         began = time.monotonic()
         started.send_signal(signal.SIGINT)
-        assert started.wait(5) == 130  # although standard input is open and its reader waits
+        assert started.wait(5) == 1  # although standard input is open and its reader waits
         assert time.monotonic() - began < 2
+        assert started.stderr is not None
+        assert "interrupted" in started.stderr.read()
 
 
 def test_lines_from_a_pipe(server: Addresses, tenant: Tenant) -> None:
@@ -464,8 +466,18 @@ def test_a_revoked_key_ends_it_with_the_reason(
 ) -> None:
     do(tenant.revoke())
     done = produce(write(tmp_path / "events.ndjson", numbered(1)), "--json")
-    assert (done.code, done.out) == (1, "")
+    assert done.code == 1
+    assert {"finished": False, "lines": 0, "accepted": 0}.items() <= done.json().items()
     assert "KEY_REVOKED" in done.err.splitlines()[0]
+
+
+def test_a_failure_of_the_file_of_rejected_lines_ends_it_with_the_reason(
+    produce: Produce, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "events.ndjson", ["bad"])
+    done = produce(file, "--json", "--rejected", "/dev/full")
+    assert (done.code, done.json()["finished"]) == (1, False)
+    assert "No space left" in done.err
 
 
 def test_a_server_that_is_not_there(server: Addresses, tenant: Tenant, tmp_path: Path) -> None:
@@ -530,3 +542,14 @@ def test_a_terminal_sees_how_far_it_is(server: Addresses, tmp_path: Path) -> Non
     assert "events/s" in text
     assert "line 701: invalid_body" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
+
+
+def test_an_interrupt_before_anything_is_sent_is_a_failure_with_its_reason(
+    produce: Produce, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.commands.produce._key", interrupt)
+    done = produce(write(tmp_path / "events.ndjson", numbered(1)), "--json")
+    assert (done.code, done.out, done.err) == (1, "", "wepeople-ingest: interrupted\n")
