@@ -38,6 +38,7 @@ EXPECTED: Final = {
     "grpcurl -plaintext 127.0.0.1:50051 list": "rpc StreamEvents",
     f"{_GRPCURL} \\\n  127": '"slug": "crm-hub"',
     f"{_GRPCURL} \\\n  -d '{{": '"ticket.resolved"',
+    ".venv/bin/buf curl": '"eventType": "ticket.created"',
     f"{_GRPCURL} -d @": '"sequence": "2"',
     'echo \'{"eventType"': "accepted",
     ".venv/bin/wepeople-ingest --help": "WEPEOPLE_HTTP",
