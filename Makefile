@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS   ?=
+SOAK_SECONDS ?= 600
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -41,6 +42,15 @@ gen: $(VENV)/dev.stamp ## regenerate grpc_api/pb from proto/
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## measure throughput; ARGS go to the benchmark
 	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/dev.stamp ## ten minutes each of a client that never reads its acks and one that never pauses: memory stays flat
+	@TEST_LOAD_SECONDS=$(SOAK_SECONDS) exec $(BIN)/python -m pytest tests/grpc_api/test_stream_load.py -k memory \
+	    -o timeout=$$(( $(SOAK_SECONDS) + 120 )) $(ARGS)
+
+.PHONY: kills
+kills: $(VENV)/dev.stamp ## 200,000 events through `produce` while the server is killed 20 times; ARGS go to the script
+	@exec $(BIN)/python -m tests.faults.kill_produce $(ARGS)
 
 .PHONY: lock
 lock: $(VENV)/dev.stamp ## resolve pyproject.toml into the two lock files; ARGS="--upgrade" for newer versions

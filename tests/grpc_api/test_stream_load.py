@@ -1,7 +1,7 @@
 """Streams under load: bounded in flight, bounded in memory, sharing the server.
 
-The time spent offering batches is short by default; ``TEST_LOAD_SECONDS=600`` makes the two memory
-tests long ones.
+The time spent offering batches is short by default; ``make soak`` makes the two memory tests ten
+minutes long.
 """
 
 from __future__ import annotations
