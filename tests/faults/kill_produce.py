@@ -39,6 +39,7 @@ from tests.tenant import Tenant, event
 BATCH: Final = 20  # small, so that the stream outlasts the kills and many batches are in flight
 MAX_BATCHES_BEFORE: Final = 40  # that a new stream commits before the next kill
 INSTANTS: Final = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008)  # up to so many seconds after a commit
+POLL_SECONDS: Final = 0.01
 PROGRESS_SECONDS: Final = 30.0
 FINISH_SECONDS: Final = 300.0
 LAST_WORDS: Final = 2_000  # characters of what `produce` said, if it failed
@@ -147,10 +148,11 @@ def _kill(served: Served, tenant: Tenant, reached: int, instants: random.Random)
     with _database(served) as db:
         while _progress(db, tenant).sequence < target:
             assert time.monotonic() < deadline, "the producer does not come back"
+            time.sleep(POLL_SECONDS)
         # Of the two halves of a commit, whichever could come first.
         watched = instants.choice((_NEWEST_SEQUENCE, _NEWEST_EVENT))
         before = _value(db, watched, tenant)
-        while _value(db, watched, tenant) == before:
+        while _value(db, watched, tenant) == before:  # without a pause, to be there in time
             assert time.monotonic() < deadline, "the stream has stopped"
         time.sleep(instants.uniform(0, instants.choice(INSTANTS)))
         served.kill()

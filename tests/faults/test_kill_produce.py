@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults.kill_produce import run
 
-EVENTS = 12_000
-KILLS = 4
+EVENTS = 20_000
+KILLS = 6
 
 
 @pytest.mark.timeout(180)
