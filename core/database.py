@@ -28,8 +28,11 @@ RECONNECT_PAUSE_SECONDS: Final = 0.2
 # How long the pool tries to make a connection before it waits to be asked for one again. Its pauses
 # double: the longer it went on by itself, the later it would notice that the database is back.
 RECONNECT_SECONDS: Final = 3.0
-# A claim waits for another replica's group that names the same key; groups last milliseconds.
 LOCK_SECONDS: Final = 3
+# The journal's groups are of many organizations, which are not to wait for one's lock. Other
+# replicas' groups last milliseconds; who holds a lock for longer is waited for apart.
+JOURNAL_LOCK_MILLISECONDS: Final = 200
+MAX_JOURNAL_CONNECTIONS: Final = 8
 # Ends the transaction of a process that hangs, so that its locks do not hang the others.
 IDLE_IN_TRANSACTION_SECONDS: Final = 15
 
@@ -77,22 +80,21 @@ class Database:
 
     def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
         self.conninfo = session_conninfo(conninfo)
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            self.conninfo,
-            kwargs={"autocommit": True, "prepare_threshold": 1},
-            min_size=2,
-            max_size=max_connections,
-            timeout=CHECKOUT_SECONDS,
-            reconnect_timeout=RECONNECT_SECONDS,
-            open=False,
-            name="wepeople-ingest",
+        self._pool = _pool(self.conninfo, max_connections)
+        # Apart, so that its sessions have a lock_timeout of their own without a statement more, and
+        # so that a flood of look-ups does not keep it waiting.
+        self._journal_pool = _pool(
+            _with_option(self.conninfo, "lock_timeout", f"{JOURNAL_LOCK_MILLISECONDS}ms"),
+            MAX_JOURNAL_CONNECTIONS,
         )
 
     async def __aenter__(self) -> Database:
         await self._pool.open()
+        await self._journal_pool.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._journal_pool.close(timeout=CHECKOUT_SECONDS)
         await self._pool.close(timeout=CHECKOUT_SECONDS)
 
     @contextlib.asynccontextmanager
@@ -109,7 +111,7 @@ class Database:
             if not is_passing(error):
                 raise
             log.warning("the database connection failed: %s", one_line(error))
-            raise database_away() from error
+            raise passing(error) from error
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -119,8 +121,8 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def raw_connection(self) -> AsyncIterator[Connection]:
-        """A pooled connection whose errors come as psycopg raises them, for the journal."""
-        async with self._pool.connection() as connection:
+        """A connection for the journal: short of patience, errors as psycopg raises them."""
+        async with self._journal_pool.connection() as connection:
             yield connection
 
     async def discard_stale(self) -> None:
@@ -128,8 +130,9 @@ class Database:
 
         Otherwise each stale connection would be found by a request of its own, which fails.
         """
-        with contextlib.suppress(psycopg.Error):
-            await self._pool.check()
+        for pool in (self._pool, self._journal_pool):
+            with contextlib.suppress(psycopg.Error):
+                await pool.check()
 
     async def dedicated(self, application_name: str) -> Connection:
         """A connection of its own outside the pool; the caller closes it."""
@@ -152,6 +155,24 @@ class Database:
                         "(check DATABASE_URL and that the server is running)"
                     ) from error
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+
+
+def _pool(conninfo: str, max_connections: int) -> AsyncConnectionPool[Connection]:
+    return AsyncConnectionPool(
+        conninfo,
+        kwargs={"autocommit": True, "prepare_threshold": 1},
+        min_size=2,
+        max_size=max_connections,
+        timeout=CHECKOUT_SECONDS,
+        reconnect_timeout=RECONNECT_SECONDS,
+        open=False,
+        name="wepeople-ingest",
+    )
+
+
+def _with_option(conninfo: str, name: str, value: str) -> str:
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    return make_conninfo(conninfo, options=f"{options} -c {name}={value}")  # the last one counts
 
 
 def _check_version(version: int) -> None:
@@ -194,6 +215,13 @@ def violated_constraint(error: psycopg.Error) -> str | None:
 def database_away() -> IngestError:
     """What a client is told while the database cannot be reached."""
     return unavailable("The service cannot reach its storage right now. Retry shortly.")
+
+
+def passing(error: BaseException) -> IngestError:
+    """What a client is told of an error that :func:`is_passing`."""
+    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
+        return unavailable("The service's storage is too busy. Nothing was written; retry shortly.")
+    return database_away()
 
 
 def one_line(error: BaseException) -> str:

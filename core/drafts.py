@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
 from typing import Final
+from uuid import UUID
 
 from msgspec import structs
 
@@ -71,7 +72,9 @@ class Draft(ABC):
         self.claim = claim
         self.size_bytes = MIN_DRAFT_BYTES
         self.account: Account = account(caller.organization_id, received_us)
-        self.started = False
+        self.started = False  # it is being written
+        self.lane: UUID | Scope | None = None  # where it waits for a lock (core/lanes.py)
+        self.give_up_at = 0.0  # by the event loop's time
         self._rejected_before = rejected
         self.reset()
 

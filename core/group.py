@@ -19,10 +19,11 @@ class Group:
     """One attempt to write drafts, in their order of arrival.
 
     After :meth:`write` every draft knows its outcome, which is true once the transaction commits.
-    ``resolved`` are the names to cache after that. After a connection was lost while committing,
-    ``transaction_id`` tells whether that is still going on. Whether it took effect is told by the
-    ``witness``, the organization and id of a row that was written; if none was, by the producers
-    that were ``advanced``.
+    ``resolved`` are the names to cache after that. ``has_claimed``: a lock that is met later is not
+    an idempotency key's. After a connection was lost while committing, ``transaction_id`` tells
+    whether that is still going on. Whether it took effect is told by the ``witness``, the
+    organization and id of a row that was written; if none was, by the producers that were
+    ``advanced``.
     """
 
     def __init__(self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int) -> None:
@@ -33,6 +34,7 @@ class Group:
         self.transaction_id: str | None = None
         self.witness: tuple[UUID, UUID] | None = None
         self.advanced: dict[producers.ProducerKey, producers.Progress] = {}
+        self.has_claimed = False
         self.written = False
 
     async def write(self, db: Connection) -> None:
@@ -45,6 +47,7 @@ class Group:
         for draft in self._drafts:
             draft.reset()
         expected = await self._claim_keys(db)
+        self.has_claimed = True
         await self._take_places(db)
         live = [draft for draft in self._drafts if draft.replay is None]
         await self._find_workers(db, live)

@@ -3,12 +3,14 @@
 Whatever waits, from all requests and streams of the process, is committed together: one claim of
 idempotency keys, one look-up of workers, one charge of quotas, one COPY, one COMMIT. There is no
 timer: the next group is whatever came while the last one committed. Every member of a group is
-answered after its own durable commit, and judged as if it had been alone.
+answered after its own durable commit, and judged as if it had been alone. Members that meet a lock
+which another process holds for long leave the group for a lane (core/lanes.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -23,15 +25,16 @@ from core.clock import Clock
 from core.database import (
     Connection,
     Database,
-    database_away,
     is_connection_loss,
     is_passing,
     is_transient,
     one_line,
+    passing,
 )
 from core.drafts import Draft, Outcome
 from core.errors import ErrorCode, IngestError, StreamError, UnknownFateError, unavailable
 from core.group import Group
+from core.lanes import LANE_TURN_SECONDS, Lanes, LockedError, still_locked
 from core.workers import WorkerCache
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,11 @@ MAX_WAITING_DRAFTS: Final = 2_000
 MAX_WAITING_BYTES: Final = 64 * 1_048_576
 # Clients give up after 15 seconds; whoever cannot be started by then is told so before.
 MAX_WAIT_SECONDS: Final = 6.0
+MAX_ANSWER_SECONDS: Final = 12.5
+# A draft in a lane is not begun again when so little is left of that.
+LAST_TURN_SECONDS: Final = 1.0
+# The parts of a group that has already waited in vain are to find out who is locked, not to wait.
+PART_LOCK_SECONDS: Final = 0.02
 MAX_ATTEMPTS: Final = 3
 MAX_ATTEMPT_SECONDS: Final = 5.0  # no new attempt begins after this
 RETRY_PAUSE_SECONDS: Final = 0.1
@@ -60,6 +68,7 @@ class Journal:
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._closing = False
+        self._lanes = Lanes(self._write_parked, self._give_back)
 
     async def commit(self, draft: Draft) -> Outcome:
         """Wait for the draft's durable commit and return its receipt.
@@ -76,30 +85,42 @@ class Journal:
             or self._waiting_bytes + draft.size_bytes > MAX_WAITING_BYTES
         ):
             raise unavailable("The service is overloaded. Retry shortly.")
-        draft.answer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        draft.answer = loop.create_future()
+        draft.give_up_at = loop.time() + MAX_ANSWER_SECONDS
         # Whoever waits may go away before the answer; then nobody retrieves its exception.
         draft.answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
         self._waiting.append(draft)
         self._waiting_bytes += draft.size_bytes
         self._arrived.set()
         try:
-            async with asyncio.timeout(MAX_WAIT_SECONDS):
-                return await asyncio.shield(draft.answer)
-        except TimeoutError:
-            if not draft.started:
-                draft.answer.cancel()  # the writer passes it over
-                raise unavailable("The service is overloaded. Retry shortly.") from None
+            await asyncio.wait({draft.answer}, timeout=MAX_WAIT_SECONDS)
+            if draft.started or draft.lane is not None:
+                await asyncio.wait({draft.answer}, timeout=draft.give_up_at - loop.time())
         except asyncio.CancelledError:
-            if not draft.started:
-                draft.answer.cancel()
+            self._withdraw(draft)
             raise
+        if draft.answer.done():
+            return draft.answer.result()
+        if self._withdraw(draft):
+            if draft.lane is not None:
+                raise still_locked(draft)
+            raise unavailable("The service is overloaded. Retry shortly.")
         return await draft.answer
+
+    def _withdraw(self, draft: Draft) -> bool:
+        """Have the writer pass a draft over, if that is still possible."""
+        if draft.started:
+            return False
+        draft.answer.cancel()
+        self._lanes.forget(draft)
+        return True
 
     async def run(self) -> None:
         """Commit what waits until :meth:`close` was called and nothing waits any more."""
         while True:
             if not self._waiting:
-                if self._closing:
+                if self._closing and not self._lanes:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -124,7 +145,7 @@ class Journal:
                 break
             self._waiting.popleft()
             self._waiting_bytes -= draft.size_bytes
-            if draft.answer.done():
+            if draft.answer.done() or self._parked(draft):
                 continue
             if draft.claim is not None:
                 # The second of two equal keys replays the first, which must have committed.
@@ -139,21 +160,92 @@ class Journal:
         self._waiting_bytes += sum(draft.size_bytes for draft in later)
         return group
 
-    async def _commit_group(self, group: Sequence[Draft]) -> Exception | None:
-        """Write a group and answer its members; returns the error if it could not be written."""
+    def _give_back(self, drafts: Sequence[Draft]) -> None:
+        self._waiting.extendleft(reversed(drafts))
+        self._waiting_bytes += sum(draft.size_bytes for draft in drafts)
+        self._arrived.set()
+
+    async def _commit_group(
+        self, group: Sequence[Draft], lock_seconds: float | None = None
+    ) -> None:
+        """Write a group and answer its members, but for those that leave it for a lane."""
         try:
-            outcomes = await self._attempt(group)
+            outcomes = await self._attempt(group, lock_seconds)
+        except LockedError as error:
+            await self._step_aside(group, error)
         except Exception as error:
-            alone = len(group) == 1
-            if alone or is_connection_loss(error) or isinstance(error, UnknownFateError):
+            if len(group) == 1 or is_connection_loss(error) or isinstance(error, UnknownFateError):
                 self._fail(group, error)
-                return error
+                return
             # One member spoils the group and the database does not say which: each alone.
             log.error("a group of %d failed, trying one by one: %s", len(group), one_line(error))
+            await self._commit_parts([[draft] for draft in group])
+        else:
+            self._answer(group, outcomes)
+
+    async def _commit_parts(self, parts: Sequence[Sequence[Draft]]) -> None:
+        for draft in itertools.chain.from_iterable(parts):
+            draft.started = False  # nothing is written: who gives up before its turn may
+        for part in parts:
+            left = [draft for draft in part if not draft.answer.done() and not self._parked(draft)]
+            for draft in left:
+                draft.started = True
+            if left:
+                await self._commit_group(left, PART_LOCK_SECONDS)
+
+    async def _step_aside(self, group: Sequence[Draft], error: LockedError) -> None:
+        """Find whom a lock is in the way of, by halves; they go to a lane, the others go on.
+
+        An organization's drafts stay together and in their order, unless the lock is a key's.
+        """
+        organizations: dict[UUID, list[Draft]] = {}
+        for draft in group:
+            organizations.setdefault(draft.caller.organization_id, []).append(draft)
+        if len(organizations) > 1:
+            blocks = list(organizations.values())
+        elif error.at_key and len(group) > 1:
+            blocks = [[draft] for draft in group]
+        else:
+            claim = group[0].claim
+            key = claim.scope if error.at_key and claim else group[0].caller.organization_id
+            log.warning("%d drafts wait for a lock that another process holds", len(group))
             for draft in group:
-                draft.started = False  # nothing is written: who gives up before its turn may
-            await self._commit_one_by_one(group)
-            return None
+                self._lanes.park(key, draft)
+            return
+        half = len(blocks) // 2
+        await self._commit_parts(
+            [list(itertools.chain(*part)) for part in (blocks[:half], blocks[half:])]
+        )
+
+    def _parked(self, draft: Draft) -> bool:
+        """Whether the draft had to join a lane."""
+        lane = self._lanes.of(draft)
+        if lane is None:
+            return False
+        self._lanes.park(lane, draft)
+        return True
+
+    async def _write_parked(self, draft: Draft) -> bool:
+        now = asyncio.get_running_loop().time()
+        left = draft.give_up_at - LAST_TURN_SECONDS - now
+        if left <= 0:
+            draft.answer.set_exception(still_locked(draft))
+            return True
+        draft.started = True
+        try:
+            outcomes = await self._attempt([draft], min(left, LANE_TURN_SECONDS))
+        except LockedError:
+            draft.started = False
+            return True
+        except Exception as error:
+            self._fail([draft], error)
+        else:
+            self._answer([draft], outcomes)
+        return False
+
+    def _answer(
+        self, group: Sequence[Draft], outcomes: Sequence[Outcome | IngestError | StreamError]
+    ) -> None:
         for draft, outcome in zip(group, outcomes, strict=True):
             if draft.answer.done():
                 continue
@@ -161,20 +253,6 @@ class Journal:
                 draft.answer.set_exception(outcome)
             else:
                 draft.answer.set_result(outcome)
-        return None
-
-    async def _commit_one_by_one(self, group: Sequence[Draft]) -> None:
-        # Whoever meets a lock that is not given up tells the others of its organization.
-        locked: dict[UUID, Exception] = {}
-        for draft in group:
-            if draft.answer.done():
-                continue
-            draft.started = True
-            organization_id = draft.caller.organization_id
-            if organization_id in locked:
-                self._fail([draft], locked[organization_id])
-            elif isinstance(error := await self._commit_group([draft]), LockNotAvailable):
-                locked[organization_id] = error
 
     def _fail(self, group: Sequence[Draft], error: Exception) -> None:
         if is_connection_loss(error):
@@ -186,11 +264,17 @@ class Journal:
             if not draft.answer.done():
                 draft.answer.set_exception(_answer_to(error))
 
-    async def _attempt(self, group: Sequence[Draft]) -> list[Outcome | IngestError | StreamError]:
+    async def _attempt(
+        self, group: Sequence[Draft], lock_seconds: float | None
+    ) -> list[Outcome | IngestError | StreamError]:
+        """Write a group; ``lock_seconds``: how long a lock is waited for, None as in the session.
+
+        Raises :class:`LockedError` after that.
+        """
         last = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                return await self._transact(group)
+                return await self._transact(group, lock_seconds)
             except psycopg.Error as error:
                 tired = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last
                 if tired or not is_transient(error):
@@ -201,14 +285,20 @@ class Journal:
                 await asyncio.sleep(RETRY_PAUSE_SECONDS * attempt)
         raise AssertionError("unreachable")
 
-    async def _transact(self, drafts: Sequence[Draft]) -> list[Outcome | IngestError | StreamError]:
+    async def _transact(
+        self, drafts: Sequence[Draft], lock_seconds: float | None
+    ) -> list[Outcome | IngestError | StreamError]:
         group = Group(drafts, self._cache, self._clock.now_us())
         outcomes: list[Outcome | IngestError | StreamError] = []
         try:
             async with self._database.raw_connection() as db, db.transaction():
+                if lock_seconds is not None:
+                    await db.execute(_LOCK_TIMEOUT, (f"{lock_seconds * 1_000:.0f}ms",))
                 await group.write(db)
                 # Here, for whatever failed after the commit would have the group written again.
                 outcomes = [draft.outcome() for draft in drafts]
+        except LockNotAvailable as error:
+            raise LockedError(at_key=not group.has_claimed) from error
         except psycopg.Error as error:
             # Lost while committing: only the database knows. Not known is not "not written".
             if not (group.written and is_connection_loss(error)):
@@ -238,6 +328,8 @@ class Journal:
                 raise UnknownFateError("whether a commit took effect stays unknown")
             await asyncio.sleep(SETTLE_PAUSE_SECONDS)
 
+
+_LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', %s, true)"
 
 _STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
 _WITNESS: Final = """
@@ -279,7 +371,7 @@ def _answer_to(error: Exception) -> IngestError:
             "has come."
         )
     if is_passing(error):
-        return database_away()
+        return passing(error)
     return IngestError(
         ErrorCode.INTERNAL_ERROR,
         "The service failed unexpectedly. Nothing was written. Retry with backoff.",

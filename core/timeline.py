@@ -13,12 +13,12 @@ from msgspec import Struct
 
 from core import ids
 from core.database import Connection
-from core.journal import MAX_WAIT_SECONDS
+from core.journal import MAX_ANSWER_SECONDS
 
 # An id tells when its event was received; its row appears only with the commit, which can be as
 # late as a draft may wait for the journal and its group may take. So rows can still appear below
 # the newest id, and a follower looks this far back for them.
-LATE_SECONDS: Final = MAX_WAIT_SECONDS + 5.0
+LATE_SECONDS: Final = MAX_ANSWER_SECONDS + 5.0
 MAX_EVENTS_A_POLL: Final = 1_000
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 from psycopg import AsyncConnection
 
+import core.journal
 from core import ids
 from tests.behaviour.examples import KEY
+from tests.conftest import MakeTenant
 from tests.driver import Driver
 from tests.tenant import Tenant, event, now_us
 
@@ -121,3 +123,90 @@ async def test_a_quota_that_another_process_charges_meanwhile(
         await until_somebody_waits_for(db, tenant)
     assert len((await sent).accepted) == (1 if commit else 2)
     assert await tenant.used() == 3
+
+
+LONG_SECONDS = 4.0  # longer than any lock is waited for in one go
+SOON_SECONDS = 1.0  # with what a busy machine may add
+
+
+async def charge(db: AsyncConnection[Any], tenant: Tenant) -> None:
+    """Hold the row that every write of the organization needs."""
+    await db.execute(
+        "UPDATE quota_usage SET used = used WHERE organization_id = %s", (tenant.organization.id,)
+    )
+
+
+async def use_key(db: AsyncConnection[Any], tenant: Tenant) -> None:
+    """Hold the row of the idempotency key."""
+    await db.execute(
+        "UPDATE idempotency_keys SET receipt = receipt WHERE organization_id = %s",
+        (tenant.organization.id,),
+    )
+
+
+async def check_goes_on(driver: Driver, tenant: Tenant, seconds: float) -> None:
+    """Every request of the tenant is answered soon, for a while."""
+    end = time.monotonic() + seconds
+    while (begin := time.monotonic()) < end:
+        assert (await driver.ingest(tenant.key, [event()])).code is None
+        assert time.monotonic() - begin < SOON_SECONDS
+        await asyncio.sleep(0.05)
+
+
+async def test_who_waits_for_a_lock_does_not_hold_up_other_organizations(
+    driver: Driver, tenant: Tenant, new_tenant: MakeTenant
+) -> None:
+    other = await new_tenant()
+    for each in (tenant, other):
+        await driver.ingest(each.key, [event()])
+    async with unfinished(tenant, True) as db:
+        await charge(db, tenant)
+        going_on = asyncio.create_task(check_goes_on(driver, other, LONG_SECONDS))
+        waiting = []
+        while not going_on.done():
+            waiting.append(asyncio.create_task(driver.ingest(tenant.key, [event()])))
+            await asyncio.sleep(0.25)
+        await going_on
+    assert {(await sent).code for sent in waiting} == {None}
+    assert await tenant.used() == len(await tenant.events()) == 1 + len(waiting)
+
+
+async def test_a_key_in_flight_elsewhere_is_waited_for_and_replayed(
+    driver: Driver, tenant: Tenant
+) -> None:
+    first = await driver.ingest(tenant.key, [event()], KEY)
+    async with unfinished(tenant, True) as db:
+        await use_key(db, tenant)
+        again = [asyncio.create_task(driver.ingest(tenant.key, [event()], KEY)) for _ in range(3)]
+        await until_somebody_waits_for(db, tenant)
+        # It is the key that is locked: the organization's other requests go on as well.
+        await check_goes_on(driver, tenant, LONG_SECONDS)
+        assert not any(sent.done() for sent in again)
+    for sent in again:
+        reply = await sent
+        assert (reply.replayed, reply.answer) == (True, first.answer)
+
+
+@pytest.mark.parametrize(
+    ("hold", "words"), [(use_key, "this Idempotency-Key"), (charge, "your organization")]
+)
+async def test_a_lock_that_is_never_given_up_is_named(
+    driver: Driver,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    hold: Callable[[AsyncConnection[Any], Tenant], Awaitable[None]],
+    words: str,
+) -> None:
+    monkeypatch.setattr(core.journal, "MAX_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 3.0)
+    await driver.ingest(tenant.key, [event()], KEY)
+    async with unfinished(tenant, False) as db:
+        await hold(db, tenant)
+        key = KEY if hold is use_key else "another"
+        begin = time.monotonic()
+        reply = await driver.ingest(tenant.key, [event()], key)
+        assert 1.5 < time.monotonic() - begin < 3.5
+    assert reply.code == "internal_error"
+    assert words in reply.message
+    assert len(await tenant.events()) == 1
+    assert (await driver.ingest(tenant.key, [event()], key)).code is None

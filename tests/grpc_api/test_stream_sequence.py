@@ -270,3 +270,25 @@ async def test_a_batch_that_the_database_refuses_fails_alone_and_does_not_advanc
         assert [ack.sequence for ack in end.acks] == list(range(1, 11))
         assert (await committed(tenant))["bad"] == 10
         assert len(await tenant.events()) == 4 * 20 + 10
+
+
+async def test_a_lock_that_comes_and_goes_does_not_disorder_a_producer(
+    stream: OpenStream, tenant: Tenant
+) -> None:
+    one = stream(tenant.key)
+    await one.open("producer-1")
+    assert await sequences(one, 1) == [(1, 1, False)]
+    last = 1
+    for _ in range(3):
+        async with await tenant.connect() as db, db.transaction():
+            await db.execute(
+                "UPDATE quota_usage SET used = used WHERE organization_id = %s",
+                (tenant.organization.id,),
+            )
+            sent = range(last + 1, last + 31)
+            acks = asyncio.create_task(sequences(one, *sent))
+            await asyncio.sleep(0.7)
+            assert not acks.done()
+        assert await acks == [(number, 1, False) for number in sent]
+        last = sent[-1]
+    assert len(await tenant.events()) == last
