@@ -17,7 +17,13 @@ from uuid import UUID
 
 from core.changes import Changes
 from core.clock import Clock
-from core.database import Connection, Database, DatabaseUnusableError
+from core.database import (
+    Connection,
+    Database,
+    DatabaseUnusableError,
+    NoAnswerError,
+    database_away,
+)
 from core.errors import ErrorCode, IngestError
 from core.events import Caller
 from core.timestamps import from_datetime
@@ -32,6 +38,7 @@ MAX_CACHED_KEYS: Final = 50_000
 # Unknown keys are remembered too, but cannot push out the known ones.
 MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
 MAX_CONCURRENT_LOOKUPS: Final = 4
+LOOKUP_SECONDS: Final = 3.0
 
 # RFC 6750: the scheme in any case, spaces, the token.
 _BEARER: Final = re.compile(
@@ -146,7 +153,8 @@ class Authenticator:
         """The caller behind an Authorization value, if the key may be used now.
 
         Raises :class:`IngestError` in the order of contract section 4: ``missing_authorization``,
-        ``invalid_key``, ``key_revoked``, ``key_expired``, ``plan_disabled``.
+        ``invalid_key``, ``key_revoked``, ``key_expired``, ``plan_disabled``; or ``internal_error``
+        if the database does not tell within seconds.
         """
         caller = await self.identify(authorization)
         self.check_usable(caller)
@@ -194,8 +202,14 @@ class Authenticator:
             task = asyncio.create_task(self._read(key_digest))
             reading = self._reading[key_digest] = _Reading(task, self._announced)
             task.add_done_callback(lambda _: self._end_reading(key_digest, task))
-        # Shielded: whoever gives up waiting does not take the answer from the others.
-        return await asyncio.shield(reading.task)
+        # Whoever gives up waiting does not take the answer from the others.
+        await asyncio.wait({reading.task}, timeout=LOOKUP_SECONDS)
+        if not reading.task.done():
+            raise database_away()
+        try:
+            return reading.task.result()
+        except NoAnswerError as error:
+            raise database_away() from error
 
     async def _read(self, key_digest: bytes) -> Caller | None:
         async with self._readers:
@@ -213,6 +227,9 @@ class Authenticator:
             return caller
 
     async def _look_up(self, key_digest: bytes) -> Caller | None:
+        return await self._database.within(LOOKUP_SECONDS, self._ask(key_digest))
+
+    async def _ask(self, key_digest: bytes) -> Caller | None:
         async with self._database.connection() as db:
             return await find_caller(db, key_digest)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, errors
@@ -18,6 +18,7 @@ from core.errors import IngestError, unavailable
 log = logging.getLogger(__name__)
 
 Connection = AsyncConnection[Any]
+T = TypeVar("T")
 
 MIN_POSTGRES_VERSION: Final = 150_000
 MAX_POOL_CONNECTIONS: Final = 8
@@ -28,6 +29,7 @@ RECONNECT_PAUSE_SECONDS: Final = 0.2
 # How long the pool tries to make a connection before it waits to be asked for one again. Its pauses
 # double: the longer it went on by itself, the later it would notice that the database is back.
 RECONNECT_SECONDS: Final = 3.0
+CHECK_SECONDS: Final = 3.0
 LOCK_SECONDS: Final = 3
 # The journal's groups are of many organizations, which are not to wait for one's lock. Other
 # replicas' groups last milliseconds; who holds a lock for longer is waited for apart.
@@ -55,6 +57,10 @@ class DatabaseUnusableError(Exception):
     """The database cannot be used as it is; the message says why and what to do."""
 
 
+class NoAnswerError(psycopg.OperationalError):
+    """The server said nothing in time, as if the connection were lost: it hangs, or the network."""
+
+
 def session_conninfo(conninfo: str, application_name: str = "wepeople-ingest") -> str:
     """The connection string with the settings every session of the service relies on."""
     given = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
@@ -80,6 +86,9 @@ class Database:
 
     def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
         self.conninfo = session_conninfo(conninfo)
+        # Work that nobody waits for any more, until its connections have noticed.
+        self._abandoned: set[asyncio.Task[Any]] = set()
+        self._checking: asyncio.Task[None] | None = None
         self._pool = _pool(self.conninfo, max_connections)
         # Apart, so that its sessions have a lock_timeout of their own without a statement more, and
         # so that a flood of look-ups does not keep it waiting.
@@ -94,6 +103,8 @@ class Database:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
         await self._journal_pool.close(timeout=CHECKOUT_SECONDS)
         await self._pool.close(timeout=CHECKOUT_SECONDS)
 
@@ -125,11 +136,41 @@ class Database:
         async with self._journal_pool.connection() as connection:
             yield connection
 
+    async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work with the database; :class:`NoAnswerError` if it is not there in time.
+
+        The work is then cancelled, but not waited for: psycopg gives a server that hangs ten
+        seconds to take note.
+        """
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+            if task.done():
+                return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                self._abandoned.add(task)
+                task.add_done_callback(self._forget)
+        raise NoAnswerError(f"the database did not answer within {seconds:g} s")
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody is there to hear of it
+
     async def discard_stale(self) -> None:
         """Replace pooled connections that no longer work, after the server was away.
 
-        Otherwise each stale connection would be found by a request of its own, which fails.
+        Otherwise each stale connection would be found by a request of its own, which fails. Waited
+        for within bounds: connections on which nothing comes are found later.
         """
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check())
+        # Not cancelled: the pool would lose count of the connections it is looking at.
+        await asyncio.wait({self._checking}, timeout=CHECK_SECONDS)
+
+    async def _check(self) -> None:
         for pool in (self._pool, self._journal_pool):
             with contextlib.suppress(psycopg.Error):
                 await pool.check()

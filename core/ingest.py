@@ -8,7 +8,7 @@ from typing import Final
 from core import idempotency, limits, producers
 from core.auth import Authenticator
 from core.clock import Clock
-from core.database import Database
+from core.database import Database, NoAnswerError, database_away
 from core.drafts import EventsDraft, SnapshotDraft
 from core.errors import ErrorCode, IngestError
 from core.events import Budget, Caller, EventBatch, Receipt, SnapshotReceipt, SnapshotRequest
@@ -18,6 +18,7 @@ from core.ratelimit import RateLimiter
 from core.refusals import Refusals
 
 MAX_TURN_PAUSE_SECONDS: Final = 0.25
+OPEN_STREAM_SECONDS: Final = 8.0  # a look-up of a connection, and a lock that is waited for
 
 
 class Ingestor:
@@ -95,10 +96,15 @@ class Ingestor:
     async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
         """Begin a stream in the name of a producer, ending what an older stream may write."""
         producers.check_producer_id(producer_id)
+        opening = self._open(producers.key(caller, producer_id))
+        try:
+            return await self._database.within(OPEN_STREAM_SECONDS, opening)
+        except NoAnswerError as error:
+            raise database_away() from error
+
+    async def _open(self, producer: producers.ProducerKey) -> Progress:
         async with self._database.connection() as db:
-            return await producers.open_stream(
-                db, producers.key(caller, producer_id), self._clock.now_us()
-            )
+            return await producers.open_stream(db, producer, self._clock.now_us())
 
     async def await_turn(self, authorization: str | None) -> Caller:
         """Authenticate again and wait for a rate token: how a stream is paced, batch by batch."""

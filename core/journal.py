@@ -53,7 +53,9 @@ PART_LOCK_SECONDS: Final = 0.02
 MAX_ATTEMPTS: Final = 3
 MAX_ATTEMPT_SECONDS: Final = 5.0  # no new attempt begins after this
 RETRY_PAUSE_SECONDS: Final = 0.1
+WRITE_SECONDS: Final = 6.0  # for a transaction; what a server that hangs cannot bound itself
 SETTLE_SECONDS: Final = 10.0
+SETTLE_QUERY_SECONDS: Final = 3.0
 SETTLE_PAUSE_SECONDS: Final = 0.2
 
 
@@ -75,8 +77,8 @@ class Journal:
 
         Raises :class:`IngestError`: what the database decided (``worker_not_found``,
         ``quota_exceeded``, a used idempotency key), or ``internal_error``; :class:`StreamError` for
-        a batch out of its sequence. A draft that is being written is waited for, so an error means
-        that nothing is stored, except the one that says it cannot be known.
+        a batch out of its sequence. An error means that nothing is stored, except the one that says
+        it cannot be known. There is an answer before clients give up.
         """
         if self._closing:
             raise unavailable("The service is shutting down. Retry shortly.")
@@ -106,7 +108,8 @@ class Journal:
             if draft.lane is not None:
                 raise still_locked(draft)
             raise unavailable("The service is overloaded. Retry shortly.")
-        return await draft.answer
+        # It is being written, and will be settled for those who ask with the same key.
+        raise _answer_to(UnknownFateError("no answer in time"))
 
     def _withdraw(self, draft: Draft) -> bool:
         """Have the writer pass a draft over, if that is still possible."""
@@ -290,13 +293,17 @@ class Journal:
     ) -> list[Outcome | IngestError | StreamError]:
         group = Group(drafts, self._cache, self._clock.now_us())
         outcomes: list[Outcome | IngestError | StreamError] = []
-        try:
+
+        async def write() -> None:
             async with self._database.raw_connection() as db, db.transaction():
                 if lock_seconds is not None:
                     await db.execute(_LOCK_TIMEOUT, (f"{lock_seconds * 1_000:.0f}ms",))
                 await group.write(db)
                 # Here, for whatever failed after the commit would have the group written again.
-                outcomes = [draft.outcome() for draft in drafts]
+                outcomes.extend(draft.outcome() for draft in drafts)
+
+        try:
+            await self._database.within(WRITE_SECONDS, write())
         except LockNotAvailable as error:
             raise LockedError(at_key=not group.has_claimed) from error
         except psycopg.Error as error:
@@ -316,17 +323,23 @@ class Journal:
         deadline = self._clock.monotonic() + SETTLE_SECONDS
         while True:
             try:
-                async with self._database.raw_connection() as db:
-                    if await _has_ended(db, group.transaction_id):
-                        committed = await _is_there(db, group)
-                        log.warning("a commit got no answer; it took effect: %s", committed)
-                        return committed
+                committed = await self._database.within(SETTLE_QUERY_SECONDS, self._fate(group))
+                if committed is not None:
+                    log.warning("a commit got no answer; it took effect: %s", committed)
+                    return committed
             except psycopg.Error as error:
                 log.warning("cannot ask whether a commit took effect: %s", one_line(error))
                 await self._database.discard_stale()
             if self._clock.monotonic() > deadline:
                 raise UnknownFateError("whether a commit took effect stays unknown")
             await asyncio.sleep(SETTLE_PAUSE_SECONDS)
+
+    async def _fate(self, group: Group) -> bool | None:
+        """Whether a transaction took effect; None while it is still going on."""
+        async with self._database.raw_connection() as db:
+            if await _has_ended(db, group.transaction_id):
+                return await _is_there(db, group)
+        return None
 
 
 _LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', %s, true)"

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-READINESS_SECONDS: Final = 2.0
+READINESS_SECONDS: Final = 1.5
 
 
 class Ready(NamedTuple):
@@ -154,10 +154,14 @@ class _Readiness:
         if self._draining:
             return "shutting down"
         try:
-            async with asyncio.timeout(READINESS_SECONDS), self._database.connection() as db:
-                return None if await is_migrated(db) else "the database is not migrated"
-        except (psycopg.Error, IngestError, TimeoutError):
+            migrated = await self._database.within(READINESS_SECONDS, self._is_migrated())
+        except (psycopg.Error, IngestError):
             return "the database does not answer"
+        return None if migrated else "the database is not migrated"
+
+    async def _is_migrated(self) -> bool:
+        async with self._database.connection() as db:
+            return await is_migrated(db)
 
 
 def _host_and_port(given: str) -> tuple[str, int]:

@@ -44,7 +44,7 @@ class Proxy:
         self._moving.set()
         self.refusing = False
         self.refusing_changes = False
-        self.frozen_changes = False
+        self.frozen_changes = self.frozen = False
         self.cuts: Literal["before", "after"] = "after"  # the server has seen COMMIT
         self.commits_to_cut = 0
         self.conninfo = make_conninfo(
@@ -80,6 +80,11 @@ class Proxy:
         """Let the notification connections hang: open, and nothing comes through."""
         self._moving.clear()
         self.frozen_changes = True
+
+    def freeze(self, frozen: bool) -> None:
+        """Let everything hang, as before a server that is stopped; or go on."""
+        self.frozen = frozen
+        (self._moving.clear if frozen else self._moving.set)()
 
     def _accept(self) -> None:
         while True:
@@ -135,7 +140,7 @@ class Proxy:
             client.sendall(data)
 
     def _pause(self, link: Link) -> None:
-        if self.frozen_changes and link.hears_changes:
+        if self.frozen or (self.frozen_changes and link.hears_changes):
             self._moving.wait()
 
     def committed(self) -> None:

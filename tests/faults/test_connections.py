@@ -60,6 +60,7 @@ async def client(proxy: Proxy, database_url: str) -> AsyncIterator[Client]:
     with RunningService(proxy.conninfo) as service:
         http = HttpDriver(service.addresses.http)
         yield Client(tenant, http)
+        proxy.freeze(False)
         proxy.away(False)
         await http.close()
 
@@ -228,6 +229,45 @@ async def test_the_service_outlives_its_database(proxy: Proxy, client: Client) -
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
     assert (await client.post("batch-1")).status_code == 202
+    assert await client.stored() == 4
+
+
+# --- a database that hangs ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_commit", [False, True])
+async def test_a_database_that_hangs_is_not_waited_for_without_bounds(
+    proxy: Proxy, client: Client, monkeypatch: pytest.MonkeyPatch, at_commit: bool
+) -> None:
+    get = client.http.client.get
+    authorization = {"Authorization": f"Bearer {client.tenant.key}"}
+
+    async def seconds_to_fail(path: str) -> float:
+        begin = time.monotonic()
+        assert (await get(path, headers=authorization, timeout=30)).status_code in (500, 503)
+        return time.monotonic() - begin
+
+    assert (await client.post()).status_code == 202
+    if at_commit:
+        # The COMMIT goes out, then nothing comes back; the proxy forwards it when it moves again.
+        monkeypatch.setattr(proxy, "committed", lambda: proxy.freeze(True))
+        proxy.cuts, proxy.commits_to_cut = "after", 1
+    else:
+        proxy.freeze(True)
+    begun = asyncio.create_task(client.post("batch-1"))
+    await asyncio.sleep(1)
+    assert proxy.frozen
+    ready, look_up = await asyncio.gather(
+        seconds_to_fail("/readyz"), seconds_to_fail("/api/v1/ingest/ping")
+    )
+    assert ready < 2.5
+    assert look_up < 4
+    assert (await get("/healthz")).status_code == 200
+    check_unavailable(await begun)  # before the client's fifteen seconds, which it checks
+    proxy.freeze(False)
+    async with asyncio.timeout(15):
+        while (await client.post("batch-1")).status_code != 202:
+            continue
     assert await client.stored() == 4
 
 
