@@ -67,8 +67,9 @@ class Group:
             if draft.claim is None:
                 continue
             keyed.append((draft.claim.scope, draft))
-            if draft.positions:  # one that writes nothing only asks for a replay
-                claims.append((draft.claim, draft.stored_receipt()))
+            # Also of a draft that can write nothing, so that it waits for a first request that is
+            # in flight on another replica; its claim is given back.
+            claims.append((draft.claim, draft.stored_receipt()))
         if not keyed:
             return expected
         claimed = await idempotency.claim(db, claims)

@@ -187,6 +187,43 @@ async def test_a_key_in_flight_elsewhere_is_waited_for_and_replayed(
         assert (reply.replayed, reply.answer) == (True, first.answer)
 
 
+@pytest.mark.parametrize("commit", [True, False])
+async def test_a_request_that_can_write_nothing_waits_for_the_first_with_its_key(
+    driver: Driver, tenant: Tenant, commit: bool
+) -> None:
+    """The first was sent while the type was still allowed."""
+    stored = await driver.ingest(tenant.key, [event()], KEY)
+    (row,) = await tenant.rows(
+        "DELETE FROM idempotency_keys WHERE organization_id = %s "
+        "RETURNING organization_id, key_id, endpoint, idempotency_key, digest, receipt::text, "
+        "created_at",
+        tenant.organization.id,
+    )
+    await tenant.deny("ticket.resolved")
+    await until_denied(driver, tenant)
+    async with unfinished(tenant, commit) as db:
+        await db.execute(
+            "INSERT INTO idempotency_keys VALUES (%s, %s, %s, %s, %s, %s, %s)", tuple(row.values())
+        )
+        sent = asyncio.create_task(driver.ingest(tenant.key, [event()], KEY))
+        await until_somebody_waits_for(db, tenant)
+    reply = await sent
+    if commit:
+        assert (reply.replayed, reply.answer) == (True, stored.answer)
+    else:
+        assert reply.code == "forbidden_event_type"
+        assert not await tenant.rows(
+            "SELECT FROM idempotency_keys WHERE organization_id = %s", tenant.organization.id
+        )
+
+
+async def until_denied(driver: Driver, tenant: Tenant) -> None:
+    """Return once the service knows that the type is no longer allowed."""
+    async with asyncio.timeout(5):
+        while (await driver.ingest(tenant.key, [event()])).code is None:
+            continue
+
+
 @pytest.mark.parametrize(
     ("hold", "words"), [(use_key, "this Idempotency-Key"), (charge, "your organization")]
 )
