@@ -35,8 +35,11 @@ from core.workers import Key
 
 Outcome = Receipt | SnapshotReceipt
 
-MIN_DRAFT_BYTES: Final = 1_024  # of memory, about
+# Of memory, about, beside the body and the rows.
+MIN_DRAFT_BYTES: Final = 1_024
+MIN_ITEM_BYTES: Final = 256
 UNKNOWN_WORKER_MESSAGE: Final = "no worker of this organization has this id"
+_REFUSED: Final = Malformed((), b"")  # all that a replay needs of one is that it was one
 QUOTA_MESSAGE: Final = "the organization's monthly event quota is used up"
 
 
@@ -62,6 +65,7 @@ class Draft(ABC):
         actors: Sequence[Actor],
         rejected: Sequence[Rejection],
         claim: Claim | None,
+        body_bytes: int,
     ) -> None:
         self.caller = caller
         self.request_id = request_id
@@ -70,7 +74,8 @@ class Draft(ABC):
         self.names = names
         self.actors = actors
         self.claim = claim
-        self.size_bytes = MIN_DRAFT_BYTES
+        # What is kept of the body keeps all of it: JSON texts are slices.
+        self.size_bytes = MIN_DRAFT_BYTES + MIN_ITEM_BYTES * len(names) + body_bytes
         self.account: Account = account(caller.organization_id, received_us)
         self.started = False  # it is being written
         self.lane: UUID | Scope | None = None  # where it waits for a lock (core/lanes.py)
@@ -172,11 +177,14 @@ class EventsDraft(Draft):
         self.checked = checked
         self.streamed = batch.streamed
         self.position = batch.position
-        self._events: Sequence[Event | Malformed] = batch.events
+        self._events: Sequence[Event | Malformed] = ()
         claim = None
         if batch.idempotency_key is not None:
             scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
             claim = Claim(scope, idempotency.events_digest(batch.events))
+            self._events = [
+                _REFUSED if isinstance(event, Malformed) else event for event in batch.events
+            ]
         super().__init__(
             caller,
             batch.request_id,
@@ -186,6 +194,7 @@ class EventsDraft(Draft):
             checked.actors,
             checked.rejected,
             claim,
+            batch.size_bytes,
         )
         self.size_bytes += sum(map(len, checked.tails))
 
@@ -252,7 +261,15 @@ class SnapshotDraft(Draft):
             )
             claim = Claim(scope, idempotency.snapshot_digest(request.snapshot))
         super().__init__(
-            caller, request.request_id, received_us, [0], [checked.worker_name], [actor], (), claim
+            caller,
+            request.request_id,
+            received_us,
+            [0],
+            [checked.worker_name],
+            [actor],
+            (),
+            claim,
+            request.size_bytes,
         )
 
     @classmethod

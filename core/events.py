@@ -65,7 +65,8 @@ class EventBatch(Struct, frozen=True):
     """What one request or one stream message asks to be written, all of it one decision.
 
     ``streamed``: it is answered with a receipt even if nothing of it is accepted, and told what is
-    left of the quota. ``position``: it counts in a producer's sequence.
+    left of the quota. ``position``: it counts in a producer's sequence. ``size_bytes``: of the body
+    or message, which the events keep in memory.
     """
 
     request_id: str
@@ -73,6 +74,7 @@ class EventBatch(Struct, frozen=True):
     idempotency_key: str | None = None
     streamed: bool = False
     position: StreamPosition | None = None
+    size_bytes: int = 0
 
 
 class Snapshot(Struct, frozen=True, gc=False):
@@ -86,11 +88,12 @@ class Snapshot(Struct, frozen=True, gc=False):
 
 
 class SnapshotRequest(Struct, frozen=True):
-    """What one snapshot request asks to be written."""
+    """What one snapshot request asks to be written. ``size_bytes`` as in :class:`EventBatch`."""
 
     request_id: str
     snapshot: Snapshot
     idempotency_key: str | None = None
+    size_bytes: int = 0
 
 
 class Worker(Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ which another process holds for long leave the group for a lane (core/lanes.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections import deque
@@ -41,8 +42,9 @@ log = logging.getLogger(__name__)
 
 MAX_GROUP_EVENTS: Final = 5_000
 MAX_GROUP_DRAFTS: Final = 500
-MAX_WAITING_DRAFTS: Final = 2_000
-MAX_WAITING_BYTES: Final = 64 * 1_048_576
+# What is held in memory, waiting or being written.
+MAX_HELD_DRAFTS: Final = 2_000
+MAX_HELD_BYTES: Final = 128 * 1_048_576
 # Clients give up after 15 seconds; whoever cannot be started by then is told so before.
 MAX_WAIT_SECONDS: Final = 6.0
 MAX_ANSWER_SECONDS: Final = 12.5
@@ -67,7 +69,7 @@ class Journal:
         self._clock = clock
         self._cache = WorkerCache()
         self._waiting: deque[Draft] = deque()
-        self._waiting_bytes = 0
+        self._held_drafts = self._held_bytes = 0
         self._arrived = asyncio.Event()
         self._closing = False
         self._lanes = Lanes(self._write_parked, self._give_back)
@@ -83,17 +85,17 @@ class Journal:
         if self._closing:
             raise unavailable("The service is shutting down. Retry shortly.")
         if (
-            len(self._waiting) >= MAX_WAITING_DRAFTS
-            or self._waiting_bytes + draft.size_bytes > MAX_WAITING_BYTES
+            self._held_drafts >= MAX_HELD_DRAFTS
+            or self._held_bytes + draft.size_bytes > MAX_HELD_BYTES
         ):
             raise unavailable("The service is overloaded. Retry shortly.")
         loop = asyncio.get_running_loop()
         draft.answer = loop.create_future()
         draft.give_up_at = loop.time() + MAX_ANSWER_SECONDS
-        # Whoever waits may go away before the answer; then nobody retrieves its exception.
-        draft.answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+        draft.answer.add_done_callback(lambda _: self._release(draft))
+        self._held_drafts += 1
+        self._held_bytes += draft.size_bytes
         self._waiting.append(draft)
-        self._waiting_bytes += draft.size_bytes
         self._arrived.set()
         try:
             await asyncio.wait({draft.answer}, timeout=MAX_WAIT_SECONDS)
@@ -111,12 +113,23 @@ class Journal:
         # It is being written, and will be settled for those who ask with the same key.
         raise _answer_to(UnknownFateError("no answer in time"))
 
+    def _release(self, draft: Draft) -> None:
+        self._held_drafts -= 1
+        self._held_bytes -= draft.size_bytes
+        # Whoever waits may have gone away before the answer; then nobody retrieves its exception.
+        if not draft.answer.cancelled():
+            draft.answer.exception()
+
     def _withdraw(self, draft: Draft) -> bool:
-        """Have the writer pass a draft over, if that is still possible."""
+        """Take a draft out, if it is not being written; nothing holds it in memory then."""
         if draft.started:
             return False
         draft.answer.cancel()
-        self._lanes.forget(draft)
+        if draft.lane is not None:
+            self._lanes.forget(draft)
+        else:
+            with contextlib.suppress(ValueError):  # in a group whose members are tried by parts
+                self._waiting.remove(draft)
         return True
 
     async def run(self) -> None:
@@ -147,7 +160,6 @@ class Journal:
             if group and events + len(draft.slots) > MAX_GROUP_EVENTS:
                 break
             self._waiting.popleft()
-            self._waiting_bytes -= draft.size_bytes
             if draft.answer.done() or self._parked(draft):
                 continue
             if draft.claim is not None:
@@ -160,12 +172,10 @@ class Journal:
             events += len(draft.slots)
             group.append(draft)
         self._waiting.extendleft(reversed(later))
-        self._waiting_bytes += sum(draft.size_bytes for draft in later)
         return group
 
     def _give_back(self, drafts: Sequence[Draft]) -> None:
         self._waiting.extendleft(reversed(drafts))
-        self._waiting_bytes += sum(draft.size_bytes for draft in drafts)
         self._arrived.set()
 
     async def _commit_group(

@@ -53,6 +53,7 @@ class IngestServicer:
             call.request_id,
             convert.events(request.events),
             request.idempotency_key if request.HasField("idempotency_key") else None,
+            size_bytes=request.ByteSize(),
         )
         return convert.events_response(await self._ingestor.ingest(caller, batch))
 
@@ -65,7 +66,7 @@ class IngestServicer:
         except ValueError as error:
             raise IngestError(ErrorCode.INVALID_BODY, str(error)) from None
         key = request.idempotency_key if request.HasField("idempotency_key") else None
-        wanted = SnapshotRequest(call.request_id, snapshot, key)
+        wanted = SnapshotRequest(call.request_id, snapshot, key, request.ByteSize())
         return convert.snapshot_response(await self._ingestor.ingest_snapshot(caller, wanted))
 
     async def stream_events(self, _: object, context: Context) -> None:

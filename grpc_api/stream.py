@@ -206,6 +206,7 @@ class EventStream:
             batch.idempotency_key if batch.HasField("idempotency_key") else None,
             streamed=True,
             position=position,
+            size_bytes=batch.ByteSize(),
         )
 
     async def _turn(self, size_bytes: int) -> Caller:

@@ -45,7 +45,12 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
         caller, body = await receive(request)
         _check_content_type(request)
         exchange = Exchange.of(request.scope)
-        batch = EventBatch(exchange.request_id, decode_events(body), _idempotency_key(request))
+        batch = EventBatch(
+            exchange.request_id,
+            decode_events(body),
+            _idempotency_key(request),
+            size_bytes=len(body),
+        )
         receipt = await ingestor.ingest(caller, batch)
         exchange.settle(receipt)
         return _json(*render_receipt(receipt))
@@ -56,7 +61,7 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
         _check_content_type(request)
         exchange = Exchange.of(request.scope)
         wanted = SnapshotRequest(
-            exchange.request_id, decode_snapshot(body), _idempotency_key(request)
+            exchange.request_id, decode_snapshot(body), _idempotency_key(request), len(body)
         )
         receipt = await ingestor.ingest_snapshot(caller, wanted)
         exchange.settle(receipt)

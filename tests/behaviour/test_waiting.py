@@ -247,3 +247,23 @@ async def test_a_lock_that_is_never_given_up_is_named(
     assert words in reply.message
     assert len(await tenant.events()) == 1
     assert (await driver.ingest(tenant.key, [event()], key)).code is None
+
+
+async def test_what_waits_is_counted_with_all_the_memory_it_holds(
+    driver: Driver, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.journal, "MAX_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr(core.journal, "MAX_HELD_BYTES", 4_000_000)
+    await driver.ingest(tenant.key, [event()])
+    refused = event(eventType="not.allowed", metadata={"text": "x" * 16_000})
+    big = [event(), *[refused] * 55]  # nine tenths of a megabyte, of which little is to be written
+    async with unfinished(tenant, False) as db:
+        await charge(db, tenant)
+        for _ in range(2):  # who is no longer waited for is not counted
+            replies = await asyncio.gather(*(driver.ingest(tenant.key, big) for _ in range(7)))
+            assert {reply.code for reply in replies} == {"internal_error"}
+            waited = ["your organization" in reply.message for reply in replies]
+            assert waited.count(True) == 4
+    reply = await driver.ingest(tenant.key, big)
+    assert (len(reply.accepted), len(reply.rejected)) == (1, 55)
