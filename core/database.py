@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -14,8 +13,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from core.errors import IngestError, unavailable
-
-log = logging.getLogger(__name__)
 
 Connection = AsyncConnection[Any]
 T = TypeVar("T")
@@ -121,7 +118,6 @@ class Database:
         except psycopg.Error as error:
             if not is_passing(error):
                 raise
-            log.warning("the database connection failed: %s", one_line(error))
             raise passing(error) from error
 
     @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ that each map is complete and that the documentation names the same codes.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final
@@ -167,6 +168,23 @@ class IngestError(Exception):
         self.transient = transient
         self.rejected = rejected
         self.budget = budget
+
+
+def log_internal(log: logging.Logger, error: IngestError, request_id: str) -> None:
+    """Log an ``internal_error`` under the id its client was told; other errors are the client's.
+
+    For adapters, once an answer. What caused it is named; its traceback is logged where it was met.
+    """
+    if error.code is ErrorCode.INTERNAL_ERROR:
+        cause = " ".join(str(error.__cause__ or "no cause").split())
+        level = logging.WARNING if error.transient else logging.ERROR
+        log.log(
+            level,
+            "answered internal_error: %s (%s)",
+            error.message,
+            cause,
+            extra={"request_id": request_id},
+        )
 
 
 class UnknownFateError(Exception):

@@ -268,11 +268,10 @@ class Journal:
                 draft.answer.set_result(outcome)
 
     def _fail(self, group: Sequence[Draft], error: Exception) -> None:
-        if is_connection_loss(error):
-            log.error("%d drafts were not written: %s", len(group), one_line(error))
-        else:
-            names = ", ".join(draft.request_id for draft in group)
-            log.error("writing failed for %s", names, exc_info=error)
+        # What each client was told is logged by the adapters, with its request id and this cause.
+        passing_by = is_passing(error) or isinstance(error, UnknownFateError)
+        if not passing_by:
+            log.error("writing %d drafts failed", len(group), exc_info=error)
         for draft in group:
             if not draft.answer.done():
                 draft.answer.set_exception(_answer_to(error))
@@ -386,16 +385,19 @@ async def _is_there(db: Connection, group: Group) -> bool:
 
 
 def _answer_to(error: Exception) -> IngestError:
-    """What a client is told of an error that is not its own."""
+    """What a client is told of an error that is not its own; the error is its cause."""
     if isinstance(error, UnknownFateError):
-        return unavailable(
+        answer = unavailable(
             "The service lost its storage while writing: this may or may not be stored. Retry with "
             "the same Idempotency-Key; a producer opens its stream again, which tells how far it "
             "has come."
         )
-    if is_passing(error):
-        return passing(error)
-    return IngestError(
-        ErrorCode.INTERNAL_ERROR,
-        "The service failed unexpectedly. Nothing was written. Retry with backoff.",
-    )
+    elif is_passing(error):
+        answer = passing(error)
+    else:
+        answer = IngestError(
+            ErrorCode.INTERNAL_ERROR,
+            "The service failed unexpectedly. Nothing was written. Retry with backoff.",
+        )
+    answer.__cause__ = error
+    return answer

@@ -63,7 +63,9 @@ class Upkeep:
             async with self._database.connection() as db:
                 await work(db)
         except (psycopg.Error, IngestError) as error:
-            log.warning("upkeep failed, will be tried again: %s", one_line(error))
+            log.warning(
+                "upkeep failed, will be tried again: %s", one_line(error.__cause__ or error)
+            )
 
     async def _clean(self, db: Connection) -> None:
         cleaned = idempotency.MAX_CLEANED_AT_ONCE

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from core.clock import Clock
-from core.errors import INTERNAL_MESSAGE, REFERENCE_PATH, ErrorCode, IngestError
+from core.errors import INTERNAL_MESSAGE, REFERENCE_PATH, ErrorCode, IngestError, log_internal
 from core.ingest import Ingestor
 from http_api import errors, openapi
 from http_api.exchange import Exchange, ExchangeLayer
@@ -58,9 +58,10 @@ def create_app(ingestor: Ingestor, readiness: Readiness, base_url: str, clock: C
 
     @app.exception_handler(IngestError)
     async def on_ingest_error(request: Request, error: IngestError) -> Response:
-        caller = Exchange.of(request.scope).caller
-        if caller is not None:
-            ingestor.note_refusal(caller, error)
+        exchange = Exchange.of(request.scope)
+        log_internal(log, error, exchange.request_id)
+        if exchange.caller is not None:
+            ingestor.note_refusal(exchange.caller, error)
         return refuse(request, error)
 
     @app.exception_handler(HTTPException)

@@ -16,6 +16,7 @@ import pytest
 from psycopg import AsyncConnection
 
 import core.journal
+import core.rows
 from core import ids
 from tests.behaviour.examples import KEY
 from tests.conftest import MakeTenant
@@ -267,3 +268,29 @@ async def test_what_waits_is_counted_with_all_the_memory_it_holds(
             assert waited.count(True) == 4
     reply = await driver.ingest(tenant.key, big)
     assert (len(reply.accepted), len(reply.rejected)) == (1, 55)
+
+
+@pytest.mark.parametrize("reason", ["overloaded", "locked", "refused by the database"])
+async def test_every_internal_error_is_logged_once_under_its_request_id(
+    driver: Driver,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+) -> None:
+    await driver.ingest(tenant.key, [event()])
+    async with unfinished(tenant, False) as db:
+        if reason == "overloaded":
+            monkeypatch.setattr(core.journal, "MAX_HELD_DRAFTS", 0)
+        elif reason == "locked":
+            monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 2.0)
+            await charge(db, tenant)
+        else:
+            monkeypatch.setattr(core.rows, "TRAILER", b"what COPY does not take")
+        reply = await driver.ingest(tenant.key, [event()])
+    assert reply.code == "internal_error"
+    answered = [record for record in caplog.records if "internal_error" in record.getMessage()]
+    assert [getattr(record, "request_id", None) for record in answered] == [reply.request_id]
+    assert (reason == "refused by the database") == any(
+        record.exc_info is not None for record in caplog.records
+    )

@@ -215,11 +215,17 @@ async def test_connections_cut_under_load_lose_nothing(proxy: Proxy, client: Cli
 # --- a database that is gone for a while --------------------------------------------------------
 
 
-async def test_the_service_outlives_its_database(proxy: Proxy, client: Client) -> None:
+async def test_the_service_outlives_its_database(
+    proxy: Proxy, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     assert (await client.post()).status_code == 202
     for _ in range(2):
         proxy.away(True)
-        check_unavailable(await client.post("batch-1"))
+        response = await client.post("batch-1")
+        check_unavailable(response)
+        request_id = response.headers["x-request-id"]
+        logged = [getattr(record, "request_id", None) for record in caplog.records]
+        assert logged.count(request_id) == 1
         not_ready = await client.http.client.get("/readyz")
         assert (not_ready.status_code, not_ready.json()["status"]) == (503, "not ready")
         assert (await client.http.client.get("/healthz")).status_code == 200
