@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from core.journal import MAX_WAITING_BYTES
+from core.journal import MAX_HELD_BYTES
 
 # Without a bound many streams would fill the journal's queue, which refuses what comes then, and
 # streams are to be slowed down instead. At 500 events a batch it is a second or two of writing.
 MAX_IN_FLIGHT_TOGETHER: Final = 256
 # The other half of the queue is for unary calls and HTTP.
-MAX_IN_FLIGHT_BYTES: Final = MAX_WAITING_BYTES // 2
+MAX_IN_FLIGHT_BYTES: Final = MAX_HELD_BYTES // 2
 
 
 class Room:

@@ -22,17 +22,17 @@ async def test_a_producer_has_reached_a_sequence_in_its_own_epoch_only(database_
             keys = {"one": one, "other": other}
             return await producers.have_reached(db, {keys[n]: p for n, p in progress.items()})
 
-        assert await producers.open_stream(db, one, 0) == Progress(0, 1)
+        assert await producers.open_stream(db, one, 0) == Progress(0, 1, 0, 0)
         await producers.open_stream(db, other, 0)
         assert not await reached()
-        assert not await reached(one=Progress(1, 1))
-        await producers.advance(db, {one: 2})
-        assert await reached(one=Progress(1, 1))
-        assert await reached(one=Progress(2, 1))
-        assert not await reached(one=Progress(3, 1))
+        assert not await reached(one=Progress(1, 1, 0, 0))
+        await producers.advance(db, {one: Progress(2, 1, 0, 0)})
+        assert await reached(one=Progress(1, 1, 0, 0))
+        assert await reached(one=Progress(2, 1, 0, 0))
+        assert not await reached(one=Progress(3, 1, 0, 0))
         # Its successor has sent the same again, or found it committed: nobody knows.
-        assert await producers.open_stream(db, one, 0) == Progress(2, 2)
-        assert not await reached(one=Progress(2, 1))
+        assert await producers.open_stream(db, one, 0) == Progress(2, 2, 0, 0)
+        assert not await reached(one=Progress(2, 1, 0, 0))
         # Of a group any other will do.
-        await producers.advance(db, {other: 1})
-        assert await reached(one=Progress(2, 1), other=Progress(1, 1))
+        await producers.advance(db, {other: Progress(1, 1, 0, 0)})
+        assert await reached(one=Progress(2, 1, 0, 0), other=Progress(1, 1, 0, 0))
