@@ -186,8 +186,8 @@ async def test_streams_of_large_batches_are_slowed_down_and_leave_room_for_their
         replies = await asyncio.gather(*posts)
         ends = await asyncio.gather(*sending)
         await http.close()
-    # As messages and as rows, in half of the 64 MiB that the journal lets wait.
-    assert 32 * 2**20 / (2 * 60 * 16_300) - 1 < in_flight <= 32 * 2**20 / (2 * 60 * 16_000)
+    # As messages and as rows, in half of the 128 MiB that the journal holds.
+    assert 64 * 2**20 / (2 * 60 * 16_300) - 1 < in_flight <= 64 * 2**20 / (2 * 60 * 16_000)
     assert [reply.code for reply in replies] == [None] * 20
     assert Counter((end.status, end.reason, len(end.acks)) for end in ends) == {(OK, "", 24): 4}
     assert len(await tenant.events()) == (4 * 24 + 20) * 60
