@@ -30,7 +30,7 @@ from tests.running_service import Addresses
 pytestmark = pytest.mark.anyio
 
 ROUNDS = int(os.environ.get("WEPEOPLE_HISTORY_ROUNDS", "1"))
-SECONDS = float(os.environ.get("WEPEOPLE_HISTORY_SECONDS", "7"))
+SECONDS = float(os.environ.get("WEPEOPLE_HISTORY_SECONDS", "6"))
 SEED = os.environ.get("WEPEOPLE_HISTORY_SEED")
 
 MAX_SHOWN = 20

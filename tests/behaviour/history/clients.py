@@ -28,8 +28,11 @@ async def requests(world: World, name: str, drivers: Sequence[Driver]) -> None:
     """A client of many keys; now and then it sends the same several times at once."""
     dice = world.random(name)
     while world.open:
-        body = world.choose(dice, dice.choice(world.history.keys))
-        times = BURST if body.idempotency_key and dice.random() < 0.1 else 1
+        if dice.random() < 0.05:
+            bodies = world.meeting(dice, dice.choice(world.history.organizations))
+        else:
+            body = world.choose(dice, dice.choice(world.history.keys))
+            bodies = [body] * (BURST if body.idempotency_key and dice.random() < 0.1 else 1)
         async with asyncio.TaskGroup() as group:
-            for _ in range(times):
+            for body in bodies:
                 group.create_task(send(world, dice.choice(drivers), body))

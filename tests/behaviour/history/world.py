@@ -29,6 +29,7 @@ ALWAYS, SOMETIMES, NEVER = "ticket.resolved", "deal.won", "not.allowed"
 MAX_ITEMS = 6
 ITEMS_A_PERSON = 100
 MAX_NEW_PEOPLE = 5
+MAX_AT_A_MEETING = 6
 MAX_REMEMBERED_BODIES = 30
 FIXED_QUOTAS = (150, 700)
 FIRST_QUOTA_THAT_MOVES = 60
@@ -178,6 +179,20 @@ class World:
         if endpoint == "events":
             return self.body(dice, key, idempotency_key=name)
         return self.snapshot_body(dice, key, name)
+
+    def meeting(self, dice: Random, organization: OrganizationRecord) -> list[Body]:
+        """Batches that all name one new person, by e-mail, most by the app's own id as well."""
+        person = f"new-{self._marker('p')}"
+        keys = [key for key in self.history.keys if key.organization is organization]
+        bodies = []
+        for _ in range(MAX_AT_A_MEETING):
+            actor = {"email": dice.choice((person, person.upper())) + "@a.eu"}
+            if dice.random() < 0.7:
+                actor["externalId"] = f"both-{person}"
+            marker = self._marker("e")
+            whole = event(eventType=ALWAYS, actor=actor, metadata={"marker": marker})
+            bodies.append(Body(dice.choice(keys), "events", [Item(marker, whole, None)]))
+        return bodies
 
     def begin(self, body: Body, door: str) -> Operation:
         """Note that something is sent now."""
