@@ -10,10 +10,8 @@ which another process holds for long leave the group for a lane (core/lanes.py).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -21,7 +19,7 @@ from uuid import UUID
 import psycopg
 from psycopg.errors import LockNotAvailable
 
-from core import idempotency, producers
+from core import producers
 from core.clock import Clock
 from core.database import (
     Connection,
@@ -35,23 +33,19 @@ from core.database import (
 from core.drafts import Draft, Outcome
 from core.errors import ErrorCode, IngestError, StreamError, UnknownFateError, unavailable
 from core.group import Group
-from core.lanes import LANE_TURN_SECONDS, Lanes, LockedError, still_locked
+from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
+from core.queue import Queue, overloaded
 from core.workers import WorkerCache
 
 log = logging.getLogger(__name__)
 
-MAX_GROUP_EVENTS: Final = 5_000
-MAX_GROUP_DRAFTS: Final = 500
-# What is held in memory, waiting or being written.
-MAX_HELD_DRAFTS: Final = 2_000
-MAX_HELD_BYTES: Final = 128 * 1_048_576
 # Clients give up after 15 seconds; whoever cannot be started by then is told so before.
 MAX_WAIT_SECONDS: Final = 6.0
 MAX_ANSWER_SECONDS: Final = 12.5
 # A draft in a lane is not begun again when so little is left of that.
 LAST_TURN_SECONDS: Final = 1.0
 # The parts of a group that has already waited in vain are to find out who is locked, not to wait.
-PART_LOCK_SECONDS: Final = 0.02
+PART_LOCK_SECONDS: Final = 0.01
 MAX_ATTEMPTS: Final = 3
 MAX_ATTEMPT_SECONDS: Final = 5.0  # no new attempt begins after this
 RETRY_PAUSE_SECONDS: Final = 0.1
@@ -68,11 +62,9 @@ class Journal:
         self._database = database
         self._clock = clock
         self._cache = WorkerCache()
-        self._waiting: deque[Draft] = deque()
-        self._held_drafts = self._held_bytes = 0
-        self._arrived = asyncio.Event()
+        self._queue = Queue()
         self._closing = False
-        self._lanes = Lanes(self._write_parked, self._give_back)
+        self._lanes = Lanes(self._write_parked, self._queue.put_back)
 
     async def commit(self, draft: Draft) -> Outcome:
         """Wait for the draft's durable commit and return its receipt.
@@ -84,19 +76,10 @@ class Journal:
         """
         if self._closing:
             raise unavailable("The service is shutting down. Retry shortly.")
-        if (
-            self._held_drafts >= MAX_HELD_DRAFTS
-            or self._held_bytes + draft.size_bytes > MAX_HELD_BYTES
-        ):
-            raise unavailable("The service is overloaded. Retry shortly.")
         loop = asyncio.get_running_loop()
         draft.answer = loop.create_future()
         draft.give_up_at = loop.time() + MAX_ANSWER_SECONDS
-        draft.answer.add_done_callback(lambda _: self._release(draft))
-        self._held_drafts += 1
-        self._held_bytes += draft.size_bytes
-        self._waiting.append(draft)
-        self._arrived.set()
+        self._queue.join(draft)
         try:
             await asyncio.wait({draft.answer}, timeout=MAX_WAIT_SECONDS)
             if draft.started or draft.lane is not None:
@@ -109,16 +92,9 @@ class Journal:
         if self._withdraw(draft):
             if draft.lane is not None:
                 raise still_locked(draft)
-            raise unavailable("The service is overloaded. Retry shortly.")
+            raise overloaded()
         # It is being written, and will be settled for those who ask with the same key.
         raise _answer_to(UnknownFateError("no answer in time"))
-
-    def _release(self, draft: Draft) -> None:
-        self._held_drafts -= 1
-        self._held_bytes -= draft.size_bytes
-        # Whoever waits may have gone away before the answer; then nobody retrieves its exception.
-        if not draft.answer.cancelled():
-            draft.answer.exception()
 
     def _withdraw(self, draft: Draft) -> bool:
         """Take a draft out, if it is not being written; nothing holds it in memory then."""
@@ -128,55 +104,23 @@ class Journal:
         if draft.lane is not None:
             self._lanes.forget(draft)
         else:
-            with contextlib.suppress(ValueError):  # in a group whose members are tried by parts
-                self._waiting.remove(draft)
+            self._queue.leave(draft)
         return True
 
     async def run(self) -> None:
         """Commit what waits until :meth:`close` was called and nothing waits any more."""
         while True:
-            if not self._waiting:
+            if group := self._queue.take_group(self._parked):
+                await self._commit_group(group)
+            elif not self._queue:
                 if self._closing and not self._lanes:
                     return
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
-            group = self._take_group()
-            if group:
-                await self._commit_group(group)
+                await self._queue.wait()
 
     def close(self) -> None:
         """Refuse new drafts; :meth:`run` ends after those that wait."""
         self._closing = True
-        self._arrived.set()
-
-    def _take_group(self) -> list[Draft]:
-        group: list[Draft] = []
-        claimed: set[idempotency.Scope] = set()
-        later: list[Draft] = []
-        events = 0
-        while self._waiting and len(group) < MAX_GROUP_DRAFTS:
-            draft = self._waiting[0]
-            if group and events + len(draft.slots) > MAX_GROUP_EVENTS:
-                break
-            self._waiting.popleft()
-            if draft.answer.done() or self._parked(draft):
-                continue
-            if draft.claim is not None:
-                # The second of two equal keys replays the first, which must have committed.
-                if draft.claim.scope in claimed:
-                    later.append(draft)
-                    continue
-                claimed.add(draft.claim.scope)
-            draft.started = True
-            events += len(draft.slots)
-            group.append(draft)
-        self._waiting.extendleft(reversed(later))
-        return group
-
-    def _give_back(self, drafts: Sequence[Draft]) -> None:
-        self._waiting.extendleft(reversed(drafts))
-        self._arrived.set()
+        self._queue.wake()
 
     async def _commit_group(
         self, group: Sequence[Draft], lock_seconds: float | None = None
@@ -216,11 +160,12 @@ class Journal:
             organizations.setdefault(draft.caller.organization_id, []).append(draft)
         if len(organizations) > 1:
             blocks = list(organizations.values())
-        elif error.at_key and len(group) > 1:
+        elif error.at_key and len(group) > 1 and self._lanes.room_for_keys_of(*organizations):
             blocks = [[draft] for draft in group]
         else:
-            claim = group[0].claim
-            key = claim.scope if error.at_key and claim else group[0].caller.organization_id
+            key: LaneKey = group[0].caller.organization_id
+            if error.at_key and len(group) == 1 and group[0].claim is not None:
+                key = group[0].claim.scope
             log.warning("%d drafts wait for a lock that another process holds", len(group))
             for draft in group:
                 self._lanes.park(key, draft)

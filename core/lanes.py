@@ -20,6 +20,7 @@ from core.errors import IngestError, unavailable
 from core.idempotency import Scope
 
 MAX_LANE_WRITERS: Final = 3  # transactions at a time, of all lanes
+MAX_KEY_LANES: Final = 3  # of an organization: finding each holds up the others for a while
 # So long a lane waits for its lock before another lane has its turn.
 LANE_TURN_SECONDS: Final = 1.0
 
@@ -77,6 +78,11 @@ class Lanes:
             return draft.claim.scope
         organization_id = draft.caller.organization_id
         return organization_id if organization_id in self._lanes else None
+
+    def room_for_keys_of(self, organization_id: UUID) -> bool:
+        """Whether it is worth finding which of the organization's keys are locked."""
+        keys = [key for key in self._lanes if isinstance(key, Scope)]
+        return sum(key.organization_id == organization_id for key in keys) < MAX_KEY_LANES
 
     def park(self, key: LaneKey, draft: Draft) -> None:
         """Have the draft wait in a lane, which begins with it if there is none."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from core.journal import MAX_HELD_BYTES
+from core.queue import MAX_HELD_BYTES
 
 # Without a bound many streams would fill the journal's queue, which refuses what comes then, and
 # streams are to be slowed down instead. At 500 events a batch it is a second or two of writing.
