@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from core import idempotency, limits, producers
@@ -11,9 +12,19 @@ from core.clock import Clock
 from core.database import Database, NoAnswerError, database_away
 from core.drafts import EventsDraft, SnapshotDraft
 from core.errors import ErrorCode, IngestError
-from core.events import Budget, Caller, EventBatch, Receipt, SnapshotReceipt, SnapshotRequest
+from core.events import (
+    Budget,
+    Caller,
+    EventBatch,
+    Receipt,
+    Rejection,
+    SnapshotReceipt,
+    SnapshotRequest,
+)
 from core.journal import Journal
+from core.meter import Meter
 from core.producers import Progress
+from core.quota import Account
 from core.ratelimit import RateLimiter
 from core.refusals import Refusals
 
@@ -34,6 +45,7 @@ class Ingestor:
         rate_limiter: RateLimiter,
         journal: Journal,
         refusals: Refusals,
+        meter: Meter,
         database: Database,
         clock: Clock,
     ) -> None:
@@ -42,6 +54,7 @@ class Ingestor:
         self._rate_limiter = rate_limiter
         self._journal = journal
         self._refusals = refusals
+        self._meter = meter
         self._clock = clock
 
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
@@ -77,11 +90,12 @@ class Ingestor:
                 raise draft.refusal()
             receipt = await self._journal.commit(draft)
         except IngestError as error:
-            self._refusals.count_events(draft.account, error.rejected or ())
+            self._count_rejected(draft.account, error.rejected)
             raise
         assert isinstance(receipt, Receipt)
         if not (receipt.replayed or receipt.duplicate):
-            self._refusals.count_events(draft.account, receipt.rejected)
+            self._meter.accept(len(receipt.accepted))
+            self._count_rejected(draft.account, receipt.rejected)
         return receipt
 
     async def ingest_snapshot(self, caller: Caller, request: SnapshotRequest) -> SnapshotReceipt:
@@ -91,6 +105,8 @@ class Ingestor:
         draft = SnapshotDraft.check(caller, request, self._clock.now_us())
         receipt = await self._journal.commit(draft)
         assert isinstance(receipt, SnapshotReceipt)
+        if not receipt.replayed:
+            self._meter.accept_snapshot()
         return receipt
 
     async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
@@ -129,3 +145,8 @@ class Ingestor:
         """
         if error.rejected is None:
             self._refusals.count_request(caller.organization_id, error.code, self._clock.now_us())
+
+    def _count_rejected(self, account: Account, rejected: Sequence[Rejection] | None) -> None:
+        if rejected:
+            self._refusals.count_events(account, rejected)
+            self._meter.reject(rejected)

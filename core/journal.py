@@ -34,6 +34,7 @@ from core.drafts import Draft, Outcome
 from core.errors import ErrorCode, IngestError, StreamError, UnknownFateError, unavailable
 from core.group import Group
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
+from core.meter import Meter
 from core.queue import Queue, overloaded
 from core.workers import WorkerCache
 
@@ -58,9 +59,10 @@ SETTLE_PAUSE_SECONDS: Final = 0.2
 class Journal:
     """Commits drafts in groups. :meth:`run` is its one writing task."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, meter: Meter) -> None:
         self._database = database
         self._clock = clock
+        self._meter = meter
         self._cache = WorkerCache()
         self._queue = Queue()
         self._closing = False
@@ -80,6 +82,7 @@ class Journal:
         draft.answer = loop.create_future()
         draft.give_up_at = loop.time() + MAX_ANSWER_SECONDS
         self._queue.join(draft)
+        self._meter.waiting(len(self._queue))
         try:
             await asyncio.wait({draft.answer}, timeout=MAX_WAIT_SECONDS)
             if draft.started or draft.lane is not None:
@@ -111,6 +114,7 @@ class Journal:
         """Commit what waits until :meth:`close` was called and nothing waits any more."""
         while True:
             if group := self._queue.take_group(self._parked):
+                self._meter.waiting(len(self._queue))
                 await self._commit_group(group)
             elif not self._queue:
                 if self._closing and not self._lanes:
@@ -126,11 +130,13 @@ class Journal:
         self, group: Sequence[Draft], lock_seconds: float | None = None
     ) -> None:
         """Write a group and answer its members, but for those that leave it for a lane."""
+        begin = self._clock.monotonic()
         try:
             outcomes = await self._attempt(group, lock_seconds)
         except LockedError as error:
             await self._step_aside(group, error)
         except Exception as error:
+            self._count(group, begin, committed=False)
             if len(group) == 1 or is_connection_loss(error) or isinstance(error, UnknownFateError):
                 self._fail(group, error)
                 return
@@ -138,6 +144,7 @@ class Journal:
             log.error("a group of %d failed, trying one by one: %s", len(group), one_line(error))
             await self._commit_parts([[draft] for draft in group])
         else:
+            self._count(group, begin, committed=True)
             self._answer(group, outcomes)
 
     async def _commit_parts(self, parts: Sequence[Sequence[Draft]]) -> None:
@@ -190,16 +197,23 @@ class Journal:
             draft.answer.set_exception(still_locked(draft))
             return True
         draft.started = True
+        begin = self._clock.monotonic()
         try:
             outcomes = await self._attempt([draft], min(left, LANE_TURN_SECONDS))
         except LockedError:
             draft.started = False
             return True
         except Exception as error:
+            self._count([draft], begin, committed=False)
             self._fail([draft], error)
         else:
+            self._count([draft], begin, committed=True)
             self._answer([draft], outcomes)
         return False
+
+    def _count(self, group: Sequence[Draft], begin: float, *, committed: bool) -> None:
+        events = sum(len(draft.slots) for draft in group)
+        self._meter.group(events, self._clock.monotonic() - begin, committed=committed)
 
     def _answer(
         self, group: Sequence[Draft], outcomes: Sequence[Outcome | IngestError | StreamError]

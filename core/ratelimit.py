@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Protocol
 from uuid import UUID
 
 from core.clock import Clock
@@ -14,31 +15,65 @@ BURST_SECONDS: Final = 1.0  # a bucket holds what refills in this time
 MAX_BUCKETS: Final = 100_000
 
 
-class _Bucket:
-    __slots__ = ("tokens", "updated")
+class Buckets(Protocol):
+    """The buckets, full when they are first asked for."""
 
-    def __init__(self, tokens: float, updated: float) -> None:
-        self.tokens = tokens
-        self.updated = updated
+    def held(self) -> AbstractContextManager[object]:
+        """Have the buckets to oneself within the block."""
 
-    def refill(self, rate: int, now: float) -> float:
+    def fill(self, owner: UUID, rate: int, now: float) -> float:
         """Bring the bucket to ``now``, under the rate in force now, and tell what it holds."""
-        capacity = rate * BURST_SECONDS
-        self.tokens = min(capacity, self.tokens + (now - self.updated) * rate)
-        self.updated = now
-        return self.tokens
+
+    def take(self, owner: UUID) -> None:
+        """Take a token from a bucket that was just filled."""
 
 
-class RateLimiter:
-    """The request rates of this process's callers.
+class OwnBuckets:
+    """The buckets of one process.
 
     A bucket that nobody touched for a second is full again, so the oldest ones can be forgotten:
     memory is bounded by ``MAX_BUCKETS`` without loosening a limit.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[UUID, list[float]] = OrderedDict()  # tokens, when updated
+        self._held = nullcontext()
+
+    def held(self) -> AbstractContextManager[object]:
+        """Nothing to wait for: a process has one loop."""
+        return self._held
+
+    def fill(self, owner: UUID, rate: int, now: float) -> float:
+        """As :meth:`Buckets.fill`."""
+        buckets = self._buckets
+        bucket = buckets.get(owner)
+        if bucket is None:
+            buckets[owner] = [rate * BURST_SECONDS, now]
+            while len(buckets) > MAX_BUCKETS:
+                buckets.popitem(last=False)
+            return rate * BURST_SECONDS
+        buckets.move_to_end(owner)
+        bucket[0] = refilled(bucket[0], bucket[1], rate, now)
+        bucket[1] = now
+        return bucket[0]
+
+    def take(self, owner: UUID) -> None:
+        """As :meth:`Buckets.take`."""
+        self._buckets[owner][0] -= 1
+
+
+def refilled(tokens: float, updated: float, rate: int, now: float) -> float:
+    """What a bucket holds ``now`` that held ``tokens`` when it was ``updated``."""
+    # Clocks of processes are read in one order and buckets are had in another.
+    return min(rate * BURST_SECONDS, tokens + max(0.0, now - updated) * rate)
+
+
+class RateLimiter:
+    """The request rates of callers, by the tokens in ``buckets``."""
+
+    def __init__(self, clock: Clock, buckets: Buckets) -> None:
         self._clock = clock
-        self._buckets: OrderedDict[UUID, _Bucket] = OrderedDict()
+        self._buckets = buckets
 
     def charge(self, caller: Caller) -> Budget:
         """Take one token from the key and one from the organization; the key's budget is left.
@@ -49,14 +84,14 @@ class RateLimiter:
         now = self._clock.monotonic()
         key_rate = caller.key_requests_per_second
         organization_rate = caller.organization_requests_per_second
-        key = self._bucket(caller.key_id, key_rate, now)
-        organization = self._bucket(caller.organization_id, organization_rate, now)
-        key_tokens = key.refill(key_rate, now)
-        organization_tokens = organization.refill(organization_rate, now)
-        if key_tokens >= 1 and organization_tokens >= 1:
-            key.tokens -= 1
-            organization.tokens -= 1
-            return Budget(limit=key_rate, remaining=int(key.tokens))
+        buckets = self._buckets
+        with buckets.held():
+            key_tokens = buckets.fill(caller.key_id, key_rate, now)
+            organization_tokens = buckets.fill(caller.organization_id, organization_rate, now)
+            if key_tokens >= 1 and organization_tokens >= 1:
+                buckets.take(caller.key_id)
+                buckets.take(caller.organization_id)
+                return Budget(limit=key_rate, remaining=int(key_tokens - 1))
         whose, rate = ("key", key_rate) if key_tokens < 1 else ("organization", organization_rate)
         raise IngestError(
             ErrorCode.RATE_LIMITED,
@@ -70,17 +105,6 @@ class RateLimiter:
     def budget(self, caller: Caller) -> Budget:
         """The key's budget, of which nothing is taken."""
         rate = caller.key_requests_per_second
-        now = self._clock.monotonic()
-        bucket = self._bucket(caller.key_id, rate, now)
-        return Budget(limit=rate, remaining=int(bucket.refill(rate, now)))
-
-    def _bucket(self, owner: UUID, rate: int, now: float) -> _Bucket:
-        buckets = self._buckets
-        bucket = buckets.get(owner)
-        if bucket is None:
-            bucket = buckets[owner] = _Bucket(rate * BURST_SECONDS, now)
-            while len(buckets) > MAX_BUCKETS:
-                buckets.popitem(last=False)
-        else:
-            buckets.move_to_end(owner)
-        return bucket
+        with self._buckets.held():
+            tokens = self._buckets.fill(caller.key_id, rate, self._clock.monotonic())
+        return Budget(limit=rate, remaining=int(tokens))

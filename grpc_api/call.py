@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from core import ids
 from core.clock import Clock
-from core.errors import INTERNAL_MESSAGE, ErrorCode, IngestError, log_internal
+from core.errors import INTERNAL_MESSAGE, ErrorCode, IngestError, StreamError, log_internal
 from core.events import Caller
 from core.limits import MAX_BODY_BYTES
 from grpc_api.errors import Errors, Failure
@@ -32,6 +32,7 @@ class Call:
         self.request_id = ids.new_request_id(clock.now_us())
         self.authorization = _authorization(context)
         self.caller: Caller | None = None
+        self.code: str | None = None  # of the error that ends it
         self._errors = errors
 
     async def begin(self) -> None:
@@ -43,8 +44,11 @@ class Call:
         if not isinstance(error, Failure):
             log.error("crashed", exc_info=error, extra={"request_id": self.request_id})
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
-        elif isinstance(error, IngestError):
+        if isinstance(error, IngestError):
             log_internal(log, error, self.request_id)
+            self.code = error.code
+        elif isinstance(error, StreamError):
+            self.code = error.reason
         subject = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)
         status = self._errors.of(error, self.request_id, subject or "")
         await self.context.abort_with_status(rpc_status.to_status(status))

@@ -26,8 +26,6 @@ MIN_CLIENT_PING_MS: Final = 5_000
 HEALTH_SECONDS: Final = 1.0
 
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
-    # Otherwise a second server binds the same port and takes half of the connections, silently.
-    ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
     # Finds a client that vanished without a word.
@@ -48,7 +46,10 @@ class Tls(NamedTuple):
 
 
 class GrpcServer:
-    """Serves on an address; :meth:`start` raises OSError if it cannot be had."""
+    """Serves on an address; :meth:`start` raises OSError if it cannot be had.
+
+    One that is ``shared`` can be had by all who share it, each with a part of the connections.
+    """
 
     def __init__(
         self,
@@ -56,12 +57,14 @@ class GrpcServer:
         readiness: Callable[[], Awaitable[str | None]],
         *,
         address: str,
+        shared: bool,
         tls: Tls | None,
         drain_seconds: float,
     ) -> None:
         self._servicer = servicer
         self._readiness = readiness
         self._address = address
+        self._shared = shared
         self._tls = tls
         self._drain_seconds = drain_seconds
         self._health = health.aio.HealthServicer()
@@ -69,7 +72,9 @@ class GrpcServer:
 
     def start(self) -> int:
         """Bind the address and return the port; the server serves while :meth:`serve` runs."""
-        self._server = grpc.aio.server(options=_OPTIONS)
+        # If it is not meant, a second server takes half of the connections, silently.
+        options = [*_OPTIONS, ("grpc.so_reuseport", int(self._shared))]
+        self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((self._servicer.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         enable_reflection((SERVICE, health.SERVICE_NAME), self._server)

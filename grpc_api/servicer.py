@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -13,6 +14,7 @@ from core.clock import Clock
 from core.errors import ErrorCode, IngestError
 from core.events import Caller, EventBatch, SnapshotRequest
 from core.ingest import Ingestor
+from core.meter import CANCELLED, OK, Meter
 from grpc_api import convert
 from grpc_api.call import Call, Context, parsed
 from grpc_api.errors import Errors, UnknownMethodError
@@ -30,9 +32,15 @@ class IngestServicer:
     """Serves the contract of ``proto/wepeople/ingest/v1/ingest.proto``."""
 
     def __init__(
-        self, ingestor: Ingestor, errors: Errors, clock: Clock, max_stream_seconds: float
+        self,
+        ingestor: Ingestor,
+        errors: Errors,
+        meter: Meter,
+        clock: Clock,
+        max_stream_seconds: float,
     ) -> None:
         self._ingestor = ingestor
+        self._meter = meter
         self._errors = errors
         self._clock = clock
         self._streams = OpenStreams(max_stream_seconds)
@@ -72,7 +80,7 @@ class IngestServicer:
     async def stream_events(self, _: object, context: Context) -> None:
         """Store batches as they come."""
         call = Call(context, self._errors, self._clock)
-        with self._streams.one_more():
+        with self._streams.one_more(), self._counted("stream", call), self._open():
             await call.begin()
             try:
                 await EventStream(call, self._ingestor, self._streams).run()
@@ -81,25 +89,44 @@ class IngestServicer:
             except Exception as error:
                 await call.fail(error)
 
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        self._meter.stream(1)
+        try:
+            yield
+        finally:
+            self._meter.stream(-1)
+
+    @contextlib.contextmanager
+    def _counted(self, endpoint: str, call: Call) -> Iterator[None]:
+        code = CANCELLED
+        try:
+            yield
+            code = OK
+        finally:
+            self._meter.request("grpc", endpoint, call.code or code)
+
     def _unary(
         self,
+        endpoint: str,
         request_type: type[Request],
         method: Callable[[Call, Request, Caller], Awaitable[Response]],
     ) -> grpc.RpcMethodHandler[Any, Any]:
         async def handle(request: Request | IngestError, context: Context) -> Response:
             call = Call(context, self._errors, self._clock)
-            await call.begin()
-            try:
-                call.caller, _ = await self._ingestor.admit(call.authorization)
-                if isinstance(request, IngestError):
-                    raise request
-                return await method(call, request, call.caller)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                if call.caller is not None and isinstance(error, IngestError):
-                    self._ingestor.note_refusal(call.caller, error)
-                await call.fail(error)
+            with self._counted(endpoint, call):
+                await call.begin()
+                try:
+                    call.caller, _ = await self._ingestor.admit(call.authorization)
+                    if isinstance(request, IngestError):
+                        raise request
+                    return await method(call, request, call.caller)
+                except asyncio.CancelledError:
+                    raise
+                except Exception as error:
+                    if call.caller is not None and isinstance(error, IngestError):
+                        self._ingestor.note_refusal(call.caller, error)
+                    await call.fail(error)
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
@@ -116,9 +143,11 @@ class IngestServicer:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Ping": self._unary(pb.PingRequest, self.ping),
-                "IngestEvents": self._unary(pb.IngestEventsRequest, self.ingest_events),
-                "IngestSnapshot": self._unary(pb.IngestSnapshotRequest, self.ingest_snapshot),
+                "Ping": self._unary("ping", pb.PingRequest, self.ping),
+                "IngestEvents": self._unary("events", pb.IngestEventsRequest, self.ingest_events),
+                "IngestSnapshot": self._unary(
+                    "snapshots", pb.IngestSnapshotRequest, self.ingest_snapshot
+                ),
                 "StreamEvents": grpc.stream_stream_rpc_method_handler(
                     self.stream_events,
                     request_deserializer=parsed(pb.StreamEventsRequest),

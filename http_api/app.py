@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import NamedTuple
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp
 from core.clock import Clock
 from core.errors import INTERNAL_MESSAGE, REFERENCE_PATH, ErrorCode, IngestError, log_internal
 from core.ingest import Ingestor
+from core.meter import Meter
 from http_api import errors, openapi
 from http_api.exchange import Exchange, ExchangeLayer
 from http_api.reference import render_reference
@@ -26,7 +28,21 @@ log = logging.getLogger(__name__)
 Readiness = Callable[[], Awaitable[str | None]]
 
 
-def create_app(ingestor: Ingestor, readiness: Readiness, base_url: str, clock: Clock) -> ASGIApp:
+class Metrics(NamedTuple):
+    """The page that tells what was counted, and the media type it has."""
+
+    render: Callable[[], bytes]
+    media_type: str
+
+
+def create_app(
+    ingestor: Ingestor,
+    readiness: Readiness,
+    metrics: Metrics,
+    meter: Meter,
+    base_url: str,
+    clock: Clock,
+) -> ASGIApp:
     """The whole HTTP door. ``base_url``: where clients reach this service, for links in errors."""
     # FastAPI's own documents describe what they see; ours are kept by hand (http_api/openapi).
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -43,6 +59,11 @@ def create_app(ingestor: Ingestor, readiness: Readiness, base_url: str, clock: C
             return _json(HTTPStatus.OK, {"status": "ready"})
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reason": problem})
 
+    # For the operator's own network: it needs no key, and the reference does not mention it.
+    @app.get("/metrics")
+    async def metrics_page() -> Response:
+        return Response(metrics.render(), headers={"content-type": metrics.media_type})
+
     @app.get(openapi.DOCUMENT_PATH)
     async def document() -> Response:
         return Response(openapi.render(base_url), media_type="application/yaml")
@@ -53,6 +74,7 @@ def create_app(ingestor: Ingestor, readiness: Readiness, base_url: str, clock: C
 
     def refuse(request: Request, error: IngestError) -> Response:
         exchange = Exchange.of(request.scope)
+        exchange.code = error.code
         status, body, headers = errors.render_error(error, exchange.request_id, base_url)
         return Response(body, status, headers, media_type="application/json")
 
@@ -77,6 +99,7 @@ def create_app(ingestor: Ingestor, readiness: Readiness, base_url: str, clock: C
             ),
         }.get(HTTPStatus(error.status_code), (ErrorCode.INVALID_BODY.value, str(error.detail)))
         exchange = Exchange.of(request.scope)
+        exchange.code = code
         body = errors.envelope(code, message, exchange.request_id, base_url)
         return _json(error.status_code, body, dict(error.headers or {}))
 
@@ -89,7 +112,7 @@ def create_app(ingestor: Ingestor, readiness: Readiness, base_url: str, clock: C
             log.error("crashed", exc_info=error, extra={"request_id": exchange.request_id})
         return refuse(request, IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE))
 
-    return ExchangeLayer(app, clock)
+    return ExchangeLayer(app, clock, meter)
 
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:

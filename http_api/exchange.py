@@ -15,22 +15,29 @@ from core.clock import Clock
 from core.events import Budget, Caller, Receipt, SnapshotReceipt
 from core.ids import new_request_id
 from core.limits import API_VERSION
+from core.meter import CANCELLED, OK, OTHER, Meter
 
 log = logging.getLogger(__name__)
 
 _KEY: Final = "wepeople.exchange"
+_ENDPOINTS: Final = {
+    "/api/v1/ingest/ping": "ping",
+    "/api/v1/ingest/events": "events",
+    "/api/v1/ingest/snapshots": "snapshots",
+}
 
 
 class Exchange:
     """What the layers of one request tell each other."""
 
-    __slots__ = ("budget", "caller", "replayed", "request_id")
+    __slots__ = ("budget", "caller", "code", "replayed", "request_id")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.caller: Caller | None = None
         self.budget: Budget | None = None  # once the key is known
         self.replayed = False
+        self.code: str = OK  # of the error that answers it
 
     @staticmethod
     def of(scope: Scope) -> Exchange:
@@ -68,9 +75,10 @@ def new_exchange(clock: Clock) -> Exchange:
 class ExchangeLayer:
     """Gives each request its id and each response its headers; logs what was answered."""
 
-    def __init__(self, app: ASGIApp, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, clock: Clock, meter: Meter) -> None:
         self._app = app
         self._clock = clock
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,6 +101,10 @@ class ExchangeLayer:
             # The 500 was sent by the application's own handler, which raises again after it.
             if not status:
                 raise
+        finally:
+            endpoint = _ENDPOINTS.get(scope["path"], OTHER)
+            # Without an answer the connection ended, or the time to drain did.
+            self._meter.request("http", endpoint, exchange.code if status else CANCELLED)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "%s %s %d",

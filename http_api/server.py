@@ -230,8 +230,33 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 is any free one. Raises OSError, which names the address."""
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; port 0 is any free one. Raises OSError, which names the address.
+
+    A ``shared`` port can be had by all who share it, each with a part of the connections.
+    """
+    listener = _bound(host, port, shared=shared)
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _unavailable(host, port, error) from None
+    return listener
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that holds a port for others of this user to share, and takes no connections.
+
+    Raises OSError if anybody has the port already, whether to share it or not.
+    """
+    holder = _bound(host, port, shared=False)
+    # Only now that it was had alone. Whoever wants it alone after us is refused.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return holder
+
+
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
     family, kind, _, _, target = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -239,12 +264,17 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(target)
-        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise _unavailable(host, port, error) from None
     return listener
+
+
+def _unavailable(host: str, port: int, error: OSError) -> OSError:
+    return OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}")
 
 
 def address(listener: socket.socket) -> tuple[str, int]:

@@ -131,9 +131,15 @@ def _explain(error: Exception) -> str | None:
     from core.errors import IngestError
     from service.embedded_postgres import EmbeddedPostgresError
     from service.settings import SettingsError
+    from service.supervisor import WorkerFailedError
 
     if isinstance(
-        error, AdministrationError | DatabaseUnusableError | EmbeddedPostgresError | SettingsError
+        error,
+        AdministrationError
+        | DatabaseUnusableError
+        | EmbeddedPostgresError
+        | SettingsError
+        | WorkerFailedError,
     ):
         return str(error)
     if isinstance(error, IngestError):

@@ -5,48 +5,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import psycopg
-import uvloop
-from psycopg import AsyncConnection
 
 from core.auth import Authenticator, deployment_secret
 from core.changes import Changes
 from core.clock import Clock
-from core.database import Database, session_conninfo
+from core.database import MAX_POOL_CONNECTIONS, Database
 from core.errors import IngestError
 from core.ingest import Ingestor
 from core.journal import Journal
-from core.migrate import is_migrated, migrate
+from core.migrate import is_migrated
 from core.ratelimit import RateLimiter
 from core.refusals import Refusals
 from core.upkeep import Upkeep
 from grpc_api.errors import Errors
 from grpc_api.server import GrpcServer, Tls
 from grpc_api.servicer import IngestServicer
-from http_api.app import create_app
+from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
-from service.demo import DemoKey, ensure_demo
+from service.crew import Crew
+from service.metrics import CONTENT_TYPE, MetricsPage
 from service.open_database import open_database
+from service.program import (
+    Ready,
+    bring_up_to_date,
+    configured_secret,
+    demo_key,
+    host_and_port,
+    http_url,
+    stop_signal,
+)
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 READINESS_SECONDS: Final = 1.5
-
-
-class Ready(NamedTuple):
-    """Where the service accepts traffic."""
-
-    http: str  # a URL
-    grpc: str | None  # HOST:PORT
-    demo: DemoKey | None
+# Of a crew together: leaves an embedded PostgreSQL connections for other commands.
+MAX_CREW_CONNECTIONS: Final = 128
 
 
 class Service(NamedTuple):
@@ -59,20 +57,27 @@ class Service(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, conninfo: str, clock: Clock | None = None
+    settings: Settings, conninfo: str, clock: Clock | None = None, crew: Crew | None = None
 ) -> AsyncIterator[Service]:
     """The service on a migrated database, accepting traffic within the block.
+
+    As one of a ``crew`` it shares the two ports with the others of it.
 
     Leaving the block stops it in order: no new requests, answers to those begun, the journal's
     last group, the statistics, the database.
     """
     clock = clock or Clock()
+    shared = crew is not None
+    crew = crew or Crew.alone()
+    meter = crew.meter
+    meter.begin()
     async with contextlib.AsyncExitStack() as stack:
-        listener = bind(*_host_and_port(settings.http))
+        listener = bind(*host_and_port(settings.http), shared=shared)
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
-        database = await stack.enter_async_context(Database(conninfo))
+        most = min(MAX_POOL_CONNECTIONS, MAX_CREW_CONNECTIONS // crew.size)
+        database = await stack.enter_async_context(Database(conninfo, max_connections=most))
         async with database.connection() as db:
             secret = await deployment_secret(db, configured_secret(settings))
 
@@ -83,15 +88,23 @@ async def running(
         changes = Changes(database, clock)
         authenticator = Authenticator(database, changes, clock, secret)
         await stack.enter_async_context(_background(changes.run(), failure))
-        journal = Journal(database, clock)
+        journal = Journal(database, clock, meter)
         await stack.enter_async_context(_background(journal.run(), failure, journal.close))
-        ingestor = Ingestor(authenticator, RateLimiter(clock), journal, refusals, database, clock)
+        limiter = RateLimiter(clock, crew.buckets)
+        ingestor = Ingestor(authenticator, limiter, journal, refusals, meter, database, clock)
 
-        readiness = _Readiness(database)
-        url = _url(*address(listener))
+        readiness = _Readiness(database, crew)
+        url = http_url(*address(listener))
         public_url = settings.public_url or url
         server = HttpServer(
-            create_app(ingestor, readiness.problem, public_url, clock),
+            create_app(
+                ingestor,
+                readiness.problem,
+                Metrics(MetricsPage(crew).render, CONTENT_TYPE),
+                meter,
+                public_url,
+                clock,
+            ),
             listener,
             base_url=public_url,
             clock=clock,
@@ -99,9 +112,10 @@ async def running(
         )
         await stack.enter_async_context(_background(server.serve(), failure, server.stop))
         grpc_server = GrpcServer(
-            IngestServicer(ingestor, Errors(public_url), clock, settings.stream_max_seconds),
+            IngestServicer(ingestor, Errors(public_url), meter, clock, settings.stream_max_seconds),
             readiness.problem,
             address=settings.grpc,
+            shared=shared,
             tls=_tls(settings),
             drain_seconds=settings.drain_seconds,
         )
@@ -110,7 +124,7 @@ async def running(
         # Neither door takes new work while the other drains.
         stack.callback(server.stop)
         stack.callback(readiness.drain)
-        yield Service(url, f"{_host_and_port(settings.grpc)[0]}:{grpc_port}", failure)
+        yield Service(url, f"{host_and_port(settings.grpc)[0]}:{grpc_port}", failure)
 
 
 @contextlib.asynccontextmanager
@@ -141,10 +155,14 @@ async def _background(
 
 
 class _Readiness:
-    """Whether the service should get traffic: the database answers and has our schema."""
+    """Whether the service should get traffic.
 
-    def __init__(self, database: Database) -> None:
+    It should when enough of its workers do, and the database answers and has our schema.
+    """
+
+    def __init__(self, database: Database, crew: Crew) -> None:
         self._database = database
+        self._crew = crew
         self._draining = False
 
     def drain(self) -> None:
@@ -153,6 +171,8 @@ class _Readiness:
     async def problem(self) -> str | None:
         if self._draining:
             return "shutting down"
+        if (problem := self._crew.problem()) is not None:
+            return problem
         try:
             migrated = await self._database.within(READINESS_SECONDS, self._is_migrated())
         except (psycopg.Error, IngestError):
@@ -164,32 +184,10 @@ class _Readiness:
             return await is_migrated(db)
 
 
-def _host_and_port(given: str) -> tuple[str, int]:
-    host, _, port = given.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def _tls(settings: Settings) -> Tls | None:
     if settings.grpc_tls_certificate is None or settings.grpc_tls_key is None:
         return None
     return Tls(settings.grpc_tls_certificate, settings.grpc_tls_key, settings.grpc_tls_client_ca)
-
-
-def _url(host: str, port: int) -> str:
-    # An address that means "all of them" is not one to connect to.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def configured_secret(settings: Settings) -> str | None:
-    """The operator's own secret for key digests, if there is one."""
-    return None if settings.key_secret is None else settings.key_secret.get_secret_value()
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine on the event loop that the service is measured with."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
 
 
 async def serve(
@@ -205,37 +203,13 @@ async def serve(
     ``EmbeddedPostgresError``, OSError for an address that cannot be had.
     """
     async with open_database(settings, progress) as conninfo:
-        for name in await migrate(conninfo):
-            log.info("applied migration %s", name)
+        await bring_up_to_date(conninfo)
         async with running(settings, conninfo) as service:
-            stop = _stop_signal()
-            shown = await _demo_key(settings, conninfo) if demo else None
+            stop = stop_signal()
+            shown = await demo_key(settings, conninfo) if demo else None
             on_ready(Ready(service.http, service.grpc, shown))
             await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)
             if service.failure.done():
                 service.failure.result()
             log.info("stopping: finishing what was begun")
     log.info("stopped")
-
-
-async def _demo_key(settings: Settings, conninfo: str) -> DemoKey:
-    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
-        secret = await deployment_secret(db, configured_secret(settings))
-        embedded = settings.database_url is None
-        return await ensure_demo(db, secret, settings.data_dir if embedded else None)
-
-
-def _stop_signal() -> asyncio.Future[None]:
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-
-    def on_signal() -> None:
-        if stop.done():
-            # Safe at any instant: nothing is acknowledged before it is durable.
-            log.error("stopped at once, by a second signal")
-            os._exit(1)
-        stop.set_result(None)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    return stop

@@ -15,7 +15,14 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "tas
 
 
 class JsonFormatter(logging.Formatter):
-    """``{"time", "level", "logger", "message", …extra, "exception"?}``, with keys blacked out."""
+    """``{"time", "level", "logger", "message", …extra, "exception"?}``, with keys blacked out.
+
+    ``members`` are in every line.
+    """
+
+    def __init__(self, **members: object) -> None:
+        super().__init__()
+        self._members = members
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -25,6 +32,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _message(record),
         }
+        line |= self._members
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -38,10 +46,10 @@ def _message(record: logging.LogRecord) -> str:
         return f"{record.msg} {record.args}"
 
 
-def configure_logs(level: str) -> None:
-    """Send the process's logs to stderr as JSON lines."""
+def configure_logs(level: str, **members: object) -> None:
+    """Send the process's logs to stderr as JSON lines, each with these members."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(**members))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

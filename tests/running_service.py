@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from core.clock import Clock
-from service.compose import Service, run, running
+from service.compose import Service, running
+from service.program import run
 from service.settings import Settings
 
 

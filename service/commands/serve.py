@@ -17,7 +17,7 @@ from service.commands.session import Json, reachable_database
 from service.output import note, print_json, print_json_line, print_text
 
 if TYPE_CHECKING:
-    from service.compose import Ready
+    from service.program import Ready
 
 _EVENT: Final = (
     '{"events": [{"eventType": "ticket.resolved", "category": "project_management", '
@@ -47,7 +47,7 @@ class ServeCommand(Command):
             )
 
 
-def _address(variable: str) -> Any:
+def _checked(variable: str) -> Any:
     def check(given: str | None) -> str | None:
         if given is not None:
             from service.settings import Settings, SettingsError
@@ -61,13 +61,18 @@ def _address(variable: str) -> Any:
     return check
 
 
+def _workers(given: int | None) -> int | None:
+    checked = _checked("WEPEOPLE_WORKERS")(None if given is None else str(given))
+    return None if checked is None else int(checked)
+
+
 def serve(
     http: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
             help="Where the REST API listens; port 0 is any free port. Default: WEPEOPLE_HTTP.",
-            callback=_address("WEPEOPLE_HTTP"),
+            callback=_checked("WEPEOPLE_HTTP"),
             show_default=False,
         ),
     ] = None,
@@ -76,7 +81,17 @@ def serve(
         typer.Option(
             metavar="HOST:PORT",
             help="Where the gRPC API listens; port 0 is any free port. Default: WEPEOPLE_GRPC.",
-            callback=_address("WEPEOPLE_GRPC"),
+            callback=_checked("WEPEOPLE_GRPC"),
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many processes serve together, on the same two ports. "
+            "Default: WEPEOPLE_WORKERS.",
+            callback=_workers,
             show_default=False,
         ),
     ] = None,
@@ -92,18 +107,22 @@ def serve(
     first. Logs go to stderr. With --json the only output on stdout is one line, as soon as the
     service accepts traffic: {"event": "ready", "http": URL, "grpc": HOST:PORT}.
     """
-    from service.compose import run
-    from service.compose import serve as serving
     from service.logs import configure_logs
+    from service.program import run
     from service.settings import Settings
 
     settings = Settings.from_environment(os.environ)
-    given = {"http": http, "grpc": grpc}
+    given = {"http": http, "grpc": grpc, "workers": workers}
     settings = settings.model_copy(
-        update={name: address for name, address in given.items() if address is not None}
+        update={name: value for name, value in given.items() if value is not None}
     )
     configure_logs(settings.log_level)
     log = logging.getLogger(__name__)
+    if settings.workers > 1:
+        from service.supervisor import run
+        from service.supervisor import serve as serving
+    else:
+        from service.compose import serve as serving
     run(
         serving(
             settings,
