@@ -40,8 +40,9 @@ class GrpcDriver:
 
     name = "grpc"
 
-    def __init__(self, target: str) -> None:
-        self.channel = grpc.aio.insecure_channel(target)
+    def __init__(self, target: str, *, own_connection: bool = False) -> None:
+        options = [("grpc.use_local_subchannel_pool", int(own_connection))]
+        self.channel = grpc.aio.insecure_channel(target, options=options)
         self.stub = IngestServiceStub(self.channel)
 
     async def ping(self, key: str | None) -> Reply:

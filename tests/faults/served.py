@@ -48,10 +48,12 @@ def is_alive(pid: int | None) -> bool:
 class Served:
     """One data folder, and the process that serves it, if it runs."""
 
-    def __init__(self, data_dir: Path, grpc: str = "127.0.0.1:0") -> None:
+    def __init__(self, data_dir: Path, grpc: str = "127.0.0.1:0", workers: int = 1) -> None:
         self.data_dir = data_dir
+        self.log = data_dir.parent / "log"
         self.url = ""
-        self.grpc = grpc
+        self._workers = workers
+        self.grpc = self._grpc = grpc
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -62,19 +64,33 @@ class Served:
             "WEPEOPLE_DATA_DIR": os.fspath(self.data_dir),
             "WEPEOPLE_LOG_LEVEL": "error",
         }
-        addresses = ["--http", "127.0.0.1:0", "--grpc", self.grpc]
+        addresses = ["--http", "127.0.0.1:0", "--grpc", self._grpc]
+        log = self.log.open("ab")
         self._process = subprocess.Popen(
-            [*PROGRAM, "serve", "--json", *addresses],
+            [*PROGRAM, "serve", "--json", "--workers", str(self._workers), *addresses],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=log,
             env=environment,
             cwd=self.data_dir.parent,
         )
+        log.close()
         assert self._process.stdout is not None
         assert select.select([self._process.stdout], [], [], START_SECONDS)[0], "not ready"
         ready = json.loads(self._process.stdout.readline())
         assert ready["event"] == "ready"
-        self.url = ready["http"]
+        self.url, self.grpc = ready["http"], ready["grpc"]
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def workers(self) -> set[int]:
+        """The process ids of its workers."""
+        listing = ["ps", "-o", "pid=,args=", "--ppid", str(self.pid)]
+        lines = subprocess.run(listing, capture_output=True, text=True, check=False).stdout
+        return {int(line.split()[0]) for line in lines.splitlines() if "service.worker" in line}
 
     def kill(self) -> None:
         """SIGKILL."""
