@@ -48,11 +48,9 @@ class Crew:
         meters = self._states + size * CELLS
         begin = meters * _CELL_BYTES  # of the buckets
         shared = descriptor >= 0
-        self._memory = memoryview(mmap.mmap(descriptor, begin + BUCKET_BYTES * shared))
-        self._cells = self._memory[:begin].cast("d")
-        self.buckets: Buckets = (
-            SharedBuckets(self._memory[begin:], descriptor) if shared else OwnBuckets()
-        )
+        memory = mmap.mmap(descriptor, begin + BUCKET_BYTES * shared)
+        self._cells = memoryview(memory)[:begin].cast("d")
+        self.buckets: Buckets = SharedBuckets(memory, begin, descriptor) if shared else OwnBuckets()
         self.meter = Meter() if own is None else self.meter_of(own)
 
     @classmethod

@@ -106,6 +106,11 @@ def serve(
     Without DATABASE_URL it brings a PostgreSQL of its own. The database is brought up to date
     first. Logs go to stderr. With --json the only output on stdout is one line, as soon as the
     service accepts traffic: {"event": "ready", "http": URL, "grpc": HOST:PORT}.
+
+    With --workers one process supervises N others, replaces those that end and is the one to
+    signal. /readyz and grpc.health.v1 then speak for all: not ready until all have started,
+    while fewer than half accept traffic, and while stopping. /metrics (Prometheus) needs no key:
+    keep it inside.
     """
     from service.logs import configure_logs
     from service.program import run
@@ -157,7 +162,7 @@ def migrate(as_json: Json = False) -> None:
 SERVE_EXAMPLES: Final = examples(
     "serve --demo",
     "serve --http 127.0.0.1:0 --json",
-    "serve --http 0.0.0.0:8080 --grpc 0.0.0.0:50051",
+    "serve --http 0.0.0.0:8080 --grpc 0.0.0.0:50051 --workers 4",
 )
 
 

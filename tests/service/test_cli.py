@@ -202,6 +202,8 @@ def test_people_get_tables_and_scripts_get_json_wherever_the_option_stands(run: 
         (["events", "Acme", "--limit", "-1"], "--limit"),
         (["serve", "--http", "8080"], "must be HOST:PORT"),
         (["serve", "--grpc", "localhost:99999"], "must be HOST:PORT"),
+        (["serve", "--workers", "0"], "greater than or equal to 1"),
+        (["serve", "--workers", "many"], "valid integer"),
     ],
 )
 def test_bad_usage_is_2_and_says_why(
