@@ -22,6 +22,7 @@ import psycopg
 import pytest
 
 from core.database import session_conninfo
+from http_api.server import address, bind, reserve
 from service.embedded_postgres import EmbeddedPostgres
 from tests.driver import Driver, Reply
 from tests.faults.served import PROGRAM, Load, Served, is_alive, until
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.anyio
 WORKERS = 2
 CONNECTIONS = 20  # so that none of the workers is left out by chance
 GONE_SECONDS = 20.0
+ANY_PORTS = {"--http": "127.0.0.1:0", "--grpc": "127.0.0.1:0"}
 
 
 @contextlib.contextmanager
@@ -123,8 +125,8 @@ async def test_every_worker_answers_on_the_one_port_of_each_protocol(
     assert {reply.code for reply in replies} == {None}
     workers = shared.workers()
     assert len(workers) == WORKERS
-    for address in (shared.url, shared.grpc):
-        port = int(address.rpartition(":")[2])
+    for given in (shared.url, shared.grpc):
+        port = int(given.rpartition(":")[2])
         assert owners(port) - {os.getpid()} == workers
     assert json.loads(page(shared.url, "/readyz").text) == {"status": "ready"}
 
@@ -216,48 +218,59 @@ async def test_metrics_cover_all_workers_and_name_nobody(
     }
 
 
-def attempt(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A service that should not start, in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="wp-", dir="/tmp") as folder:
-        environment = {**os.environ, "WEPEOPLE_DATA_DIR": f"{folder}/data"}
-        return subprocess.run(
-            [*PROGRAM, "serve", "--json", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
-            check=False,
-        )
+def attempt(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A service that should not start."""
+    root = os.fspath(Path(__file__).parents[2])
+    return subprocess.run(
+        [*PROGRAM, "serve", "--json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": root},
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_port_that_is_taken_is_an_error(shared: Served, protocol: str, workers: str) -> None:
-    addresses = {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0"}
-    addresses[protocol] = {"http": shared.url.removeprefix("http://"), "grpc": shared.grpc}[
-        protocol
-    ]
+def test_a_port_that_is_taken_is_an_error(
+    shared: Served, database_of_crew: str, protocol: str, workers: str
+) -> None:
     # The crew's own port is the hardest: it is shared, by the same user.
-    done = attempt("--workers", workers, "--http", addresses["http"], "--grpc", addresses["grpc"])
+    taken = {"http": shared.url.removeprefix("http://"), "grpc": shared.grpc}[protocol]
+    addresses = {**ANY_PORTS, f"--{protocol}": taken}
+    done = attempt(database_of_crew, "--workers", workers, *itertools.chain(*addresses.items()))
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"wepeople-ingest: cannot listen on {addresses[protocol]}: " in done.stderr
+    assert f"wepeople-ingest: cannot listen on {taken}: " in done.stderr
 
 
-def test_a_port_that_a_stranger_has_is_an_error() -> None:
+def test_a_port_is_held_before_a_worker_listens() -> None:
+    with reserve("127.0.0.1", 0) as holder:
+        host, port = address(holder)
+        for rival in (reserve, bind):
+            with pytest.raises(OSError, match=f"cannot listen on {host}:{port}: Address already"):
+                rival(host, port)
+        with bind(host, port, shared=True), bind(host, port, shared=True):
+            pass
+    with bind(host, port):
+        pass
+
+
+def test_a_port_that_a_stranger_has_is_an_error(database_of_crew: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
-        address = f"127.0.0.1:{stranger.getsockname()[1]}"
-        done = attempt("--workers", "2", "--http", "127.0.0.1:0", "--grpc", address)
+        taken = f"127.0.0.1:{stranger.getsockname()[1]}"
+        done = attempt(database_of_crew, "--workers", "2", "--http", "127.0.0.1:0", "--grpc", taken)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"cannot listen on {address}: Address already in use" in done.stderr
+    assert f"cannot listen on {taken}: Address already in use" in done.stderr
 
 
 def test_what_no_worker_can_do_is_one_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_of_crew: str
 ) -> None:
     (tmp_path / "wrong.pem").write_text("this is no certificate")
     for name in ("CERTIFICATE", "KEY"):
         monkeypatch.setenv(f"WEPEOPLE_GRPC_TLS_{name}", str(tmp_path / "wrong.pem"))
-    done = attempt("--workers", "2", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+    done = attempt(database_of_crew, "--workers", "2", *itertools.chain(*ANY_PORTS.items()))
     assert (done.returncode, done.stdout) == (1, "")
     assert "wepeople-ingest: cannot use" in done.stderr
     assert "wrong.pem" in done.stderr
