@@ -173,16 +173,17 @@ class IngestError(Exception):
 def log_internal(log: logging.Logger, error: IngestError, request_id: str) -> None:
     """Log an ``internal_error`` under the id its client was told; other errors are the client's.
 
-    For adapters, once an answer. What caused it is named; its traceback is logged where it was met.
+    For adapters, once an answer. What caused it is named, and shown with its traceback unless it
+    passes by itself.
     """
     if error.code is ErrorCode.INTERNAL_ERROR:
-        cause = " ".join(str(error.__cause__ or "no cause").split())
-        level = logging.WARNING if error.transient else logging.ERROR
+        cause = error.__cause__
         log.log(
-            level,
+            logging.WARNING if error.transient else logging.ERROR,
             "answered internal_error: %s (%s)",
             error.message,
-            cause,
+            " ".join(str(cause or "no cause").split()),
+            exc_info=None if error.transient else cause,
             extra={"request_id": request_id},
         )
 

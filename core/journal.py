@@ -227,10 +227,7 @@ class Journal:
                 draft.answer.set_result(outcome)
 
     def _fail(self, group: Sequence[Draft], error: Exception) -> None:
-        # What each client was told is logged by the adapters, with its request id and this cause.
-        passing_by = is_passing(error) or isinstance(error, UnknownFateError)
-        if not passing_by:
-            log.error("writing %d drafts failed", len(group), exc_info=error)
+        # The adapters log what each client is told, with its request id and this cause.
         for draft in group:
             if not draft.answer.done():
                 draft.answer.set_exception(_answer_to(error))
