@@ -111,22 +111,22 @@ def run(folder: Path, events: int, kills: int, seed: int) -> Outcome:
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(PROJECT), "WEPEOPLE_API_KEY": tenant.key},
         )
-    try:
-        reached = 0
-        for _ in range(kills):
-            reached = _kill(served, tenant, reached, instants)
-            assert reached * BATCH < events, "the stream was over before the last kill"
-            assert producing.poll() is None, _end_of(said)
-            served.start()
-        output, _ = producing.communicate(timeout=FINISH_SECONDS)
-        assert producing.returncode == 0, _end_of(said)
-        seconds = time.monotonic() - began
-        with _database(served) as db:
-            stored, progress = _stored(db, tenant), _progress(db, tenant)
-    finally:
-        producing.kill()
-        producing.wait()
-        served.kill()
+    with producing:  # waits, and closes its pipe
+        try:
+            reached = 0
+            for _ in range(kills):
+                reached = _kill(served, tenant, reached, instants)
+                assert reached * BATCH < events, "the stream was over before the last kill"
+                assert producing.poll() is None, _end_of(said)
+                served.start()
+            output, _ = producing.communicate(timeout=FINISH_SECONDS)
+            assert producing.returncode == 0, _end_of(said)
+            seconds = time.monotonic() - began
+            with _database(served) as db:
+                stored, progress = _stored(db, tenant), _progress(db, tenant)
+        finally:
+            producing.kill()
+            served.kill()
     return Outcome(events, kills, seconds, stored, progress, json.loads(output))
 
 

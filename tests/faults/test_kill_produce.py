@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults.kill_produce import run
 
-EVENTS = 20_000
-KILLS = 6
+EVENTS = 12_000
+KILLS = 4
 
 
 @pytest.mark.timeout(180)
