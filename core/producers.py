@@ -129,7 +129,9 @@ async def have_reached(db: Connection, reached: Mapping[ProducerKey, Progress]) 
     """
     if not reached:
         return False
-    rows = [(*producer, *progress) for producer, progress in reached.items()]
+    rows = [
+        (*producer, progress.sequence, progress.epoch) for producer, progress in reached.items()
+    ]
     cursor = await db.execute(_REACHED, tuple(map(list, zip(*rows, strict=True))))
     row = await cursor.fetchone()
     return bool(row and row[0])
