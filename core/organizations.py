@@ -5,6 +5,7 @@ Whatever is changed here, running servers hear of it from the database (core/cha
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -19,6 +20,9 @@ from core.timestamps import to_datetime
 
 MAX_MONTHLY_QUOTA: Final = 1_000_000_000_000_000
 _NAME_IS_UNIQUE: Final = "organizations_name_key"
+# From a change of rights to the last commit of what was let in before it.
+QUIET_SECONDS: Final = 2.0
+MAX_REMOVED_AT_ONCE: Final = 20_000  # rows a transaction: others' commits do not wait for long
 
 
 class Organization(Struct, frozen=True):
@@ -149,6 +153,69 @@ async def find(db: Connection, given: str) -> Organization:
             "organization", given, names, "`wepeople-ingest org list` shows those there are"
         )
     return Organization(*row)
+
+
+# Events are taken in the order of their key, each block from where the last one ended: that reads
+# one partition at a time, and never again the places of what is gone already.
+_BLOCK_ENDS: Final = """
+SELECT id FROM events WHERE organization_id = %s AND id > %s
+ORDER BY id OFFSET %s LIMIT 1
+"""
+_REMOVE_BLOCK: Final = """
+DELETE FROM events WHERE organization_id = %s AND id > %s AND id <= %s
+"""
+_FIRST_ID: Final = UUID(int=0)
+_LAST_ID: Final = UUID(int=2**128 - 1)
+
+_REMOVE_IDEMPOTENCY_KEYS: Final = """
+DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM idempotency_keys WHERE organization_id = %s LIMIT %s))
+"""
+
+# In the order of the references; quota_usage is what concurrent groups of batches lock.
+_REMOVE: Final = (
+    "DELETE FROM api_keys WHERE organization_id = %s",
+    "DELETE FROM quota_usage WHERE organization_id = %s",
+    "DELETE FROM refusals WHERE organization_id = %s",
+    "DELETE FROM idempotency_keys WHERE organization_id = %s",
+    "DELETE FROM snapshot_cards WHERE organization_id = %s",
+    "DELETE FROM snapshot_history WHERE organization_id = %s",
+    "DELETE FROM events WHERE organization_id = %s",
+    "DELETE FROM producers WHERE organization_id = %s",
+    "DELETE FROM worker_links WHERE organization_id = %s",
+    "DELETE FROM workers WHERE organization_id = %s",
+    "DELETE FROM apps WHERE organization_id = %s",
+    "DELETE FROM organizations WHERE id = %s",
+)
+
+
+async def remove(db: Connection, organization_id: UUID) -> int:
+    """Remove an organization with everything that is its own; returns how many events that were.
+
+    First it is shut out: its plan is disabled, and what was let in before is waited for. Then its
+    rows go in bounded transactions, the organization itself last, so that whatever stops this
+    half-way, it can be run again to finish. ``db`` is in autocommit mode. NotFoundError if there
+    is no such organization.
+    """
+    await update(db, organization_id, developer_api=False)
+    await asyncio.sleep(QUIET_SECONDS)
+    removed, after, end = 0, _FIRST_ID, _FIRST_ID
+    while end != _LAST_ID:
+        row = await (
+            await db.execute(_BLOCK_ENDS, (organization_id, after, MAX_REMOVED_AT_ONCE - 1))
+        ).fetchone()
+        end = _LAST_ID if row is None else row[0]
+        cursor = await db.execute(_REMOVE_BLOCK, (organization_id, after, end))
+        removed += cursor.rowcount
+        after = end
+    gone = MAX_REMOVED_AT_ONCE
+    while gone == MAX_REMOVED_AT_ONCE:
+        values = (organization_id, MAX_REMOVED_AT_ONCE)
+        gone = (await db.execute(_REMOVE_IDEMPOTENCY_KEYS, values)).rowcount
+    async with db.transaction():
+        for statement in _REMOVE:
+            await db.execute(statement, (organization_id,))
+    return removed
 
 
 def _name(value: str) -> str:

@@ -15,6 +15,7 @@ import typer
 
 from service.commands import (
     apps,
+    bench,
     events,
     keys,
     organizations,
@@ -82,6 +83,7 @@ app.add_typer(apps.app, name="app")
 app.add_typer(keys.app, name="key")
 app.add_typer(workers.app, name="worker")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
+app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
 app.command(cls=Command, epilog=usage.EXAMPLES)(usage.usage)
 app.command(cls=Command, epilog=events.EXAMPLES)(events.events)
 app.command(cls=Command, epilog=snapshots.EXAMPLES)(snapshots.snapshots)

@@ -1,0 +1,1 @@
+"""Capacity planning: loads, yardsticks and the report of `wepeople-ingest bench`."""

@@ -1,0 +1,148 @@
+"""The process that makes the load, apart from the service and from the report.
+
+``python -m service.bench.generator`` reads one :class:`Work` from standard input and writes what
+it has to tell to standard output, a line of JSON each. It ends by itself, and when its standard
+input is closed: so it does not outlive who started it.
+
+With ``--echo PORT`` it is the HTTP yardstick instead; with ``--serve ARGUMENT...`` the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import msgspec
+import psycopg
+import uvloop
+
+from core.database import one_line
+from service.bench.http_load import LoadError, run_http
+from service.bench.load import (
+    WARM_UP_SECONDS,
+    Began,
+    CopyLoad,
+    Done,
+    Ended,
+    Failed,
+    HttpLoad,
+    Load,
+    Progress,
+    Told,
+    Work,
+)
+from service.bench.recorder import Recorder, now
+from service.bench.yardsticks import run_copy, serve_echo
+
+TELL_SECONDS = 0.25
+
+
+def tell(told: Told) -> None:
+    """One line on stdout."""
+    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def make(work: Work) -> Done:
+    """Make the loads and return their figures. LoadError if one cannot be made."""
+    begins = now() + min(WARM_UP_SECONDS, work.seconds / 3)
+    recorders = [Recorder(begins, work.seconds) for _ in work.loads]
+    cpu_seconds = 0.0
+
+    async def watch() -> None:
+        nonlocal cpu_seconds
+        await asyncio.sleep(begins - now())
+        cpu_seconds = -time.process_time()
+        tell(Began())
+        while (left := begins + work.seconds - now()) > 0:
+            await asyncio.sleep(min(TELL_SECONDS, left))
+            tell(Progress([recorder.events for recorder in recorders]))
+        cpu_seconds += time.process_time()
+        tell(Ended())
+
+    watching = asyncio.create_task(watch())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for load, recorder in zip(work.loads, recorders, strict=True):
+                group.create_task(_run(load, recorder))
+    except ExceptionGroup as failures:
+        reason = _reason(failures)
+        if reason is None:
+            raise
+        raise LoadError(reason) from None
+    finally:
+        watching.cancel()
+    return Done([recorder.result() for recorder in recorders], cpu_seconds)
+
+
+def _reason(error: Exception) -> str | None:
+    """Why the load could not be made, or None for what nobody foresaw."""
+    import grpc
+
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"the server answered with {error.code().name}: {error.details()}"
+    if isinstance(error, TimeoutError):
+        return "the server does not answer"
+    if isinstance(error, LoadError | OSError | psycopg.Error):
+        return one_line(error)
+    return None
+
+
+async def _run(load: Load, recorder: Recorder) -> None:
+    if isinstance(load, HttpLoad):
+        await run_http(load, recorder)
+    elif isinstance(load, CopyLoad):
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(run_copy, load, recorder, stop)
+        finally:
+            stop.set()
+    else:
+        from service.bench.stream_load import run_streams
+
+        await run_streams(load, recorder)
+
+
+def _die_with_parent() -> None:
+    """Stop, in order if need be, when nobody holds the other end of standard input."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> None:
+    """Be what the arguments say."""
+    if sys.argv[1:2] == ["--echo"]:
+        _die_with_parent()
+        serve_echo(int(sys.argv[2]))
+        return
+    if sys.argv[1:2] == ["--serve"]:
+        from service.cli import main as command
+
+        _die_with_parent()
+        sys.argv[1:2] = ["serve"]
+        command()
+        return
+    work = msgspec.json.decode(sys.stdin.buffer.readline(), type=Work)
+    _die_with_parent()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            tell(runner.run(make(work)))
+    except LoadError as error:
+        tell(Failed(str(error)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What a load is: told to the process that makes it, and what that process tells back."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from service.bench.recorder import Result
+
+WARM_UP_SECONDS = 1.0
+
+
+class HttpLoad(Struct, frozen=True, tag="http"):
+    """POST requests of equal batches over connections that are kept.
+
+    ``rate``: requests a second over all connections, None for as many as are answered.
+    ``idempotency_keys``: a different one with each request.
+    """
+
+    url: str
+    path: str
+    key: str
+    batch: int
+    connections: int
+    rate: float | None = None
+    idempotency_keys: bool = False
+
+
+class StreamLoad(Struct, frozen=True, tag="grpc"):
+    """Batches in streams, one for each producer, as many in flight as the server takes.
+
+    ``rate``: batches a second over all producers, None for as many as are acked.
+    """
+
+    server: str
+    tls: bool
+    key: str
+    batch: int
+    producers: int
+    rate: float | None = None
+
+
+class CopyLoad(Struct, frozen=True, tag="copy"):
+    """Rows by psycopg's binary COPY, over one connection. ``rows``: stop after so many."""
+
+    conninfo: str
+    organization_id: str
+    app_id: str
+    rows: int | None = None
+
+
+Load = HttpLoad | StreamLoad | CopyLoad
+
+
+class Work(Struct, frozen=True):
+    """Loads to be made at the same time."""
+
+    loads: list[Load]
+    seconds: float
+
+
+class Began(Struct, frozen=True, tag="began"):
+    """The warm-up is over."""
+
+
+class Progress(Struct, frozen=True, tag="progress"):
+    """How many events each load has had accepted by now, since the warm-up."""
+
+    events: list[int]
+
+
+class Ended(Struct, frozen=True, tag="ended"):
+    """The measured time is over; what is in flight may still be answered."""
+
+
+class Done(Struct, frozen=True, tag="done"):
+    """The figures of each load, and the CPU time that making them cost in the measured time."""
+
+    results: list[Result]
+    cpu_seconds: float
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """The load could not be made."""
+
+    reason: str
+
+
+Told = Began | Progress | Ended | Done | Failed

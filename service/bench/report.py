@@ -1,0 +1,175 @@
+"""The report of a run: medians of the rounds, ratios within each round, and what it all cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Final
+
+from msgspec import Struct
+
+from service.bench.recorder import Interval, Latency
+from service.bench.run import Findings, Measured
+
+MILLION: Final = 1_000_000
+
+
+class Cost(Struct, frozen=True, rename="camel"):
+    """CPU seconds in one round, and microseconds an event; None where nobody may look.
+
+    What is measured at the same time has one cost together.
+    """
+
+    service_seconds: float | None
+    database_seconds: float | None
+    generator_seconds: float
+    service_us_per_event: float | None
+    database_us_per_event: float | None
+
+
+class Round(Struct, frozen=True, rename="camel"):
+    """One round of a row."""
+
+    events_per_second: float
+    requests_per_second: float
+    latency_ms: Latency
+    timeline: list[Interval]
+
+
+class Line(Struct, frozen=True, rename="camel"):
+    """A row: medians of its rounds. ``ratio``: to its yardstick, the median of each round's."""
+
+    name: str
+    title: str
+    unit: str
+    events_per_second: float
+    requests_per_second: float
+    latency_ms: Latency
+    unsent: int
+    yardstick: str | None
+    ratio: float | None
+    cpu: Cost
+    rounds: list[Round]
+
+
+class MemoryUse(Struct, frozen=True, rename="camel"):
+    """Resident bytes of the largest process of the service."""
+
+    before_bytes: int
+    after_bytes: int
+    most_bytes: int
+
+
+class Report(Struct, frozen=True, rename="camel"):
+    """The whole of it."""
+
+    machine: Mapping[str, str | int | None]
+    settings: Mapping[str, object]
+    measurements: list[Line]
+    memory: MemoryUse | None
+
+
+def report(
+    findings: Findings,
+    machine: Mapping[str, str | int | None],
+    settings: Mapping[str, object],
+) -> Report:
+    """The report of what was found."""
+    lines = []
+    for name, (row, rounds) in findings.rows.items():
+        ratio = None
+        if row.yardstick is not None:
+            by = findings.rows[row.yardstick][1]
+            pairs = zip(rounds, by, strict=True)
+            ratio = round(
+                median(_speed(one, row.unit) / _speed(two, row.unit) for one, two in pairs), 3
+            )
+        lines.append(
+            Line(
+                name,
+                row.title,
+                row.unit,
+                _median(rounds, lambda one: _speed(one, "events")),
+                _median(rounds, lambda one: _speed(one, "requests")),
+                _latency([one.result.latency_ms for one in rounds]),
+                sum(one.result.unsent for one in rounds),
+                row.yardstick,
+                ratio,
+                _cost(rounds),
+                [
+                    Round(
+                        round(_speed(one, "events"), 1),
+                        round(_speed(one, "requests"), 1),
+                        one.result.latency_ms,
+                        one.result.timeline,
+                    )
+                    for one in rounds
+                ],
+            )
+        )
+    memory = findings.memory
+    return Report(
+        machine,
+        settings,
+        lines,
+        None if memory is None else MemoryUse(memory.before, memory.after, memory.most),
+    )
+
+
+def _speed(measured: Measured, unit: str) -> float:
+    result = measured.result
+    # Never 0, which could be no yardstick: a round in which nothing was answered.
+    return max(result.events if unit == "events" else result.requests, 0.1) / result.seconds
+
+
+def _median(rounds: Sequence[Measured], figure: Callable[[Measured], float]) -> float:
+    return round(median(figure(one) for one in rounds), 1)
+
+
+def _latency(found: Sequence[Latency]) -> Latency:
+    return Latency(
+        *(
+            median(float(getattr(one, percentile)) for one in found)
+            for percentile in Latency.__struct_fields__
+        )
+    )
+
+
+def _cost(rounds: Sequence[Measured]) -> Cost:
+    service = [one.cpu.service for one in rounds if one.cpu.service is not None]
+    database = [one.cpu.database for one in rounds if one.cpu.database is not None]
+    generator = [one.cpu.generator for one in rounds]
+    events = median(max(one.events, 1) for one in rounds)
+    return Cost(
+        round(median(service), 3) if service else None,
+        round(median(database), 3) if database else None,
+        round(median(generator), 3),
+        round(median(service) * MILLION / events, 2) if service else None,
+        round(median(database) * MILLION / events, 2) if database else None,
+    )
+
+
+def table(whole: Report) -> tuple[list[str], list[list[str]]]:
+    """The headers and the rows that a person reads."""
+    headers = ["", "a second", "ratio", "p50 ms", "p99 ms", "p99.9 ms", "CPU service", "database"]
+    rows = []
+    for line in whole.measurements:
+        speed = line.events_per_second if line.unit == "events" else line.requests_per_second
+        unit = "events" if line.unit == "events" else "requests"
+        by = "" if line.ratio is None else f"{line.ratio:.2f} of {line.yardstick}"
+        latency = (line.latency_ms.p50, line.latency_ms.p99, line.latency_ms.p999)
+        rows.append(
+            [
+                line.title,
+                f"{speed:,.0f} {unit}",
+                by,
+                *(f"{value:,.1f}" for value in latency),
+                _cpu(line.cpu.service_us_per_event),
+                _cpu(line.cpu.database_us_per_event),
+            ]
+        )
+    return headers, rows
+
+
+def _cpu(us_per_event: float | None) -> str:
+    return "?" if us_per_event is None else f"{us_per_event:,.1f} us/event"

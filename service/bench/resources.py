@@ -1,0 +1,126 @@
+"""CPU time and memory of the service and of the database, as the operating system counts them."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import platform
+from pathlib import Path
+from typing import Final
+
+import psutil
+from psycopg import ConnectionInfo
+
+POSTGRES: Final = "postgres"
+
+
+class Processes:
+    """Some processes of this machine with all their descendants, as they come and go."""
+
+    def __init__(self, roots: list[psutil.Process]) -> None:
+        self.roots = roots
+
+    def __bool__(self) -> bool:
+        return bool(self.roots)
+
+    def _all(self) -> list[psutil.Process]:
+        found: dict[int, psutil.Process] = {}
+        for root in self.roots:
+            with contextlib.suppress(psutil.Error):
+                for process in (root, *root.children(recursive=True)):
+                    found[process.pid] = process
+        return list(found.values())
+
+    def cpu_seconds(self) -> float:
+        """The CPU time they have used, with that of their children that have ended."""
+        total = 0.0
+        for process in self._all():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system
+                total += getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
+        return total
+
+    def resident_bytes(self) -> int:
+        """The resident memory of the largest of them."""
+        sizes = [0]
+        for process in self._all():
+            with contextlib.suppress(psutil.Error):
+                sizes.append(process.memory_info().rss)
+        return max(sizes)
+
+
+def of_pid(pid: int) -> Processes:
+    """The process of that id and its descendants."""
+    return Processes([psutil.Process(pid)])
+
+
+def listening(host: str, port: int) -> Processes:
+    """Who listens on that port of this machine; nobody if that is elsewhere or may not be seen."""
+    pids: set[int] = set()
+    if is_local(host):
+        with contextlib.suppress(psutil.Error):
+            pids = {
+                connection.pid
+                for connection in psutil.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+                and connection.laddr
+                and connection.laddr.port == port
+                and connection.pid is not None
+            }
+    found = []
+    for pid in sorted(pids):
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    return Processes(found)
+
+
+def is_local(host: str) -> bool:
+    """Whether an address is this machine's own for certain."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def postgres_of(connection: ConnectionInfo) -> Processes:
+    """The server behind a connection; nothing if it is elsewhere or may not be seen."""
+    if connection.host.startswith("/") or is_local(connection.host):
+        with contextlib.suppress(psutil.Error):
+            parent = psutil.Process(connection.backend_pid).parent()
+            if parent is not None and parent.name() == POSTGRES:
+                return Processes([parent])
+    return Processes([])
+
+
+def machine(folder: Path) -> dict[str, str | int | None]:
+    """What the figures were measured on. ``folder``: where the database is, if it is here."""
+    return {
+        "processor": _processor(),
+        "cores": psutil.cpu_count(),
+        "memoryBytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "filesystem": _filesystem(folder),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _filesystem(folder: Path) -> str | None:
+    """Its kind: on one in memory, durable commits cost nothing and the figures mean little."""
+    resolved = folder.resolve()
+    mounted = [
+        (len(partition.mountpoint), partition.fstype)
+        for partition in psutil.disk_partitions(all=True)
+        if resolved.is_relative_to(partition.mountpoint)
+    ]
+    return max(mounted)[1] if mounted else None

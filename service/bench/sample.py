@@ -1,0 +1,83 @@
+"""The events of the load: what an integration typically sends, in each form it is sent in.
+
+All forms tell the same: seven members, three of them metadata, about a few hundred people.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from grpc_api.pb import ingest_pb2 as pb
+
+EVENT_TYPE: Final = "ticket.resolved"
+CATEGORY: Final = "project_management"
+PEOPLE: Final = 200
+DURATION_SECONDS: Final = 240
+OCCURRED_AT: Final = "2026-04-19T12:05:00Z"
+OCCURRED_SECONDS: Final = 1_776_600_300
+
+
+def external_id(number: int) -> str:
+    """Whom the event of that number is about."""
+    return f"crm-user-{number % PEOPLE}"
+
+
+def metadata(number: int) -> str:
+    """What else it says, as JSON."""
+    return json.dumps({"ticket_id": f"SUP-{number}", "priority": "high", "score": 4.5})
+
+
+def json_batch(events: int) -> bytes:
+    """The body of an HTTP request."""
+    return json.dumps({"events": [_event(number) for number in range(events)]}).encode()
+
+
+def _event(number: int) -> dict[str, Any]:
+    return {
+        "eventType": EVENT_TYPE,
+        "category": CATEGORY,
+        "actor": {"externalId": external_id(number)},
+        "timestamp": OCCURRED_AT,
+        "duration": DURATION_SECONDS,
+        "metadata": json.loads(metadata(number)),
+    }
+
+
+class StreamBatches:
+    """The messages of a stream, encoded once: from one to the next only the sequence differs."""
+
+    def __init__(self, events: int) -> None:
+        batch = pb.StreamBatch()
+        for number in range(events):
+            event = batch.events.add(
+                event_type=EVENT_TYPE,
+                category=CATEGORY,
+                actor=pb.Actor(external_id=external_id(number)),
+                duration_seconds=DURATION_SECONDS,
+                metadata_json=metadata(number).encode(),
+            )
+            event.timestamp.seconds = OCCURRED_SECONDS
+        self._events = batch.SerializeToString()
+
+    def message(self, sequence: int) -> bytes:
+        """A StreamEventsRequest whose batch has this sequence.
+
+        The encoding of a message is its fields one after the other, so a batch of the sequence
+        alone and the bytes of the events make the batch.
+        """
+        numbered = pb.StreamBatch(sequence=sequence).SerializeToString()
+        length = len(numbered) + len(self._events)
+        return b"".join((_BATCH_TAG, _varint(length), numbered, self._events))
+
+
+_BATCH_TAG: Final = bytes([pb.StreamEventsRequest.BATCH_FIELD_NUMBER << 3 | 2])  # length-delimited
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -1,0 +1,255 @@
+"""The service under load: one of our own with a throw-away database, or one that runs already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import psutil
+
+from core import apps, ids, keys, organizations
+from core.administration import MAX_REQUESTS_PER_SECOND
+from core.auth import deployment_secret
+from core.database import Connection, Database
+from service.bench import sample
+from service.bench.resources import Processes, is_local, listening, of_pid, postgres_of
+from service.open_database import open_database
+from service.settings import Settings
+
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 30.0
+DATABASE_STOP_SECONDS: Final = 15.0
+PAUSE_SECONDS: Final = 0.1
+STATEMENT_SECONDS: Final = 600  # to remove what was written may take long
+SLUG: Final = "bench"
+GENERATOR: Final = (sys.executable, "-m", "service.bench.generator")
+# What says where a service is and what it belongs to; ours is elsewhere and belongs to nobody.
+NOT_INHERITED: Final = (
+    "DATABASE_URL",
+    "WEPEOPLE_HTTP",
+    "WEPEOPLE_GRPC",
+    "WEPEOPLE_PUBLIC_URL",
+    "WEPEOPLE_KEY_SECRET",
+    "WEPEOPLE_GRPC_TLS_CERTIFICATE",
+    "WEPEOPLE_GRPC_TLS_KEY",
+    "WEPEOPLE_GRPC_TLS_CLIENT_CA",
+    "WEPEOPLE_EVENT_RETENTION_MONTHS",
+)
+
+
+class BenchError(Exception):
+    """The measurement cannot be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A service to measure. ``http``: a URL; ``grpc``: HOST:PORT; None for what it has not.
+
+    ``db`` is a connection of ours to its database, in autocommit mode.
+    """
+
+    own: bool
+    http: str | None
+    grpc: str | None
+    tls: bool
+    settings: Settings
+    db: Connection
+    conninfo: str
+    service: Processes
+    database: Processes
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """The throw-away organization of a run."""
+
+    organization_id: str
+    app_id: str
+    uuids: tuple[str, str]  # of both
+    key: str
+
+
+@contextlib.asynccontextmanager
+async def started(arguments: Sequence[str]) -> AsyncIterator[Target]:
+    """A service of our own on a new embedded database; nothing of it is left after the block.
+
+    ``arguments``: more of `serve`'s options. BenchError if it does not start.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="wepeople-bench-"))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(_remove_folder, folder)
+        database = Processes([])
+        stack.push_async_callback(lambda: _wait_for_end(database))
+        settings = Settings.from_environment({"WEPEOPLE_DATA_DIR": os.fspath(folder / "data")})
+        conninfo = await stack.enter_async_context(open_database(settings))
+        log = folder / "serve.log"
+        command = [*GENERATOR, "--serve", "--json"]
+        command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", *arguments]
+        environment = {
+            **{name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
+            "WEPEOPLE_DATA_DIR": os.fspath(settings.data_dir),
+            "WEPEOPLE_LOG_LEVEL": "warning",
+        }
+        process = await stack.enter_async_context(child(command, environment, log))
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            line = b""
+        if not line:
+            raise BenchError(f"the service does not start: {_end_of(log)}")
+        ready = json.loads(line)
+        db = await stack.enter_async_context(await _connect(conninfo))
+        database.roots += postgres_of(db.info).roots
+        service = of_pid(process.pid)
+        yield Target(
+            True, ready["http"], ready["grpc"], False, settings, db, conninfo, service, database
+        )
+
+
+@contextlib.asynccontextmanager
+async def running(servers: Sequence[str], *, insecure: bool) -> AsyncIterator[Target]:
+    """A service that runs already, at these addresses, on the database that the settings name."""
+    http = next((given for given in servers if "://" in given), None)
+    grpc = next((given for given in servers if "://" not in given), None)
+    settings = Settings.from_environment(os.environ)
+    service = Processes([])
+    tls = False
+    if http is not None:
+        parts = urlsplit(http)
+        assert parts.hostname is not None
+        service = listening(parts.hostname, parts.port or 80)
+    if grpc is not None:
+        host, _, port = grpc.rpartition(":")
+        tls = not (insecure or is_local(host))
+        known = {process.pid for process in service.roots}
+        more = listening(host, int(port)).roots
+        service = Processes(service.roots + [one for one in more if one.pid not in known])
+    async with open_database(settings) as conninfo, await _connect(conninfo) as db:
+        yield Target(False, http, grpc, tls, settings, db, conninfo, service, postgres_of(db.info))
+
+
+async def _connect(conninfo: str) -> Connection:
+    db = await Database(conninfo).dedicated("wepeople-ingest bench")
+    await db.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+    return db
+
+
+@contextlib.asynccontextmanager
+async def tenant(target: Target, tell: Callable[[str], None]) -> AsyncIterator[Tenant]:
+    """An organization of our own without limits, which is removed with all its events."""
+    db = target.db
+    now_us = time.time_ns() // 1_000
+    name = f"Bench {ids.encode(ids.ulid_bits(now_us))}"
+    fast = MAX_REQUESTS_PER_SECOND
+    organization = await organizations.create(db, name, now_us, requests_per_second=fast)
+    try:
+        app = await apps.create(db, organization, SLUG, name, [sample.EVENT_TYPE], now_us)
+        configured = target.settings.key_secret
+        secret = await deployment_secret(
+            db, None if configured is None else configured.get_secret_value()
+        )
+        _, key = await keys.create(db, app, secret, now_us, requests_per_second=fast)
+        yield Tenant(
+            ids.text(ids.ORGANIZATION, organization.id),
+            ids.text(ids.APP, app.id),
+            (str(organization.id), str(app.id)),
+            key,
+        )
+    finally:
+        # A database of our own goes as a whole.
+        if not target.own:
+            tell(f"removing the organization {name!r} and its events")
+            await organizations.remove(db, organization.id)
+
+
+@contextlib.asynccontextmanager
+async def echo() -> AsyncIterator[str]:
+    """The URL of the HTTP yardstick."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with child([*GENERATOR, "--echo", str(port)]):
+        await _wait_until_listening(port)
+        yield f"http://127.0.0.1:{port}"
+
+
+async def _wait_until_listening(port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(PAUSE_SECONDS)
+    raise BenchError("the echo does not start")
+
+
+@contextlib.asynccontextmanager
+async def child(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> AsyncIterator[Process]:
+    """A process that ends with the block, in order if it can.
+
+    It has a session of its own, as a Ctrl-C in the terminal is for us to act upon; and it ends
+    when its standard input does, so also if we are killed.
+    """
+    errors = None if log is None else log.open("ab")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
+        )
+    finally:
+        if errors is not None:
+            errors.close()
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _wait_for_end(processes: Processes) -> None:
+    await asyncio.to_thread(psutil.wait_procs, processes.roots, timeout=DATABASE_STOP_SECONDS)
+
+
+async def _remove_folder(folder: Path) -> None:
+    """What a process that is still stopping makes anew is removed again."""
+
+    def remove() -> None:
+        deadline = time.monotonic() + DATABASE_STOP_SECONDS
+        while folder.exists():
+            shutil.rmtree(folder, ignore_errors=time.monotonic() < deadline)
+            time.sleep(PAUSE_SECONDS)
+
+    await asyncio.to_thread(remove)
+
+
+def _end_of(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it says nothing"
