@@ -40,8 +40,8 @@ gen: $(VENV)/dev.stamp ## regenerate grpc_api/pb from proto/
 	$(BIN)/python -m grpc_api.generate
 
 .PHONY: bench
-bench: $(VENV)/dev.stamp ## measure throughput; ARGS go to the benchmark
-	@exec $(BIN)/python -m tests.bench $(ARGS)
+bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
+	@exec $(BIN)/wepeople-ingest bench $(ARGS)
 
 .PHONY: soak
 soak: $(VENV)/dev.stamp ## ten minutes each of a client that never reads its acks and one that never pauses: memory stays flat

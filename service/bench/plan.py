@@ -211,7 +211,8 @@ def _chosen(asked: Asked, yardsticks: bool, suffix: str) -> list[Measurement]:
     measurements = []
     if asked.protocol != "http":
         producers = asked.concurrency or 1
-        title = f"gRPC streams, {batch} a batch, {producers} producers{pace}{suffix}"
+        many = "1 producer" if producers == 1 else f"{producers} producers"
+        title = f"gRPC stream, {batch} a batch, {many}{pace}{suffix}"
         by_copy = "copy" if yardsticks else None
         rate = asked.rate
         row = streams("grpc", title, by_copy, batch, producers, lambda _: rate)

@@ -95,7 +95,7 @@ def postgres_of(connection: ConnectionInfo) -> Processes:
     return Processes([])
 
 
-def machine(folder: Path) -> dict[str, str | int | None]:
+def machine(folder: Path | None) -> dict[str, str | int | None]:
     """What the figures were measured on. ``folder``: where the database is, if it is here."""
     return {
         "processor": _processor(),
@@ -103,7 +103,7 @@ def machine(folder: Path) -> dict[str, str | int | None]:
         "memoryBytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "filesystem": _filesystem(folder),
+        "filesystem": None if folder is None else _filesystem(folder),
     }
 
 

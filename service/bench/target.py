@@ -26,6 +26,7 @@ from core.auth import deployment_secret
 from core.database import Connection, Database
 from service.bench import sample
 from service.bench.resources import Processes, is_local, listening, of_pid, postgres_of
+from service.embedded_postgres import EmbeddedPostgres
 from service.open_database import open_database
 from service.settings import Settings
 
@@ -94,7 +95,15 @@ async def started(arguments: Sequence[str]) -> AsyncIterator[Target]:
         database = Processes([])
         stack.push_async_callback(lambda: _wait_for_end(database))
         settings = Settings.from_environment({"WEPEOPLE_DATA_DIR": os.fspath(folder / "data")})
-        conninfo = await stack.enter_async_context(open_database(settings))
+        embedded = EmbeddedPostgres(settings.data_dir)
+        acquiring = asyncio.ensure_future(asyncio.to_thread(embedded.acquire))
+
+        async def give_back() -> None:
+            # Also a lease that comes after we were told to stop: a thread cannot be cancelled.
+            (await acquiring).close()
+
+        stack.push_async_callback(give_back)
+        conninfo = (await asyncio.shield(acquiring)).conninfo
         log = folder / "serve.log"
         command = [*GENERATOR, "--serve", "--json"]
         command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", *arguments]
@@ -132,7 +141,8 @@ async def running(servers: Sequence[str], *, insecure: bool) -> AsyncIterator[Ta
     if http is not None:
         parts = urlsplit(http)
         assert parts.hostname is not None
-        service = listening(parts.hostname, parts.port or 80)
+        standard = 443 if parts.scheme == "https" else 80
+        service = listening(parts.hostname, parts.port or standard)
     if grpc is not None:
         host, _, port = grpc.rpartition(":")
         tls = not (insecure or is_local(host))
@@ -156,8 +166,11 @@ async def tenant(target: Target, tell: Callable[[str], None]) -> AsyncIterator[T
     now_us = time.time_ns() // 1_000
     name = f"Bench {ids.encode(ids.ulid_bits(now_us))}"
     fast = MAX_REQUESTS_PER_SECOND
-    organization = await organizations.create(db, name, now_us, requests_per_second=fast)
+    creating = asyncio.ensure_future(
+        organizations.create(db, name, now_us, requests_per_second=fast)
+    )
     try:
+        organization = await asyncio.shield(creating)
         app = await apps.create(db, organization, SLUG, name, [sample.EVENT_TYPE], now_us)
         configured = target.settings.key_secret
         secret = await deployment_secret(
@@ -174,7 +187,7 @@ async def tenant(target: Target, tell: Callable[[str], None]) -> AsyncIterator[T
         # A database of our own goes as a whole.
         if not target.own:
             tell(f"removing the organization {name!r} and its events")
-            await organizations.remove(db, organization.id)
+            await organizations.remove(db, (await creating).id)
 
 
 @contextlib.asynccontextmanager

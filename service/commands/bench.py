@@ -264,7 +264,8 @@ async def _bench(
         assert isinstance(rounds, int)
         findings = await run(stages, places, seconds=seconds, rounds=rounds, display=display)
         version = target.db.info.server_version
-        about = {**machine(target.settings.data_dir), "postgres": version // 10_000}
+        folder = None if target.settings.database_url else target.settings.data_dir
+        about = {**machine(folder), "postgres": version // 10_000}
         told = {**settings, "organizationId": owner.organization_id}
         return report(findings, about, told)
 
@@ -304,8 +305,9 @@ def _print(whole: Report) -> None:
         )
         fields["memory"] = f"{before} before, {after} after, {most} at most (largest process)"
     about = whole.machine
+    where = "" if about["filesystem"] is None else f" on {about['filesystem']}"
     fields["machine"] = (
         f"{about['cores']} cores of {about['processor']}, {about['system']}, "
-        f"PostgreSQL {about['postgres']} on {about['filesystem']}, Python {about['python']}"
+        f"PostgreSQL {about['postgres']}{where}, Python {about['python']}"
     )
     print_fields(fields)
