@@ -63,7 +63,7 @@ class MemoryUse(Struct, frozen=True, rename="camel"):
 class Report(Struct, frozen=True, rename="camel"):
     """The whole of it."""
 
-    machine: Mapping[str, str | int | None]
+    machine: Mapping[str, str | int | float | None]
     settings: Mapping[str, object]
     measurements: list[Line]
     memory: MemoryUse | None
@@ -71,7 +71,7 @@ class Report(Struct, frozen=True, rename="camel"):
 
 def report(
     findings: Findings,
-    machine: Mapping[str, str | int | None],
+    machine: Mapping[str, str | int | float | None],
     settings: Mapping[str, object],
 ) -> Report:
     """The report of what was found."""

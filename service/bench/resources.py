@@ -95,7 +95,7 @@ def postgres_of(connection: ConnectionInfo) -> Processes:
     return Processes([])
 
 
-def machine(folder: Path | None) -> dict[str, str | int | None]:
+def machine(folder: Path | None) -> dict[str, str | int | float | None]:
     """What the figures were measured on. ``folder``: where the database is, if it is here."""
     return {
         "processor": _processor(),

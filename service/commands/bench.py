@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -156,10 +156,9 @@ def bench(
     _check(servers, serve_option or [], plot)
     custom = not (batch is None and concurrency is None and rate is None)
     # What the library has to say on its own is said in our words.
-    import os
-
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from service.bench.display import Display
+    from service.bench.interruption import until_interrupted
     from service.bench.plan import Asked, chosen, growth, usual
     from service.bench.target import BenchError
 
@@ -186,8 +185,9 @@ def bench(
     display = Display()
     try:
         whole = asyncio.run(
-            _interruptible(
-                _bench(stages, settings, servers, insecure, serve_option or [], display), display
+            until_interrupted(
+                _bench(stages, settings, servers, insecure, serve_option or [], display),
+                display.interrupted,
             )
         )
     except BenchError as error:
@@ -252,6 +252,7 @@ async def _bench(
     from service.bench.run import run
     from service.bench.target import echo, running, started, tenant
 
+    load_average = round(os.getloadavg()[0], 2)
     async with contextlib.AsyncExitStack() as stack:
         target = await stack.enter_async_context(
             running(servers, insecure=insecure) if servers else started(serve_options)
@@ -265,29 +266,13 @@ async def _bench(
         findings = await run(stages, places, seconds=seconds, rounds=rounds, display=display)
         version = target.db.info.server_version
         folder = None if target.settings.database_url else target.settings.data_dir
-        about = {**machine(folder), "postgres": version // 10_000}
+        about = {
+            **machine(folder),
+            "postgres": version // 10_000,
+            "loadAverageBefore": load_average,
+        }
         told = {**settings, "organizationId": owner.organization_id}
         return report(findings, about, told)
-
-
-async def _interruptible(work: Any, display: Display) -> Report | None:
-    """The work's result, or None if a signal came; then what the work leaves behind is awaited."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        # Once is enough: the second one must not stop the removal.
-        if not task.cancelling():
-            display.interrupted()
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        result: Report = await task
-    except asyncio.CancelledError:
-        return None
-    return result
 
 
 def _print(whole: Report) -> None:
@@ -308,6 +293,7 @@ def _print(whole: Report) -> None:
     where = "" if about["filesystem"] is None else f" on {about['filesystem']}"
     fields["machine"] = (
         f"{about['cores']} cores of {about['processor']}, {about['system']}, "
-        f"PostgreSQL {about['postgres']}{where}, Python {about['python']}"
+        f"PostgreSQL {about['postgres']}{where}, Python {about['python']}, "
+        f"load average {about['loadAverageBefore']} before"
     )
     print_fields(fields)
