@@ -95,6 +95,16 @@ async def drop_expired(db: Connection, now_us: int, retention_months: int) -> li
     return dropped
 
 
+async def settle(db: Connection) -> None:
+    """Do now what the server would do some time after many events were stored.
+
+    So that measurements do not have it to pay for. ``db`` is in autocommit mode, its role a
+    superuser, as in an embedded database.
+    """
+    await db.execute("VACUUM (ANALYZE) events")
+    await db.execute("CHECKPOINT")
+
+
 async def horizon_us(db: Connection) -> int | None:
     """Until when events can be stored, in microseconds since the epoch; None: no partition."""
     months = (await _existing(db)).values()

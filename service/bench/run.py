@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from core.partitions import settle
 from service.bench.display import Display
 from service.bench.load import Began, Done, Ended, Failed, Load, Progress, Told, Work
 from service.bench.plan import Places, Row, Stage, copy_load
@@ -124,6 +125,9 @@ async def _fill(events: int, places: Places, display: Display) -> None:
             elif isinstance(told, Failed):
                 raise BenchError(told.reason)
             elif isinstance(told, Done):
+                if places.target.own:
+                    display.begin("settling", MAX_FILL_SECONDS)
+                    await settle(places.target.db)
                 return
     raise BenchError("the process that stores events has ended")
 
