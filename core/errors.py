@@ -131,6 +131,21 @@ CATALOGUE: Final[dict[ErrorCode, CatalogueEntry]] = {
     ),
 }
 
+STREAM_REASONS: Final[dict[StreamReason, tuple[str, str]]] = {  # meaning, remedy
+    StreamReason.SEQUENCE_GAP: (
+        "The batch's sequence is not the one after the last that was committed.",
+        "Open the stream again and go on after the sequence that its first answer tells.",
+    ),
+    StreamReason.PRODUCER_TAKEN_OVER: (
+        "Another stream was opened in the name of the same producer; this one can write no more.",
+        "See that only one process uses a producer id. The newer stream goes on.",
+    ),
+    StreamReason.STREAM_TOO_OLD: (
+        "The stream has reached the greatest age a stream may have.",
+        "Open another and go on after the last batch that was acknowledged.",
+    ),
+}
+
 
 # Where the reference page is, whose sections are named after the codes.
 REFERENCE_PATH: Final = "/developers/reference"

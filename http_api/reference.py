@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from core import limits
 from core.auth import KEY_PREFIX, KEY_RANDOM_BYTES
-from core.errors import CATALOGUE, ErrorCode, Retry
+from core.errors import CATALOGUE, STREAM_REASONS, ErrorCode, Retry, StreamReason
 from core.ratelimit import BURST_SECONDS
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND, envelope
 from http_api.openapi import DOCUMENT_PATH, document
@@ -77,6 +77,7 @@ def render_reference(base_url: str) -> bytes:
         error_example=_error_example(whole, base_url),
         status_table=_status_table(),
         errors="\n".join(_error(entry) for entry in _entries()),
+        stream_ends="\n".join(_stream_end(reason) for reason in StreamReason),
     )
     return page.encode()
 
@@ -435,9 +436,17 @@ def _error(entry: _Entry) -> str:
         "Retry": f"{entry.retry.value[0].upper()}{entry.retry.value[1:]}.",
         "Where": entry.where,
     }
+    return _code_article(entry.code, entry.meaning, facts)
+
+
+def _stream_end(reason: StreamReason) -> str:
+    meaning, remedy = STREAM_REASONS[reason]
+    return _code_article(reason.value, meaning, {"What to do": remedy})
+
+
+def _code_article(code: str, meaning: str, facts: Mapping[str, str]) -> str:
     listed = "".join(f"<dt>{name}</dt><dd>{_prose(text)}</dd>" for name, text in facts.items())
-    code = escape(entry.code)
     return (
-        f'<article class="error" id="{code}"><h3><code>{code}</code></h3>'
-        f'<p>{_prose(entry.meaning)}</p><dl class="facts">{listed}</dl></article>'
+        f'<article class="error" id="{escape(code)}"><h3><code>{escape(code)}</code></h3>'
+        f'<p>{_prose(meaning)}</p><dl class="facts">{listed}</dl></article>'
     )

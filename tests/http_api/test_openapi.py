@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from core import limits
-from core.errors import CATALOGUE, REFERENCE_PATH, ErrorCode, docs_url
+from core.errors import CATALOGUE, REFERENCE_PATH, ErrorCode, StreamReason, docs_url
 from core.ingest import Ingestor
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND
 from http_api.openapi import DOCUMENT_PATH, document, render
@@ -567,7 +567,8 @@ def page() -> Page:
 
 def test_page_has_one_anchor_for_each_code(page: Page) -> None:
     codes = [code.value for code in ErrorCode] + [NOT_FOUND, METHOD_NOT_ALLOWED]
-    assert [page.ids[code] for code in codes] == [1] * 15
+    codes += [reason.value for reason in StreamReason]
+    assert [page.ids[code] for code in codes] == [1] * 18
     # An anchor with the form of a code that is none would be a code that was dropped.
     assert {name for name in page.ids if "_" in name} == set(codes)
     assert max(page.ids.values()) == 1
@@ -611,7 +612,7 @@ def test_links_of_the_page_resolve(page: Page) -> None:
 
 
 def test_links_of_errors_lead_to_their_section(page: Page) -> None:
-    for code in ErrorCode:
+    for code in (*ErrorCode, *StreamReason):
         target, fragment = urldefrag(docs_url(BASE_URL, code))
         assert target == f"{BASE_URL}{REFERENCE_PATH}"
         assert page.ids[fragment] == 1
