@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from service.bench.report import Report
 
 FAILED: Final = 1
-INTERRUPTED: Final = 130
 DEFAULT_SECONDS: Final = 5.0
 MIN_SECONDS: Final = 0.5
 MAX_SECONDS: Final = 3_600.0
@@ -197,7 +196,7 @@ def bench(
     finally:
         display.close()
     if whole is None:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(FAILED)  # interrupted, and said so
     if plot is not None:
         from service.bench.plot import svg
 
