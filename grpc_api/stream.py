@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from core import ids
-from core.drafts import MIN_DRAFT_BYTES
+from core.drafts import MIN_DRAFT_BYTES, MIN_ITEM_BYTES
 from core.errors import ErrorCode, IngestError, StreamError, StreamReason, unavailable
 from core.events import Caller, Event, EventBatch, Receipt, StreamPosition
 from core.ingest import Ingestor
@@ -148,7 +148,7 @@ class EventStream:
             await self._send_opened(pb.StreamOpened())
         while message is not None:
             batch = self._batch(message)
-            size_bytes = _size_bytes(message, batch)
+            size_bytes = _size_bytes(batch)
             self._submit(await self._turn(size_bytes), batch, size_bytes)
             self._holding = False
             if self._read_last:
@@ -271,14 +271,14 @@ class EventStream:
             self._ending.set_result(error)
 
 
-def _size_bytes(message: pb.StreamEventsRequest, batch: EventBatch) -> int:
+def _size_bytes(batch: EventBatch) -> int:
     """What a batch takes of memory, about, and at least what it takes of the journal's queue.
 
     That is known only once it is checked, under the rights that are in force when there is room.
     """
     texts = sum(len(one.metadata or b"") for one in batch.events if isinstance(one, Event))
-    rows = MIN_DRAFT_BYTES + len(batch.events) * MAX_EVENT_BYTES + texts
-    return message.ByteSize() + rows
+    items = len(batch.events) * (MIN_ITEM_BYTES + MAX_EVENT_BYTES)
+    return batch.size_bytes + MIN_DRAFT_BYTES + items + texts
 
 
 def _invalid(message: str) -> IngestError:
