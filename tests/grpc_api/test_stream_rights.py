@@ -110,6 +110,7 @@ async def test_changes_apply_while_nobody_reads_the_acks(
     one = stream(tenant.key)
     for _ in range(3):
         await one.send(event(eventType="deal.won"))
+    await written(tenant, 3)
     await tenant.deny("deal.won")
     await asyncio.sleep(1)
     for _ in range(3):
