@@ -201,17 +201,18 @@ class EventsDraft(Draft):
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> EventsDraft:
         """Judge the batch by the rules that need no database."""
-        return cls(caller, batch, received_us, check_events(caller, batch.events, received_us))
+        checked = check_events(caller, batch.events, received_us, echo=not batch.streamed)
+        return cls(caller, batch, received_us, checked)
 
     def place(self, position: int) -> tuple[int, str]:
         index = self.checked.indexes[position]
         return index, f"events[{index}]"
 
     def receipt(self) -> Receipt:
-        echoes = self.checked.echoes
-        if len(self.positions) != len(echoes):
+        echoes, accepted = self.checked.echoes, len(self.positions)
+        if echoes and accepted != len(echoes):
             echoes = [echoes[position] for position in self.positions]
-        return Receipt(self.request_id, echoes, self.rejected, quota_left=self.quota_left)
+        return Receipt(self.request_id, accepted, echoes, self.rejected, quota_left=self.quota_left)
 
     def replay_of(self, stored: StoredReceipt) -> Receipt:
         return idempotency.replay_events(stored, self._events)
@@ -232,7 +233,7 @@ class EventsDraft(Draft):
         except StreamError as error:
             self.replay = error
         else:
-            self.replay = Receipt(self.request_id, (), (), duplicate=True)
+            self.replay = Receipt(self.request_id, 0, (), (), duplicate=True)
         return False
 
     def refusal(self) -> IngestError:

@@ -17,7 +17,7 @@ from core.json_objects import JsonText
 Endpoint = Literal["events", "snapshots"]
 
 
-class Actor(Struct, frozen=True, gc=False):
+class Actor(Struct, frozen=True, gc=False, cache_hash=True):
     """The person an event is about, named in up to three ways (contract section 5)."""
 
     worker_id: str | None = None
@@ -151,13 +151,15 @@ class AcceptedEvent(Struct, frozen=True, gc=False):
 class Receipt(Struct, frozen=True):
     """The answer to a batch of which something was written, durably, before this existed.
 
+    ``echoes``: of each of the ``accepted`` events; none of a streamed batch, whose ack only counts.
     ``replayed``: it was written by an earlier equal request, this one wrote nothing.
     ``duplicate``: its place in its producer's sequence was committed before, this wrote nothing.
     ``quota_left``: events left this month after it; None without a quota.
     """
 
     request_id: str
-    accepted: Sequence[AcceptedEvent]
+    accepted: int
+    echoes: Sequence[AcceptedEvent]
     rejected: Sequence[Rejection]
     replayed: bool = False
     duplicate: bool = False

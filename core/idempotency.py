@@ -293,7 +293,7 @@ def replay_events(stored: StoredReceipt, events: Sequence[Event | Malformed]) ->
     """The receipt of the first request, rebuilt from an equal request's events."""
     refused = {rejection.index for rejection in stored.rejected}
     received = format_us(stored.received_us)
-    accepted = [
+    echoes = [
         AcceptedEvent(
             event.event_type,
             received if event.timestamp is None else validation.moment(event.timestamp)[1],
@@ -301,7 +301,7 @@ def replay_events(stored: StoredReceipt, events: Sequence[Event | Malformed]) ->
         for index, event in enumerate(events)
         if index not in refused and isinstance(event, Event)
     ]
-    return Receipt(stored.request_id, accepted, stored.rejected, replayed=True)
+    return Receipt(stored.request_id, len(echoes), echoes, stored.rejected, replayed=True)
 
 
 def replay_snapshot(stored: StoredReceipt, snapshot: Snapshot) -> SnapshotReceipt:

@@ -94,7 +94,7 @@ class Ingestor:
             raise
         assert isinstance(receipt, Receipt)
         if not (receipt.replayed or receipt.duplicate):
-            self._meter.accept(len(receipt.accepted))
+            self._meter.accept(receipt.accepted)
             self._count_rejected(draft.account, receipt.rejected)
         return receipt
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ _MAX_ESCAPED_BYTES: Final = 6 * limits.MAX_JSON_BYTES
 # msgspec's own conversion takes 10 us for some doubles near the largest, a hundred times Python's:
 # no matter in a short text, but a body full of them would hold up everybody else for seconds.
 MAX_PLAIN_BYTES: Final = 128
+MAX_TOGETHER_BYTES: Final = limits.MAX_BATCH_EVENTS * MAX_PLAIN_BYTES
 
 
 def _double(written: str) -> float:
@@ -31,6 +33,7 @@ def _double(written: str) -> float:
 
 
 _decode_short: Final = msgspec.json.Decoder().decode
+_decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_long: Final = msgspec.json.Decoder(float_hook=_double).decode
 # Keeps numbers as they are written, for measuring the compact form.
 _decode_as_written: Final = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
@@ -39,6 +42,29 @@ _encode: Final = msgspec.json.Encoder().encode
 
 # JSON text; Raw is a slice of a message that was decoded around it.
 JsonText = bytes | msgspec.Raw
+
+
+def are_plain(texts: Iterable[bytes | None]) -> bool:
+    """Whether all texts are objects that can be stored as they are, which most batches' are.
+
+    False only says that they must be looked at one by one, by :func:`storable`.
+    """
+    given = [text for text in texts if text is not None]
+    if not given:
+        return True
+    together = b"\n".join(given)
+    if len(together) > MAX_TOGETHER_BYTES or max(map(len, given)) >= _SHORTEST_OVERFLOW_BYTES:
+        return False
+    # Each object opens one bracket: none is deeper than what the others leave of all together.
+    brackets = together.count(b"{") + together.count(b"[")
+    if brackets - len(given) >= limits.MAX_JSON_DEPTH or b"\\u0000" in together:
+        return False
+    try:
+        for _ in map(_decode_object, given):
+            pass
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def storable(text: JsonText) -> bytes:

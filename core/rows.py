@@ -30,6 +30,7 @@ _UUID_LENGTH: Final = struct.pack(">i", 16)
 _length: Final = struct.Struct(">i").pack
 _timestamp: Final = struct.Struct(">iq").pack
 _integer: Final = struct.Struct(">ii").pack
+_all_given: Final = struct.Struct(">iqiii").pack  # a timestamp, an integer, a length
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 
 
@@ -41,8 +42,10 @@ def kind(event_type: str, category: str) -> bytes:
 
 def tail(kind_fields: bytes, us: int, seconds: int | None, metadata: bytes | None) -> bytes:
     """The fields from event_type on. ``us``: microseconds since 1970."""
-    row = kind_fields + _timestamp(8, us - _POSTGRES_EPOCH_US)
-    row += _NULL if seconds is None else _integer(4, seconds)
+    us -= _POSTGRES_EPOCH_US
+    if seconds is not None and metadata is not None:
+        return kind_fields + _all_given(8, us, 4, seconds, len(metadata)) + metadata
+    row = kind_fields + _timestamp(8, us) + (_NULL if seconds is None else _integer(4, seconds))
     return row + (_NULL if metadata is None else _length(len(metadata)) + metadata)
 
 

@@ -8,7 +8,7 @@ event's first broken rule; only such an event is then asked for all that is wron
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -55,9 +55,16 @@ def moment(value: str | int) -> tuple[int, str]:
     """A timestamp: microseconds since the epoch, and how it is echoed."""
     if isinstance(value, str):
         return timestamps.parse(value)
+    return instant(value), timestamps.format_us(value)
+
+
+def instant(value: str | int) -> int:
+    """A timestamp, as :func:`moment`, that is not echoed."""
+    if isinstance(value, str):
+        return timestamps.parse(value)[0]
     if not timestamps.MIN_US <= value <= timestamps.MAX_US:
         raise ValueError("must be in the years 1 to 9999")
-    return value, timestamps.format_us(value)
+    return value
 
 
 def duration(value: int | float) -> int:
@@ -140,13 +147,13 @@ class CheckedEvents:
     """What is left of a batch after the rules: parallel lists, one item per passed event.
 
     ``slots`` says whose event it is, as an index into ``names`` and ``actors``, which have each
-    distinct actor once.
+    distinct actor once. ``echoes`` are empty if nobody asked for them.
     """
 
     __slots__ = ("actors", "echoes", "indexes", "names", "rejected", "slots", "tails")
 
     def __init__(self) -> None:
-        self.indexes: list[int] = []
+        self.indexes: Sequence[int] = ()
         self.slots: list[int] = []
         self.names: list[WorkerName] = []
         self.actors: list[Actor] = []
@@ -156,7 +163,7 @@ class CheckedEvents:
 
 
 def check_events(
-    caller: Caller, events: Sequence[Event | Malformed], received_us: int
+    caller: Caller, events: Sequence[Event | Malformed], received_us: int, *, echo: bool = True
 ) -> CheckedEvents:
     """Judge every event of a batch on its own, in the order of contract section 5.
 
@@ -164,66 +171,74 @@ def check_events(
     worker exists and the quota suffices is for the database.
     """
     checked = CheckedEvents()
-    received_text = timestamps.format_us(received_us)
-    kinds: dict[tuple[str, str], bytes] = {}
-    slots: dict[Actor, int] = {}
-    its_name: WorkerName | None
-    allowed = caller.allowed_event_types
-    app_id = caller.app_id
-    storable = json_objects.storable
-    for index, event in enumerate(events):
+    tails, slots, echoes, rejected = checked.tails, checked.slots, checked.echoes, checked.rejected
+    received_echo = timestamps.format_us(received_us)
+    kinds: dict[tuple[str, str], bytes] = {}  # empty: of a type that is not allowed
+    known: dict[Actor, int] = {}
+    texts = [
+        None if isinstance(event, Malformed) or event.metadata is None else bytes(event.metadata)
+        for event in events
+    ]
+    plain = json_objects.are_plain(texts)
+    for event, metadata in zip(events, texts, strict=True):
         if isinstance(event, Malformed):
-            checked.rejected.append(_rejection(index, event.issues))
+            _reject(checked, event.issues)
             continue
-        actor = event.actor
+        actor, pair, said = event.actor, (event.event_type, event.category), received_echo
+        slot = its_name = None
         try:
-            pair = (event.event_type, event.category)
-            kind = kinds.get(pair)
-            if kind is None:
-                kind = kinds[pair] = rows.kind(type_name(pair[0]), category(pair[1]))
+            if (kind := kinds.get(pair)) is None:
+                kind = kinds[pair] = _kind(*pair, caller.allowed_event_types)
             if event.timestamp is None:
-                us, echo = received_us, received_text
+                us = received_us
+            elif echo:
+                us, said = moment(event.timestamp)
             else:
-                us, echo = moment(event.timestamp)
+                us = instant(event.timestamp)
             seconds = None if event.duration is None else duration(event.duration)
-            metadata = None if event.metadata is None else storable(event.metadata)
-            slot = None if actor is None else slots.get(actor)
-            its_name = None
-            if actor is not None and slot is None:
-                its_name = worker_name(actor, app_id)
+            if metadata is not None and not plain:
+                metadata = json_objects.storable(metadata)
+            if actor is not None and (slot := known.get(actor)) is None:
+                its_name = worker_name(actor, caller.app_id)
         except ValueError:
-            checked.rejected.append(_rejection(index, event_issues(event)))
+            _reject(checked, event_issues(event))
             continue
         if actor is None or (slot is None and its_name is None):
-            checked.rejected.append(
-                Rejection(index, ErrorCode.MISSING_ACTOR, f"events[{index}].{NO_ACTOR}")
-            )
-        elif pair[0] not in allowed:
-            checked.rejected.append(
-                Rejection(
-                    index,
-                    ErrorCode.FORBIDDEN_EVENT_TYPE,
-                    f"events[{index}].eventType: '{pair[0]}' is not whitelisted for this app",
-                )
-            )
+            _reject(checked, (NO_ACTOR,), ErrorCode.MISSING_ACTOR)
+        elif not kind:
+            issue = f"eventType: '{pair[0]}' is not whitelisted for this app"
+            _reject(checked, (issue,), ErrorCode.FORBIDDEN_EVENT_TYPE)
         else:
-            if its_name is not None:
-                slot = slots[actor] = len(slots)
+            if slot is None:
+                assert its_name is not None
+                slot = known[actor] = len(known)
                 checked.names.append(its_name)
                 checked.actors.append(actor)
-            assert slot is not None
-            checked.indexes.append(index)
-            checked.slots.append(slot)
-            checked.tails.append(rows.tail(kind, us, seconds, metadata))
-            checked.echoes.append(AcceptedEvent(pair[0], echo))
+            slots.append(slot)
+            tails.append(rows.tail(kind, us, seconds, metadata))
+            if echo:
+                echoes.append(AcceptedEvent(pair[0], said))
+    checked.indexes = range(len(events))
+    if rejected:
+        gone = {one.index for one in rejected}
+        checked.indexes = [index for index in checked.indexes if index not in gone]
     return checked
 
 
+def _kind(event_type: str, category_name: str, allowed: Container[str]) -> bytes:
+    kind = rows.kind(type_name(event_type), category(category_name))
+    return kind if event_type in allowed else b""
+
+
+def _reject(
+    checked: CheckedEvents, issues: Sequence[str], code: ErrorCode = ErrorCode.INVALID_BODY
+) -> None:
+    """Refuse the event that comes after all that are judged."""
+    index = len(checked.tails) + len(checked.rejected)
+    checked.rejected.append(Rejection(index, code, issues_message(issues, f"events[{index}]")))
+
+
 NO_ACTOR: Final = "actor: must have a workerId, an externalId or an email"
-
-
-def _rejection(index: int, issues: Sequence[str]) -> Rejection:
-    return Rejection(index, ErrorCode.INVALID_BODY, issues_message(issues, f"events[{index}]"))
 
 
 def issues_message(issues: Sequence[str], path: str = "") -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -23,43 +25,80 @@ from core.events import (
 )
 from core.limits import MAX_BATCH_EVENTS
 from core.timestamps import parse
+from grpc_api.flat_events import ABSENT, ABSENT_INTEGER, flatten
 from grpc_api.pb import ingest_pb2 as pb
 
+MAX_CACHED_ACTORS: Final = 10_000
+MAX_CACHED_ACTOR_BYTES: Final = 256
 _EXACT_INTEGERS: Final = 2.0**53  # doubles up to here are the integers they look like
 
 _encode: Final = msgspec.json.Encoder().encode
+_members: Final = attrgetter(
+    *("event_type", "category", "actor", "timestamp", "duration_seconds"),
+    *("metadata_json", "metadata"),
+)
 
 
-def events(messages: Iterable[pb.IngestEvent]) -> list[Event | Malformed]:
-    """The events of a batch; what has not the shape of one is malformed, its neighbours are not."""
-    return [_event(message) for message in messages]
+def events(
+    batch: pb.StreamBatch | pb.IngestEventsRequest,
+) -> tuple[Sequence[Event | Malformed], int]:
+    """The events of a batch, and the batch's size in bytes.
+
+    What has not the shape of an event is malformed, its neighbours are not.
+    """
+    messages, size_bytes = flatten(batch)
+    return [_event(message) for message in messages], size_bytes
 
 
-def _event(message: pb.IngestEvent) -> Event | Malformed:
+def _event(message: Any) -> Event | Malformed:
+    event_type, category, actor, timestamp, seconds, text, struct = _members(message)
+    has = message.HasField
     try:
+        if struct != ABSENT or text == ABSENT:
+            text = _json(
+                "metadata",
+                None if struct == ABSENT else Struct.FromString(struct),
+                text if text != ABSENT or has("metadata_json") else None,
+            )
         return Event(
-            message.event_type,
-            message.category,
-            _actor(message.actor) if message.HasField("actor") else None,
-            _moment(message.timestamp) if message.HasField("timestamp") else None,
-            message.duration_seconds if message.HasField("duration_seconds") else None,
-            _json(message, "metadata", "metadata_json"),
+            event_type,
+            category,
+            _cached_actor(actor) if len(actor) <= MAX_CACHED_ACTOR_BYTES else _encoded_actor(actor),
+            _moment(timestamp) if timestamp.seconds or has("timestamp") else None,
+            None if seconds == ABSENT_INTEGER and not has("duration_seconds") else seconds,
+            text,
         )
     except ValueError as error:
-        return Malformed((str(error),), message.SerializeToString(deterministic=True))
+        return Malformed((str(error),), message.SerializeToString())
+
+
+def _encoded_actor(encoded: bytes) -> Actor | None:
+    return None if encoded == ABSENT else _actor(pb.Actor.FromString(encoded))
+
+
+_cached_actor: Final = lru_cache(MAX_CACHED_ACTORS)(_encoded_actor)
 
 
 def snapshot(message: pb.IngestSnapshotRequest) -> Snapshot:
     """The snapshot of a request. Raises ValueError: ``metrics: is required``."""
-    metrics = _json(message, "metrics", "metrics_json")
+    has = message.HasField
+    metrics = _json(
+        "metrics",
+        message.metrics if has("metrics") else None,
+        message.metrics_json if has("metrics_json") else None,
+    )
     if metrics is None:
         raise ValueError("metrics: is required")
     return Snapshot(
         message.snapshot_type,
         metrics,
-        _actor(message.actor) if message.HasField("actor") else None,
-        _moment(message.timestamp) if message.HasField("timestamp") else None,
-        _json(message, "metadata", "metadata_json"),
+        _actor(message.actor) if has("actor") else None,
+        _moment(message.timestamp) if has("timestamp") else None,
+        _json(
+            "metadata",
+            message.metadata if has("metadata") else None,
+            message.metadata_json if has("metadata_json") else None,
+        ),
     )
 
 
@@ -75,21 +114,21 @@ def _actor(message: pb.Actor) -> Actor:
 
 def _moment(timestamp: Timestamp) -> int:
     """Microseconds since the epoch; the core judges the range."""
-    if not 0 <= timestamp.nanos < 1_000_000_000:
+    nanos = timestamp.nanos
+    if not 0 <= nanos < 1_000_000_000:
         raise ValueError("timestamp: nanos must be 0 to 999999999")
-    return timestamp.seconds * 1_000_000 + timestamp.nanos // 1_000
+    return timestamp.seconds * 1_000_000 + nanos // 1_000
 
 
-def _json(message: Any, member: str, text_member: str) -> bytes | None:
-    text: bytes = getattr(message, text_member)
-    if message.HasField(member):
-        if text or message.HasField(text_member):
-            raise ValueError(f"{member}: set {member} or {text_member}, not both")
-        try:
-            return _encode(_object(getattr(message, member)))
-        except ValueError as error:
-            raise ValueError(f"{member}: {error}") from None
-    return text if text or message.HasField(text_member) else None
+def _json(member: str, struct: Struct | None, text: bytes | None) -> bytes | None:
+    if struct is None:
+        return text
+    if text is not None:
+        raise ValueError(f"{member}: set {member} or {member}_json, not both")
+    try:
+        return _encode(_object(struct))
+    except ValueError as error:
+        raise ValueError(f"{member}: {error}") from None
 
 
 def _object(struct: Struct) -> dict[str, Any]:
@@ -132,7 +171,7 @@ def events_response(receipt: Receipt) -> pb.IngestEventsResponse:
         request_id=receipt.request_id,
         accepted=[
             pb.AcceptedEvent(event_type=one.event_type, timestamp=_timestamp(one.timestamp))
-            for one in receipt.accepted
+            for one in receipt.echoes
         ],
         rejected=rejected_events(receipt.rejected),
         batch_limit=MAX_BATCH_EVENTS,
@@ -152,7 +191,7 @@ def ack(receipt: Receipt, sequence: int) -> pb.StreamEventsResponse:
             sequence=sequence,
             duplicate=receipt.duplicate,
             request_id=receipt.request_id,
-            accepted=len(receipt.accepted),
+            accepted=receipt.accepted,
             rejected=rejected_events(receipt.rejected),
             quota_left=receipt.quota_left,
             replayed=receipt.replayed,

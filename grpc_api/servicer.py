@@ -57,11 +57,12 @@ class IngestServicer:
         self, call: Call, request: pb.IngestEventsRequest, caller: Caller
     ) -> pb.IngestEventsResponse:
         """Store a batch."""
+        events, size_bytes = convert.events(request)
         batch = EventBatch(
             call.request_id,
-            convert.events(request.events),
+            events,
             request.idempotency_key if request.HasField("idempotency_key") else None,
-            size_bytes=request.ByteSize(),
+            size_bytes=size_bytes,
         )
         return convert.events_response(await self._ingestor.ingest(caller, batch))
 

@@ -200,13 +200,14 @@ class EventStream:
             position = StreamPosition(self._producer_id, self._epoch, batch.sequence)
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
+        events, size_bytes = convert.events(batch)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),
-            convert.events(batch.events),
+            events,
             batch.idempotency_key if batch.HasField("idempotency_key") else None,
             streamed=True,
             position=position,
-            size_bytes=batch.ByteSize(),
+            size_bytes=size_bytes,
         )
 
     async def _turn(self, size_bytes: int) -> Caller:

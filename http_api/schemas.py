@@ -82,11 +82,11 @@ def render_receipt(receipt: Receipt) -> tuple[int, bytes]:
     """202 if everything was accepted, 207 if some was (contract section 5)."""
     body = {
         "requestId": receipt.request_id,
-        "accepted": len(receipt.accepted),
+        "accepted": receipt.accepted,
         "rejected": len(receipt.rejected),
         "batchLimit": MAX_BATCH_EVENTS,
         "results": {
-            "accepted": [_accepted(event) for event in receipt.accepted],
+            "accepted": [_accepted(event) for event in receipt.echoes],
             "rejected": rejected_members(receipt.rejected),
         },
     }

@@ -92,7 +92,7 @@ valid_events = st.builds(
 _any_text = st.one_of(
     st.text(), st.text(st.characters()), st.sampled_from(["", "\0", "\ud800", "x" * 201])
 )
-_any_json_text = st.one_of(
+any_json_texts = st.one_of(
     st.binary(max_size=40),
     st.text(st.sampled_from('{}[]":,\\u0de8 1.-+ntfalse'), max_size=40).map(str.encode),
     json_values(st.text(), st.floats() | st.integers()).map(_encode),
@@ -116,7 +116,7 @@ any_events = st.one_of(
         actor=st.none() | _any_actors,
         timestamp=st.none() | _any_text | st.integers(),
         duration=st.none() | st.integers() | st.floats(),
-        metadata=st.none() | _any_json_text,
+        metadata=st.none() | any_json_texts,
     ),
     st.builds(Malformed, issues=st.just(("is wrong",)), content=st.binary(max_size=20)),
 )

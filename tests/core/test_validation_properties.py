@@ -34,7 +34,7 @@ def test_every_event_is_either_passed_on_or_rejected_for_a_reason(
 ) -> None:
     checked = check_events(CALLER, events, RECEIVED_US)
     rejected = [rejection.index for rejection in checked.rejected]
-    assert sorted(checked.indexes + rejected) == list(range(len(events)))
+    assert sorted([*checked.indexes, *rejected]) == list(range(len(events)))
     assert rejected == sorted(rejected)
     for rejection in checked.rejected:
         assert rejection.code in {
@@ -66,6 +66,38 @@ def test_whatever_is_sent_with_an_idempotency_key_has_a_digest(
     draft, again = (EventsDraft.check(CALLER, batch, RECEIVED_US) for _ in range(2))
     assert draft.claim is not None
     assert draft.claim == again.claim
+
+
+@EXAMPLES
+@given(
+    st.lists(strategies.metadata_texts | strategies.any_json_texts, min_size=1, max_size=3),
+    st.integers(1, 300),
+)
+def test_texts_that_are_plain_together_are_storable_each(texts: list[bytes], times: int) -> None:
+    if json_objects.are_plain(texts * times):
+        assert [json_objects.storable(text) for text in texts] == texts
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [b'{"a":[1', b"2]}"],
+        [b"{}{}", b" "],
+        [b"{}", b""],
+        [b"{}", b"[]"],
+        [b'{"a":"\\u0000"}', b"{}"],
+        [b'{"a":1e999}'],
+        [b'{"a":%b}' % (b"9" * 400)],
+        [b'{"a":' + b"[" * 256 + b"]" * 256 + b"}"],
+    ],
+)
+def test_texts_that_need_a_closer_look_are_not_plain(texts: list[bytes]) -> None:
+    assert not json_objects.are_plain(texts)
+
+
+def test_usual_texts_are_plain() -> None:
+    usual = b'{"ticket_id": "SUP-1", "tags": ["a", "b"], "score": 4.5}'
+    assert json_objects.are_plain([None, *[usual] * 200, b"{}"])
 
 
 async def _copied(database_url: str, tails: list[bytes]) -> list[tuple[Any, ...]]:

@@ -125,6 +125,8 @@ MALFORMED = {
     ),
     "no JSON": message(metadata_json=b""),
     "not an object": message(metadata_json=b"[]"),
+    "a byte that begins no text": message(metadata_json=b"\xff"),
+    "both, and one a byte that begins no text": message(metadata=Struct(), metadata_json=b"\xff"),
     "JSON with NaN": message(metadata_json=b'{"a":NaN}'),
     "JSON that is not UTF-8": message(metadata_json=b'{"a":"\xff"}'),
     "JSON with a surrogate": message(metadata_json=b'{"a":"\xed\xa0\x80"}'),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import grpc as grpc_library
 import pytest
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2
 
 from grpc_api.pb import ingest_pb2 as pb
@@ -81,6 +83,24 @@ async def test_unknown_fields_are_ignored(grpc: GrpcDriver, tenant: Tenant) -> N
     assert len(response.accepted) == 1
     ping = await call(grpc, "Ping", field(3, "later"), bearer(tenant))
     assert pb.PingResponse.FromString(ping).organization_id == tenant.organization_id
+
+
+async def test_messages_in_pieces_are_put_together(grpc: GrpcDriver, tenant: Tenant) -> None:
+    # "a parser must merge them": https://protobuf.dev/programming-guides/encoding/#last-one-wins
+    one = event_message(event())
+    actor, metadata = pb.Actor(display_name="Zoë Ada"), Struct()
+    metadata.update({"a": 1})
+    later = Struct()
+    later.update({"b": 2})
+    pieces = [field(6, one.SerializeToString()) for one in (metadata, later)]
+    data = field(
+        1, b"".join([one.SerializeToString(), field(3, actor.SerializeToString()), *pieces])
+    )
+    await call(grpc, "IngestEvents", data, bearer(tenant))
+    [stored] = await tenant.events()
+    assert json.loads(stored["metadata"]) == {"a": 1, "b": 2}
+    [worker] = await tenant.workers()
+    assert worker["display_name"] == "Zoë Ada"
 
 
 def _strings() -> dict[str, bytes]:
