@@ -60,28 +60,18 @@ class Group:
 
     async def _claim_keys(self, db: Connection) -> dict[Scope, StoredReceipt]:
         """Claim keys, or learn what they already answer; returns the claims with their receipts."""
-        expected: dict[Scope, StoredReceipt] = {}
+        keyed: dict[Scope, Draft] = {}
         claims: list[tuple[Claim, StoredReceipt]] = []
-        keyed: list[tuple[Scope, Draft]] = []
         for draft in self._drafts:
-            if draft.claim is None:
-                continue
-            keyed.append((draft.claim.scope, draft))
-            # Also of a draft that can write nothing, so that it waits for a first request that is
-            # in flight on another replica; its claim is given back.
-            claims.append((draft.claim, draft.stored_receipt()))
-        if not keyed:
-            return expected
-        claimed = await idempotency.claim(db, claims)
-        others = [(scope, draft) for scope, draft in keyed if scope not in claimed]
-        found = await idempotency.find(db, {scope: draft.received_us for scope, draft in others})
-        for scope, draft in others:
-            if scope in found:
-                draft.answer_as(*found[scope])
-        for claim, receipt in claims:
-            if claim.scope in claimed:
-                expected[claim.scope] = receipt
-        return expected
+            if draft.claim is not None:
+                # Also of a draft that can write nothing, so that it waits for a first request that
+                # is in flight on another replica; its claim is given back.
+                keyed[draft.claim.scope] = draft
+                claims.append((draft.claim, draft.stored_receipt()))
+        held = await idempotency.claim(db, claims)
+        for scope, (digest, receipt) in held.items():
+            keyed[scope].answer_as(digest, receipt)
+        return {claim.scope: receipt for claim, receipt in claims if claim.scope not in held}
 
     async def _take_places(self, db: Connection) -> None:
         """Find which batches are their producers' next ones; the others are not written."""

@@ -8,7 +8,7 @@ events it protects; another group that names the same key waits for that row and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from sys import float_info
@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from core import limits, validation
-from core.database import Connection
+from core.database import Connection, as_records
 from core.errors import ErrorCode, IngestError
 from core.events import (
     AcceptedEvent,
@@ -167,35 +167,37 @@ def snapshot_digest(snapshot: Snapshot) -> bytes:
 _CLAIM: Final = """
 INSERT INTO idempotency_keys AS held (
     organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
-SELECT * FROM unnest(
-    %s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::bytea[], %s::json[], %s::timestamptz[])
+SELECT organization_id, key_id, endpoint, idempotency_key, decode(digest, 'base64'), receipt,
+    created_at
+FROM json_to_recordset(%s) AS claim (
+    organization_id uuid, key_id uuid, endpoint text, idempotency_key text,
+    digest text, receipt json, created_at timestamptz)
 ORDER BY 1, 2, 3, 4
 ON CONFLICT (organization_id, key_id, endpoint, idempotency_key) DO UPDATE SET
     digest = excluded.digest, receipt = excluded.receipt, created_at = excluded.created_at
 WHERE held.created_at <= excluded.created_at - %s
-RETURNING organization_id, key_id, endpoint, idempotency_key
 """
 
-_FIND: Final = """
+_HELD_BY_OTHERS: Final = """
 SELECT organization_id, key_id, endpoint, idempotency_key, digest, receipt::text
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::timestamptz[])
-    AS wanted (organization_id, key_id, endpoint, idempotency_key, received_at)
-JOIN idempotency_keys USING (organization_id, key_id, endpoint, idempotency_key)
-WHERE created_at > received_at - %s
+FROM json_to_recordset(%s) AS wanted (
+    organization_id uuid, key_id uuid, endpoint text, idempotency_key text)
+JOIN idempotency_keys AS held USING (organization_id, key_id, endpoint, idempotency_key)
+WHERE held.xmin <> pg_current_xact_id()::xid
 """
 
 _STORE: Final = """
 UPDATE idempotency_keys SET receipt = final.receipt
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::json[])
-    AS final (organization_id, key_id, endpoint, idempotency_key, receipt)
+FROM json_to_recordset(%s) AS final (
+    organization_id uuid, key_id uuid, endpoint text, idempotency_key text, receipt json)
 WHERE (idempotency_keys.organization_id, idempotency_keys.key_id, idempotency_keys.endpoint,
        idempotency_keys.idempotency_key)
     = (final.organization_id, final.key_id, final.endpoint, final.idempotency_key)
 """
 
 _RELEASE: Final = """
-DELETE FROM idempotency_keys USING unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[])
-    AS unused (organization_id, key_id, endpoint, idempotency_key)
+DELETE FROM idempotency_keys USING json_to_recordset(%s) AS unused (
+    organization_id uuid, key_id uuid, endpoint text, idempotency_key text)
 WHERE (idempotency_keys.organization_id, idempotency_keys.key_id, idempotency_keys.endpoint,
        idempotency_keys.idempotency_key)
     = (unused.organization_id, unused.key_id, unused.endpoint, unused.idempotency_key)
@@ -209,52 +211,27 @@ DELETE FROM idempotency_keys WHERE ctid IN (
 _WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
 
 
-def _columns(scopes: Sequence[Scope]) -> tuple[list[object], ...]:
-    return (
-        [scope.organization_id for scope in scopes],
-        [scope.key_id for scope in scopes],
-        [scope.endpoint for scope in scopes],
-        [scope.idempotency_key for scope in scopes],
-    )
-
-
-def _json(receipt: StoredReceipt) -> str:
-    return msgspec.json.encode(receipt).decode()
-
-
-async def claim(db: Connection, claims: Sequence[tuple[Claim, StoredReceipt]]) -> set[Scope]:
-    """Claim scopes in the caller's transaction; returns those that are now its own.
+async def claim(
+    db: Connection, claims: Sequence[tuple[Claim, StoredReceipt]]
+) -> dict[Scope, tuple[bytes, StoredReceipt]]:
+    """Claim scopes in the caller's transaction; returns those that others hold, with what they
+    hold: the digest and the receipt of an earlier request.
 
     The receipts are the expected ones, so that the usual request writes its row once; what turns
     out otherwise is corrected by :func:`store` or taken back by :func:`release`.
     """
     if not claims:
-        return set()
-    cursor = await db.execute(
-        _CLAIM,
-        (
-            *_columns([claim.scope for claim, _ in claims]),
-            [claim.digest for claim, _ in claims],
-            [_json(receipt) for _, receipt in claims],
-            [to_datetime(receipt.received_us) for _, receipt in claims],
-            _WINDOW,
-        ),
-    )
-    return {Scope(*row) for row in await cursor.fetchall()}
-
-
-async def find(
-    db: Connection, wanted: Mapping[Scope, int]
-) -> dict[Scope, tuple[bytes, StoredReceipt]]:
-    """The digests and receipts stored for these scopes within the window.
-
-    ``wanted`` are the times of receipt, by which :func:`claim` judges as well: what is not
-    claimed is found.
-    """
-    if not wanted:
         return {}
-    received = [to_datetime(received_us) for received_us in wanted.values()]
-    cursor = await db.execute(_FIND, (*_columns(list(wanted)), received, _WINDOW))
+    scopes = [claim.scope for claim, _ in claims]
+    rows = [
+        (*claim.scope, claim.digest, receipt, to_datetime(receipt.received_us))
+        for claim, receipt in claims
+    ]
+    records = as_records((*Scope._fields, "digest", "receipt", "created_at"), rows)
+    cursor = await db.execute(_CLAIM, (records, _WINDOW))
+    if cursor.rowcount == len(claims):
+        return {}
+    cursor = await db.execute(_HELD_BY_OTHERS, (as_records(Scope._fields, scopes),))
     return {
         Scope(*scope): (bytes(digest), msgspec.json.decode(receipt, type=StoredReceipt))
         for *scope, digest, receipt in await cursor.fetchall()
@@ -264,14 +241,14 @@ async def find(
 async def store(db: Connection, receipts: Sequence[tuple[Scope, StoredReceipt]]) -> None:
     """Correct the receipts of claimed scopes."""
     if receipts:
-        scopes = _columns([scope for scope, _ in receipts])
-        await db.execute(_STORE, (*scopes, [_json(receipt) for _, receipt in receipts]))
+        rows = [(*scope, receipt) for scope, receipt in receipts]
+        await db.execute(_STORE, (as_records((*Scope._fields, "receipt"), rows),))
 
 
 async def release(db: Connection, scopes: Sequence[Scope]) -> None:
     """Give claimed scopes back: their requests wrote nothing and are not remembered."""
     if scopes:
-        await db.execute(_RELEASE, _columns(scopes))
+        await db.execute(_RELEASE, (as_records(Scope._fields, scopes),))
 
 
 async def clean(db: Connection, now_us: int) -> int:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from core import validation
-from core.database import Connection
+from core.database import Connection, as_records
 from core.errors import ErrorCode, IngestError, StreamError, StreamReason
 from core.events import Caller, StreamPosition
 from core.timestamps import to_datetime
@@ -71,7 +71,8 @@ _LOCK: Final = """
 SELECT organization_id, app_id, producer_id, sequence, epoch, accepted, rejected
 FROM producers
 WHERE (organization_id, app_id, producer_id) IN (
-    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[]))
+    SELECT * FROM json_to_recordset(%s)
+        AS wanted (organization_id uuid, app_id uuid, producer_id text))
 ORDER BY 1, 2, 3
 FOR UPDATE
 """
@@ -79,17 +80,19 @@ FOR UPDATE
 _ADVANCE: Final = """
 UPDATE producers SET
     sequence = reached.sequence, accepted = reached.accepted, rejected = reached.rejected
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
-    AS reached (organization_id, app_id, producer_id, sequence, accepted, rejected)
+FROM json_to_recordset(%s) AS reached (
+    organization_id uuid, app_id uuid, producer_id text,
+    sequence bigint, epoch bigint, accepted bigint, rejected bigint)
 WHERE producers.organization_id = reached.organization_id
     AND producers.app_id = reached.app_id AND producers.producer_id = reached.producer_id
 """
 
-_REACHED: Final = """
+_HAVE_REACHED: Final = """
 SELECT EXISTS (
     SELECT FROM producers
-    JOIN unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::bigint[])
-        AS reached (organization_id, app_id, producer_id, sequence, epoch)
+    JOIN json_to_recordset(%s) AS reached (
+        organization_id uuid, app_id uuid, producer_id text,
+        sequence bigint, epoch bigint, accepted bigint, rejected bigint)
         USING (organization_id, app_id, producer_id, epoch)
     WHERE producers.sequence >= reached.sequence)
 """
@@ -108,18 +111,14 @@ async def lock(db: Connection, producers: Iterable[ProducerKey]) -> dict[Produce
     wanted = sorted(set(producers))
     if not wanted:
         return {}
-    cursor = await db.execute(_LOCK, tuple(map(list, zip(*wanted, strict=True))))
+    cursor = await db.execute(_LOCK, (as_records(ProducerKey._fields, wanted),))
     return {ProducerKey(*row[:3]): Progress(*row[3:]) for row in await cursor.fetchall()}
 
 
 async def advance(db: Connection, reached: Mapping[ProducerKey, Progress]) -> None:
     """Record how far producers have come, in the caller's transaction, which holds their locks."""
     if reached:
-        rows = [
-            (*producer, progress.sequence, progress.accepted, progress.rejected)
-            for producer, progress in reached.items()
-        ]
-        await db.execute(_ADVANCE, tuple(map(list, zip(*rows, strict=True))))
+        await db.execute(_ADVANCE, (_records(reached),))
 
 
 async def have_reached(db: Connection, reached: Mapping[ProducerKey, Progress]) -> bool:
@@ -129,12 +128,14 @@ async def have_reached(db: Connection, reached: Mapping[ProducerKey, Progress]) 
     """
     if not reached:
         return False
-    rows = [
-        (*producer, progress.sequence, progress.epoch) for producer, progress in reached.items()
-    ]
-    cursor = await db.execute(_REACHED, tuple(map(list, zip(*rows, strict=True))))
+    cursor = await db.execute(_HAVE_REACHED, (_records(reached),))
     row = await cursor.fetchone()
     return bool(row and row[0])
+
+
+def _records(reached: Mapping[ProducerKey, Progress]) -> str:
+    rows = [(*producer, *progress) for producer, progress in reached.items()]
+    return as_records((*ProducerKey._fields, *Progress._fields), rows)
 
 
 def follows(position: StreamPosition, progress: Progress | None) -> bool:

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from core.database import Connection
+from core.database import Connection, as_records
 from core.timestamps import month_start
 
 
@@ -30,7 +30,7 @@ class Grant(NamedTuple):
 _CHARGE: Final = """
 INSERT INTO quota_usage AS account (organization_id, month, used, granted)
 SELECT o.id, w.month, fits, fits
-FROM unnest(%s::uuid[], %s::date[], %s::bigint[]) AS w (organization_id, month, wanted)
+FROM json_to_recordset(%s) AS w (organization_id uuid, month date, wanted bigint)
 JOIN organizations o ON o.id = w.organization_id
 CROSS JOIN LATERAL (SELECT LEAST(w.wanted, COALESCE(o.monthly_quota, w.wanted)) AS fits) f
 ORDER BY o.id, w.month
@@ -64,14 +64,8 @@ async def charge(
     accounts = sorted(wanted)
     if not accounts:
         return {}, None
-    cursor = await db.execute(
-        _CHARGE,
-        (
-            [account.organization_id for account in accounts],
-            [account.month for account in accounts],
-            [wanted[account] for account in accounts],
-        ),
-    )
+    rows = [(*account, wanted[account]) for account in accounts]
+    cursor = await db.execute(_CHARGE, (as_records((*Account._fields, "wanted"), rows),))
     grants: dict[Account, Grant] = {}
     transaction_ids: set[str] = set()
     for organization_id, month, granted, left, transaction_id in await cursor.fetchall():

@@ -13,6 +13,7 @@ _US_PER_MINUTE: Final = 60 * _US_PER_SECOND
 _US_PER_DAY: Final = 86_400 * _US_PER_SECOND
 # Events come from few minutes, mostly the present ones, and a minute is what is costly to convert.
 MAX_CACHED_MINUTES: Final = 4_096
+MAX_CACHED_DAYS: Final = 64
 _SECONDS: Final = tuple(f"{second:02}" for second in range(60))
 
 # Years 1 to 9999 UTC: what both Python's datetime and the wire form can say.
@@ -98,5 +99,9 @@ def from_datetime(moment: datetime) -> int:
 
 def month_start(us: int) -> datetime:
     """The first instant of the calendar month (UTC) that contains the moment."""
-    moment = to_datetime(us)
-    return datetime(moment.year, moment.month, 1, tzinfo=UTC)
+    return _month_start(us // _US_PER_DAY)
+
+
+@lru_cache(MAX_CACHED_DAYS)
+def _month_start(day: int) -> datetime:
+    return (_EPOCH + timedelta(days=day)).replace(day=1)

@@ -17,7 +17,9 @@ from http_api.schemas import render_ping, render_receipt, render_snapshot_receip
 def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
     """The routes of ``/api/v1/ingest``, in the order of checks of contract section 4.
 
-    Added to the application itself: a router included in it is looked up twice a request.
+    Those that take data are plain routes: FastAPI's own resolve dependencies and parameters, which
+    these have not, and cost a small request a fifth of all it costs. Added to the application
+    itself: a router included in it is looked up twice a request.
     """
 
     async def admit(request: Request) -> Caller:
@@ -40,7 +42,6 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
     async def ping(request: Request) -> Response:
         return _json(*render_ping(await admit(request)))
 
-    @app.post(EVENTS_PATH)
     async def ingest_events(request: Request) -> Response:
         caller, body = await receive(request)
         _check_content_type(request)
@@ -55,7 +56,6 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
         exchange.settle(receipt)
         return _json(*render_receipt(receipt))
 
-    @app.post(SNAPSHOTS_PATH)
     async def ingest_snapshot(request: Request) -> Response:
         caller, body = await receive(request)
         _check_content_type(request)
@@ -66,6 +66,9 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
         receipt = await ingestor.ingest_snapshot(caller, wanted)
         exchange.settle(receipt)
         return _json(*render_snapshot_receipt(receipt))
+
+    app.add_route(EVENTS_PATH, ingest_events, methods=["POST"])
+    app.add_route(SNAPSHOTS_PATH, ingest_snapshot, methods=["POST"])
 
 
 def _json(status: int, body: bytes) -> Response:

@@ -36,6 +36,7 @@ from service.program import (
     demo_key,
     host_and_port,
     http_url,
+    spare_the_garbage_collector,
     stop_signal,
 )
 from service.settings import Settings
@@ -207,6 +208,7 @@ async def serve(
         async with running(settings, conninfo) as service:
             stop = stop_signal()
             shown = await demo_key(settings, conninfo) if demo else None
+            spare_the_garbage_collector()
             on_ready(Ready(service.http, service.grpc, shown))
             await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)
             if service.failure.done():

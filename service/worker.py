@@ -23,7 +23,7 @@ from service.crew import Crew
 from service.embedded_postgres import EmbeddedPostgresError
 from service.logs import configure_logs
 from service.open_database import open_database
-from service.program import max_stop_seconds, run
+from service.program import max_stop_seconds, run, spare_the_garbage_collector
 from service.settings import Settings
 
 log = logging.getLogger("service.worker")  # which is run as __main__
@@ -51,6 +51,7 @@ async def work(settings: Settings, crew: Crew) -> None:
         open_database(settings) as conninfo,
         running(settings, conninfo, crew=crew) as service,
     ):
+        spare_the_garbage_collector()
         _say("ready")
         await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)
         if service.failure.done():
