@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -31,7 +31,6 @@ from core.producers import Progress
 from core.quota import Account, Grant, account
 from core.snapshots import CheckedSnapshot, check_snapshot
 from core.validation import CheckedEvents, check_events
-from core.workers import Key
 
 Outcome = Receipt | SnapshotReceipt
 
@@ -87,7 +86,7 @@ class Draft(ABC):
         """Forget what an earlier attempt decided."""
         self.positions: Sequence[int] = range(len(self.slots))
         self.rejected: list[Rejection] = list(self._rejected_before)
-        self.workers: Sequence[Worker | None] = ()  # None: of items that are not written
+        self.workers: Sequence[Worker | None] = ()  # None: not known, or of nothing written
         self.quota_left: int | None = None
         self.replay: Outcome | IngestError | StreamError | None = None
 
@@ -125,13 +124,19 @@ class Draft(ABC):
             self.replay_of(stored) if digest == self.claim.digest else idempotency.differs()
         )
 
-    def refuse_unknown(self, resolved: Container[Key]) -> None:
+    def learn(self, resolved: Mapping[WorkerName, Worker]) -> None:
+        """Fill in workers that were not known."""
+        self.workers = [
+            worker or resolved.get(name)
+            for name, worker in zip(self.names, self.workers, strict=True)
+        ]
+
+    def refuse_unknown(self) -> None:
         """Reject the items whose worker id is not one of the organization."""
-        organization_id = self.caller.organization_id
         nobody = {
             slot
-            for slot, name in enumerate(self.names)
-            if isinstance(name, WorkerById) and (organization_id, name) not in resolved
+            for slot, (name, worker) in enumerate(zip(self.names, self.workers, strict=True))
+            if worker is None and isinstance(name, WorkerById)
         }
         if nobody:
             unknown = [position for position in self.positions if self.slots[position] in nobody]

@@ -106,12 +106,14 @@ class Worker(Struct, frozen=True, gc=False):
 class WorkerById(Struct, frozen=True, gc=False, cache_hash=True):
     """A worker named by id: one of the organization, or the event is refused."""
 
+    organization_id: UUID
     worker_id: UUID
 
 
 class WorkerByLink(Struct, frozen=True, gc=False, cache_hash=True):
     """A worker named by an app's own id for the person; made if nobody is linked to it yet."""
 
+    organization_id: UUID
     app_id: UUID
     external_id: str
 
@@ -119,10 +121,11 @@ class WorkerByLink(Struct, frozen=True, gc=False, cache_hash=True):
 class WorkerByEmail(Struct, frozen=True, gc=False, cache_hash=True):
     """A worker named by e-mail, in the form that is compared; made if nobody has it."""
 
+    organization_id: UUID
     email_key: str
 
 
-# How an actor names its worker: the key of caches and of joint look-ups within an organization.
+# How an actor names its worker: the key of caches and of joint look-ups.
 WorkerName = WorkerById | WorkerByLink | WorkerByEmail
 
 

@@ -9,10 +9,10 @@ from uuid import UUID
 from core import idempotency, ids, producers, quota, rows, snapshots, workers
 from core.database import Connection
 from core.drafts import Draft, EventsDraft, SnapshotDraft
-from core.events import Actor, Worker
+from core.events import Actor, Worker, WorkerName
 from core.idempotency import Claim, Scope, StoredReceipt
 from core.snapshots import SnapshotRow
-from core.workers import Key, WorkerCache
+from core.workers import WorkerCache
 
 
 class Group:
@@ -30,7 +30,7 @@ class Group:
         self._drafts = drafts
         self._cache = cache
         self._now_us = now_us
-        self.resolved: dict[Key, Worker] = {}
+        self.resolved: dict[WorkerName, Worker] = {}
         self.transaction_id: str | None = None
         self.witness: tuple[UUID, UUID] | None = None
         self.advanced: dict[producers.ProducerKey, producers.Progress] = {}
@@ -53,7 +53,7 @@ class Group:
         await self._find_workers(db, live)
         await self._charge_quota(db, live)
         await self._advance_producers(db)
-        await self._provide_workers(db, live)
+        await self._provide_workers(db)
         await self._write_rows(db, live)
         await self._settle_keys(db, live, expected)
         self.written = True
@@ -100,23 +100,21 @@ class Group:
         self.advanced = reached
 
     async def _find_workers(self, db: Connection, live: Sequence[Draft]) -> None:
-        self._missing: dict[Key, Actor] = {}
+        self._incomplete: list[Draft] = []
+        missing: dict[WorkerName, Actor] = {}
         for draft in live:
-            organization_id = draft.caller.organization_id
-            for name, actor in zip(draft.names, draft.actors, strict=True):
-                key = (organization_id, name)
-                if key in self.resolved or key in self._missing:
-                    continue
-                worker = self._cache.get(key)
-                if worker is None:
-                    self._missing[key] = actor
-                else:
-                    self.resolved[key] = worker
-        if not self._missing:
-            return
-        self.resolved |= await workers.find(db, self._missing)
-        for draft in live:
-            draft.refuse_unknown(self.resolved)
+            draft.workers = list(map(self._cache.get, draft.names))
+            if not all(draft.workers):
+                self._incomplete.append(draft)
+                for name, actor, worker in zip(
+                    draft.names, draft.actors, draft.workers, strict=True
+                ):
+                    if worker is None:
+                        missing.setdefault(name, actor)
+        self.resolved = await workers.find(db, missing)
+        for draft in self._incomplete:
+            draft.learn(self.resolved)
+            draft.refuse_unknown()
 
     async def _charge_quota(self, db: Connection, live: Sequence[Draft]) -> None:
         wanted: defaultdict[quota.Account, int] = defaultdict(int)
@@ -134,21 +132,16 @@ class Group:
         for draft in telling:
             draft.quota_left = grants[draft.account].left
 
-    async def _provide_workers(self, db: Connection, live: Sequence[Draft]) -> None:
+    async def _provide_workers(self, db: Connection) -> None:
         # Only for items that will be written: a rejected event makes nobody.
-        needed: dict[Key, Actor] = {}
-        if self._missing:
-            for draft in live:
-                organization_id = draft.caller.organization_id
-                for slot in dict.fromkeys(map(draft.slots.__getitem__, draft.positions)):
-                    key = (organization_id, draft.names[slot])
-                    if key not in self.resolved and key not in needed:
-                        needed[key] = draft.actors[slot]
-            self.resolved |= await workers.provide(db, needed, self._now_us)
-        for draft in live:
-            if draft.positions:
-                organization_id = draft.caller.organization_id
-                draft.workers = [self.resolved.get((organization_id, name)) for name in draft.names]
+        needed: dict[WorkerName, Actor] = {}
+        for draft in self._incomplete:
+            for slot in dict.fromkeys(map(draft.slots.__getitem__, draft.positions)):
+                if draft.workers[slot] is None:
+                    needed.setdefault(draft.names[slot], draft.actors[slot])
+        self.resolved |= await workers.provide(db, needed, self._now_us)
+        for draft in self._incomplete:
+            draft.learn(self.resolved)
 
     async def _write_rows(self, db: Connection, live: Sequence[Draft]) -> None:
         pieces: list[bytes] = []

@@ -53,7 +53,7 @@ def check_snapshot(caller: Caller, snapshot: Snapshot, received_us: int) -> Chec
     if issues:
         raise IngestError(ErrorCode.INVALID_BODY, validation.issues_message(issues))
     actor = snapshot.actor
-    name = None if actor is None else validation.worker_name(actor, caller.app_id)
+    name = None if actor is None else validation.worker_name(actor, caller)
     if name is None:
         raise IngestError(ErrorCode.MISSING_ACTOR, validation.NO_ACTOR)
     metadata = None if snapshot.metadata is None else json_objects.storable(snapshot.metadata)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Sequence
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,7 +32,8 @@ MAX_ISSUES_IN_MESSAGE: Final = 8
 
 _TYPE: Final = re.compile(limits.TYPE_PATTERN.removesuffix("$") + r"\Z")
 _CATEGORIES: Final = frozenset(limits.CATEGORIES)
-_NO_SUCH_WORKER: Final = WorkerById(UUID(int=0))
+_NOBODY: Final = UUID(int=0)
+MAX_CACHED_NAMES: Final = 10_000
 
 
 def type_name(value: str) -> str:
@@ -122,7 +124,7 @@ def worker_id(value: str) -> str:
     return text(value, limits.MAX_BODY_BYTES)
 
 
-def worker_name(actor: Actor, app_id: UUID) -> WorkerName | None:
+def worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
     """How this actor names its worker, or None if it names nobody. Raises ValueError.
 
     The worker id outranks the link, the link outranks the e-mail; all that is given must be valid.
@@ -135,12 +137,21 @@ def worker_name(actor: Actor, app_id: UUID) -> WorkerName | None:
         name(actor.external_id)
     if actor.worker_id is not None:
         found = ids.parse(ids.WORKER, worker_id(actor.worker_id))
-        return WorkerById(found) if found else _NO_SUCH_WORKER
+        return WorkerById(caller.organization_id, found or _NOBODY)
     if actor.external_id is not None:
-        return WorkerByLink(app_id, actor.external_id)
+        return WorkerByLink(caller.organization_id, caller.app_id, actor.external_id)
     if actor.email is not None:
-        return WorkerByEmail(email_key(actor.email))
+        return WorkerByEmail(caller.organization_id, email_key(actor.email))
     return None
+
+
+_cached_name: Final = lru_cache(MAX_CACHED_NAMES)(worker_name)
+
+
+def _known_name(actor: Actor, caller: Caller) -> WorkerName | None:
+    """As :func:`worker_name`, for the same people come again and again."""
+    # A worker id may be of any length before it is judged; nothing so large is kept.
+    return (_cached_name if actor.worker_id is None else worker_name)(actor, caller)
 
 
 class CheckedEvents:
@@ -199,7 +210,7 @@ def check_events(
             if metadata is not None and not plain:
                 metadata = json_objects.storable(metadata)
             if actor is not None and (slot := known.get(actor)) is None:
-                its_name = worker_name(actor, caller.app_id)
+                its_name = _known_name(actor, caller)
         except ValueError:
             _reject(checked, event_issues(event))
             continue

@@ -6,7 +6,7 @@ decided by the unique constraints on links and e-mails, whose rows are inserted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 from uuid import UUID
 
@@ -18,9 +18,6 @@ from core.validation import email_key
 
 MAX_CACHED_WORKERS: Final = 100_000
 
-# A name within an organization.
-Key = tuple[UUID, WorkerName]
-
 
 class WorkerCache:
     """Names already resolved and committed.
@@ -31,13 +28,10 @@ class WorkerCache:
 
     def __init__(self, most: int = MAX_CACHED_WORKERS) -> None:
         self._most = most
-        self._workers: dict[Key, Worker] = {}
+        self._workers: dict[WorkerName, Worker] = {}
+        self.get = self._workers.get  # the worker of a name, if known
 
-    def get(self, key: Key) -> Worker | None:
-        """The worker of that name, if known."""
-        return self._workers.get(key)
-
-    def remember(self, resolved: Mapping[Key, Worker]) -> None:
+    def remember(self, resolved: Mapping[WorkerName, Worker]) -> None:
         """Keep what a committed transaction resolved."""
         workers = self._workers
         workers.update(resolved)
@@ -91,35 +85,37 @@ WHERE worker_links.organization_id = other.organization_id
 """
 
 
-async def find(db: Connection, names: Iterable[Key]) -> dict[Key, Worker]:
+async def find(db: Connection, names: Collection[WorkerName]) -> dict[WorkerName, Worker]:
     """The workers behind these names, for those that have one."""
-    found: dict[Key, Worker] = {}
-    by_id = [(org, name) for org, name in names if isinstance(name, WorkerById)]
-    by_link = [(org, name) for org, name in names if isinstance(name, WorkerByLink)]
-    by_email = [(org, name) for org, name in names if isinstance(name, WorkerByEmail)]
+    found: dict[WorkerName, Worker] = {}
+    by_id = [name for name in names if isinstance(name, WorkerById)]
+    by_link = [name for name in names if isinstance(name, WorkerByLink)]
+    by_email = [name for name in names if isinstance(name, WorkerByEmail)]
     if by_id:
         cursor = await db.execute(
-            _BY_ID, ([org for org, _ in by_id], [name.worker_id for _, name in by_id])
+            _BY_ID,
+            ([name.organization_id for name in by_id], [name.worker_id for name in by_id]),
         )
         for org, worker_id, display_name in await cursor.fetchall():
-            found[org, WorkerById(worker_id)] = Worker(worker_id, display_name)
+            found[WorkerById(org, worker_id)] = Worker(worker_id, display_name)
     if by_link:
         cursor = await db.execute(
             _BY_LINK,
             (
-                [org for org, _ in by_link],
-                [name.app_id for _, name in by_link],
-                [name.external_id for _, name in by_link],
+                [name.organization_id for name in by_link],
+                [name.app_id for name in by_link],
+                [name.external_id for name in by_link],
             ),
         )
         for org, app_id, external_id, worker_id, display_name in await cursor.fetchall():
-            found[org, WorkerByLink(app_id, external_id)] = Worker(worker_id, display_name)
+            found[WorkerByLink(org, app_id, external_id)] = Worker(worker_id, display_name)
     if by_email:
         cursor = await db.execute(
-            _BY_EMAIL, ([org for org, _ in by_email], [name.email_key for _, name in by_email])
+            _BY_EMAIL,
+            ([name.organization_id for name in by_email], [name.email_key for name in by_email]),
         )
         for org, key, worker_id, display_name in await cursor.fetchall():
-            found[org, WorkerByEmail(key)] = Worker(worker_id, display_name)
+            found[WorkerByEmail(org, key)] = Worker(worker_id, display_name)
     return found
 
 
@@ -141,7 +137,9 @@ def _display_name(actor: Actor) -> str:
     return actor.external_id
 
 
-async def provide(db: Connection, missing: Mapping[Key, Actor], now_us: int) -> dict[Key, Worker]:
+async def provide(
+    db: Connection, missing: Mapping[WorkerName, Actor], now_us: int
+) -> dict[WorkerName, Worker]:
     """Link or make the workers that :func:`find` did not find, in the caller's transaction.
 
     ``missing`` holds links and e-mails, each with the first actor that named it. However many
@@ -151,74 +149,75 @@ async def provide(db: Connection, missing: Mapping[Key, Actor], now_us: int) -> 
         return {}
     # A link whose actor also has an e-mail goes to the worker who has it, or to the new one made
     # for it, who is shared by every name in the group with that e-mail.
-    addresses: dict[Key, Actor] = {}
-    for (org, _), actor in missing.items():
+    addresses: dict[WorkerName, Actor] = {}
+    for name, actor in missing.items():
         if actor.email is not None:
-            addresses.setdefault((org, WorkerByEmail(email_key(actor.email))), actor)
+            addresses.setdefault(_address(name, actor.email), actor)
     known = await find(db, addresses)
     new = {
-        address: _NewWorker(address[0], actor, now_us)
+        address: _NewWorker(address.organization_id, actor, now_us)
         for address, actor in addresses.items()
         if address not in known
     }
 
     # Links come first: only who wins the link makes its worker, so a lost race leaves nobody.
-    links: dict[Key, _NewWorker | Worker] = {}
-    for key, actor in missing.items():
-        org, name = key
+    links: dict[WorkerByLink, _NewWorker | Worker] = {}
+    for name, actor in missing.items():
         if isinstance(name, WorkerByLink):
             if actor.email is None:
-                links[key] = _NewWorker(org, actor, now_us)
+                links[name] = _NewWorker(name.organization_id, actor, now_us)
             else:
-                address = (org, WorkerByEmail(email_key(actor.email)))
-                links[key] = known.get(address) or new[address]
+                address = _address(name, actor.email)
+                links[name] = known.get(address) or new[address]
     won = await _claim_links(db, links)
-    resolved = await find(db, [key for key in links if key not in won])
+    resolved = await find(db, [link for link in links if link not in won])
 
-    wanted = {id(maker): maker for key in won if isinstance(maker := links[key], _NewWorker)}
-    for key in missing:
-        if key in new:
-            wanted[id(new[key])] = new[key]
+    wanted = {id(maker): maker for link in won if isinstance(maker := links[link], _NewWorker)}
+    for name in missing:
+        if name in new:
+            wanted[id(new[name])] = new[name]
     made = await _insert(db, list(wanted.values()), now_us)
 
     # An e-mail that another transaction took meanwhile: its worker is the one.
     lost = [
-        (maker.organization_id, WorkerByEmail(email_key(maker.email)))
+        WorkerByEmail(maker.organization_id, email_key(maker.email))
         for maker in wanted.values()
         if maker.email is not None and maker.worker.id not in made
     ]
     known |= await find(db, lost)
-    moved: list[tuple[Key, Worker]] = []
-    for key in won:
-        maker = links[key]
+    moved: list[tuple[WorkerByLink, Worker]] = []
+    for link in won:
+        maker = links[link]
         if isinstance(maker, Worker):
-            resolved[key] = maker
+            resolved[link] = maker
         elif maker.worker.id in made:
-            resolved[key] = maker.worker
+            resolved[link] = maker.worker
         else:
             assert maker.email is not None
-            resolved[key] = known[key[0], WorkerByEmail(email_key(maker.email))]
-            moved.append((key, resolved[key]))
+            resolved[link] = known[_address(link, maker.email)]
+            moved.append((link, resolved[link]))
     await _redirect(db, moved)
-    for key in missing:
-        if isinstance(key[1], WorkerByEmail):
-            resolved[key] = known[key] if key in known else new[key].worker
+    for name in missing:
+        if isinstance(name, WorkerByEmail):
+            resolved[name] = known[name] if name in known else new[name].worker
     return resolved
 
 
-async def _claim_links(db: Connection, links: Mapping[Key, _NewWorker | Worker]) -> set[Key]:
+def _address(name: WorkerName, email: str) -> WorkerByEmail:
+    return WorkerByEmail(name.organization_id, email_key(email))
+
+
+async def _claim_links(
+    db: Connection, links: Mapping[WorkerByLink, _NewWorker | Worker]
+) -> set[WorkerByLink]:
     if not links:
         return set()
     rows = [
-        (org, name.app_id, name.external_id, _worker_of(maker).id)
-        for (org, name), maker in links.items()
-        if isinstance(name, WorkerByLink)
+        (link.organization_id, link.app_id, link.external_id, _worker_of(maker).id)
+        for link, maker in links.items()
     ]
     cursor = await db.execute(_CLAIM_LINKS, tuple(map(list, zip(*rows, strict=True))))
-    return {
-        (org, WorkerByLink(app_id, external_id))
-        for org, app_id, external_id in await cursor.fetchall()
-    }
+    return {WorkerByLink(*row) for row in await cursor.fetchall()}
 
 
 def _worker_of(maker: _NewWorker | Worker) -> Worker:
@@ -242,11 +241,9 @@ async def _insert(db: Connection, makers: list[_NewWorker], now_us: int) -> set[
     return {worker_id for _, worker_id in await cursor.fetchall()}
 
 
-async def _redirect(db: Connection, moved: list[tuple[Key, Worker]]) -> None:
+async def _redirect(db: Connection, moved: list[tuple[WorkerByLink, Worker]]) -> None:
     rows = [
-        (org, name.app_id, name.external_id, worker.id)
-        for (org, name), worker in moved
-        if isinstance(name, WorkerByLink)
+        (link.organization_id, link.app_id, link.external_id, worker.id) for link, worker in moved
     ]
     if rows:
         await db.execute(_REDIRECT_LINKS, tuple(map(list, zip(*rows, strict=True))))
