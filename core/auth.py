@@ -34,6 +34,8 @@ KEY_RANDOM_BYTES: Final = 16
 # how old a cached key may be, counted from when it was read or from the last proof that every
 # change since would have been heard.
 MAX_KEY_AGE_SECONDS: Final = 0.8
+# So long one may go on with a caller without authenticating anew: together less than the second.
+MAX_CALLER_AGE_SECONDS: Final = 0.1
 MAX_CACHED_KEYS: Final = 50_000
 # Unknown keys are remembered too, but cannot push out the known ones.
 MAX_CACHED_UNKNOWN_KEYS: Final = 5_000

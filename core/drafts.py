@@ -76,6 +76,7 @@ class Draft(ABC):
         # What is kept of the body keeps all of it: JSON texts are slices.
         self.size_bytes = MIN_DRAFT_BYTES + MIN_ITEM_BYTES * len(names) + body_bytes
         self.account: Account = account(caller.organization_id, received_us)
+        self.streamed = False  # it came in a stream
         self.started = False  # it is being written
         self.lane: UUID | Scope | None = None  # where it waits for a lock (core/lanes.py)
         self.give_up_at = 0.0  # by the event loop's time
@@ -180,7 +181,6 @@ class EventsDraft(Draft):
         self, caller: Caller, batch: EventBatch, received_us: int, checked: CheckedEvents
     ) -> None:
         self.checked = checked
-        self.streamed = batch.streamed
         self.position = batch.position
         self._events: Sequence[Event | Malformed] = ()
         claim = None
@@ -201,6 +201,7 @@ class EventsDraft(Draft):
             claim,
             batch.size_bytes,
         )
+        self.streamed = batch.streamed
         self.size_bytes += sum(map(len, checked.tails))
 
     @classmethod

@@ -12,7 +12,9 @@ from core.drafts import Draft
 from core.errors import IngestError, unavailable
 from core.idempotency import Scope
 
-MAX_GROUP_EVENTS: Final = 5_000
+# A group's own cost, some milliseconds, is little beside so many events; yet it is soon over, and
+# what a few connections send is more than one group, so that one is made while another commits.
+MAX_GROUP_EVENTS: Final = 2_000
 MAX_GROUP_DRAFTS: Final = 500
 # Of all drafts that have no answer yet: waiting, in a lane or being written.
 MAX_HELD_DRAFTS: Final = 2_000
@@ -25,15 +27,22 @@ def overloaded() -> IngestError:
 
 
 class Queue:
-    """Drafts in the order in which they will be written."""
+    """Drafts in the order in which they will be written: of streams, and all others.
+
+    Either kind has half of a group if it wants it, so that neither waits for the other's backlog.
+    """
 
     def __init__(self) -> None:
-        self._waiting: deque[Draft] = deque()
+        self._streamed: deque[Draft] = deque()
+        self._single: deque[Draft] = deque()
         self._held_drafts = self._held_bytes = 0
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._streamed) + len(self._single)
+
+    def _of(self, draft: Draft) -> deque[Draft]:
+        return self._streamed if draft.streamed else self._single
 
     def join(self, draft: Draft) -> None:
         """Add a draft, which counts until its answer is done.
@@ -48,7 +57,7 @@ class Queue:
         self._held_drafts += 1
         self._held_bytes += draft.size_bytes
         draft.answer.add_done_callback(lambda _: self._release(draft))
-        self._waiting.append(draft)
+        self._of(draft).append(draft)
         self.wake()
 
     def _release(self, draft: Draft) -> None:
@@ -61,11 +70,12 @@ class Queue:
     def leave(self, draft: Draft) -> None:
         """Take out a draft that nobody waits for any more."""
         with contextlib.suppress(ValueError):  # in a group whose members are tried by parts
-            self._waiting.remove(draft)
+            self._of(draft).remove(draft)
 
     def put_back(self, drafts: Sequence[Draft]) -> None:
         """Have drafts that were taken wait again, before all others."""
-        self._waiting.extendleft(reversed(drafts))
+        for draft in reversed(drafts):
+            self._of(draft).appendleft(draft)
         self.wake()
 
     def wake(self) -> None:
@@ -82,25 +92,38 @@ class Queue:
 
         ``parted`` tells of a draft that it went elsewhere.
         """
-        group: list[Draft] = []
-        claimed: set[Scope] = set()
-        later: list[Draft] = []
-        events = 0
-        while self._waiting and len(group) < MAX_GROUP_DRAFTS:
-            draft = self._waiting[0]
-            if group and events + len(draft.slots) > MAX_GROUP_EVENTS:
+        group = _Group(parted)
+        group.fill(self._single, MAX_GROUP_EVENTS // 2, MAX_GROUP_DRAFTS // 2)
+        group.fill(self._streamed, MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
+        group.fill(self._single, MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
+        self.put_back(group.later)
+        return group.drafts
+
+
+class _Group:
+    """Drafts on their way from the queue into one transaction."""
+
+    def __init__(self, parted: Callable[[Draft], bool]) -> None:
+        self.drafts: list[Draft] = []
+        self.later: list[Draft] = []
+        self._parted = parted
+        self._claimed: set[Scope] = set()
+        self._events = 0
+
+    def fill(self, waiting: deque[Draft], most_events: int, most_drafts: int) -> None:
+        while waiting and len(self.drafts) < most_drafts:
+            draft = waiting[0]
+            if self.drafts and self._events + len(draft.slots) > most_events:
                 break
-            self._waiting.popleft()
-            if draft.answer.done() or parted(draft):
+            waiting.popleft()
+            if draft.answer.done() or self._parted(draft):
                 continue
             if draft.claim is not None:
                 # The second of two equal keys replays the first, which must have committed.
-                if draft.claim.scope in claimed:
-                    later.append(draft)
+                if draft.claim.scope in self._claimed:
+                    self.later.append(draft)
                     continue
-                claimed.add(draft.claim.scope)
+                self._claimed.add(draft.claim.scope)
             draft.started = True
-            events += len(draft.slots)
-            group.append(draft)
-        self._waiting.extendleft(reversed(later))
-        return group
+            self._events += len(draft.slots)
+            self.drafts.append(draft)

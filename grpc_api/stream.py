@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from core import ids
+from core.auth import MAX_CALLER_AGE_SECONDS
 from core.drafts import MIN_DRAFT_BYTES, MIN_ITEM_BYTES
 from core.errors import ErrorCode, IngestError, StreamError, StreamReason, unavailable
 from core.events import Caller, Event, EventBatch, Receipt, StreamPosition
@@ -25,8 +26,6 @@ from grpc_api.open_streams import Ending, Holder, OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
 
 MAX_IN_FLIGHT: Final = 32
-# With the age a cached key may have (core/auth.py) this keeps the promise of one second.
-KEY_CHECK_SECONDS: Final = 0.1
 # What a valid event without its metadata takes at most of the journal's queue.
 MAX_EVENT_BYTES: Final = 128
 # How long what was read may still take once the stream must end: if its client has lost its
@@ -252,7 +251,7 @@ class EventStream:
 
     async def _watch_key(self) -> None:
         while True:
-            await asyncio.sleep(KEY_CHECK_SECONDS)
+            await asyncio.sleep(MAX_CALLER_AGE_SECONDS)
             try:
                 await self._ingestor.authenticate(self._call.authorization)
             except IngestError as error:
