@@ -11,6 +11,7 @@ from uuid import UUID
 from msgspec import structs
 
 from core import idempotency, producers
+from core.checked_events import CheckedEvents, check_events
 from core.errors import ErrorCode, IngestError, StreamError
 from core.events import (
     Actor,
@@ -30,7 +31,6 @@ from core.idempotency import Claim, Scope, StoredReceipt
 from core.producers import Progress
 from core.quota import Account, Grant, account
 from core.snapshots import CheckedSnapshot, check_snapshot
-from core.validation import CheckedEvents, check_events
 
 Outcome = Receipt | SnapshotReceipt
 

@@ -15,6 +15,7 @@ _US_PER_DAY: Final = 86_400 * _US_PER_SECOND
 MAX_CACHED_MINUTES: Final = 4_096
 MAX_CACHED_DAYS: Final = 64
 _SECONDS: Final = tuple(f"{second:02}" for second in range(60))
+_US_OF_SECOND: Final = {text: second * _US_PER_SECOND for second, text in enumerate(_SECONDS)}
 
 # Years 1 to 9999 UTC: what both Python's datetime and the wire form can say.
 MIN_US: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -28,8 +29,10 @@ _RFC3339: Final = re.compile(
     re.ASCII,
 )
 
-# The form of an echo without a fraction, which is what most clients send.
-_USUAL: Final = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ\Z", re.ASCII)
+# The form of an echo, which is what most clients send.
+_USUAL: Final = re.compile(
+    r"(\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:)([0-5]\d)(?:\.(\d{0,5}[1-9]))?Z\Z", re.ASCII
+)
 
 _FORM: Final = "must be an RFC 3339 date-time with an offset, like 2026-04-19T12:05:00Z"
 
@@ -42,8 +45,10 @@ def parse(given: str) -> tuple[int, str]:
     Raises ValueError with a sentence for the client. Digits beyond the microsecond are cut off.
     A leap second is the first instant of the next minute, as PostgreSQL has it.
     """
-    if _USUAL.match(given):
-        return _parse_minute(given[:17]) + int(given[17:19]) * _US_PER_SECOND, given
+    if usual := _USUAL.match(given):
+        minute, second, digits = usual.groups()
+        us = _parse_minute(minute) + _US_OF_SECOND[second]
+        return us if digits is None else us + int(digits.ljust(6, "0")), given
     match = _RFC3339.match(given)
     if match is None:
         raise ValueError(_FORM)

@@ -1,27 +1,22 @@
 """The rules of an event that need no database (contract sections 2 and 5).
 
 Each rule is one small function that returns the value ready to be stored or raises ValueError with
-the words for the client. :func:`check_events` walks a batch on the fast road, which stops at an
-event's first broken rule; only such an event is then asked for all that is wrong with it.
+the words for the client.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from core import ids, json_objects, limits, rows, timestamps
-from core.errors import ErrorCode
+from core import ids, json_objects, limits, timestamps
 from core.events import (
-    AcceptedEvent,
     Actor,
     Caller,
     Event,
-    Malformed,
-    Rejection,
     WorkerByEmail,
     WorkerById,
     WorkerByLink,
@@ -148,105 +143,10 @@ def worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
 _cached_name: Final = lru_cache(MAX_CACHED_NAMES)(worker_name)
 
 
-def _known_name(actor: Actor, caller: Caller) -> WorkerName | None:
+def known_name(actor: Actor, caller: Caller) -> WorkerName | None:
     """As :func:`worker_name`, for the same people come again and again."""
     # A worker id may be of any length before it is judged; nothing so large is kept.
     return (_cached_name if actor.worker_id is None else worker_name)(actor, caller)
-
-
-class CheckedEvents:
-    """What is left of a batch after the rules: parallel lists, one item per passed event.
-
-    ``slots`` says whose event it is, as an index into ``names`` and ``actors``, which have each
-    distinct actor once. ``echoes`` are empty if nobody asked for them.
-    """
-
-    __slots__ = ("actors", "echoes", "indexes", "names", "rejected", "slots", "tails")
-
-    def __init__(self) -> None:
-        self.indexes: Sequence[int] = ()
-        self.slots: list[int] = []
-        self.names: list[WorkerName] = []
-        self.actors: list[Actor] = []
-        self.tails: list[bytes] = []
-        self.echoes: list[AcceptedEvent] = []
-        self.rejected: list[Rejection] = []
-
-
-def check_events(
-    caller: Caller, events: Sequence[Event | Malformed], received_us: int, *, echo: bool = True
-) -> CheckedEvents:
-    """Judge every event of a batch on its own, in the order of contract section 5.
-
-    What passes is packed into the tail of its row; what does not is a rejection. Whether its
-    worker exists and the quota suffices is for the database.
-    """
-    checked = CheckedEvents()
-    tails, slots, echoes, rejected = checked.tails, checked.slots, checked.echoes, checked.rejected
-    received_echo = timestamps.format_us(received_us)
-    kinds: dict[tuple[str, str], bytes] = {}  # empty: of a type that is not allowed
-    known: dict[Actor, int] = {}
-    texts = [
-        None if isinstance(event, Malformed) or event.metadata is None else bytes(event.metadata)
-        for event in events
-    ]
-    plain = json_objects.are_plain(texts)
-    for event, metadata in zip(events, texts, strict=True):
-        if isinstance(event, Malformed):
-            _reject(checked, event.issues)
-            continue
-        actor, pair, said = event.actor, (event.event_type, event.category), received_echo
-        slot = its_name = None
-        try:
-            if (kind := kinds.get(pair)) is None:
-                kind = kinds[pair] = _kind(*pair, caller.allowed_event_types)
-            if event.timestamp is None:
-                us = received_us
-            elif echo:
-                us, said = moment(event.timestamp)
-            else:
-                us = instant(event.timestamp)
-            seconds = None if event.duration is None else duration(event.duration)
-            if metadata is not None and not plain:
-                metadata = json_objects.storable(metadata)
-            if actor is not None and (slot := known.get(actor)) is None:
-                its_name = _known_name(actor, caller)
-        except ValueError:
-            _reject(checked, event_issues(event))
-            continue
-        if actor is None or (slot is None and its_name is None):
-            _reject(checked, (NO_ACTOR,), ErrorCode.MISSING_ACTOR)
-        elif not kind:
-            issue = f"eventType: '{pair[0]}' is not whitelisted for this app"
-            _reject(checked, (issue,), ErrorCode.FORBIDDEN_EVENT_TYPE)
-        else:
-            if slot is None:
-                assert its_name is not None
-                slot = known[actor] = len(known)
-                checked.names.append(its_name)
-                checked.actors.append(actor)
-            slots.append(slot)
-            tails.append(rows.tail(kind, us, seconds, metadata))
-            if echo:
-                echoes.append(AcceptedEvent(pair[0], said))
-    checked.indexes = range(len(events))
-    if rejected:
-        gone = {one.index for one in rejected}
-        checked.indexes = [index for index in checked.indexes if index not in gone]
-    return checked
-
-
-def _kind(event_type: str, category_name: str, allowed: Container[str]) -> bytes:
-    kind = rows.kind(type_name(event_type), category(category_name))
-    return kind if event_type in allowed else b""
-
-
-def _reject(
-    checked: CheckedEvents, issues: Sequence[str], code: ErrorCode = ErrorCode.INVALID_BODY
-) -> None:
-    """Refuse the event that comes after all that are judged."""
-    index = len(checked.tails) + len(checked.rejected)
-    checked.rejected.append(Rejection(index, code, issues_message(issues, f"events[{index}]")))
 
 
 NO_ACTOR: Final = "actor: must have a workerId, an externalId or an email"

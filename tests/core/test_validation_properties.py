@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from psycopg import AsyncConnection, sql
 
 from core import idempotency, ids, json_objects, rows, timestamps
+from core.checked_events import CheckedEvents, check_events
 from core.database import session_conninfo
 from core.drafts import EventsDraft
 from core.errors import ErrorCode
 from core.events import Actor, Event, EventBatch, Malformed, Worker
-from core.validation import check_events
 from tests.core import strategies
 from tests.core.strategies import ALLOWED, CALLER, EXAMPLES, FEW_EXAMPLES
 
@@ -66,6 +66,18 @@ def test_whatever_is_sent_with_an_idempotency_key_has_a_digest(
     draft, again = (EventsDraft.check(CALLER, batch, RECEIVED_US) for _ in range(2))
     assert draft.claim is not None
     assert draft.claim == again.claim
+
+
+@EXAMPLES
+@given(st.lists(strategies.valid_events | strategies.any_events, max_size=8), st.booleans())
+def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
+    events: list[Event | Malformed], echo: bool
+) -> None:
+    together = check_events(CALLER, events, RECEIVED_US, echo=echo)
+    spoiled = check_events(CALLER, [*events, Malformed(("is wrong",), b"")], RECEIVED_US, echo=echo)
+    assert spoiled.rejected.pop().index == len(events)
+    for member in CheckedEvents.__slots__:
+        assert list(getattr(spoiled, member)) == list(getattr(together, member)), member
 
 
 @EXAMPLES
