@@ -15,6 +15,7 @@ _US_PER_DAY: Final = 86_400 * _US_PER_SECOND
 MAX_CACHED_MINUTES: Final = 4_096
 MAX_CACHED_DAYS: Final = 64
 _SECONDS: Final = tuple(f"{second:02}" for second in range(60))
+_US_OF_DIGITS: Final = tuple(10 ** (6 - digits) for digits in range(7))  # of a fraction
 _US_OF_SECOND: Final = {text: second * _US_PER_SECOND for second, text in enumerate(_SECONDS)}
 
 # Years 1 to 9999 UTC: what both Python's datetime and the wire form can say.
@@ -48,7 +49,7 @@ def parse(given: str) -> tuple[int, str]:
     if usual := _USUAL.match(given):
         minute, second, digits = usual.groups()
         us = _parse_minute(minute) + _US_OF_SECOND[second]
-        return us if digits is None else us + int(digits.ljust(6, "0")), given
+        return us if digits is None else us + int(digits) * _US_OF_DIGITS[len(digits)], given
     match = _RFC3339.match(given)
     if match is None:
         raise ValueError(_FORM)

@@ -8,19 +8,25 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from core.timestamps import format_us
 from grpc_api.pb import ingest_pb2 as pb
 
 EVENT_TYPE: Final = "ticket.resolved"
 CATEGORY: Final = "project_management"
 PEOPLE: Final = 200
 DURATION_SECONDS: Final = 240
-OCCURRED_AT: Final = "2026-04-19T12:05:00Z"
-OCCURRED_SECONDS: Final = 1_776_600_300
+FIRST_US: Final = 1_776_600_300_123_000
+STEP_US: Final = 137_000
 
 
 def external_id(number: int) -> str:
     """Whom the event of that number is about."""
     return f"crm-user-{number % PEOPLE}"
+
+
+def occurred_us(number: int) -> int:
+    """When it happened, in microseconds since the epoch; no two at the same time."""
+    return FIRST_US + number * STEP_US
 
 
 def metadata(number: int) -> str:
@@ -38,7 +44,7 @@ def _event(number: int) -> dict[str, Any]:
         "eventType": EVENT_TYPE,
         "category": CATEGORY,
         "actor": {"externalId": external_id(number)},
-        "timestamp": OCCURRED_AT,
+        "timestamp": format_us(occurred_us(number)),
         "duration": DURATION_SECONDS,
         "metadata": json.loads(metadata(number)),
     }
@@ -57,7 +63,7 @@ class StreamBatches:
                 duration_seconds=DURATION_SECONDS,
                 metadata_json=metadata(number).encode(),
             )
-            event.timestamp.seconds = OCCURRED_SECONDS
+            event.timestamp.FromMicroseconds(occurred_us(number))
         self._events = batch.SerializeToString()
 
     def message(self, sequence: int) -> bytes:

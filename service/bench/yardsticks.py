@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from psycopg.types.json import Json, set_json_dumps
 from core import ids
 from core.database import session_conninfo
 from core.rows import COPY_EVENTS
+from core.timestamps import to_datetime
 from service.bench import sample
 from service.bench.load import CopyLoad
 from service.bench.recorder import Recorder, now
@@ -51,7 +51,7 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
     organization, app = UUID(load.organization_id), UUID(load.app_id)
     workers = [ids.new(time.time_ns() // 1_000) for _ in range(sample.PEOPLE)]
     metadata = [sample.metadata(number) for number in range(TRANSACTION_ROWS)]
-    moment = datetime.fromtimestamp(sample.OCCURRED_SECONDS, UTC)
+    moments = [to_datetime(sample.occurred_us(number)) for number in range(TRANSACTION_ROWS)]
     left = load.rows
     with psycopg.connect(session_conninfo(load.conninfo)) as db, db.cursor() as cursor:
         # The metadata is text already, as it is for the service: nothing is encoded twice.
@@ -71,7 +71,7 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
                             workers[number % sample.PEOPLE],
                             sample.EVENT_TYPE,
                             sample.CATEGORY,
-                            moment,
+                            moments[number],
                             sample.DURATION_SECONDS,
                             Json(metadata[number]),
                         )
