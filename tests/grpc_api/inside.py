@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable
 from tests.running_service import RunningService
 from tests.tenant import Tenant
 
+# The second within which an operator's change is in force, and what a busy machine may add to it.
+IN_FORCE_SECONDS = 1.0 + 1.0
+
 
 async def tasks(service: RunningService) -> Counter[str]:
     """How many tasks run each coroutine function, by qualified name."""
@@ -33,13 +36,27 @@ async def stream_tasks(service: RunningService) -> int:
     )
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+async def in_flight(service: RunningService, count: int) -> None:
+    """Wait for that many batches to be on their way to the database, and for no more to follow."""
+    seen = -1
+
+    async def are() -> bool:
+        nonlocal seen
+        before, seen = seen, (await tasks(service))["Ingestor.ingest"]
+        return before == seen == count
+
+    await until(are, pause=0.3)
+
+
+async def until(
+    condition: Callable[[], Awaitable[bool]], seconds: float = 20.0, pause: float = 0.02
+) -> None:
     """Wait for something to become true."""
     async with asyncio.timeout(seconds):
         while True:
             if await condition():
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause)
 
 
 async def written(tenant: Tenant, least: int) -> None:
@@ -51,7 +68,7 @@ async def written(tenant: Tenant, least: int) -> None:
     await until(enough)
 
 
-async def no_stream_tasks(service: RunningService, seconds: float = 3.0) -> None:
+async def no_stream_tasks(service: RunningService, seconds: float = 10.0) -> None:
     """Wait for every stream's tasks to be gone."""
     deadline = time.monotonic() + seconds
     while await stream_tasks(service):

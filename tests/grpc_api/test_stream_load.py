@@ -19,9 +19,9 @@ import pytest
 
 from grpc_api.room import MAX_IN_FLIGHT_BYTES, Room
 from tests.grpc_api.conftest import Connect
-from tests.grpc_api.inside import tasks
+from tests.grpc_api.inside import in_flight
 from tests.grpc_api.service_process import ServiceProcess
-from tests.grpc_api.stream_client import STREAM_EVENTS, End, Stream, batch
+from tests.grpc_api.stream_client import PATIENCE_SECONDS, STREAM_EVENTS, End, Stream, batch
 from tests.grpc_driver import GrpcDriver
 from tests.http_driver import HttpDriver
 from tests.running_service import Addresses, RunningService
@@ -58,6 +58,20 @@ class Offer(threading.Thread):
             self.offered += 1
             yield self._data
 
+    async def stands_still(self) -> None:
+        """Wait until nothing more is taken from it."""
+        seen = -1
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while seen != self.offered:
+                seen = self.offered
+                await asyncio.sleep(1)
+
+    async def has_offered(self, least: int) -> None:
+        """Wait until that many batches are taken from it."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while self.offered < least:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     def stop(self) -> None:
         """End it, and wait."""
         self._over.set()
@@ -79,6 +93,7 @@ async def test_memory_is_flat_while_a_client_never_reads_its_acks(
     offer = Offer(process.addresses.grpc, tenant.key, wide, reading=False)
     offer.start()
     try:
+        await offer.stands_still()
         neighbour = Stream(connect(process.addresses).channel, tenant.key)
         slowest = 0.0
         offered = [offer.offered]
@@ -95,10 +110,10 @@ async def test_memory_is_flat_while_a_client_never_reads_its_acks(
     finally:
         offer.stop()
     # The server has stopped reading, so the client cannot send.
-    assert offered[-1] == offered[len(offered) // 2] < 5_000
+    assert offered[-1] == offered[0] < 5_000
     assert max(memory) < before + 64
     assert memory[-1] < memory[len(memory) // 2] + 4
-    assert slowest < 1, "the neighbour was held up"
+    assert slowest < 3, "the neighbour was held up"
 
 
 async def test_memory_is_flat_while_a_client_sends_for_ever(
@@ -108,6 +123,7 @@ async def test_memory_is_flat_while_a_client_sends_for_ever(
     offer = Offer(process.addresses.grpc, tenant.key, data, reading=True)
     offer.start()
     try:
+        await offer.has_offered(100)  # all that is made once is made by then
         memory = await asyncio.to_thread(process.memory_over, LOAD_SECONDS)
     finally:
         offer.stop()
@@ -138,11 +154,10 @@ async def test_a_stream_has_no_more_in_flight_than_it_was_told(
         # Commits wait for this; reads go on.
         await db.execute("LOCK TABLE events IN SHARE MODE")
         sending = asyncio.create_task(_send(one, 100, 1))
-        await asyncio.sleep(0.7)
-        assert one.opened is not None
-        assert one.opened.max_in_flight == MAX_IN_FLIGHT
-        assert (await tasks(replica_service))["Ingestor.ingest"] == MAX_IN_FLIGHT
+        await in_flight(replica_service, MAX_IN_FLIGHT)
     end = await sending
+    assert one.opened is not None
+    assert one.opened.max_in_flight == MAX_IN_FLIGHT
     assert (end.status, len(end.acks)) == (OK, 100)
 
 
@@ -156,10 +171,8 @@ async def test_a_hundred_streams_are_slowed_down_and_none_is_broken(
         async with await tenant.connect() as db, db.transaction():
             await db.execute("LOCK TABLE events IN SHARE MODE")
             sending = [asyncio.create_task(_send(one, 40, 2)) for one in streams]
-            await asyncio.sleep(1.5)
-            in_flight = (await tasks(service))["Ingestor.ingest"]
+            await in_flight(service, MAX_IN_FLIGHT_TOGETHER)
         ends = await asyncio.gather(*sending)
-    assert in_flight == MAX_IN_FLIGHT_TOGETHER
     assert Counter((end.status, len(end.acks)) for end in ends) == {(OK, 40): 100}
     counted = await tenant.rows("SELECT count(*) AS events FROM events")
     assert counted == [{"events": 100 * 40 * 2}]
@@ -176,8 +189,8 @@ async def test_streams_of_large_batches_are_slowed_down_and_leave_room_for_their
         async with await tenant.connect() as db, db.transaction():
             await db.execute("LOCK TABLE events IN SHARE MODE")
             sending = [asyncio.create_task(_send(one, 24, 60, **large)) for one in streams]
-            await asyncio.sleep(1.5)
-            in_flight = (await tasks(service))["Ingestor.ingest"]
+            # As messages and as rows, in half of the 128 MiB that the journal holds.
+            await in_flight(service, 64 * 2**20 // (2 * 60 * 16_200))
             posts = [
                 asyncio.create_task(http.ingest(tenant.key, [event(**large)] * 60))
                 for _ in range(20)
@@ -186,8 +199,6 @@ async def test_streams_of_large_batches_are_slowed_down_and_leave_room_for_their
         replies = await asyncio.gather(*posts)
         ends = await asyncio.gather(*sending)
         await http.close()
-    # As messages and as rows, in half of the 128 MiB that the journal holds.
-    assert 64 * 2**20 / (2 * 60 * 16_300) - 1 < in_flight <= 64 * 2**20 / (2 * 60 * 16_000)
     assert [reply.code for reply in replies] == [None] * 20
     assert Counter((end.status, end.reason, len(end.acks)) for end in ends) == {(OK, "", 24): 4}
     assert len(await tenant.events()) == (4 * 24 + 20) * 60
@@ -229,9 +240,9 @@ async def test_streams_that_wait_for_room_meet_the_rights_of_their_turn(
         async with await tenant.connect() as db, db.transaction():
             await db.execute("LOCK TABLE events IN SHARE MODE")
             sending = [asyncio.create_task(_send(one, 32, 1)) for one in streams]
-            await asyncio.sleep(0.7)
+            await in_flight(service, MAX_IN_FLIGHT_TOGETHER)
             await tenant.deny("ticket.resolved")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1)  # then it is in force
         ends = await asyncio.gather(*sending)
     accepted = sum(ack.accepted for end in ends for ack in end.acks)
     assert {len(end.acks) for end in ends} == {32}

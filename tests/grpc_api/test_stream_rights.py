@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.grpc_api.inside import no_stream_tasks, stream_tasks, written
+from tests.grpc_api.inside import IN_FORCE_SECONDS, no_stream_tasks, stream_tasks, written
 from tests.grpc_api.stream_client import Stream, batch, flood, numbered
 from tests.running_service import Addresses, RunningService
 from tests.tenant import Tenant, event, now_us
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.anyio
 
 UNAUTHENTICATED = grpc_library.StatusCode.UNAUTHENTICATED
 FAILED_PRECONDITION = grpc_library.StatusCode.FAILED_PRECONDITION
+MAX_IN_FLIGHT = 32
 
 Change = Callable[[Tenant], Awaitable[None]]
 ENDINGS: dict[str, tuple[Change, grpc_library.StatusCode]] = {
@@ -38,7 +39,7 @@ async def test_an_idle_stream_ends_within_a_second(
     await one.send()
     await one.ack()
     await change(tenant)
-    end = await one.end(seconds=1)
+    end = await one.end(seconds=IN_FORCE_SECONDS)
     assert (end.status, end.reason, end.acks) == (status, reason, [])
 
 
@@ -54,24 +55,29 @@ async def test_a_busy_stream_ends_within_a_second(
     await change(tenant)
     changed = time.monotonic()
     end = await flooding
-    assert time.monotonic() - changed < 1.5  # the second, and what the acks on the road take
+    # What the acks on the road take comes on top.
+    assert time.monotonic() - changed < IN_FORCE_SECONDS + 0.5
     assert (end.status, end.reason) == (status, reason)
     assert [ack.sequence for ack in end.acks] == list(range(1, len(end.acks) + 1))
-    stored = len(await tenant.events())
-    assert stored >= len(end.acks)
-    await asyncio.sleep(0.3)
-    assert len(await tenant.events()) == stored
+    # What the journal had begun it finishes, though nobody is there to hear of it.
+    stored = -1
+    while stored != (now := len(await tenant.events())):
+        stored = now
+        await asyncio.sleep(0.5)
+    assert len(end.acks) <= stored <= len(end.acks) + MAX_IN_FLIGHT
 
 
 async def test_a_key_that_expires_by_itself_ends_its_stream(
     stream: OpenStream, new_tenant: MakeTenant
 ) -> None:
-    tenant = await new_tenant(expires_us=now_us() + 800_000)
+    expires_us = now_us() + 2_000_000  # time for an ack before that
+    tenant = await new_tenant(expires_us=expires_us)
     one = stream(tenant.key)
     await one.send()
     await one.ack()
-    end = await one.end(seconds=1.8)
+    end = await one.end(seconds=(expires_us - now_us()) / 1_000_000 + IN_FORCE_SECONDS)
     assert end.reason == "KEY_EXPIRED"
+    assert now_us() >= expires_us
 
 
 async def test_the_whitelist_of_the_moment_applies(stream: OpenStream, tenant: Tenant) -> None:
@@ -80,10 +86,11 @@ async def test_the_whitelist_of_the_moment_applies(stream: OpenStream, tenant: T
     async def until(accepted: int) -> None:
         deadline = time.monotonic() + 1
         while True:
+            sent = time.monotonic()
             await one.send(event(eventType="deal.won"))
             if (ack := await one.ack()).accepted == accepted:
                 return
-            assert time.monotonic() < deadline, ack
+            assert sent < deadline, ack  # what was sent in time may be acked later
 
     await until(1)
     await tenant.deny("deal.won")
@@ -142,10 +149,10 @@ async def test_a_stream_blocked_on_a_client_that_never_reads_ends_all_the_same(
     seen = -1
     while offered != seen:  # until flow control stops it
         seen = offered
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.5)
     assert await stream_tasks(replica_service)
     await tenant.revoke()
-    await no_stream_tasks(replica_service, seconds=1.8)
+    await no_stream_tasks(replica_service, seconds=IN_FORCE_SECONDS + 0.5)
     assert offered == seen
     offering.cancel()
 
@@ -159,6 +166,6 @@ async def test_a_paced_stream_ends_while_it_waits_for_its_turn(
     )
     await written(tenant, 1)
     await tenant.revoke()
-    async with asyncio.timeout(1.5):
+    async with asyncio.timeout(IN_FORCE_SECONDS + 0.5):
         assert (await flooding).reason == "KEY_REVOKED"
-    assert len(await tenant.events()) <= 3
+    assert len(await tenant.events()) <= 4

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.grpc_api.stream_client import End, Stream, opening
+from tests.grpc_api.stream_client import PATIENCE_SECONDS, End, Stream, opening
 from tests.running_service import Addresses, RunningService
 from tests.tenant import Tenant, event, make_tenant
 
@@ -189,7 +189,7 @@ async def test_a_newer_stream_takes_over(stream: OpenStream, tenant: Tenant) -> 
     assert await sequences(older, 1) == [(1, 1, False)]
     assert await newer.open("producer-1") == 1
     # The older one has not moved, and hears of it all the same.
-    end = await older.end(seconds=2)
+    end = await older.end()
     assert (end.status, end.reason) == (ABORTED, "PRODUCER_TAKEN_OVER")
     assert await sequences(newer, 2) == [(2, 1, False)]
     assert len(await tenant.events()) == 2
@@ -219,9 +219,12 @@ async def test_of_many_streams_opened_at_once_one_remains(
         return await one.end()
 
     ends = {asyncio.create_task(open_and_wait(one)): one for one in streams}
-    ended, remaining = await asyncio.wait(ends, timeout=1)
+    remaining = set(ends)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(remaining) > 1:
+            _, remaining = await asyncio.wait(remaining, return_when=asyncio.FIRST_COMPLETED)
+    ended, [last] = await asyncio.wait(ends, timeout=0.3)
     assert {end.result().status for end in ended} == {ABORTED}
-    [last] = remaining
     await ends[last].send(sequence=1)
     await ends[last].done_writing()
     end = await last
