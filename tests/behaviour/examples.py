@@ -60,12 +60,14 @@ CALLS: dict[str, Callable[[Driver, str | None], Awaitable[Reply]]] = {
 
 
 async def within_a_second(attempt: Callable[[], Awaitable[Reply]], code: str | None) -> Reply:
-    """Try until the reply has that code; fails if it takes a second."""
+    """Try until the reply has that code; fails if an attempt after a second has another one."""
     deadline = time.monotonic() + 1
-    while (reply := await attempt()).code != code:
-        assert time.monotonic() < deadline, f"still {reply.code} after a second, not {code}"
+    while True:
+        began = time.monotonic()
+        if (reply := await attempt()).code == code:
+            return reply
+        assert began < deadline, f"still {reply.code} after a second, not {code}"
         await asyncio.sleep(0.01)
-    return reply
 
 
 async def send(

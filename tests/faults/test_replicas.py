@@ -80,8 +80,10 @@ async def test_a_revocation_reaches_every_replica_within_a_second(
     revoked = time.monotonic()
     waiting = set(replicas)
     while waiting:
-        assert time.monotonic() < revoked + 1
         for replica in tuple(waiting):
+            sent = time.monotonic()
             if (await replica.ping(tenant.key)).code == "key_revoked":
                 waiting.remove(replica)
+            else:
+                assert sent < revoked + 1
         await asyncio.sleep(0.01)
