@@ -90,9 +90,10 @@ def _with(**options: Any) -> Callable[[MakeTenant], Awaitable[Tenant]]:
     return lambda make: make(**options)
 
 
-async def _twice(client: GrpcDriver, key: str) -> Reply:
-    await client.ping(key)
-    return await client.ping(key)
+async def _at_once(client: GrpcDriver, key: str) -> Reply:
+    """More at once than a busy machine gives tokens for; the reply to one that got none."""
+    replies = await asyncio.gather(*(client.ping(key) for _ in range(20)))
+    return next((reply for reply in replies if reply.code is not None), replies[0])
 
 
 Attempt = Callable[[GrpcDriver, str], Awaitable[Reply]]
@@ -104,7 +105,7 @@ FAILURES: dict[str, tuple[Callable[[MakeTenant], Awaitable[Tenant]], Attempt]] =
     "key_expired": (_expired, lambda client, key: client.ping(key)),
     "plan_disabled": (_with(developer_api=False), lambda client, key: client.ping(key)),
     "quota_exceeded": (_with(monthly_quota=0), lambda client, key: client.ingest(key, [event()])),
-    "rate_limited": (_with(key_requests_per_second=1), _twice),
+    "rate_limited": (_with(key_requests_per_second=1), _at_once),
     "forbidden_event_type": (
         _with(),
         lambda client, key: client.ingest(key, [event(eventType="not.allowed")]),
@@ -163,12 +164,11 @@ async def test_retry_info_says_when_the_next_token_is_there(
     grpc: GrpcDriver, new_tenant: MakeTenant
 ) -> None:
     tenant = await new_tenant(key_requests_per_second=2)
-    replies = [await grpc.ping(tenant.key) for _ in range(3)]
-    assert [reply.code for reply in replies] == [None, None, "rate_limited"]
-    wait = replies[-1].retry_after_seconds
-    assert wait is not None
-    assert 0 < wait <= 0.5
-    await asyncio.sleep(wait + 0.01)
+    replies = await asyncio.gather(*(grpc.ping(tenant.key) for _ in range(20)))
+    waits = [reply.retry_after_seconds for reply in replies if reply.code == "rate_limited"]
+    assert 2 <= [reply.code for reply in replies].count(None) == len(replies) - len(waits) < 20
+    assert all(wait is not None and 0 < wait <= 0.5 for wait in waits)
+    await asyncio.sleep(min(wait for wait in waits if wait is not None) + 0.01)
     assert (await grpc.ping(tenant.key)).code is None
 
 

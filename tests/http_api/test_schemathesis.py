@@ -33,7 +33,7 @@ from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED
 from http_api.openapi import document
 from http_api.openapi.errors import OPERATION_CODES
 from tests.running_service import Addresses
-from tests.tenant import EVENT_TYPES, event, make_tenant, now_us, snapshot
+from tests.tenant import EVENT_TYPES, event, make_tenant, snapshot
 
 EXAMPLES_PER_OPERATION: Final = 150  # beside the document's own and the boundary cases
 CHECKS: Final = [
@@ -220,10 +220,9 @@ def _situation(database_url: str, code: ErrorCode) -> tuple[str | None, dict[str
                 await tenant.revoke()
                 return tenant.key, {}
             case ErrorCode.KEY_EXPIRED:
-                soon_us = now_us() + 100_000
-                key = (await make_tenant(database_url, expires_us=soon_us)).key
-                await asyncio.sleep((soon_us - now_us()) / 1_000_000 + 0.01)
-                return key, {}
+                tenant = await make_tenant(database_url)
+                await tenant.expire()
+                return tenant.key, {}
             case ErrorCode.PLAN_DISABLED:
                 return (await make_tenant(database_url, developer_api=False)).key, {}
             case ErrorCode.QUOTA_EXCEEDED:
@@ -261,7 +260,10 @@ def test_refusal_is_documented(
         body: Any = {"events": [event(**members)]}
         case.body = body if operation_id == "ingestEvents" else snapshot(**members)
         case.media_type = "application/json"
-    if code is ErrorCode.RATE_LIMITED:
-        _check(case, server, key, session)  # takes the only token
     response = _check(case, server, key, session)
+    if code is ErrorCode.RATE_LIMITED:
+        for _ in range(20):  # on a busy machine there may be a token again
+            if response.status_code == 429:
+                break
+            response = _check(case, server, key, session)
     assert response.json()["error"]["code"] == code
