@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Iterable
@@ -163,6 +164,17 @@ class Tenant:
     def organization_id(self) -> str:
         """As clients see it."""
         return ids.text(ids.ORGANIZATION, self.organization.id)
+
+
+async def until_somebody_waits_for(db: AsyncConnection[Any], tenant: Tenant) -> None:
+    """Return once a statement waits for a lock of that connection; fails after twenty seconds."""
+    deadline = time.monotonic() + 20
+    while not await tenant.rows(
+        "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))",
+        db.info.backend_pid,
+    ):
+        assert time.monotonic() < deadline, "nobody waits"
+        await asyncio.sleep(0.005)
 
 
 async def make_tenant(database_url: str, **options: Any) -> Tenant:

@@ -22,7 +22,7 @@ from core import ids
 from tests.behaviour.examples import KEY
 from tests.conftest import MakeTenant
 from tests.driver import Driver
-from tests.tenant import Tenant, event, now_us
+from tests.tenant import Tenant, event, now_us, until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
 
@@ -36,17 +36,6 @@ async def unfinished(tenant: Tenant, commit: bool) -> AsyncIterator[AsyncConnect
         await db.execute("BEGIN")
         yield db
         await db.execute("COMMIT" if commit else "ROLLBACK")
-
-
-async def until_somebody_waits_for(db: AsyncConnection[Any], tenant: Tenant) -> None:
-    """Return once a statement waits for a lock of that connection; fails after five seconds."""
-    deadline = time.monotonic() + 5
-    while not await tenant.rows(
-        "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))",
-        db.info.backend_pid,
-    ):
-        assert time.monotonic() < deadline, "nobody waits"
-        await asyncio.sleep(0.005)
 
 
 async def make_worker(db: AsyncConnection[Any], tenant: Tenant, email: str | None) -> UUID:
@@ -128,7 +117,7 @@ async def test_a_quota_that_another_process_charges_meanwhile(
 
 
 LONG_SECONDS = 4.0  # longer than any lock is waited for in one go
-SOON_SECONDS = 1.0  # with what a busy machine may add
+SOON_SECONDS = 2.0  # with what a busy machine may add
 
 
 async def charge(db: AsyncConnection[Any], tenant: Tenant) -> None:
@@ -221,7 +210,7 @@ async def test_a_request_that_can_write_nothing_waits_for_the_first_with_its_key
 
 async def until_denied(driver: Driver, tenant: Tenant) -> None:
     """Return once the service knows that the type is no longer allowed."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await driver.ingest(tenant.key, [event()])).code is None:
             continue
 
@@ -244,7 +233,7 @@ async def test_a_lock_that_is_never_given_up_is_named(
         key = KEY if hold is use_key else "another"
         begin = time.monotonic()
         reply = await driver.ingest(tenant.key, [event()], key)
-        assert 1.5 < time.monotonic() - begin < 3.5
+        assert 1.5 < time.monotonic() - begin < 6  # twelve and a half are usual
     assert reply.code == "internal_error"
     assert words in reply.message
     assert len(await tenant.events()) == 1

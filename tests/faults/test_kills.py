@@ -22,7 +22,7 @@ import pytest
 from service.embedded_postgres import EmbeddedPostgres
 from tests.faults.served import Load, Served, is_alive, until
 from tests.http_api.raw import connect, post
-from tests.tenant import Tenant, event
+from tests.tenant import Tenant, event, until_somebody_waits_for
 
 ROUNDS = 5
 
@@ -115,7 +115,8 @@ def test_sigterm_answers_what_was_begun(served: Served, tenant: Tenant) -> None:
             waiting = [
                 asyncio.create_task(status(served.url, post(tenant.key, body))) for _ in "ab"
             ]
-            await asyncio.sleep(0.3)
+            await until_somebody_waits_for(db, tenant)
+            await asyncio.sleep(0.5)  # and the other one is read, too
             served.send(signal.SIGTERM)
             await asyncio.sleep(0.5)
             assert not any(task.done() for task in waiting)

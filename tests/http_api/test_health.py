@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
 import psycopg
@@ -13,7 +14,7 @@ from core.database import session_conninfo
 from tests.http_api.raw import ask, connect, head, post
 from tests.http_driver import HttpDriver
 from tests.running_service import Addresses, RunningService
-from tests.tenant import Tenant, event, make_tenant
+from tests.tenant import Tenant, event, make_tenant, until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
 
@@ -48,9 +49,9 @@ async def test_what_was_begun_is_answered_while_the_service_stops(
         await idle.send(head(tenant.key, "GET", "/healthz"))
         await idle.answer()
         await begun.send(post(tenant.key, ONE)[:-5])
-        async with held_up(tenant):
+        async with held_up(tenant) as lock:
             await waiting.send(post(tenant.key, ONE))
-            await asyncio.sleep(0.2)
+            await until_somebody_waits_for(lock, tenant)
             stopping = asyncio.create_task(asyncio.to_thread(service.stop))
             assert await idle.rest() == b""
             with pytest.raises(ConnectionError):
@@ -68,9 +69,9 @@ async def test_what_cannot_be_answered_in_time_is_not_answered_wrongly(database_
     tenant = await make_tenant(database_url)
     service = RunningService(database_url, drain_seconds=0.5)
     async with connect(service.start().http) as connection:
-        async with held_up(tenant):
+        async with held_up(tenant) as lock:
             await connection.send(post(tenant.key, ONE))
-            await asyncio.sleep(0.2)
+            await until_somebody_waits_for(lock, tenant)
             stopping = asyncio.create_task(asyncio.to_thread(service.stop))
             assert await connection.rest() == b""
         await stopping
@@ -83,9 +84,10 @@ class held_up:  # noqa: N801
     def __init__(self, tenant: Tenant) -> None:
         self._conninfo = session_conninfo(tenant.database_url)
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
         self._db = await psycopg.AsyncConnection.connect(self._conninfo)
         await self._db.execute("LOCK TABLE quota_usage IN EXCLUSIVE MODE")
+        return self._db
 
     async def __aexit__(self, *_: object) -> None:
         await self._db.close()

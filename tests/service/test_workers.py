@@ -14,8 +14,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -29,7 +30,7 @@ from tests.faults.served import PROGRAM, Load, Served, is_alive, until
 from tests.grpc_driver import GrpcDriver
 from tests.http_api.raw import connect, post
 from tests.http_driver import HttpDriver
-from tests.tenant import Tenant, event, make_tenant
+from tests.tenant import Tenant, event, make_tenant, until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +165,7 @@ async def test_an_idempotency_key_is_written_once_across_workers(
 async def test_a_rate_limit_holds_for_all_workers_together(
     drivers: list[Driver], database_of_crew: str
 ) -> None:
-    rate = 20
+    rate = 10  # so that a busy machine does not take as long as they all need
     tenant = await make_tenant(database_of_crew, key_requests_per_second=rate)
     first = await drivers[0].ping(tenant.key)
     assert first.rate_remaining == rate - 1
@@ -186,6 +187,10 @@ async def test_metrics_cover_all_workers_and_name_nobody(
     for driver in drivers:
         assert (await driver.ingest(tenant.key, [event(), event(), wrong])).code is None
     assert (await drivers[0].ping("wp_live_" + "0" * 32)).code == "invalid_key"
+    series = 'wepeople_requests_total{code="invalid_key",endpoint="ping",protocol="http"}'
+    deadline = time.monotonic() + 20
+    while metrics(shared.url).get(series, 0) == before.get(series, 0):  # counted once answered
+        assert time.monotonic() < deadline
     count = len(drivers)
     pages = [metrics(shared.url) for _ in range(CONNECTIONS)]
 
@@ -197,9 +202,7 @@ async def test_metrics_cover_all_workers_and_name_nobody(
     for protocol in ("http", "grpc"):
         labels = f'{{code="ok",endpoint="events",protocol="{protocol}"}}'
         assert grown(f"wepeople_requests_total{labels}") == {count / 2}
-    assert grown('wepeople_requests_total{code="invalid_key",endpoint="ping",protocol="http"}') == {
-        1
-    }
+    assert grown(series) == {1}
     assert grown('wepeople_journal_groups_total{outcome="committed"}') == {count}
     assert grown("wepeople_journal_commit_seconds_count") == {count}
     assert grown("wepeople_journal_group_events_sum") == {2 * count}
@@ -290,8 +293,8 @@ def test_a_killed_worker_is_replaced_while_the_others_answer(own: Served) -> Non
     before = own.workers()
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
-    until(lambda: not is_alive(victim), 5)
-    deadline = time.monotonic() + 20
+    until(lambda: not is_alive(victim), GONE_SECONDS)
+    deadline = time.monotonic() + 40
     ready = 1.0
     while ready < WORKERS:
         assert time.monotonic() < deadline
@@ -344,34 +347,34 @@ def test_everything_is_killed_and_stopped_under_load_and_nothing_is_lost(own: Se
 async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(own: Served) -> None:
     tenant = await asyncio.to_thread(own.tenant)
     one = json.dumps({"events": [event()]}).encode()
-    async with held_up(tenant) as release, connect(own.url) as waiting:
+    async with held_up(tenant) as lock, connect(own.url) as waiting:
         await waiting.send(post(tenant.key, one))
-        await asyncio.sleep(0.3)
+        await until_somebody_waits_for(lock, tenant)
         own.send(signal.SIGTERM)
         await asyncio.sleep(0.5)
         assert is_alive(own.pid)
-        await release()
+        await lock.close()
         assert (await waiting.answer()).status == 202
         assert await asyncio.to_thread(own.wait) == 0
     await asyncio.to_thread(own.start)
     workers = own.workers()
-    async with held_up(tenant), connect(own.url) as waiting:
+    async with held_up(tenant) as lock, connect(own.url) as waiting:
         await waiting.send(post(tenant.key, one))
-        await asyncio.sleep(0.3)
-        for _ in range(2):
-            own.send(signal.SIGINT)
-            await asyncio.sleep(0.3)
+        await until_somebody_waits_for(lock, tenant)
+        own.send(signal.SIGINT)
+        await asyncio.sleep(1)  # two that come together are one
         begin = time.monotonic()
+        own.send(signal.SIGINT)
         assert await asyncio.to_thread(own.wait) == 1
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 5  # the drain takes ten
         assert await waiting.rest() == b""
-    until(lambda: not any(map(is_alive, workers)), 5)
+    until(lambda: not any(map(is_alive, workers)), GONE_SECONDS)
 
 
 @contextlib.asynccontextmanager
-async def held_up(tenant: Tenant) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Hold a lock that every write needs, until the block ends or says so."""
+async def held_up(tenant: Tenant) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Hold a lock that every write needs, until the block ends or closes the connection."""
     conninfo = session_conninfo(tenant.database_url)
     async with await psycopg.AsyncConnection.connect(conninfo) as db:
         await db.execute("LOCK TABLE quota_usage IN EXCLUSIVE MODE")
-        yield db.close
+        yield db
