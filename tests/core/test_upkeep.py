@@ -82,6 +82,7 @@ async def test_retention_waits_for_a_reader_without_holding_up_writers(database_
             await db.execute("SET statement_timeout = '1s'")  # less than the usual wait for a lock
             with pytest.raises(errors.LockNotAvailable):
                 await partitions.drop_expired(db, later, retention_months=1)
+        await db.execute("RESET statement_timeout")
         await partitions.drop_expired(db, later, retention_months=1)
         assert await months(db) == []
     assert await tenant.events() == []

@@ -261,13 +261,16 @@ async def test_a_database_that_hangs_is_not_waited_for_without_bounds(
     else:
         proxy.freeze(True)
     begun = asyncio.create_task(client.post("batch-1"))
+    async with asyncio.timeout(10):
+        while not proxy.frozen:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await asyncio.sleep(1)
-    assert proxy.frozen
     ready, look_up = await asyncio.gather(
         seconds_to_fail("/readyz"), seconds_to_fail("/api/v1/ingest/ping")
     )
-    assert ready < 2.5
-    assert look_up < 4
+    # With what a busy machine may add; the database hangs for ever.
+    assert ready < 5
+    assert look_up < 6
     assert (await get("/healthz")).status_code == 200
     check_unavailable(await begun)  # before the client's fifteen seconds, which it checks
     proxy.freeze(False)

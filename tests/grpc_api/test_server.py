@@ -77,7 +77,7 @@ async def test_database_away_is_unavailable_for_every_call_and_not_serving(
                 stream.send(),
             )
             end = await stream.end()
-            await until(lambda: is_healthy(client, NOT_SERVING), seconds=5)
+            await until(lambda: is_healthy(client, NOT_SERVING))
         # Only UNAVAILABLE comes with RetryInfo: error_reply has asserted it.
         assert {reply.code for reply in replies} == {"internal_error"}
         assert all(reply.retry_after_seconds for reply in replies)
@@ -87,7 +87,7 @@ async def test_database_away_is_unavailable_for_every_call_and_not_serving(
             return (await client.ingest(tenant.key, [event()])).code is None
 
         await until(stored)
-        await until(lambda: is_healthy(client, SERVING), seconds=5)
+        await until(lambda: is_healthy(client, SERVING))
     assert len(await tenant.events()) == 1
 
 
@@ -110,7 +110,7 @@ async def test_a_stopping_server_is_not_serving_before_it_is_gone(
         await late.call.done_writing()
         await stopping
         await late.close()
-        assert time.monotonic() - started < 2 + 2
+        assert time.monotonic() - started < 2 + 2 + 4  # each part drains, and a machine is busy
 
 
 class Reflection:

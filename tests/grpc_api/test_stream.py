@@ -246,7 +246,7 @@ async def test_a_rate_limit_paces_the_stream_and_does_not_break_it(
     seconds = time.monotonic() - started
     assert (end.status, len(end.acks)) == (OK, 50)
     # A full bucket of 20, then one every 50 ms.
-    assert 1.4 < seconds < 3.0
+    assert 1.4 < seconds < 5.0
 
 
 async def test_the_organizations_rate_paces_its_streams_together(
@@ -262,7 +262,7 @@ async def test_the_organizations_rate_paces_its_streams_together(
     ends = await asyncio.gather(*(one.end() for one in streams))
     seconds = time.monotonic() - started
     assert [len(end.acks) for end in ends] == [10] * 4
-    assert 0.9 < seconds < 2.5
+    assert 0.9 < seconds < 4.5
 
 
 async def test_streams_and_http_make_one_worker_of_a_new_person(

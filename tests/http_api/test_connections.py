@@ -189,8 +189,8 @@ class TestSlowClients:
 
     @pytest.fixture
     def hasty(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> object:
-        monkeypatch.setattr(http_api.server, "MAX_HEAD_SECONDS", 0.5)
-        monkeypatch.setattr("http_api.body.MAX_BODY_SECONDS", 0.5)
+        monkeypatch.setattr(http_api.server, "MAX_HEAD_SECONDS", 1.0)
+        monkeypatch.setattr("http_api.body.MAX_BODY_SECONDS", 1.0)
         return RunningService(database_url)
 
     async def test_a_slow_body_is_answered_and_the_connection_ends(

@@ -201,7 +201,7 @@ def test_an_interrupted_run_cleans_up(server: Addresses, number: signal.Signals)
     assert organizations(server.database_url) == []
     assert rows_without_organization(server.database_url) == {}
     assert organization
-    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert psutil.wait_procs(children, timeout=WAIT_SECONDS)[1] == []
 
 
 def _stored(database_url: str) -> bool:

@@ -452,7 +452,7 @@ def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -
         assert len(pasted) == 3
         for text in pasted:
             done = subprocess.run(
-                ["/bin/sh", "-c", text], capture_output=True, text=True, check=True, timeout=10
+                ["/bin/sh", "-c", text], capture_output=True, text=True, check=True, timeout=30
             )
             assert "error" not in json.loads(done.stdout)
         server.send_signal(signal.SIGINT)
@@ -499,7 +499,7 @@ def test_a_database_out_of_reach_is_explained_at_once(
         assert (result.code, result.out) == (1, "")
         assert reason in result.err
         assert result.err.count("\n") == 1
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 20  # it is waited for half a minute otherwise
 
 
 def test_a_database_without_rights_or_tables_is_explained(
