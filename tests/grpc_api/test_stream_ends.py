@@ -189,7 +189,9 @@ async def test_a_batch_that_waits_for_its_token_is_acked_when_the_service_stops(
         await asyncio.sleep(1)  # the second is read, the third must not be
         stopping = asyncio.create_task(asyncio.to_thread(service.stop))
         await _gone(service, "_watch_drain")
-        moved.wait(3)
+        while not stopping.done():
+            moved.wait(1)  # a token, and then one for what must not be read any more
+            await asyncio.sleep(0.1)
         await stopping
         end = await one.end()
     assert (end.status, end.reason) == (UNAVAILABLE, "INTERNAL_ERROR")
