@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, TypeVar
 
-import msgspec
 import psycopg
 from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -93,6 +92,9 @@ class Database:
         self._journal_pool = _pool(
             _with_option(self.conninfo, "lock_timeout", f"{JOURNAL_LOCK_MILLISECONDS}ms"),
             MAX_JOURNAL_CONNECTIONS,
+            # It prepares its usual statements itself (core/statements.py), and psycopg, if it had
+            # any of its own, would deallocate all of them at every rollback.
+            prepare_threshold=None,
         )
 
     async def __aenter__(self) -> Database:
@@ -195,10 +197,12 @@ class Database:
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
 
-def _pool(conninfo: str, max_connections: int) -> AsyncConnectionPool[Connection]:
+def _pool(
+    conninfo: str, max_connections: int, *, prepare_threshold: int | None = 1
+) -> AsyncConnectionPool[Connection]:
     return AsyncConnectionPool(
         conninfo,
-        kwargs={"autocommit": True, "prepare_threshold": 1},
+        kwargs={"autocommit": True, "prepare_threshold": prepare_threshold},
         min_size=2,
         max_size=max_connections,
         timeout=CHECKOUT_SECONDS,
@@ -236,7 +240,8 @@ def is_connection_loss(error: BaseException) -> bool:
 def is_transient(error: BaseException) -> bool:
     """Whether the same transaction can succeed if it is simply run again."""
     return is_connection_loss(error) or isinstance(
-        error, errors.SerializationFailure | errors.DeadlockDetected
+        error,
+        errors.SerializationFailure | errors.DeadlockDetected | errors.InvalidSqlStatementName,
     )
 
 
@@ -260,18 +265,6 @@ def passing(error: BaseException) -> IngestError:
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return unavailable("The service's storage is too busy. Nothing was written; retry shortly.")
     return database_away()
-
-
-def as_records(names: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """Rows as the JSON text that ``json_to_recordset`` reads; bytes are base64 in it.
-
-    One parameter, made in C: of arrays psycopg makes each element in Python, which is most of what
-    a statement of a group would cost.
-    """
-    return _encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
-
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 def one_line(error: BaseException) -> str:

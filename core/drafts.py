@@ -29,7 +29,7 @@ from core.events import (
 )
 from core.idempotency import Claim, Scope, StoredReceipt
 from core.producers import Progress
-from core.quota import Account, Grant, account
+from core.quota import Account, account
 from core.snapshots import CheckedSnapshot, check_snapshot
 
 Outcome = Receipt | SnapshotReceipt
@@ -150,17 +150,16 @@ class Draft(ABC):
                 "actor.workerId",
             )
 
-    def grant(self, grant: Grant) -> Grant:
-        """Take what this draft needs from what its account was granted; returns what remains.
+    def grant(self, room: int) -> int:
+        """Take what this draft needs of the room that its account has; returns what remains.
 
         The items that do not fit, the last ones, are rejected.
         """
-        fits = min(len(self.positions), grant.granted)
+        fits = min(len(self.positions), room)
         excess = self.positions[fits:]
         self.positions = self.positions[:fits]
         self._reject(excess, ErrorCode.QUOTA_EXCEEDED, QUOTA_MESSAGE)
-        self.quota_left = grant.left
-        return grant._replace(granted=grant.granted - fits)
+        return room - fits
 
     def _reject(
         self, positions: Sequence[int], code: ErrorCode, reason: str, field: str = ""

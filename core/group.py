@@ -3,86 +3,133 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
+
+from psycopg.errors import InFailedSqlTransaction
 
 from core import idempotency, ids, producers, quota, rows, snapshots, workers
 from core.database import Connection
 from core.drafts import Draft, EventsDraft, SnapshotDraft
 from core.events import Actor, Worker, WorkerName
-from core.idempotency import Claim, Scope, StoredReceipt
+from core.idempotency import Scope, StoredReceipt
+from core.producers import ProducerKey, Progress
+from core.quota import Account, Grant
 from core.snapshots import SnapshotRow
+from core.statements import BEGIN, COMMIT, LOCK_TIMEOUT, Call, send
 from core.workers import WorkerCache
 
 
 class Group:
     """One attempt to write drafts, in their order of arrival.
 
-    After :meth:`write` every draft knows its outcome, which is true once the transaction commits.
-    ``resolved`` are the names to cache after that. ``has_claimed``: a lock that is met later is not
-    an idempotency key's. After a connection was lost while committing, ``transaction_id`` tells
-    whether that is still going on. Whether it took effect is told by the ``witness``, the
-    organization and id of a row that was written; if none was, by the producers that were
-    ``advanced``.
+    After :meth:`write` every draft knows its outcome, which is true once :meth:`commit` has
+    returned. ``resolved`` are the names to cache after that. ``has_claimed``: a lock that is met
+    later is not an idempotency key's. After a connection was lost while committing,
+    ``transaction_id`` tells whether that is still going on. Whether it took effect is told by the
+    ``witness``, the organization and id of a row that was written; if none was, by the producers
+    that were ``advanced``.
     """
 
     def __init__(self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int) -> None:
         self._drafts = drafts
         self._cache = cache
         self._now_us = now_us
+        self._expected: dict[Scope, StoredReceipt] = {}  # of the keys that are claimed
+        self._progress: dict[ProducerKey, Progress] = {}
+        self._advancing: list[tuple[ProducerKey, EventsDraft]] = []
+        self._incomplete: list[Draft] = []  # has workers that are not known
+        self._unused: dict[Account, int] = {}
         self.resolved: dict[WorkerName, Worker] = {}
         self.transaction_id: str | None = None
         self.witness: tuple[UUID, UUID] | None = None
-        self.advanced: dict[producers.ProducerKey, producers.Progress] = {}
+        self.advanced: dict[ProducerKey, Progress] = {}
         self.has_claimed = False
         self.written = False
 
-    async def write(self, db: Connection) -> None:
-        """Run the group's statements.
+    async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
+        """Begin the transaction and write all but what :meth:`commit` does.
 
-        Every process takes locks in this order and, within a statement, in sorted order:
-        idempotency keys, producers, quota accounts, links, workers, cards. So groups cannot
-        deadlock.
+        ``lock_seconds``: how long a lock is waited for, None as in the session. Every process takes
+        locks in this order and, within a statement, in sorted order: idempotency keys, producers,
+        quota accounts, links, workers, cards. So groups cannot deadlock.
         """
         for draft in self._drafts:
             draft.reset()
-        expected = await self._claim_keys(db)
-        self.has_claimed = True
-        await self._take_places(db)
-        live = [draft for draft in self._drafts if draft.replay is None]
-        await self._find_workers(db, live)
-        await self._charge_quota(db, live)
-        await self._advance_producers(db)
-        await self._provide_workers(db)
-        await self._write_rows(db, live)
-        await self._settle_keys(db, live, expected)
-        self.written = True
-
-    async def _claim_keys(self, db: Connection) -> dict[Scope, StoredReceipt]:
-        """Claim keys, or learn what they already answer; returns the claims with their receipts."""
-        keyed: dict[Scope, Draft] = {}
-        claims: list[tuple[Claim, StoredReceipt]] = []
-        for draft in self._drafts:
-            if draft.claim is not None:
-                # Also of a draft that can write nothing, so that it waits for a first request that
-                # is in flight on another replica; its claim is given back.
-                keyed[draft.claim.scope] = draft
-                claims.append((draft.claim, draft.stored_receipt()))
-        held = await idempotency.claim(db, claims)
-        for scope, (digest, receipt) in held.items():
-            keyed[scope].answer_as(digest, receipt)
-        return {claim.scope: receipt for claim, receipt in claims if claim.scope not in held}
-
-    async def _take_places(self, db: Connection) -> None:
-        """Find which batches are their producers' next ones; the others are not written."""
+        # Also of a draft that can write nothing, so that it waits for a first request that is in
+        # flight on another replica; its claim is given back.
+        claims = [
+            (draft.claim, draft.stored_receipt())
+            for draft in self._drafts
+            if draft.claim is not None
+        ]
         placed = [
             (producers.key(draft.caller, draft.position.producer_id), draft)
             for draft in self._drafts
             if isinstance(draft, EventsDraft) and draft.position is not None
         ]
-        self._progress = await producers.lock(db, [producer for producer, _ in placed])
-        self._advancing: list[tuple[producers.ProducerKey, EventsDraft]] = []
-        ahead = dict(self._progress)  # what is accepted of each is not known yet
+        begin = [Call(BEGIN)]
+        if lock_seconds is not None:
+            begin.append(Call(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"))
+        claim = idempotency.claim(claims)
+        lock = producers.lock([producer for producer, _ in placed])
+        charge = quota.charge(self._wanted())
+        try:
+            await send(db, [*begin, claim, lock, charge])
+        finally:
+            self.has_claimed = claim is None or claim.done
+
+        self._expected = {claim.scope: receipt for claim, receipt in claims}
+        if claim is not None and claim.count < len(claims):
+            await self._answer_held(db)
+        self._take_places(placed, producers.locked(lock))
+        live = [draft for draft in self._drafts if draft.replay is None]
+        await self._find_workers(db, live)
+        self._divide(live, *quota.granted(charge))
+        await self._provide_workers(db)
+        await self._write_rows(db, live)
+
+    async def commit(self, db: Connection) -> None:
+        """Write what follows from each draft's outcome, and commit."""
+        self.advanced = self._reached()
+        corrected, unused = self._keys_to_settle()
+        last = [
+            quota.refund(self._unused),
+            producers.advance(self.advanced),
+            idempotency.store(corrected),
+            idempotency.release(unused),
+        ]
+        commit = Call(COMMIT)
+        self.written = True
+        await send(db, [*last, commit])
+        if commit.tag != COMMIT:
+            raise InFailedSqlTransaction(f"COMMIT was answered with {commit.tag}")
+
+    def _wanted(self) -> Mapping[Account, int]:
+        """What to charge if all goes well: what is not used is known, and given back, later."""
+        wanted: defaultdict[Account, int] = defaultdict(int)
+        for draft in self._drafts:
+            # A stream is told what is left even if it writes nothing: that charges 0.
+            if draft.positions or draft.streamed:
+                wanted[draft.account] += len(draft.positions)
+        return wanted
+
+    async def _answer_held(self, db: Connection) -> None:
+        """Answer the drafts whose keys others hold."""
+        held = await idempotency.held(db, list(self._expected))
+        for draft in self._drafts:
+            if draft.claim is not None and draft.claim.scope in held:
+                draft.answer_as(*held[draft.claim.scope])
+                del self._expected[draft.claim.scope]
+
+    def _take_places(
+        self,
+        placed: Sequence[tuple[ProducerKey, EventsDraft]],
+        progress: Mapping[ProducerKey, Progress],
+    ) -> None:
+        """Find which batches are their producers' next ones; the others are not written."""
+        self._progress = dict(progress)
+        ahead = dict(progress)  # what is accepted of each is not known yet
         for producer, draft in placed:
             current = ahead.get(producer)
             if draft.take_place(current):
@@ -90,17 +137,15 @@ class Group:
                 ahead[producer] = current.after(0, 0)
                 self._advancing.append((producer, draft))
 
-    async def _advance_producers(self, db: Connection) -> None:
-        """Once it is decided what of their batches is accepted. They are locked already."""
-        reached: dict[producers.ProducerKey, producers.Progress] = {}
+    def _reached(self) -> dict[ProducerKey, Progress]:
+        """How far each producer is with what of its batches was accepted."""
+        reached: dict[ProducerKey, Progress] = {}
         for producer, draft in self._advancing:
             current = reached.get(producer, self._progress[producer])
             reached[producer] = current.after(len(draft.positions), len(draft.rejected))
-        await producers.advance(db, reached)
-        self.advanced = reached
+        return reached
 
     async def _find_workers(self, db: Connection, live: Sequence[Draft]) -> None:
-        self._incomplete: list[Draft] = []
         missing: dict[WorkerName, Actor] = {}
         for draft in live:
             draft.workers = list(map(self._cache.get, draft.names))
@@ -116,21 +161,23 @@ class Group:
             draft.learn(self.resolved)
             draft.refuse_unknown()
 
-    async def _charge_quota(self, db: Connection, live: Sequence[Draft]) -> None:
-        wanted: defaultdict[quota.Account, int] = defaultdict(int)
+    def _divide(
+        self, live: Sequence[Draft], grants: Mapping[Account, Grant], transaction_id: str | None
+    ) -> None:
+        """Give the drafts what their accounts were granted, first come, first served.
+
+        The charge was for all drafts: of what fits, those that are written now have no less.
+        """
+        self.transaction_id = transaction_id
+        room = {account: grant.granted for account, grant in grants.items()}
         for draft in live:
             if draft.positions:
-                wanted[draft.account] += len(draft.positions)
-        # A stream is told what is left even if it writes nothing: that charges 0.
-        telling = [d for d in self._drafts if isinstance(d, EventsDraft) and d.streamed]
-        for draft in telling:
-            wanted[draft.account] += 0
-        grants, self.transaction_id = await quota.charge(db, wanted)
-        for draft in live:
-            if draft.positions:
-                grants[draft.account] = draft.grant(grants[draft.account])
-        for draft in telling:
-            draft.quota_left = grants[draft.account].left
+                room[draft.account] = draft.grant(room[draft.account])
+        self._unused = {account: events for account, events in room.items() if events}
+        for draft in self._drafts:
+            if draft.account in grants:
+                left = grants[draft.account].left
+                draft.quota_left = None if left is None else left + room[draft.account]
 
     async def _provide_workers(self, db: Connection) -> None:
         # Only for items that will be written: a rejected event makes nobody.
@@ -177,19 +224,16 @@ class Group:
                 await copy.write(b"".join([rows.SIGNATURE, *pieces, rows.TRAILER]))
         await snapshots.store(db, arrived)
 
-    async def _settle_keys(
-        self, db: Connection, live: Sequence[Draft], expected: dict[Scope, StoredReceipt]
-    ) -> None:
-        """Correct the claims whose receipt came out otherwise; give back those not needed."""
+    def _keys_to_settle(self) -> tuple[list[tuple[Scope, StoredReceipt]], list[Scope]]:
+        """The claims whose receipt came out otherwise, and those not needed."""
         corrected: list[tuple[Scope, StoredReceipt]] = []
         unused: list[Scope] = []
-        for draft in live:
-            if draft.claim is None or draft.claim.scope not in expected:
+        for draft in self._drafts:
+            if draft.claim is None or draft.claim.scope not in self._expected:
                 continue
             scope = draft.claim.scope
             if not draft.positions:
                 unused.append(scope)
-            elif (receipt := draft.stored_receipt()) != expected[scope]:
+            elif (receipt := draft.stored_receipt()) != self._expected[scope]:
                 corrected.append((scope, receipt))
-        await idempotency.store(db, corrected)
-        await idempotency.release(db, unused)
+        return corrected, unused

@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from core import limits, validation
-from core.database import Connection, as_records
+from core.database import Connection
 from core.errors import ErrorCode, IngestError
 from core.events import (
     AcceptedEvent,
@@ -33,6 +33,7 @@ from core.events import (
     Worker,
 )
 from core.json_objects import JsonText
+from core.statements import Call, Statement, as_records, send
 from core.timestamps import format_us, to_datetime
 
 # Requests are judged by their time of receipt. One that waits for its commit, or whose replica's
@@ -164,44 +165,60 @@ def snapshot_digest(snapshot: Snapshot) -> bytes:
 
 # A row whose window has passed is claimed anew. Where an unfinished transaction holds the row,
 # the statement waits for it.
-_CLAIM: Final = """
+_CLAIM: Final = Statement(
+    "claim_keys",
+    "json, interval",
+    """
 INSERT INTO idempotency_keys AS held (
     organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
 SELECT organization_id, key_id, endpoint, idempotency_key, decode(digest, 'base64'), receipt,
     created_at
-FROM json_to_recordset(%s) AS claim (
+FROM json_to_recordset($1) AS claim (
     organization_id uuid, key_id uuid, endpoint text, idempotency_key text,
     digest text, receipt json, created_at timestamptz)
 ORDER BY 1, 2, 3, 4
 ON CONFLICT (organization_id, key_id, endpoint, idempotency_key) DO UPDATE SET
     digest = excluded.digest, receipt = excluded.receipt, created_at = excluded.created_at
-WHERE held.created_at <= excluded.created_at - %s
-"""
+WHERE held.created_at <= excluded.created_at - $2
+""",
+)
 
-_HELD_BY_OTHERS: Final = """
-SELECT organization_id, key_id, endpoint, idempotency_key, digest, receipt::text
-FROM json_to_recordset(%s) AS wanted (
+_HELD_BY_OTHERS: Final = Statement(
+    "find_keys",
+    "json",
+    """
+SELECT organization_id, key_id, endpoint, idempotency_key, digest, receipt
+FROM json_to_recordset($1) AS wanted (
     organization_id uuid, key_id uuid, endpoint text, idempotency_key text)
 JOIN idempotency_keys AS held USING (organization_id, key_id, endpoint, idempotency_key)
 WHERE held.xmin <> pg_current_xact_id()::xid
-"""
+""",
+)
 
-_STORE: Final = """
+_STORE: Final = Statement(
+    "store_receipts",
+    "json",
+    """
 UPDATE idempotency_keys SET receipt = final.receipt
-FROM json_to_recordset(%s) AS final (
+FROM json_to_recordset($1) AS final (
     organization_id uuid, key_id uuid, endpoint text, idempotency_key text, receipt json)
 WHERE (idempotency_keys.organization_id, idempotency_keys.key_id, idempotency_keys.endpoint,
        idempotency_keys.idempotency_key)
     = (final.organization_id, final.key_id, final.endpoint, final.idempotency_key)
-"""
+""",
+)
 
-_RELEASE: Final = """
-DELETE FROM idempotency_keys USING json_to_recordset(%s) AS unused (
+_RELEASE: Final = Statement(
+    "release_keys",
+    "json",
+    """
+DELETE FROM idempotency_keys USING json_to_recordset($1) AS unused (
     organization_id uuid, key_id uuid, endpoint text, idempotency_key text)
 WHERE (idempotency_keys.organization_id, idempotency_keys.key_id, idempotency_keys.endpoint,
        idempotency_keys.idempotency_key)
     = (unused.organization_id, unused.key_id, unused.endpoint, unused.idempotency_key)
-"""
+""",
+)
 
 _CLEAN: Final = """
 DELETE FROM idempotency_keys WHERE ctid IN (
@@ -211,44 +228,43 @@ DELETE FROM idempotency_keys WHERE ctid IN (
 _WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
 
 
-async def claim(
-    db: Connection, claims: Sequence[tuple[Claim, StoredReceipt]]
-) -> dict[Scope, tuple[bytes, StoredReceipt]]:
-    """Claim scopes in the caller's transaction; returns those that others hold, with what they
-    hold: the digest and the receipt of an earlier request.
+def claim(claims: Sequence[tuple[Claim, StoredReceipt]]) -> Call | None:
+    """Claim scopes in the transaction; what others hold is not counted, but see :func:`held`.
 
     The receipts are the expected ones, so that the usual request writes its row once; what turns
     out otherwise is corrected by :func:`store` or taken back by :func:`release`.
     """
-    if not claims:
-        return {}
-    scopes = [claim.scope for claim, _ in claims]
     rows = [
         (*claim.scope, claim.digest, receipt, to_datetime(receipt.received_us))
         for claim, receipt in claims
     ]
-    records = as_records((*Scope._fields, "digest", "receipt", "created_at"), rows)
-    cursor = await db.execute(_CLAIM, (records, _WINDOW))
-    if cursor.rowcount == len(claims):
-        return {}
-    cursor = await db.execute(_HELD_BY_OTHERS, (as_records(Scope._fields, scopes),))
+    names = (*Scope._fields, "digest", "receipt", "created_at")
+    window = f"{limits.IDEMPOTENCY_WINDOW_SECONDS} s"
+    return Call(_CLAIM, as_records(names, rows), window) if rows else None
+
+
+async def held(db: Connection, scopes: Sequence[Scope]) -> dict[Scope, tuple[bytes, StoredReceipt]]:
+    """Which of these scopes the transaction could not claim, and the digest and receipt of each."""
+    call = Call(_HELD_BY_OTHERS, as_records(Scope._fields, scopes))
+    await send(db, [call])
     return {
-        Scope(*scope): (bytes(digest), msgspec.json.decode(receipt, type=StoredReceipt))
-        for *scope, digest, receipt in await cursor.fetchall()
+        Scope(UUID(organization), UUID(key), endpoint, idempotency_key): (
+            bytes.fromhex(digest.removeprefix("\\x")),
+            msgspec.json.decode(receipt, type=StoredReceipt),
+        )
+        for organization, key, endpoint, idempotency_key, digest, receipt in call.rows
     }
 
 
-async def store(db: Connection, receipts: Sequence[tuple[Scope, StoredReceipt]]) -> None:
+def store(receipts: Sequence[tuple[Scope, StoredReceipt]]) -> Call | None:
     """Correct the receipts of claimed scopes."""
-    if receipts:
-        rows = [(*scope, receipt) for scope, receipt in receipts]
-        await db.execute(_STORE, (as_records((*Scope._fields, "receipt"), rows),))
+    rows = [(*scope, receipt) for scope, receipt in receipts]
+    return Call(_STORE, as_records((*Scope._fields, "receipt"), rows)) if rows else None
 
 
-async def release(db: Connection, scopes: Sequence[Scope]) -> None:
+def release(scopes: Sequence[Scope]) -> Call | None:
     """Give claimed scopes back: their requests wrote nothing and are not remembered."""
-    if scopes:
-        await db.execute(_RELEASE, (as_records(Scope._fields, scopes),))
+    return Call(_RELEASE, as_records(Scope._fields, scopes)) if scopes else None
 
 
 async def clean(db: Connection, now_us: int) -> int:

@@ -260,12 +260,11 @@ class Journal:
         outcomes: list[Outcome | IngestError | StreamError] = []
 
         async def write() -> None:
-            async with self._database.raw_connection() as db, db.transaction():
-                if lock_seconds is not None:
-                    await db.execute(_LOCK_TIMEOUT, (f"{lock_seconds * 1_000:.0f}ms",))
-                await group.write(db)
+            async with self._database.raw_connection() as db:
+                await group.write(db, lock_seconds)
                 # Here, for whatever failed after the commit would have the group written again.
                 outcomes.extend(draft.outcome() for draft in drafts)
+                await group.commit(db)
 
         try:
             await self._database.within(WRITE_SECONDS, write())
@@ -326,8 +325,6 @@ async def _wait(answer: asyncio.Future[Any], seconds: float) -> None:
         timer.cancel()
         answer.remove_done_callback(end)
 
-
-_LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', %s, true)"
 
 _STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
 _WITNESS: Final = """

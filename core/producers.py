@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from core import validation
-from core.database import Connection, as_records
+from core.database import Connection
 from core.errors import ErrorCode, IngestError, StreamError, StreamReason
 from core.events import Caller, StreamPosition
+from core.statements import Call, Statement, as_records
 from core.timestamps import to_datetime
 
 
@@ -67,25 +68,33 @@ ON CONFLICT (organization_id, app_id, producer_id) DO UPDATE SET
 RETURNING sequence, epoch, accepted, rejected
 """
 
-_LOCK: Final = """
+_LOCK: Final = Statement(
+    "lock_producers",
+    "json",
+    """
 SELECT organization_id, app_id, producer_id, sequence, epoch, accepted, rejected
 FROM producers
 WHERE (organization_id, app_id, producer_id) IN (
-    SELECT * FROM json_to_recordset(%s)
+    SELECT * FROM json_to_recordset($1)
         AS wanted (organization_id uuid, app_id uuid, producer_id text))
 ORDER BY 1, 2, 3
 FOR UPDATE
-"""
+""",
+)
 
-_ADVANCE: Final = """
+_ADVANCE: Final = Statement(
+    "advance_producers",
+    "json",
+    """
 UPDATE producers SET
     sequence = reached.sequence, accepted = reached.accepted, rejected = reached.rejected
-FROM json_to_recordset(%s) AS reached (
+FROM json_to_recordset($1) AS reached (
     organization_id uuid, app_id uuid, producer_id text,
     sequence bigint, epoch bigint, accepted bigint, rejected bigint)
 WHERE producers.organization_id = reached.organization_id
     AND producers.app_id = reached.app_id AND producers.producer_id = reached.producer_id
-"""
+""",
+)
 
 _HAVE_REACHED: Final = """
 SELECT EXISTS (
@@ -106,19 +115,23 @@ async def open_stream(db: Connection, producer: ProducerKey, now_us: int) -> Pro
     return Progress(*row)
 
 
-async def lock(db: Connection, producers: Iterable[ProducerKey]) -> dict[ProducerKey, Progress]:
-    """Lock the producers' rows until the caller's transaction ends, and read them."""
+def lock(producers: Iterable[ProducerKey]) -> Call | None:
+    """Lock the producers' rows until the transaction ends; :func:`locked` tells what they say."""
     wanted = sorted(set(producers))
-    if not wanted:
-        return {}
-    cursor = await db.execute(_LOCK, (as_records(ProducerKey._fields, wanted),))
-    return {ProducerKey(*row[:3]): Progress(*row[3:]) for row in await cursor.fetchall()}
+    return Call(_LOCK, as_records(ProducerKey._fields, wanted)) if wanted else None
 
 
-async def advance(db: Connection, reached: Mapping[ProducerKey, Progress]) -> None:
-    """Record how far producers have come, in the caller's transaction, which holds their locks."""
-    if reached:
-        await db.execute(_ADVANCE, (_records(reached),))
+def locked(call: Call | None) -> dict[ProducerKey, Progress]:
+    """How far the producers have come that were locked."""
+    return {
+        ProducerKey(UUID(organization), UUID(app), producer): Progress(*map(int, progress))
+        for organization, app, producer, *progress in (call.rows if call else ())
+    }
+
+
+def advance(reached: Mapping[ProducerKey, Progress]) -> Call | None:
+    """Record how far producers have come, in the transaction that holds their locks."""
+    return Call(_ADVANCE, _records(reached)) if reached else None
 
 
 async def have_reached(db: Connection, reached: Mapping[ProducerKey, Progress]) -> bool:

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from core.database import Connection, as_records
+from core.statements import Call, Statement, as_records
 from core.timestamps import month_start
 
 
@@ -27,10 +27,13 @@ class Grant(NamedTuple):
 
 # One row lock an account is what makes concurrent charges exact; they are taken in the order of
 # the account, so that groups never deadlock. The row is created at the month's first event.
-_CHARGE: Final = """
+_CHARGE: Final = Statement(
+    "charge_quota",
+    "json",
+    """
 INSERT INTO quota_usage AS account (organization_id, month, used, granted)
 SELECT o.id, w.month, fits, fits
-FROM json_to_recordset(%s) AS w (organization_id uuid, month date, wanted bigint)
+FROM json_to_recordset($1) AS w (organization_id uuid, month date, wanted bigint)
 JOIN organizations o ON o.id = w.organization_id
 CROSS JOIN LATERAL (SELECT LEAST(w.wanted, COALESCE(o.monthly_quota, w.wanted)) AS fits) f
 ORDER BY o.id, w.month
@@ -45,8 +48,20 @@ ON CONFLICT (organization_id, month) DO UPDATE SET (used, granted) = (
 )
 RETURNING organization_id, month, granted,
     (SELECT o.monthly_quota FROM organizations o WHERE o.id = account.organization_id) - used,
-    pg_current_xact_id()::text
-"""
+    pg_current_xact_id()
+""",
+)
+
+_REFUND: Final = Statement(
+    "refund_quota",
+    "json",
+    """
+UPDATE quota_usage SET used = used - unused
+FROM json_to_recordset($1) AS refund (organization_id uuid, month date, unused bigint)
+WHERE quota_usage.organization_id = refund.organization_id
+    AND quota_usage.month = refund.month
+""",
+)
 
 
 def account(organization_id: UUID, received_us: int) -> Account:
@@ -54,23 +69,31 @@ def account(organization_id: UUID, received_us: int) -> Account:
     return Account(organization_id, month_start(received_us).date())
 
 
-async def charge(
-    db: Connection, wanted: Mapping[Account, int]
-) -> tuple[dict[Account, Grant], str | None]:
-    """Charge each account up to what fits its quota, in the caller's transaction; 0 only asks.
+def charge(wanted: Mapping[Account, int]) -> Call | None:
+    """Charge each account up to what fits its quota, and lock it; 0 only asks.
 
-    The transaction's id is returned too: it tells after a lost connection whether it committed.
+    :func:`granted` tells what fitted.
     """
-    accounts = sorted(wanted)
-    if not accounts:
-        return {}, None
-    rows = [(*account, wanted[account]) for account in accounts]
-    cursor = await db.execute(_CHARGE, (as_records((*Account._fields, "wanted"), rows),))
+    rows = [(*account, wanted[account]) for account in sorted(wanted)]
+    return Call(_CHARGE, as_records((*Account._fields, "wanted"), rows)) if rows else None
+
+
+def granted(call: Call | None) -> tuple[dict[Account, Grant], str | None]:
+    """What each account was charged, and the transaction's id.
+
+    That tells after a lost connection whether the transaction committed.
+    """
     grants: dict[Account, Grant] = {}
-    transaction_ids: set[str] = set()
-    for organization_id, month, granted, left, transaction_id in await cursor.fetchall():
-        grants[Account(organization_id, month)] = Grant(
-            granted, None if left is None else max(left, 0)
+    transaction_id = None
+    for organization, month, fits, left, writer in call.rows if call else ():
+        transaction_id = writer
+        grants[Account(UUID(organization), date.fromisoformat(month))] = Grant(
+            int(fits), None if left is None else max(int(left), 0)
         )
-        transaction_ids.add(transaction_id)
-    return grants, transaction_ids.pop()
+    return grants, transaction_id
+
+
+def refund(unused: Mapping[Account, int]) -> Call | None:
+    """Give back what was charged but not used, in the same transaction."""
+    rows = [(*account, events) for account, events in unused.items()]
+    return Call(_REFUND, as_records((*Account._fields, "unused"), rows)) if rows else None

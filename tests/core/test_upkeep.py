@@ -15,6 +15,7 @@ from core.clock import Clock
 from core.database import Database, DatabaseUnusableError, session_conninfo
 from core.migrate import is_migrated, migrate
 from core.refusals import Refusals
+from core.statements import send
 from core.timestamps import from_datetime
 from core.upkeep import Upkeep
 from tests.tenant import Tenant, make_tenant
@@ -98,7 +99,7 @@ async def test_old_idempotency_keys_are_deleted_but_not_one_somebody_may_still_a
         for key, age in ages.items():
             scope = idempotency.Scope(tenant.organization.id, tenant.app.id, "events", key)
             receipt = idempotency.StoredReceipt("req_", now_us - age * US_PER_SECOND)
-            await idempotency.claim(db, [(idempotency.Claim(scope, b"digest"), receipt)])
+            await send(db, [idempotency.claim([(idempotency.Claim(scope, b"digest"), receipt)])])
         await idempotency.clean(db, now_us)
         cursor = await db.execute(
             "SELECT idempotency_key FROM idempotency_keys WHERE organization_id = %s ORDER BY 1",

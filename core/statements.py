@@ -1,0 +1,114 @@
+"""Statements that are sent several at a time, for one round trip: how the journal writes.
+
+A busy event loop looks after an answer only once it has done all else, so what a transaction takes
+is mostly how often it waits for one. Statements are prepared by name on each connection at their
+first use; together they are one simple query (https://www.postgresql.org/docs/current/sql-execute.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import msgspec
+from psycopg import errors, generators
+from psycopg.pq import Escaping, ExecStatus
+from psycopg.pq.abc import PGresult
+
+from core.database import Connection
+
+
+class Statement(NamedTuple):
+    """A statement to be prepared. ``types``: of its parameters, ``$1`` and so on in ``sql``."""
+
+    name: str
+    types: str
+    sql: str
+
+
+class Call:
+    """A statement with its arguments, all of them text; and what came of it, once it is sent.
+
+    ``rows``: values as PostgreSQL's text. ``tag``: what it did, in a word, and ``count``: to how
+    many rows.
+    """
+
+    def __init__(self, statement: Statement | str, *arguments: str) -> None:
+        self.statement = statement
+        self.arguments = arguments
+        self.done = False
+        self.tag = ""
+        self.count = 0
+        self.rows: list[list[Any]] = []
+
+    def settle(self, result: PGresult) -> None:
+        """Take the result."""
+        self.done = True
+        self.tag = (result.command_status or b"").decode()
+        self.count = result.command_tuples or 0
+        self.rows = [
+            [_text(result.get_value(row, column)) for column in range(result.nfields)]
+            for row in range(result.ntuples)
+        ]
+
+
+BEGIN: Final = "BEGIN"
+COMMIT: Final = "COMMIT"
+LOCK_TIMEOUT: Final = Statement(
+    "set_lock_timeout", "text", "SELECT set_config('lock_timeout', $1, true)"
+)
+
+_DONE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+_PREPARE: Final = b"PREPARE %b (%b) AS %b"
+_EXECUTE: Final = b"EXECUTE %b (%b)"
+_prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
+
+
+async def send(db: Connection, calls: Iterable[Call | None]) -> None:
+    """Run the calls in their order, in one round trip; None are none.
+
+    Raises the error of the first that fails, as psycopg does; which were ``done`` before it, shows.
+    """
+    known = _prepared.setdefault(db, set())
+    escape = Escaping(db.pgconn).escape_literal
+    parts: list[bytes] = []
+    sent: list[Call | Statement] = []
+    for call in calls:
+        if call is None:
+            continue
+        statement = call.statement
+        if isinstance(statement, str):
+            parts.append(statement.encode())
+        else:
+            if statement.name not in known:
+                sent.append(statement)
+                parts.append(_PREPARE % tuple(map(str.encode, statement)))
+            arguments = b", ".join([escape(argument.encode()) for argument in call.arguments])
+            parts.append(_EXECUTE % (statement.name.encode(), arguments))
+        sent.append(call)
+    async with db.lock:
+        db.pgconn.send_query(b"; ".join(parts))
+        results = await db.wait(generators.execute(db.pgconn))
+    for what, result in zip(sent, results, strict=False):
+        if result.status not in _DONE:
+            error = errors.error_from_result(result)
+            if isinstance(error, errors.InvalidSqlStatementName):
+                known.clear()  # somebody has deallocated them, as psycopg does with its own
+            raise error
+        if isinstance(what, Statement):
+            known.add(what.name)
+        else:
+            what.settle(result)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def as_records(names: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Rows as the JSON text that ``json_to_recordset`` reads; bytes are base64 in it."""
+    return _encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
+
+
+_encode: Final = msgspec.json.Encoder().encode
