@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+import os
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -195,6 +197,28 @@ class Database:
                         "(check DATABASE_URL and that the server is running)"
                     ) from error
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+
+
+@contextlib.contextmanager
+def cut_after(db: Connection, seconds: float) -> Iterator[None]:
+    """Cut the connection if the block takes longer: what waits for it fails as if it were lost.
+
+    For what must not wait for a server that hangs: psycopg gives it ten seconds to take note of a
+    cancelled wait.
+    """
+
+    def cut() -> None:
+        with (
+            contextlib.suppress(OSError, psycopg.OperationalError),
+            socket.socket(fileno=os.dup(db.pgconn.socket)) as same,
+        ):
+            same.shutdown(socket.SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(seconds, cut)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _pool(

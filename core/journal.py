@@ -16,27 +16,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import psycopg
-from psycopg.errors import LockNotAvailable
-
-from core import producers
 from core.clock import Clock
 from core.database import (
-    Connection,
     Database,
     is_connection_loss,
     is_passing,
-    is_transient,
     one_line,
     passing,
 )
 from core.drafts import Draft, Outcome
 from core.errors import ErrorCode, IngestError, StreamError, UnknownFateError, unavailable
-from core.group import Group
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
 from core.meter import Meter
 from core.queue import Queue, overloaded
-from core.workers import WorkerCache
+from core.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +40,15 @@ MAX_ANSWER_SECONDS: Final = 12.5
 LAST_TURN_SECONDS: Final = 1.0
 # The parts of a group that has already waited in vain are to find out who is locked, not to wait.
 PART_LOCK_SECONDS: Final = 0.01
-MAX_ATTEMPTS: Final = 3
-MAX_ATTEMPT_SECONDS: Final = 5.0  # no new attempt begins after this
-RETRY_PAUSE_SECONDS: Final = 0.1
-WRITE_SECONDS: Final = 6.0  # for a transaction; what a server that hangs cannot bound itself
-SETTLE_SECONDS: Final = 10.0
-SETTLE_QUERY_SECONDS: Final = 3.0
-SETTLE_PAUSE_SECONDS: Final = 0.2
 
 
 class Journal:
     """Commits drafts in groups. :meth:`run` is its one writing task."""
 
     def __init__(self, database: Database, clock: Clock, meter: Meter) -> None:
-        self._database = database
         self._clock = clock
         self._meter = meter
-        self._cache = WorkerCache()
+        self._writer = Writer(database, clock)
         self._queue = Queue()
         self._closing = False
         self._lanes = Lanes(self._write_parked, self._queue.put_back)
@@ -132,7 +117,7 @@ class Journal:
         """Write a group and answer its members, but for those that leave it for a lane."""
         begin = self._clock.monotonic()
         try:
-            outcomes = await self._attempt(group, lock_seconds)
+            outcomes = await self._writer.write(group, lock_seconds)
         except LockedError as error:
             await self._step_aside(group, error)
         except Exception as error:
@@ -199,7 +184,7 @@ class Journal:
         draft.started = True
         begin = self._clock.monotonic()
         try:
-            outcomes = await self._attempt([draft], min(left, LANE_TURN_SECONDS))
+            outcomes = await self._writer.write([draft], min(left, LANE_TURN_SECONDS))
         except LockedError:
             draft.started = False
             return True
@@ -232,79 +217,6 @@ class Journal:
             if not draft.answer.done():
                 draft.answer.set_exception(_answer_to(error))
 
-    async def _attempt(
-        self, group: Sequence[Draft], lock_seconds: float | None
-    ) -> list[Outcome | IngestError | StreamError]:
-        """Write a group; ``lock_seconds``: how long a lock is waited for, None as in the session.
-
-        Raises :class:`LockedError` after that.
-        """
-        last = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                return await self._transact(group, lock_seconds)
-            except psycopg.Error as error:
-                tired = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last
-                if tired or not is_transient(error):
-                    raise
-                log.warning("writing a group is tried again: %s", one_line(error))
-                if is_connection_loss(error):
-                    await self._database.discard_stale()
-                await asyncio.sleep(RETRY_PAUSE_SECONDS * attempt)
-        raise AssertionError("unreachable")
-
-    async def _transact(
-        self, drafts: Sequence[Draft], lock_seconds: float | None
-    ) -> list[Outcome | IngestError | StreamError]:
-        group = Group(drafts, self._cache, self._clock.now_us())
-        outcomes: list[Outcome | IngestError | StreamError] = []
-
-        async def write() -> None:
-            async with self._database.raw_connection() as db:
-                await group.write(db, lock_seconds)
-                # Here, for whatever failed after the commit would have the group written again.
-                outcomes.extend(draft.outcome() for draft in drafts)
-                await group.commit(db)
-
-        try:
-            await self._database.within(WRITE_SECONDS, write())
-        except LockNotAvailable as error:
-            raise LockedError(at_key=not group.has_claimed) from error
-        except psycopg.Error as error:
-            # Lost while committing: only the database knows. Not known is not "not written".
-            if not (group.written and is_connection_loss(error)):
-                raise
-            if not await self._committed(group):
-                raise
-        self._cache.remember(group.resolved)
-        return outcomes
-
-    async def _committed(self, group: Group) -> bool:
-        """Whether a transaction whose COMMIT got no answer took effect.
-
-        Raises :class:`UnknownFateError` when the database does not tell in time.
-        """
-        deadline = self._clock.monotonic() + SETTLE_SECONDS
-        while True:
-            try:
-                committed = await self._database.within(SETTLE_QUERY_SECONDS, self._fate(group))
-                if committed is not None:
-                    log.warning("a commit got no answer; it took effect: %s", committed)
-                    return committed
-            except psycopg.Error as error:
-                log.warning("cannot ask whether a commit took effect: %s", one_line(error))
-                await self._database.discard_stale()
-            if self._clock.monotonic() > deadline:
-                raise UnknownFateError("whether a commit took effect stays unknown")
-            await asyncio.sleep(SETTLE_PAUSE_SECONDS)
-
-    async def _fate(self, group: Group) -> bool | None:
-        """Whether a transaction took effect; None while it is still going on."""
-        async with self._database.raw_connection() as db:
-            if await _has_ended(db, group.transaction_id):
-                return await _is_there(db, group)
-        return None
-
 
 async def _wait(answer: asyncio.Future[Any], seconds: float) -> None:
     """Return when the answer is there, or when the time is over; as asyncio.wait, but cheap."""
@@ -324,37 +236,6 @@ async def _wait(answer: asyncio.Future[Any], seconds: float) -> None:
     finally:
         timer.cancel()
         answer.remove_done_callback(end)
-
-
-_STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
-_WITNESS: Final = """
-SELECT EXISTS (SELECT FROM events WHERE organization_id = %(org)s AND id = %(id)s)
-    OR EXISTS (SELECT FROM snapshot_history WHERE organization_id = %(org)s AND id = %(id)s)
-"""
-
-
-async def _has_ended(db: Connection, transaction_id: str | None) -> bool:
-    """Whether a transaction is over, one way or the other."""
-    try:
-        row = await (await db.execute(_STATUS, (transaction_id,))).fetchone()
-    except psycopg.DataError:
-        return True  # an id of the future: the server crashed before it had written of it
-    return row is None or row[0] != "in progress"
-
-
-async def _is_there(db: Connection, group: Group) -> bool:
-    """Whether what a group wrote is stored.
-
-    The status of the transaction alone would not do: after a crash its id can be given again. A
-    group without a row may have advanced producers, by batches of which everything was rejected;
-    written again, those would be duplicates, and their rejections lost.
-    """
-    if group.witness is None:
-        return await producers.have_reached(db, group.advanced)
-    organization_id, row_id = group.witness
-    cursor = await db.execute(_WITNESS, {"org": organization_id, "id": row_id})
-    row = await cursor.fetchone()
-    return bool(row and row[0])
 
 
 def _answer_to(error: Exception) -> IngestError:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import core.database
-import core.journal
+import core.writer
 from tests.faults.proxy import Proxy
 from tests.grpc_api.stream_client import Stream
 from tests.grpc_driver import GrpcDriver
@@ -140,7 +140,7 @@ async def test_the_rejections_of_a_producer_outlive_a_commit_that_was_not_answer
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core.database, "CHECKOUT_SECONDS", 0.3)
-    monkeypatch.setattr(core.journal, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(core.writer, "SETTLE_SECONDS", 0.3)
 
 
 @pytest.mark.parametrize("key", [None, "batch-1"])

@@ -1,0 +1,149 @@
+"""Writing a group durably: again if need be, and until it is known whether it took effect."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import psycopg
+from psycopg.errors import LockNotAvailable
+
+from core import producers
+from core.clock import Clock
+from core.database import (
+    Connection,
+    Database,
+    cut_after,
+    is_connection_loss,
+    is_transient,
+    one_line,
+)
+from core.drafts import Draft, Outcome
+from core.errors import IngestError, StreamError, UnknownFateError
+from core.group import Group
+from core.lanes import LockedError
+from core.workers import WorkerCache
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS: Final = 3
+MAX_ATTEMPT_SECONDS: Final = 5.0  # no new attempt begins after this
+RETRY_PAUSE_SECONDS: Final = 0.1
+WRITE_SECONDS: Final = 6.0  # for a transaction; what a server that hangs cannot bound itself
+SETTLE_SECONDS: Final = 10.0
+SETTLE_QUERY_SECONDS: Final = 3.0
+SETTLE_PAUSE_SECONDS: Final = 0.2
+
+
+class Writer:
+    """Writes groups of drafts, each in one transaction."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._cache = WorkerCache()
+
+    async def write(
+        self, drafts: Sequence[Draft], lock_seconds: float | None
+    ) -> list[Outcome | IngestError | StreamError]:
+        """Write drafts together and return their outcomes, which are durable then.
+
+        ``lock_seconds``: how long a lock is waited for, None as in the session;
+        :class:`LockedError` after that. :class:`UnknownFateError` if it cannot be known whether
+        they were written; any other error means that they were not.
+        """
+        last = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                return await self._transact(drafts, lock_seconds)
+            except psycopg.Error as error:
+                tired = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last
+                if tired or not is_transient(error):
+                    raise
+                log.warning("writing a group is tried again: %s", one_line(error))
+                if is_connection_loss(error):
+                    await self._database.discard_stale()
+                await asyncio.sleep(RETRY_PAUSE_SECONDS * attempt)
+        raise AssertionError("unreachable")
+
+    async def _transact(
+        self, drafts: Sequence[Draft], lock_seconds: float | None
+    ) -> list[Outcome | IngestError | StreamError]:
+        group = Group(drafts, self._cache, self._clock.now_us())
+        outcomes: list[Outcome | IngestError | StreamError] = []
+        try:
+            async with self._database.raw_connection() as db:
+                with cut_after(db, WRITE_SECONDS):
+                    await group.write(db, lock_seconds)
+                    # Here, for whatever failed after the commit would have it all written again.
+                    outcomes = [draft.outcome() for draft in drafts]
+                    await group.commit(db)
+        except LockNotAvailable as error:
+            raise LockedError(at_key=not group.has_claimed) from error
+        except psycopg.Error as error:
+            # Lost while committing: only the database knows. Not known is not "not written".
+            if not (group.written and is_connection_loss(error)):
+                raise
+            if not await self._committed(group):
+                raise
+        self._cache.remember(group.resolved)
+        return outcomes
+
+    async def _committed(self, group: Group) -> bool:
+        """Whether a transaction whose COMMIT got no answer took effect.
+
+        Raises :class:`UnknownFateError` when the database does not tell in time.
+        """
+        deadline = self._clock.monotonic() + SETTLE_SECONDS
+        while True:
+            try:
+                committed = await self._database.within(SETTLE_QUERY_SECONDS, self._fate(group))
+                if committed is not None:
+                    log.warning("a commit got no answer; it took effect: %s", committed)
+                    return committed
+            except psycopg.Error as error:
+                log.warning("cannot ask whether a commit took effect: %s", one_line(error))
+                await self._database.discard_stale()
+            if self._clock.monotonic() > deadline:
+                raise UnknownFateError("whether a commit took effect stays unknown")
+            await asyncio.sleep(SETTLE_PAUSE_SECONDS)
+
+    async def _fate(self, group: Group) -> bool | None:
+        """Whether a transaction took effect; None while it is still going on."""
+        async with self._database.raw_connection() as db:
+            if await _has_ended(db, group.transaction_id):
+                return await _is_there(db, group)
+        return None
+
+
+_STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
+_WITNESS: Final = """
+SELECT EXISTS (SELECT FROM events WHERE organization_id = %(org)s AND id = %(id)s)
+    OR EXISTS (SELECT FROM snapshot_history WHERE organization_id = %(org)s AND id = %(id)s)
+"""
+
+
+async def _has_ended(db: Connection, transaction_id: str | None) -> bool:
+    """Whether a transaction is over, one way or the other."""
+    try:
+        row = await (await db.execute(_STATUS, (transaction_id,))).fetchone()
+    except psycopg.DataError:
+        return True  # an id of the future: the server crashed before it had written of it
+    return row is None or row[0] != "in progress"
+
+
+async def _is_there(db: Connection, group: Group) -> bool:
+    """Whether what a group wrote is stored.
+
+    The status of the transaction alone would not do: after a crash its id can be given again. A
+    group without a row may have advanced producers, by batches of which everything was rejected;
+    written again, those would be duplicates, and their rejections lost.
+    """
+    if group.witness is None:
+        return await producers.have_reached(db, group.advanced)
+    organization_id, row_id = group.witness
+    cursor = await db.execute(_WITNESS, {"org": organization_id, "id": row_id})
+    row = await cursor.fetchone()
+    return bool(row and row[0])
