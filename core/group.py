@@ -16,7 +16,7 @@ from core.idempotency import Scope, StoredReceipt
 from core.producers import ProducerKey, Progress
 from core.quota import Account, Grant
 from core.snapshots import SnapshotRow
-from core.statements import BEGIN, COMMIT, LOCK_TIMEOUT, Call, send
+from core.statements import BEGIN, COMMIT, LOCK_TIMEOUT, Call, Copy, send
 from core.workers import WorkerCache
 
 
@@ -56,6 +56,7 @@ class Group:
         """
         for draft in self._drafts:
             draft.reset()
+        self._recall_workers()
         # Also of a draft that can write nothing, so that it waits for a first request that is in
         # flight on another replica; its claim is given back.
         claims = [
@@ -74,20 +75,27 @@ class Group:
         claim = idempotency.claim(claims)
         lock = producers.lock([producer for producer, _ in placed])
         charge = quota.charge(self._wanted())
+        # Begun at once, unless it is known that something else will have to be asked before.
+        has_events = any(isinstance(draft, EventsDraft) for draft in self._drafts)
+        copy = Copy(rows.COPY_EVENTS) if has_events and not self._incomplete else None
         try:
-            await send(db, [*begin, claim, lock, charge])
+            await send(db, [*begin, claim, lock, charge, copy])
         finally:
             self.has_claimed = claim is None or claim.done
 
         self._expected = {claim.scope: receipt for claim, receipt in claims}
         if claim is not None and claim.count < len(claims):
+            if copy is not None:
+                await copy.write(db, [rows.SIGNATURE, rows.TRAILER])
+                copy = None
             await self._answer_held(db)
         self._take_places(placed, producers.locked(lock))
         live = [draft for draft in self._drafts if draft.replay is None]
-        await self._find_workers(db, live)
+        await self._find_workers(db)
         self._divide(live, *quota.granted(charge))
         await self._provide_workers(db)
-        await self._write_rows(db, live)
+        await self._write_events(db, live, copy)
+        await self._write_snapshots(db, live)
 
     async def commit(self, db: Connection) -> None:
         """Write what follows from each draft's outcome, and commit."""
@@ -145,17 +153,20 @@ class Group:
             reached[producer] = current.after(len(draft.positions), len(draft.rejected))
         return reached
 
-    async def _find_workers(self, db: Connection, live: Sequence[Draft]) -> None:
-        missing: dict[WorkerName, Actor] = {}
-        for draft in live:
+    def _recall_workers(self) -> None:
+        """Fill in the workers that are known without asking."""
+        for draft in self._drafts:
             draft.workers = list(map(self._cache.get, draft.names))
             if not all(draft.workers):
                 self._incomplete.append(draft)
-                for name, actor, worker in zip(
-                    draft.names, draft.actors, draft.workers, strict=True
-                ):
-                    if worker is None:
-                        missing.setdefault(name, actor)
+
+    async def _find_workers(self, db: Connection) -> None:
+        self._incomplete = [draft for draft in self._incomplete if draft.replay is None]
+        missing: dict[WorkerName, Actor] = {}
+        for draft in self._incomplete:
+            for name, actor, worker in zip(draft.names, draft.actors, draft.workers, strict=True):
+                if worker is None:
+                    missing.setdefault(name, actor)
         self.resolved = await workers.find(db, missing)
         for draft in self._incomplete:
             draft.learn(self.resolved)
@@ -190,39 +201,45 @@ class Group:
         for draft in self._incomplete:
             draft.learn(self.resolved)
 
-    async def _write_rows(self, db: Connection, live: Sequence[Draft]) -> None:
+    async def _write_events(self, db: Connection, live: Sequence[Draft], copy: Copy | None) -> None:
         pieces: list[bytes] = []
+        for draft in live:
+            if not (isinstance(draft, EventsDraft) and draft.positions):
+                continue
+            slots, tails = draft.slots, draft.checked.tails
+            if len(draft.positions) < len(slots):
+                slots = [slots[position] for position in draft.positions]
+                tails = [tails[position] for position in draft.positions]
+            first_id = self._next_id(draft)
+            pieces += rows.assemble(
+                *(draft.caller.organization_id, draft.caller.app_id, first_id.int),
+                *(draft.workers, slots, tails),
+            )
+        if copy is None and pieces:
+            copy = Copy(rows.COPY_EVENTS)
+            await send(db, [copy])
+        if copy is not None:
+            await copy.write(db, [rows.SIGNATURE, *pieces, rows.TRAILER])
+
+    async def _write_snapshots(self, db: Connection, live: Sequence[Draft]) -> None:
         arrived: list[SnapshotRow] = []
         for draft in live:
-            if not draft.positions:
-                continue
-            caller = draft.caller
-            first_id = ids.ulid_bits(draft.received_us)
-            self.witness = (caller.organization_id, UUID(int=first_id))
-            if isinstance(draft, EventsDraft):
-                slots, tails = draft.slots, draft.checked.tails
-                if len(draft.positions) < len(slots):
-                    slots = [slots[position] for position in draft.positions]
-                    tails = [tails[position] for position in draft.positions]
-                pieces += rows.assemble(
-                    caller.organization_id, caller.app_id, first_id, draft.workers, slots, tails
-                )
-            elif isinstance(draft, SnapshotDraft):
-                worker = draft.workers[0]
+            if isinstance(draft, SnapshotDraft) and draft.positions:
+                caller, worker = draft.caller, draft.workers[0]
                 assert worker is not None
                 arrived.append(
                     SnapshotRow(
-                        caller.organization_id,
-                        caller.app_id,
-                        UUID(int=first_id),
-                        worker.id,
-                        draft.checked,
+                        *(caller.organization_id, caller.app_id, self._next_id(draft)),
+                        *(worker.id, draft.checked),
                     )
                 )
-        if pieces:
-            async with db.cursor() as cursor, cursor.copy(rows.COPY_EVENTS) as copy:
-                await copy.write(b"".join([rows.SIGNATURE, *pieces, rows.TRAILER]))
         await snapshots.store(db, arrived)
+
+    def _next_id(self, draft: Draft) -> UUID:
+        """The first id of what is written of a draft."""
+        first = ids.new(draft.received_us)
+        self.witness = (draft.caller.organization_id, first)
+        return first
 
     def _keys_to_settle(self) -> tuple[list[tuple[Scope, StoredReceipt]], list[Scope]]:
         """The claims whose receipt came out otherwise, and those not needed."""

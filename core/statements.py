@@ -53,13 +53,27 @@ class Call:
         ]
 
 
+class Copy(Call):
+    """A COPY FROM STDIN: the last of the calls it is sent with, and nothing goes before its end."""
+
+    async def write(self, db: Connection, pieces: Iterable[bytes]) -> None:
+        """Write all its data, and end it."""
+        data = memoryview(b"".join(pieces))
+        async with db.lock:
+            for start in range(0, len(data), COPY_BYTES):
+                part = data[start : start + COPY_BYTES]
+                await db.wait(generators.copy_to(db.pgconn, part))
+            await db.wait(generators.copy_end(db.pgconn, None))
+
+
 BEGIN: Final = "BEGIN"
 COMMIT: Final = "COMMIT"
 LOCK_TIMEOUT: Final = Statement(
     "set_lock_timeout", "text", "SELECT set_config('lock_timeout', $1, true)"
 )
 
-_DONE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+_DONE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.COPY_IN)
+COPY_BYTES: Final = 262_144  # at a time; then the server has to take them
 _PREPARE: Final = b"PREPARE %b (%b) AS %b"
 _EXECUTE: Final = b"EXECUTE %b (%b)"
 _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
