@@ -7,8 +7,9 @@ then asked for all that is wrong with it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Container, Sequence
-from typing import Any
+from typing import Any, Final
 
 from core import json_objects, rows, timestamps
 from core.errors import ErrorCode
@@ -24,6 +25,8 @@ from core.validation import (
     moment,
     type_name,
 )
+
+MIN_TOGETHER: Final = 16  # what it takes to look at columns is more than fewer events take
 
 
 class CheckedEvents:
@@ -53,10 +56,10 @@ def check_events(
     What passes is packed into the tail of its row; what does not is a rejection. Whether its
     worker exists and the quota suffices is for the database.
     """
-    try:
-        return _check_together(caller, events, received_us, echo)
-    except (_NeedsCloserLook, ValueError, AttributeError):
-        return _check_each(caller, events, received_us, echo)
+    if len(events) >= MIN_TOGETHER:
+        with contextlib.suppress(_NeedsCloserLook, ValueError, AttributeError):
+            return _check_together(caller, events, received_us, echo)
+    return _check_each(caller, events, received_us, echo)
 
 
 def _check_together(

@@ -16,6 +16,7 @@ import yaml
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from schemathesis.specs.openapi.definitions import OPENAPI_31
+from starlette.routing import Route
 
 from core import limits
 from core.errors import CATALOGUE, REFERENCE_PATH, ErrorCode, StreamReason, docs_url
@@ -220,7 +221,7 @@ def test_operations_are_the_routes() -> None:
     routes = {
         (route.path, method)
         for route in app.routes
-        if isinstance(route, APIRoute)
+        if isinstance(route, APIRoute | Route)
         for method in route.methods or ()
     }
     assert {(path, method.upper()) for path, method, _ in operations()} == routes
