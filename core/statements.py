@@ -95,7 +95,7 @@ async def send(db: Connection, calls: Iterable[Call | None]) -> None:
         if isinstance(statement, str):
             parts.append(statement.encode())
         else:
-            if statement.name not in known:
+            if statement.name not in known and statement not in sent:
                 sent.append(statement)
                 parts.append(_PREPARE % tuple(map(str.encode, statement)))
             arguments = b", ".join([escape(argument.encode()) for argument in call.arguments])

@@ -1,0 +1,114 @@
+"""Statements sent together, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg.pq import TransactionStatus
+
+from core.database import cut_after, is_connection_loss, is_transient
+from core.statements import BEGIN, COMMIT, Call, Copy, Statement, as_records, send
+from tests.tenant import make_tenant
+
+pytestmark = pytest.mark.anyio
+
+ECHO = Statement("echo", "text, text", "SELECT $1, $2 UNION ALL SELECT $2, NULL")
+DIVIDE = Statement("divide", "integer", "SELECT 1 / $1")
+
+
+async def test_each_call_has_its_own_answer(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        first, second = Call(ECHO, "a", "b"), Call(ECHO, "c", "d")
+        await send(db, [first, None, second])
+        assert (first.rows, first.count) == ([["a", "b"], ["b", None]], 2)
+        assert second.rows == [["c", "d"], ["d", None]]
+        write = Call("CREATE TEMPORARY TABLE numbers AS SELECT generate_series(1, 3)")
+        await send(db, [write])
+        assert (write.tag, write.count, write.rows) == ("SELECT 3", 3, [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'",
+        "''",
+        "\\",
+        "\\'",
+        "'; DROP TABLE events; --",
+        "$1",
+        "Zoë \N{GRINNING FACE}",
+        "\n",
+        "x" * 99_999,
+    ],
+)
+async def test_arguments_arrive_as_they_are(database_url: str, text: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        call = Call(ECHO, text, as_records(["a", "b"], [(text, b"\0\xff")]))
+        await send(db, [call])
+        assert call.rows[0][0] == text
+        cursor = await db.execute(
+            "SELECT a, decode(b, 'base64') FROM json_to_recordset(%s) AS r (a text, b text)",
+            (call.rows[0][1],),
+        )
+        assert await cursor.fetchone() == (text, b"\0\xff")
+
+
+async def test_what_comes_after_a_failure_is_not_done(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        before, failing, after = Call(ECHO, "a", "b"), Call(DIVIDE, "0"), Call(ECHO, "c", "d")
+        with pytest.raises(errors.DivisionByZero):
+            await send(db, [Call(BEGIN), before, failing, after, Call(COMMIT)])
+        assert (before.done, failing.done, after.done) == (True, False, False)
+        assert db.pgconn.transaction_status == TransactionStatus.INERROR
+        commit = Call(COMMIT)
+        await send(db, [commit])
+        assert commit.tag == "ROLLBACK"
+        await send(db, [after])
+        assert after.done
+
+
+async def test_statements_that_were_deallocated_are_prepared_anew(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        await send(db, [Call(ECHO, "a", "b")])
+        await db.execute("DEALLOCATE ALL")
+        with pytest.raises(errors.InvalidSqlStatementName) as caught:
+            await send(db, [Call(ECHO, "a", "b")])
+        assert is_transient(caught.value)
+        call = Call(ECHO, "a", "b")
+        await send(db, [call])
+        assert call.rows
+
+
+async def test_a_copy_is_begun_with_other_calls_and_may_have_no_rows(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        await send(db, [Call("CREATE TEMPORARY TABLE texts (text text)")])
+        for pieces in ([], [b"one\n", b"two\n"], [b"x" * 999 + b"\n"] * 2_000):
+            copy = Copy("COPY texts FROM STDIN")
+            await send(db, [Call(BEGIN), Call(ECHO, "a", "b"), copy])
+            await copy.write(db, pieces)
+            await send(db, [Call(COMMIT)])
+        count = Call("SELECT count(*) FROM texts")
+        await send(db, [count])
+        assert count.rows == [["2002"]]
+
+
+async def test_a_copy_of_garbage_fails(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        await send(db, [Call("CREATE TEMPORARY TABLE numbers (number integer)")])
+        copy = Copy("COPY numbers FROM STDIN")
+        await send(db, [copy])
+        with pytest.raises(errors.InvalidTextRepresentation):
+            await copy.write(db, [b"no number\n"])
+        await send(db, [Call(ECHO, "a", "b")])
+
+
+async def test_a_connection_on_which_nothing_comes_is_cut(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        begun = time.monotonic()
+        with pytest.raises(psycopg.OperationalError) as caught, cut_after(db, 0.2):
+            await send(db, [Call("SELECT pg_sleep(30)")])
+        assert time.monotonic() - begun < 15
+        assert is_connection_loss(caught.value)

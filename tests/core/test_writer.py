@@ -1,0 +1,128 @@
+"""Groups whose drafts differ in what becomes of them, written together on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from core import ids
+from core.auth import find_caller
+from core.clock import Clock
+from core.database import Database
+from core.drafts import EventsDraft, Outcome
+from core.errors import IngestError, StreamError
+from core.events import Actor, Caller, Event, EventBatch, Receipt, StreamPosition
+from core.producers import key, open_stream
+from core.writer import Writer
+from tests.tenant import Tenant, make_tenant
+
+pytestmark = pytest.mark.anyio
+
+
+class Written:
+    """A writer on a database of its own, and an organization with a quota."""
+
+    def __init__(self, database: Database, tenant: Tenant, caller: Caller) -> None:
+        self.clock = Clock()
+        self.database = database
+        self.tenant = tenant
+        self.caller = caller
+        self._writer = Writer(database, self.clock)
+
+    def draft(
+        self,
+        events: int,
+        *,
+        key: str | None = None,
+        position: StreamPosition | None = None,
+        actor: Actor | None = None,
+    ) -> EventsDraft:
+        event = Event("ticket.resolved", "code", actor or Actor(external_id="crm-user-1"))
+        request_id = ids.new_request_id(self.clock.now_us())
+        batch = EventBatch(request_id, [event] * events, key, position is not None, position)
+        return EventsDraft.check(self.caller, batch, self.clock.now_us())
+
+    async def write(self, *drafts: EventsDraft) -> Sequence[Outcome | IngestError | StreamError]:
+        return await self._writer.write(drafts, None)
+
+
+@pytest.fixture
+async def five(database_url: str) -> AsyncIterator[Written]:
+    """An organization that may store five events this month."""
+    tenant = await make_tenant(database_url, monthly_quota=5)
+    async with Database(database_url) as database:
+        async with database.connection() as db:
+            rows = await (await db.execute("SELECT digest FROM api_keys")).fetchall()
+            caller = await find_caller(db, rows[0][0])
+        assert caller is not None
+        yield Written(database, tenant, caller)
+
+
+def accepted(outcome: object) -> int:
+    """How many events an outcome says are stored."""
+    assert isinstance(outcome, Receipt), outcome
+    return outcome.accepted
+
+
+async def test_a_replay_takes_nothing_from_those_it_is_written_with(five: Written) -> None:
+    await five.write(five.draft(3, key="first"))
+    replay, fresh = await five.write(five.draft(3, key="first"), five.draft(2))
+    assert isinstance(replay, Receipt)
+    assert replay.replayed
+    assert accepted(fresh) == 2
+    assert await five.tenant.used() == 5
+    assert len(await five.tenant.events()) == 5
+
+
+async def test_what_is_charged_and_not_used_is_given_back(five: Written) -> None:
+    await five.write(five.draft(3, key="first"))
+    _, fresh = await five.write(five.draft(3, key="first"), five.draft(1))
+    assert isinstance(fresh, Receipt)
+    assert fresh.quota_left == 1
+    assert await five.tenant.used() == 4
+    nobody = five.draft(3, actor=Actor(worker_id="wrk_" + "0" * 26))
+    refused, fresh = await five.write(nobody, five.draft(1))
+    assert isinstance(refused, IngestError)
+    assert refused.code == "worker_not_found"
+    assert accepted(fresh) == 1
+    assert await five.tenant.used() == 5
+
+
+async def test_a_quota_that_does_not_suffice_is_given_in_order(five: Written) -> None:
+    first, second, third = await five.write(five.draft(3), five.draft(3), five.draft(1))
+    assert isinstance(second, Receipt)
+    assert (accepted(first), accepted(second), len(second.rejected)) == (3, 2, 1)
+    assert isinstance(third, IngestError)
+    assert third.code == "quota_exceeded"
+    assert await five.tenant.used() == 5
+
+
+async def test_duplicates_of_a_producer_cost_nothing(five: Written) -> None:
+    async with five.database.connection() as db:
+        await open_stream(db, key(five.caller, "p"), five.clock.now_us())
+
+    def batch(sequence: int, events: int) -> EventsDraft:
+        return five.draft(events, position=StreamPosition("p", 1, sequence))
+
+    [one] = await five.write(batch(1, 2))
+    assert isinstance(one, Receipt)
+    assert (one.accepted, one.quota_left) == (2, 3)
+    again, two, gap = await five.write(batch(1, 2), batch(2, 1), batch(4, 1))
+    assert isinstance(again, Receipt)
+    assert isinstance(two, Receipt)
+    assert (again.duplicate, two.accepted, two.quota_left) == (True, 1, 2)
+    assert isinstance(gap, StreamError)
+    assert await five.tenant.used() == 3
+
+
+async def test_a_key_of_which_nothing_is_written_is_free_again(five: Written) -> None:
+    unknown = Actor(worker_id="wrk_" + "0" * 26)
+    for _ in range(2):
+        refused, fresh = await five.write(five.draft(1, key="a", actor=unknown), five.draft(1))
+        assert isinstance(refused, IngestError)
+        assert accepted(fresh) == 1
+    [first] = await five.write(five.draft(1, key="a"))
+    assert isinstance(first, Receipt)
+    assert (first.accepted, first.replayed) == (1, False)
+    assert await five.tenant.used() == 3
