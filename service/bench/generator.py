@@ -4,7 +4,8 @@
 it has to tell to standard output, a line of JSON each. It ends by itself, and when its standard
 input is closed: so it does not outlive who started it.
 
-With ``--echo PORT`` it is the HTTP yardstick instead; with ``--serve ARGUMENT...`` the service.
+With ``--bare PORT`` it serves the HTTP yardsticks instead, once it has read a :class:`Place`; with
+``--serve ARGUMENT...`` it is the service.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from service.bench.load import (
     Work,
 )
 from service.bench.recorder import Recorder, now
-from service.bench.yardsticks import run_copy, serve_echo
+from service.bench.yardsticks import Place, run_copy, serve_bare
 
 TELL_SECONDS = 0.25
 
@@ -124,9 +125,10 @@ def _die_with_parent() -> None:
 
 def main() -> None:
     """Be what the arguments say."""
-    if sys.argv[1:2] == ["--echo"]:
+    if sys.argv[1:2] == ["--bare"]:
+        place = msgspec.json.decode(sys.stdin.buffer.readline(), type=Place)
         _die_with_parent()
-        serve_echo(int(sys.argv[2]))
+        serve_bare(int(sys.argv[2]), place)
         return
     if sys.argv[1:2] == ["--serve"]:
         from service.cli import main as command

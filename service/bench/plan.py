@@ -9,7 +9,7 @@ from typing import Final, Literal
 from core.limits import MAX_BATCH_EVENTS
 from service.bench.load import CopyLoad, HttpLoad, Load, StreamLoad
 from service.bench.target import BenchError, Target, Tenant
-from service.bench.yardsticks import ECHO_PATH
+from service.bench.yardsticks import ALONE_PATH, ECHO_PATH
 
 EVENTS_PATH: Final = "/api/v1/ingest/events"
 # One-event requests beside a stream: enough for a percentile, too few to be a load themselves.
@@ -25,7 +25,7 @@ class Places:
 
     target: Target
     tenant: Tenant
-    echo: str  # a URL
+    bare: str  # the URL of the HTTP yardsticks
 
 
 # ``found``: events a second of the rows measured before it in the same round.
@@ -76,9 +76,19 @@ def echo(name: str, title: str, batch: int, connections: int) -> Row:
     return Row(
         name,
         title,
-        lambda places, _: HttpLoad(places.echo, ECHO_PATH, places.tenant.key, batch, connections),
+        lambda places, _: HttpLoad(places.bare, ECHO_PATH, places.tenant.key, batch, connections),
         "requests",
     )
+
+
+def alone(name: str, title: str, connections: int, yardstick: str) -> Row:
+    """The same requests of one event, each in a transaction of its own and nothing judged."""
+
+    def load(places: Places, _found: Mapping[str, float]) -> Load:
+        key = places.tenant.key
+        return HttpLoad(places.bare, ALONE_PATH, key, 1, connections, idempotency_keys=True)
+
+    return Row(name, title, load, "requests", yardstick)
 
 
 def streams(
@@ -143,6 +153,9 @@ def usual(protocol: Protocol, *, yardsticks: bool) -> list[Stage]:
                 Measurement((echo("echo_1", "echo, 1 a request, 64 connections", 1, 64),))
             )
         measurements.append(Measurement((small,)))
+        if yardsticks:
+            one = alone("alone_1", "a transaction a request, 64 connections", 64, "http_1")
+            measurements.append(Measurement((one,)))
         if yardsticks:
             measurements.append(
                 Measurement((echo("echo_500", "echo, 500 a request, 8 connections", full, 8),))

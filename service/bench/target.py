@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
 import psutil
 
 from core import apps, ids, keys, organizations
@@ -26,6 +27,7 @@ from core.auth import deployment_secret
 from core.database import Connection, Database
 from service.bench import sample
 from service.bench.resources import Processes, is_local, listening, of_pid, postgres_of
+from service.bench.yardsticks import Place
 from service.embedded_postgres import EmbeddedPostgres
 from service.open_database import open_database
 from service.settings import Settings
@@ -191,12 +193,16 @@ async def tenant(target: Target, tell: Callable[[str], None]) -> AsyncIterator[T
 
 
 @contextlib.asynccontextmanager
-async def echo() -> AsyncIterator[str]:
-    """The URL of the HTTP yardstick."""
+async def bare(target: Target, tenant: Tenant) -> AsyncIterator[str]:
+    """The URL of the HTTP yardsticks."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    async with child([*GENERATOR, "--echo", str(port)]):
+    async with child([*GENERATOR, "--bare", str(port)]) as process:
+        assert process.stdin is not None
+        place = Place(target.conninfo, *tenant.uuids)
+        process.stdin.write(msgspec.json.encode(place) + b"\n")
+        await process.stdin.drain()
         await _wait_until_listening(port)
         yield f"http://127.0.0.1:{port}"
 
@@ -209,7 +215,7 @@ async def _wait_until_listening(port: int) -> None:
             writer.close()
             return
         await asyncio.sleep(PAUSE_SECONDS)
-    raise BenchError("the echo does not start")
+    raise BenchError("the HTTP yardsticks do not start")
 
 
 @contextlib.asynccontextmanager

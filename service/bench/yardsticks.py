@@ -1,17 +1,22 @@
-"""What the service is measured by: a bare FastAPI echo, and psycopg's binary COPY.
+"""What the service is measured by: bare FastAPI applications, and psycopg's binary COPY.
 
-They tell what the machine gives when HTTP has nothing behind it, and when storage has nothing
-before it.
+They tell what the machine gives when HTTP has nothing behind it, when storage has nothing before
+it, and when each request pays for a transaction of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import threading
 import time
-from typing import Final
+from collections.abc import AsyncIterator
+from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import psycopg
+from msgspec import Struct
 from psycopg.types.json import Json, set_json_dumps
 
 from core import ids
@@ -24,22 +29,95 @@ from service.bench.recorder import Recorder, now
 
 TRANSACTION_ROWS: Final = 5_000
 ECHO_PATH: Final = "/echo"
+ALONE_PATH: Final = "/alone"
+ALONE_CONNECTIONS: Final = 8  # as many as the service has
 _TYPES: Final = ["uuid"] * 4 + ["text", "text", "timestamptz", "int4", "json"]
 
 
-def serve_echo(port: int) -> None:
-    """Answer requests with their own body until SIGINT or SIGTERM, as bare as FastAPI can be."""
+class Place(Struct, frozen=True):
+    """Where what comes to ``ALONE_PATH`` is stored."""
+
+    conninfo: str
+    organization_id: str
+    app_id: str
+
+
+class _Sent(Struct):
+    events: list[dict[str, Any]]
+
+
+_CLAIM: Final = """
+INSERT INTO idempotency_keys
+VALUES (%(organization)s, %(app)s, 'events', %(key)s, %(digest)s, '{}', now())
+ON CONFLICT DO NOTHING
+"""
+_CHARGE: Final = """
+INSERT INTO quota_usage VALUES (%(organization)s, date_trunc('month', now()), 1, 1)
+ON CONFLICT (organization_id, month) DO UPDATE SET used = quota_usage.used + 1
+"""
+_STORE: Final = """
+INSERT INTO events VALUES (
+    %(organization)s, %(app)s, %(id)s, %(worker)s, %(type)s, %(category)s, %(moment)s, %(seconds)s,
+    %(metadata)s)
+"""
+
+
+def serve_bare(port: int, place: Place) -> None:
+    """Serve the HTTP yardsticks until SIGINT or SIGTERM, as bare as FastAPI can be.
+
+    One answers requests with their own body. The other stores the one event of each in a
+    transaction of its own, with its idempotency key and its charge, and judges nothing.
+    """
     import uvicorn
     from fastapi import FastAPI, Request, Response
+    from psycopg_pool import AsyncConnectionPool
 
-    app = FastAPI(openapi_url=None)
+    pool = AsyncConnectionPool(
+        session_conninfo(place.conninfo),
+        kwargs={"prepare_threshold": 1},
+        min_size=ALONE_CONNECTIONS,
+        max_size=ALONE_CONNECTIONS,
+        open=False,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with pool:
+            yield
+
+    app = FastAPI(openapi_url=None, lifespan=lifespan)
+    organization, app_id = UUID(place.organization_id), UUID(place.app_id)
+    worker = ids.new(time.time_ns() // 1_000)
+    decode = msgspec.json.Decoder(_Sent).decode
 
     # Named by their objects: FastAPI cannot look up the names of what is imported here.
     async def echo(request):  # type: ignore[no-untyped-def]
         return Response(await request.body(), media_type="application/json")
 
-    echo.__annotations__ = {"request": Request, "return": Response}
-    app.post(ECHO_PATH)(echo)
+    async def alone(request):  # type: ignore[no-untyped-def]
+        body = await request.body()
+        [event] = decode(body).events
+        values = {
+            "organization": organization,
+            "app": app_id,
+            "key": request.headers["idempotency-key"],
+            "digest": hashlib.sha256(body).digest(),
+            "id": ids.new(time.time_ns() // 1_000),
+            "worker": worker,
+            "type": event["eventType"],
+            "category": event["category"],
+            "moment": event["timestamp"],
+            "seconds": event["duration"],
+            "metadata": msgspec.json.encode(event["metadata"]).decode(),
+        }
+        async with pool.connection() as db:
+            for statement in (_CLAIM, _CHARGE, _STORE):
+                await db.execute(statement, values)
+        return Response(msgspec.json.encode({"accepted": 1}), 202, media_type="application/json")
+
+    for path, answer in ((ECHO_PATH, echo), (ALONE_PATH, alone)):
+        answer.__annotations__ = {"request": Request, "return": Response}
+        app.post(path)(answer)
     uvicorn.run(app, port=port, http="httptools", loop="uvloop", access_log=False, log_config=None)
 
 

@@ -103,7 +103,7 @@ def bench(
     yardsticks: Annotated[
         bool,
         typer.Option(
-            "--yardsticks/--no-yardsticks", help="Measure an echo and COPY in the same run."
+            "--yardsticks/--no-yardsticks", help="Measure bare FastAPI and COPY in the same run."
         ),
     ] = True,
     server: Annotated[
@@ -249,7 +249,7 @@ async def _bench(
     from service.bench.report import report
     from service.bench.resources import machine
     from service.bench.run import run
-    from service.bench.target import echo, running, started, tenant
+    from service.bench.target import bare, running, started, tenant
 
     load_average = round(os.getloadavg()[0], 2)
     async with contextlib.AsyncExitStack() as stack:
@@ -257,7 +257,7 @@ async def _bench(
             running(servers, insecure=insecure) if servers else started(serve_options)
         )
         owner = await stack.enter_async_context(tenant(target, display.note))
-        url = await stack.enter_async_context(echo())
+        url = await stack.enter_async_context(bare(target, owner))
         places = Places(target, owner, url)
         seconds, rounds = settings["seconds"], settings["rounds"]
         assert isinstance(seconds, float)

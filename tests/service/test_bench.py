@@ -113,13 +113,14 @@ def test_a_run_beside_other_data_reports_everything_and_leaves_nothing(server: A
     lines = {line["name"]: line for line in report["measurements"]}
     assert set(lines) == {
         *("copy", "echo_1", "echo_500", "grpc_1", "grpc_4"),
-        *("http_1", "http_500", "half_grpc", "half_http"),
+        *("http_1", "alone_1", "http_500", "half_grpc", "half_http"),
     }
     for line in lines.values():
         check_line(line, 1)
     for name, yardstick in {
         **dict.fromkeys(("grpc_1", "grpc_4", "http_500"), "copy"),
         "http_1": "echo_1",
+        "alone_1": "http_1",
     }.items():
         assert lines[name]["yardstick"] == yardstick
         assert lines[name]["ratio"] > 0
