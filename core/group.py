@@ -40,6 +40,7 @@ class Group:
         self._advancing: list[tuple[ProducerKey, EventsDraft]] = []
         self._incomplete: list[Draft] = []  # has workers that are not known
         self._unused: dict[Account, int] = {}
+        self._snapshots: list[SnapshotRow] = []
         self.resolved: dict[WorkerName, Worker] = {}
         self.transaction_id: str | None = None
         self.witness: tuple[UUID, UUID] | None = None
@@ -95,13 +96,14 @@ class Group:
         self._divide(live, *quota.granted(charge))
         await self._provide_workers(db)
         await self._write_events(db, live, copy)
-        await self._write_snapshots(db, live)
+        self._snapshots = self._arrived(live)
 
     async def commit(self, db: Connection) -> None:
         """Write what follows from each draft's outcome, and commit."""
         self.advanced = self._reached()
         corrected, unused = self._keys_to_settle()
         last = [
+            *snapshots.store(self._snapshots),
             quota.refund(self._unused),
             producers.advance(self.advanced),
             idempotency.store(corrected),
@@ -221,7 +223,7 @@ class Group:
         if copy is not None:
             await copy.write(db, [rows.SIGNATURE, *pieces, rows.TRAILER])
 
-    async def _write_snapshots(self, db: Connection, live: Sequence[Draft]) -> None:
+    def _arrived(self, live: Sequence[Draft]) -> list[SnapshotRow]:
         arrived: list[SnapshotRow] = []
         for draft in live:
             if isinstance(draft, SnapshotDraft) and draft.positions:
@@ -233,7 +235,7 @@ class Group:
                         *(worker.id, draft.checked),
                     )
                 )
-        await snapshots.store(db, arrived)
+        return arrived
 
     def _next_id(self, draft: Draft) -> UUID:
         """The first id of what is written of a draft."""

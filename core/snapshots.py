@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -14,6 +14,7 @@ from core import ids, json_objects, limits, validation
 from core.database import Connection
 from core.errors import ErrorCode, IngestError
 from core.events import Caller, Snapshot, WorkerName
+from core.statements import Call, Statement, as_records
 from core.timestamps import to_datetime
 
 MAX_METRIC_NAME_SHOWN_CHARACTERS: Final = 100
@@ -115,58 +116,65 @@ def _label(value: str) -> str:
     return validation.text(value, limits.MAX_LABEL_CHARACTERS, least=0)
 
 
-_INSERT_HISTORY: Final = """
+_INSERT_HISTORY: Final = Statement(
+    "insert_snapshots",
+    "json",
+    """
 INSERT INTO snapshot_history (
     organization_id, app_id, id, worker_id, snapshot_type, occurred_at, metrics, metadata)
-SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::text[],
-    %s::timestamptz[], %s::json[], %s::json[])
-"""
+SELECT organization_id, app_id, id, worker_id, snapshot_type, occurred_at,
+    metrics::json, metadata::json
+FROM json_to_recordset($1) AS arrived (
+    organization_id uuid, app_id uuid, id uuid, worker_id uuid, snapshot_type text,
+    occurred_at timestamptz, metrics text, metadata text)
+""",
+)
 
 # The newest timestamp is the card; on a tie the later arrival is, so it replaces an equal one.
-_REPLACE_CARDS: Final = """
+_REPLACE_CARDS: Final = Statement(
+    "replace_cards",
+    "json",
+    """
 INSERT INTO snapshot_cards AS card (
     organization_id, worker_id, app_id, snapshot_type, snapshot_id, occurred_at)
-SELECT * FROM unnest(
-    %s::uuid[], %s::uuid[], %s::uuid[], %s::text[], %s::uuid[], %s::timestamptz[])
+SELECT organization_id, worker_id, app_id, snapshot_type, id, occurred_at
+FROM json_to_recordset($1) AS newest (
+    organization_id uuid, app_id uuid, id uuid, worker_id uuid, snapshot_type text,
+    occurred_at timestamptz)
 ORDER BY 1, 2, 3, 4
 ON CONFLICT (organization_id, worker_id, app_id, snapshot_type) DO UPDATE SET
     snapshot_id = excluded.snapshot_id, occurred_at = excluded.occurred_at
 WHERE excluded.occurred_at >= card.occurred_at
-"""
+""",
+)
 
 
-async def store(db: Connection, arrived: Sequence[SnapshotRow]) -> None:
+def store(arrived: Sequence[SnapshotRow]) -> list[Call]:
     """Add snapshots, in order of arrival, to the history and make the newest the cards."""
     if not arrived:
-        return
-    await db.execute(
-        _INSERT_HISTORY,
-        (
-            [row.organization_id for row in arrived],
-            [row.app_id for row in arrived],
-            [row.id for row in arrived],
-            [row.worker_id for row in arrived],
-            [row.checked.snapshot_type for row in arrived],
-            [to_datetime(row.checked.occurred_us) for row in arrived],
-            [row.checked.metrics for row in arrived],
-            [row.checked.metadata for row in arrived],
-        ),
-    )
+        return []
     newest: dict[tuple[UUID, UUID, UUID, str], SnapshotRow] = {}
     for row in arrived:
         current = newest.get(row.card)
         if current is None or row.checked.occurred_us >= current.checked.occurred_us:
             newest[row.card] = row
-    await db.execute(
-        _REPLACE_CARDS,
-        (
-            [row.organization_id for row in newest.values()],
-            [row.worker_id for row in newest.values()],
-            [row.app_id for row in newest.values()],
-            [row.checked.snapshot_type for row in newest.values()],
-            [row.id for row in newest.values()],
-            [to_datetime(row.checked.occurred_us) for row in newest.values()],
-        ),
+    return [
+        Call(_INSERT_HISTORY, _records(arrived)),
+        Call(_REPLACE_CARDS, _records(newest.values())),
+    ]
+
+
+def _records(snapshots: Iterable[SnapshotRow]) -> str:
+    # JSON texts as strings: they are to stay as they are, to the last digit.
+    return as_records(
+        ("organization_id", "app_id", "id", "worker_id")
+        + ("snapshot_type", "occurred_at", "metrics", "metadata"),
+        [
+            (row.organization_id, row.app_id, row.id, row.worker_id)
+            + (row.checked.snapshot_type, to_datetime(row.checked.occurred_us))
+            + (row.checked.metrics, row.checked.metadata)
+            for row in snapshots
+        ],
     )
 
 
