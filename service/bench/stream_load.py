@@ -55,6 +55,7 @@ class _Producer:
         self._interval = interval
         self._next_due = first
         self._sent: deque[float] = deque()  # when what has no ack was to be sent
+        self._sent_all = False
 
     async def run(self, producer_id: str) -> None:
         # Otherwise channels to one address share a connection.
@@ -95,16 +96,18 @@ class _Producer:
                 await call.write(self._batches.message(sequence))
             except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
                 return  # the stream has ended; the reader says why
-        await call.done_writing()
+        self._sent_all = True
+        with contextlib.suppress(grpc.aio.InternalError):  # the same
+            await call.done_writing()
 
     async def _due(self) -> float:
-        """When the next batch is meant to be sent; not before that."""
+        """When the next batch is meant to be sent; not before that or the end."""
         if self._interval is None:
             return now()
         intended = self._next_due
         self._next_due += self._interval
-        wait = intended - now()
-        if wait > 0 and intended < self._recorder.ends:
+        wait = min(intended, self._recorder.ends) - now()
+        if wait > 0:
             await asyncio.sleep(wait)
         return intended
 
@@ -115,5 +118,5 @@ class _Producer:
                 raise LoadError(rejected[0].message if rejected else "a batch was not accepted")
             self._recorder.answered(self._sent.popleft(), self._load.batch)
             room.release()
-        if self._sent or now() < self._recorder.ends:
+        if self._sent or not self._sent_all:
             raise LoadError(TOO_SOON)

@@ -172,6 +172,19 @@ def test_growth_is_measured_against_none(server: Addresses) -> None:
     assert rows_without_organization(server.database_url) == {}
 
 
+def test_streams_at_a_low_rate_are_open_until_the_end(server: Addresses) -> None:
+    """Also if their last batch is acked long before it."""
+    report = run(
+        *("--server", server.grpc, "--no-yardsticks", "--batch", "10", "--concurrency", "2"),
+        *("--rate", "30", "--seconds", "3", "--rounds", "1"),
+        DATABASE_URL=server.database_url,
+    )
+    (line,) = report["measurements"]
+    check_line(line, 1)
+    assert line["eventsPerSecond"] <= 40
+    assert 0 < line["cpu"]["generatorSeconds"] <= 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_cleans_up(server: Addresses, number: signal.Signals) -> None:
     with subprocess.Popen(
