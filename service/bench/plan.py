@@ -15,6 +15,8 @@ EVENTS_PATH: Final = "/api/v1/ingest/events"
 # One-event requests beside a stream: enough for a percentile, too few to be a load themselves.
 BESIDE_REQUESTS_PER_SECOND: Final = 200.0
 BESIDE_CONNECTIONS: Final = 16
+# The slowest that a stream goes at half of its speed: half of nothing is no rate.
+MIN_BATCHES_PER_SECOND: Final = 1.0
 
 Protocol = Literal["http", "grpc", "both"]
 
@@ -165,7 +167,7 @@ def usual(protocol: Protocol, *, yardsticks: bool) -> list[Stage]:
         beside = (
             streams(
                 *("half_grpc", "gRPC stream at half of its speed …", None, full, 1),
-                lambda found: found["grpc_1"] / 2,
+                lambda found: max(found["grpc_1"] / 2, MIN_BATCHES_PER_SECOND * full),
             ),
             http(
                 *("half_http", "… and HTTP, 1 a request, 200 a second", None),

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -25,7 +26,8 @@ from psycopg import sql
 
 import service.cli
 from service.bench.http_load import run_http
-from service.bench.load import HttpLoad
+from service.bench.load import HttpLoad, StreamLoad
+from service.bench.plan import usual
 from service.bench.recorder import Recorder, now
 from service.bench.sample import StreamBatches
 from tests.running_service import Addresses
@@ -286,6 +288,16 @@ def test_what_was_due_and_never_sent_counts_as_slow() -> None:
     result = recorder.result()
     assert (result.requests, result.unsent) == (0, 1)
     assert result.latency_ms.p50 >= 1_000
+
+
+def test_half_of_a_speed_at_which_nothing_was_acked_is_a_rate() -> None:
+    places: Any = SimpleNamespace(
+        target=SimpleNamespace(grpc="127.0.0.1:1", tls=False), tenant=SimpleNamespace(key="key")
+    )
+    (stage,) = usual("both", yardsticks=True)
+    half = stage.measurements[-1].rows[0]
+    loads = [half.load(places, {"grpc_1": speed}) for speed in (0.0, 50_000.0)]
+    assert loads == [StreamLoad("127.0.0.1:1", False, "key", 500, 1, rate) for rate in (1.0, 50.0)]
 
 
 def test_prepared_batches_are_what_the_contract_says() -> None:
