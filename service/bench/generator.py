@@ -34,6 +34,7 @@ from service.bench.load import (
     HttpLoad,
     Load,
     Progress,
+    StreamLoad,
     Told,
     Work,
 )
@@ -51,6 +52,8 @@ def tell(told: Told) -> None:
 
 async def make(work: Work) -> Done:
     """Make the loads and return their figures. LoadError if one cannot be made."""
+    if any(isinstance(load, StreamLoad) for load in work.loads):
+        import service.bench.stream_load  # noqa: F401 - takes a while, so before time counts
     begins = now() + min(WARM_UP_SECONDS, work.seconds / 3)
     recorders = [Recorder(begins, work.seconds) for _ in work.loads]
     cpu_seconds = 0.0
@@ -71,6 +74,8 @@ async def make(work: Work) -> Done:
         async with asyncio.TaskGroup() as group:
             for load, recorder in zip(work.loads, recorders, strict=True):
                 group.create_task(_run(load, recorder))
+        if not any(isinstance(load, CopyLoad) and load.rows for load in work.loads):
+            await watching  # the loads may be done a moment before it has told of the end
     except ExceptionGroup as failures:
         reason = _reason(failures)
         if reason is None:
