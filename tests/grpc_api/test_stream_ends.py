@@ -25,12 +25,14 @@ from tests.grpc_api.proxy import Proxy
 from tests.grpc_api.stream_client import End, Stream, batch, flood, numbered
 from tests.grpc_driver import GrpcDriver
 from tests.running_service import RunningService
+from tests.tcp_proxy import TcpProxy
 from tests.tenant import Tenant, event, make_tenant
 
 pytestmark = pytest.mark.anyio
 
 OK = grpc_library.StatusCode.OK
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
+LATE_SECONDS = 2.0
 
 
 async def test_what_was_read_is_committed_and_acked_when_the_service_stops(
@@ -58,6 +60,29 @@ async def test_what_was_read_is_committed_and_acked_when_the_service_stops(
     for end in ends:
         assert [ack.sequence for ack in end.acks] == list(range(1, len(end.acks) + 1))
     assert sum(ack.accepted for end in ends for ack in end.acks) == len(await tenant.events())
+
+
+async def test_clients_that_are_late_hear_every_ack_when_the_service_stops(
+    database_url: str,
+) -> None:
+    """A connection is not closed under what they still send: that would reset it."""
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url, drain_seconds=30) as service:
+        async with TcpProxy(service.addresses.grpc) as proxy:
+            flooding = asyncio.create_task(
+                asyncio.to_thread(
+                    flood, proxy.address, tenant.key, numbered("producer-1", size=300)
+                )
+            )
+            await written(tenant, 5_000)
+            with proxy.holding_answers():
+                stopping = asyncio.create_task(asyncio.to_thread(service.stop))
+                await asyncio.sleep(LATE_SECONDS)
+                assert not stopping.done()
+            end = await flooding
+            await stopping
+    assert (end.status, end.reason) == (UNAVAILABLE, "INTERNAL_ERROR")
+    assert sum(ack.accepted for ack in end.acks) == len(await tenant.events())
 
 
 async def test_nothing_is_lost_or_doubled_across_restarts(database_url: str) -> None:
