@@ -165,14 +165,18 @@ def store(arrived: Sequence[SnapshotRow]) -> list[Call]:
 
 
 def _records(snapshots: Iterable[SnapshotRow]) -> str:
-    # JSON texts as strings: they are to stay as they are, to the last digit.
+    # JSON texts are strings in it: they are to stay as they are, to the last digit.
+    whose = ("organization_id", "app_id", "id", "worker_id")
     return as_records(
-        ("organization_id", "app_id", "id", "worker_id")
-        + ("snapshot_type", "occurred_at", "metrics", "metadata"),
+        (*whose, "snapshot_type", "occurred_at", "metrics", "metadata"),
         [
-            (row.organization_id, row.app_id, row.id, row.worker_id)
-            + (row.checked.snapshot_type, to_datetime(row.checked.occurred_us))
-            + (row.checked.metrics, row.checked.metadata)
+            (
+                *(getattr(row, name) for name in whose),
+                row.checked.snapshot_type,
+                to_datetime(row.checked.occurred_us),
+                row.checked.metrics,
+                row.checked.metadata,
+            )
             for row in snapshots
         ],
     )
