@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Container, Sequence
 from typing import Any, Final
 
+from msgspec import Raw
+
 from core import json_objects, rows, timestamps
 from core.errors import ErrorCode
 from core.events import AcceptedEvent, Actor, Caller, Event, Malformed, Rejection, WorkerName
@@ -88,7 +90,9 @@ def _check_together(
     slots = {actor: slot for slot, actor in enumerate(people)}
     checked.slots = list(map(slots.__getitem__, actors))
 
-    texts = [None if text is None else bytes(text) for text in given]
+    texts = list(given)
+    if Raw in set(map(type, given)):
+        texts = [None if text is None else bytes(text) for text in given]
     if not json_objects.are_plain(texts):
         texts = [None if text is None else json_objects.storable(text) for text in texts]
     seconds = {given: None if given is None else duration(given) for given in set(durations)}
@@ -100,6 +104,10 @@ def _check_together(
             AcceptedEvent(event_type, said)
             for event_type, (_, said) in zip(types, both, strict=True)
         ]
+    elif set(map(type, moments)) == {int}:
+        for extreme in (min(moments), max(moments)):
+            instant(extreme)
+        instants = list(moments)
     else:
         instants = [received_us if given is None else instant(given) for given in moments]
     columns = (map(kinds.__getitem__, pairs), instants, map(seconds.__getitem__, durations), texts)

@@ -12,10 +12,13 @@ from core.drafts import Draft
 from core.errors import IngestError, unavailable
 from core.idempotency import Scope
 
-# A group's own cost, some milliseconds, is little beside so many events; yet it is soon over, and
-# what a few connections send is more than one group, so that one is made while another commits.
-MAX_GROUP_EVENTS: Final = 2_000
+# A group's own cost, some milliseconds, is little beside so many events; yet it is soon over.
+MAX_GROUP_EVENTS: Final = 4_000
 MAX_GROUP_DRAFTS: Final = 500
+# Of single requests: what a few connections send is to be more than one group, so that one is
+# decoded while another commits; and what many send is not to keep streams from a group.
+MAX_SINGLE_EVENTS: Final = MAX_GROUP_EVENTS // 2
+MAX_SINGLE_DRAFTS: Final = MAX_GROUP_DRAFTS // 2
 # Of all drafts that have no answer yet: waiting, in a lane or being written.
 MAX_HELD_DRAFTS: Final = 2_000
 MAX_HELD_BYTES: Final = 128 * 1_048_576
@@ -29,7 +32,7 @@ def overloaded() -> IngestError:
 class Queue:
     """Drafts in the order in which they will be written: of streams, and all others.
 
-    Either kind has half of a group if it wants it, so that neither waits for the other's backlog.
+    Either kind has a part of each group, so that neither waits for the other's backlog.
     """
 
     def __init__(self) -> None:
@@ -93,9 +96,8 @@ class Queue:
         ``parted`` tells of a draft that it went elsewhere.
         """
         group = _Group(parted)
-        group.fill(self._single, MAX_GROUP_EVENTS // 2, MAX_GROUP_DRAFTS // 2)
+        group.fill(self._single, MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)
         group.fill(self._streamed, MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
-        group.fill(self._single, MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
         self.put_back(group.later)
         return group.drafts
 

@@ -32,6 +32,8 @@ MAX_CACHED_ACTORS: Final = 10_000
 MAX_CACHED_ACTOR_BYTES: Final = 256
 _EXACT_INTEGERS: Final = 2.0**53  # doubles up to here are the integers they look like
 
+_NANOS: Final = 1_000_000_000
+
 _encode: Final = msgspec.json.Encoder().encode
 _members: Final = attrgetter(
     *("event_type", "category", "actor", "timestamp", "duration_seconds"),
@@ -52,22 +54,25 @@ def events(
 
 def _event(message: Any) -> Event | Malformed:
     event_type, category, actor, timestamp, seconds, text, struct = _members(message)
-    has = message.HasField
     try:
         if struct != ABSENT or text == ABSENT:
             text = _json(
                 "metadata",
                 None if struct == ABSENT else Struct.FromString(struct),
-                text if text != ABSENT or has("metadata_json") else None,
+                text if text != ABSENT or message.HasField("metadata_json") else None,
             )
-        return Event(
-            event_type,
-            category,
-            _cached_actor(actor) if len(actor) <= MAX_CACHED_ACTOR_BYTES else _encoded_actor(actor),
-            _moment(timestamp) if timestamp.seconds or has("timestamp") else None,
-            None if seconds == ABSENT_INTEGER and not has("duration_seconds") else seconds,
-            text,
+        if seconds == ABSENT_INTEGER and not message.HasField("duration_seconds"):
+            seconds = None
+        since, nanos = timestamp.seconds, timestamp.nanos
+        us = (
+            since * 1_000_000 + nanos // 1_000
+            if since and 0 <= nanos < _NANOS
+            else _moment(timestamp)
+            if message.HasField("timestamp")
+            else None
         )
+        known = _cached_actor if len(actor) <= MAX_CACHED_ACTOR_BYTES else _encoded_actor
+        return Event(event_type, category, known(actor), us, seconds, text)
     except ValueError as error:
         return Malformed((str(error),), message.SerializeToString())
 
@@ -115,7 +120,7 @@ def _actor(message: pb.Actor) -> Actor:
 def _moment(timestamp: Timestamp) -> int:
     """Microseconds since the epoch; the core judges the range."""
     nanos = timestamp.nanos
-    if not 0 <= nanos < 1_000_000_000:
+    if not 0 <= nanos < _NANOS:
         raise ValueError("timestamp: nanos must be 0 to 999999999")
     return timestamp.seconds * 1_000_000 + nanos // 1_000
 

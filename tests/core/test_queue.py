@@ -8,7 +8,13 @@ import pytest
 
 from core.drafts import EventsDraft
 from core.events import Actor, Event, EventBatch
-from core.queue import MAX_GROUP_DRAFTS, MAX_GROUP_EVENTS, Queue
+from core.queue import (
+    MAX_GROUP_DRAFTS,
+    MAX_GROUP_EVENTS,
+    MAX_SINGLE_DRAFTS,
+    MAX_SINGLE_EVENTS,
+    Queue,
+)
 from tests.core.strategies import CALLER
 
 pytestmark = pytest.mark.anyio
@@ -31,28 +37,36 @@ def _take(queue: Queue) -> list[str]:
     return [draft.request_id for draft in queue.take_group(lambda _: False)]
 
 
-async def test_a_group_has_at_most_so_many_events_and_requests() -> None:
+@pytest.mark.parametrize(
+    ("streamed", "events", "drafts"),
+    [(True, MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS), (False, MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)],
+)
+async def test_a_group_has_at_most_so_many_events_and_requests(
+    streamed: bool, events: int, drafts: int
+) -> None:
     queue = Queue()
-    full = MAX_GROUP_EVENTS // 500
+    full = events // 500
     for number in range(full + 1):
-        _join(queue, f"large {number}")
+        _join(queue, f"large {number}", streamed=streamed)
     assert _take(queue) == [f"large {number}" for number in range(full)]
     assert _take(queue) == [f"large {full}"]
-    for number in range(MAX_GROUP_DRAFTS + 1):
-        _join(queue, f"small {number}", 1)
-    assert len(_take(queue)) == MAX_GROUP_DRAFTS
-    assert _take(queue) == [f"small {MAX_GROUP_DRAFTS}"]
+    for number in range(drafts + 1):
+        _join(queue, f"small {number}", 1, streamed=streamed)
+    assert len(_take(queue)) == drafts
+    assert _take(queue) == [f"small {drafts}"]
     assert not queue
 
 
 async def test_streams_and_single_requests_share_a_group() -> None:
     queue = Queue()
-    for number in range(8):
+    for number in range(16):
         _join(queue, f"stream {number}", streamed=True)
-    for number in range(8):
         _join(queue, f"single {number}")
-    assert _take(queue) == ["single 0", "single 1", "stream 0", "stream 1"]
-    assert _take(queue) == ["single 2", "single 3", "stream 2", "stream 3"]
+    half = MAX_SINGLE_EVENTS // 500
+    assert _take(queue) == [
+        *(f"single {number}" for number in range(half)),
+        *(f"stream {number}" for number in range(half)),
+    ]
 
 
 async def test_one_event_does_not_wait_for_a_backlog_of_a_stream() -> None:
@@ -61,16 +75,15 @@ async def test_one_event_does_not_wait_for_a_backlog_of_a_stream() -> None:
         _join(queue, f"stream {number}", streamed=True)
     _join(queue, "one event", 1)
     assert _take(queue)[0] == "one event"
-    assert _take(queue)[0] == "stream 3"
+    assert _take(queue)[0] == f"stream {MAX_GROUP_EVENTS // 500 - 1}"
 
 
-async def test_what_one_kind_leaves_the_other_has() -> None:
+async def test_a_stream_has_what_single_requests_leave() -> None:
     queue = Queue()
-    for number in range(4):
-        _join(queue, f"single {number}")
-    _join(queue, "stream 0", streamed=True)
-    assert _take(queue) == ["single 0", "single 1", "stream 0", "single 2"]
-    assert _take(queue) == ["single 3"]
+    _join(queue, "single")
+    for number in range(8):
+        _join(queue, f"stream {number}", streamed=True)
+    assert _take(queue) == ["single", *(f"stream {number}" for number in range(7))]
 
 
 async def test_equal_keys_are_never_in_one_group() -> None:
@@ -90,14 +103,11 @@ async def test_what_is_put_back_comes_first_again() -> None:
         _join(queue, f"stream {number}", streamed=True)
         _join(queue, f"single {number}")
     drafts = queue.take_group(lambda _: False)
-    assert [draft.request_id for draft in drafts] == [
-        "single 0",
-        "single 1",
-        "stream 0",
-        "stream 1",
-    ]
+    names = [draft.request_id for draft in drafts]
+    assert names == [f"{kind} {number}" for kind in ("single", "stream") for number in range(3)]
+    _join(queue, "stream 3", streamed=True)
     queue.put_back(drafts)
-    assert _take(queue) == ["single 0", "single 1", "stream 0", "stream 1"]
+    assert _take(queue) == [*names, "stream 3"]
 
 
 async def test_nobody_is_written_whose_answer_is_there_already() -> None:
