@@ -51,9 +51,10 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
 
     @app.get(PING_PATH)
     async def ping(request: Request) -> Response:
-        return _json(*render_ping(await admit(request)))
+        status, body = render_ping(await admit(request))
+        return Response(body, status, media_type="application/json")
 
-    async def ingest_events(request: Request) -> Response:
+    async def ingest_events(request: Request) -> tuple[int, bytes]:
         caller, body = await receive(request)
         _check_content_type(request)
         exchange = Exchange.of(request.scope)
@@ -65,9 +66,9 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
         )
         receipt = await ingestor.ingest(caller, batch)
         exchange.settle(receipt)
-        return _json(*render_receipt(receipt))
+        return render_receipt(receipt)
 
-    async def ingest_snapshot(request: Request) -> Response:
+    async def ingest_snapshot(request: Request) -> tuple[int, bytes]:
         caller, body = await receive(request)
         _check_content_type(request)
         exchange = Exchange.of(request.scope)
@@ -76,7 +77,7 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
         )
         receipt = await ingestor.ingest_snapshot(caller, wanted)
         exchange.settle(receipt)
-        return _json(*render_snapshot_receipt(receipt))
+        return render_snapshot_receipt(receipt)
 
     app.router.routes += [
         Route(EVENTS_PATH, _Endpoint(ingest_events), methods=["POST"]),
@@ -85,18 +86,19 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
 
 
 class _Endpoint:
-    """A handler as an ASGI application."""
+    """A handler, which answers with a status and JSON, as an ASGI application."""
 
-    def __init__(self, handle: Callable[[Request], Awaitable[Response]]) -> None:
+    def __init__(self, handle: Callable[[Request], Awaitable[tuple[int, bytes]]]) -> None:
         self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._handle(Request(scope, receive, send))
-        await response(scope, receive, send)
-
-
-def _json(status: int, body: bytes) -> Response:
-    return Response(body, status, media_type="application/json")
+        status, body = await self._handle(Request(scope, receive))
+        headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 def _authorization(request: Request) -> str | None:
