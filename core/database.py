@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -34,6 +34,8 @@ LOCK_SECONDS: Final = 3
 # replicas' groups last milliseconds; who holds a lock for longer is waited for apart.
 JOURNAL_LOCK_MILLISECONDS: Final = 200
 MAX_JOURNAL_CONNECTIONS: Final = 8
+# Of a group's rows: by default they wait for the event loop several times, and so does PostgreSQL.
+SEND_BUFFER_BYTES: Final = 1_048_576
 # Ends the transaction of a process that hangs, so that its locks do not hang the others.
 IDLE_IN_TRANSACTION_SECONDS: Final = 15
 
@@ -97,6 +99,7 @@ class Database:
             # It prepares its usual statements itself (core/statements.py), and psycopg, if it had
             # any of its own, would deallocate all of them at every rollback.
             prepare_threshold=None,
+            configure=_widen,
         )
 
     async def __aenter__(self) -> Database:
@@ -221,8 +224,18 @@ def cut_after(db: Connection, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
+async def _widen(db: Connection) -> None:
+    """Let a connection take what a whole COPY sends, as far as the system allows."""
+    with socket.socket(fileno=os.dup(db.pgconn.socket)) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+
 def _pool(
-    conninfo: str, max_connections: int, *, prepare_threshold: int | None = 1
+    conninfo: str,
+    max_connections: int,
+    *,
+    prepare_threshold: int | None = 1,
+    configure: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> AsyncConnectionPool[Connection]:
     return AsyncConnectionPool(
         conninfo,
@@ -232,6 +245,7 @@ def _pool(
         timeout=CHECKOUT_SECONDS,
         reconnect_timeout=RECONNECT_SECONDS,
         open=False,
+        configure=configure,
         name="wepeople-ingest",
     )
 
