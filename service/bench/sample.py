@@ -1,6 +1,7 @@
 """The events of the load: what an integration typically sends, in each form it is sent in.
 
-All forms tell the same: seven members, three of them metadata, about a few hundred people.
+All forms tell the same: every member an event can have, three more in its metadata, about two
+hundred people.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what the service takes on this machine, beside two yardsticks.
+    """Measure what the service takes on this machine, beside yardsticks.
 
     Without options it measures full and single-event batches over both protocols, a few seconds
     each, in a few rounds. With --batch, --concurrency or --rate it measures that load.
@@ -146,7 +146,7 @@ def bench(
     It starts a service of its own, with a database of its own that is gone afterwards. With
     --server it loads a running one, as an organization of its own that is removed with all its
     events, also after Ctrl-C. Figures of one machine mean little elsewhere; the ratios to the
-    yardsticks (COPY by psycopg, a bare FastAPI echo) mean more.
+    yardsticks (COPY by psycopg, bare FastAPI applications) mean more.
     """
     if protocol not in PROTOCOLS:
         raise typer.BadParameter(f"{protocol!r} is not http, grpc or both", param_hint="--protocol")
