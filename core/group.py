@@ -84,7 +84,7 @@ class Group:
         finally:
             self.has_claimed = claim is None or claim.done
 
-        self._expected = {claim.scope: receipt for claim, receipt in claims}
+        self._expected = {wish.scope: receipt for wish, receipt in claims}
         if claim is not None and claim.count < len(claims):
             if copy is not None:
                 await copy.write(db, [rows.SIGNATURE, rows.TRAILER])
@@ -212,10 +212,13 @@ class Group:
             if len(draft.positions) < len(slots):
                 slots = [slots[position] for position in draft.positions]
                 tails = [tails[position] for position in draft.positions]
-            first_id = self._next_id(draft)
             pieces += rows.assemble(
-                *(draft.caller.organization_id, draft.caller.app_id, first_id.int),
-                *(draft.workers, slots, tails),
+                draft.caller.organization_id,
+                draft.caller.app_id,
+                self._next_id(draft).int,
+                draft.workers,
+                slots,
+                tails,
             )
         if copy is None and pieces:
             copy = Copy(rows.COPY_EVENTS)
@@ -231,8 +234,11 @@ class Group:
                 assert worker is not None
                 arrived.append(
                     SnapshotRow(
-                        *(caller.organization_id, caller.app_id, self._next_id(draft)),
-                        *(worker.id, draft.checked),
+                        caller.organization_id,
+                        caller.app_id,
+                        self._next_id(draft),
+                        worker.id,
+                        draft.checked,
                     )
                 )
         return arrived

@@ -36,8 +36,13 @@ _NANOS: Final = 1_000_000_000
 
 _encode: Final = msgspec.json.Encoder().encode
 _members: Final = attrgetter(
-    *("event_type", "category", "actor", "timestamp", "duration_seconds"),
-    *("metadata_json", "metadata"),
+    "event_type",
+    "category",
+    "actor",
+    "timestamp",
+    "duration_seconds",
+    "metadata_json",
+    "metadata",
 )
 
 

@@ -139,38 +139,39 @@ def usual(protocol: Protocol, *, yardsticks: bool) -> list[Stage]:
         four = streams("grpc_4", "gRPC streams, 500 a batch, 4 producers", by_copy, full, 4)
         measurements += [Measurement((one,)), Measurement((four,))]
     if protocol != "grpc":
-        large = http(
-            *("http_500", "HTTP, 500 a request, 8 connections", by_copy),
-            batch=full,
-            connections=8,
-        )
         small = http(
-            *("http_1", "HTTP, 1 a request, 64 connections", "echo_1" if yardsticks else None),
+            "http_1",
+            "HTTP, 1 a request, 64 connections",
+            "echo_1" if yardsticks else None,
             batch=1,
             connections=64,
             idempotency_keys=True,
         )
+        large = http(
+            "http_500", "HTTP, 500 a request, 8 connections", by_copy, batch=full, connections=8
+        )
         if yardsticks:
-            measurements.append(
-                Measurement((echo("echo_1", "echo, 1 a request, 64 connections", 1, 64),))
-            )
-        measurements.append(Measurement((small,)))
-        if yardsticks:
-            one = alone("alone_1", "a transaction a request, 64 connections", 64, "http_1")
-            measurements.append(Measurement((one,)))
-        if yardsticks:
-            measurements.append(
-                Measurement((echo("echo_500", "echo, 500 a request, 8 connections", full, 8),))
-            )
-        measurements.append(Measurement((large,)))
+            echo_small = echo("echo_1", "echo, 1 a request, 64 connections", 1, 64)
+            small_alone = alone("alone_1", "a transaction a request, 64 connections", 64, "http_1")
+            echo_large = echo("echo_500", "echo, 500 a request, 8 connections", full, 8)
+            rows = [echo_small, small, small_alone, echo_large, large]
+        else:
+            rows = [small, large]
+        measurements += [Measurement((row,)) for row in rows]
     if protocol == "both":
         beside = (
             streams(
-                *("half_grpc", "gRPC stream at half of its speed …", None, full, 1),
+                "half_grpc",
+                "gRPC stream at half of its speed …",
+                None,
+                full,
+                1,
                 lambda found: max(found["grpc_1"] / 2, MIN_BATCHES_PER_SECOND * full),
             ),
             http(
-                *("half_http", "… and HTTP, 1 a request, 200 a second", None),
+                "half_http",
+                "… and HTTP, 1 a request, 200 a second",
+                None,
                 batch=1,
                 connections=BESIDE_CONNECTIONS,
                 rate=BESIDE_REQUESTS_PER_SECOND,
@@ -239,7 +240,9 @@ def _chosen(asked: Asked, yardsticks: bool, suffix: str) -> list[Measurement]:
             measurements.append(Measurement((echo("echo", f"echo, {what}", batch, connections),)))
         by = ("echo" if batch == 1 else "copy") if yardsticks else None
         row = http(
-            *("http", f"HTTP, {what}{pace}{suffix}", by),
+            "http",
+            f"HTTP, {what}{pace}{suffix}",
+            by,
             batch=batch,
             connections=connections,
             rate=None if asked.rate is None else asked.rate / batch,
