@@ -31,8 +31,7 @@ from grpc_api.pb import ingest_pb2 as pb
 MAX_CACHED_ACTORS: Final = 10_000
 MAX_CACHED_ACTOR_BYTES: Final = 256
 _EXACT_INTEGERS: Final = 2.0**53  # doubles up to here are the integers they look like
-
-_NANOS: Final = 1_000_000_000
+_NANOS: Final = 1_000_000_000  # in a second
 
 _encode: Final = msgspec.json.Encoder().encode
 _members: Final = attrgetter(
@@ -58,6 +57,7 @@ def events(
 
 
 def _event(message: Any) -> Event | Malformed:
+    """The event of a message as :func:`flatten` gives it."""
     event_type, category, actor, timestamp, seconds, text, struct = _members(message)
     try:
         if struct != ABSENT or text == ABSENT:
@@ -69,13 +69,7 @@ def _event(message: Any) -> Event | Malformed:
         if seconds == ABSENT_INTEGER and not message.HasField("duration_seconds"):
             seconds = None
         since, nanos = timestamp.seconds, timestamp.nanos
-        us = (
-            since * 1_000_000 + nanos // 1_000
-            if since and 0 <= nanos < _NANOS
-            else _moment(timestamp)
-            if message.HasField("timestamp")
-            else None
-        )
+        us = _moment(since, nanos) if since or message.HasField("timestamp") else None
         known = _cached_actor if len(actor) <= MAX_CACHED_ACTOR_BYTES else _encoded_actor
         return Event(event_type, category, known(actor), us, seconds, text)
     except ValueError as error:
@@ -103,7 +97,7 @@ def snapshot(message: pb.IngestSnapshotRequest) -> Snapshot:
         message.snapshot_type,
         metrics,
         _actor(message.actor) if has("actor") else None,
-        _moment(message.timestamp) if has("timestamp") else None,
+        _moment(message.timestamp.seconds, message.timestamp.nanos) if has("timestamp") else None,
         _json(
             "metadata",
             message.metadata if has("metadata") else None,
@@ -122,12 +116,11 @@ def _actor(message: pb.Actor) -> Actor:
     )
 
 
-def _moment(timestamp: Timestamp) -> int:
+def _moment(seconds: int, nanos: int) -> int:
     """Microseconds since the epoch; the core judges the range."""
-    nanos = timestamp.nanos
     if not 0 <= nanos < _NANOS:
         raise ValueError("timestamp: nanos must be 0 to 999999999")
-    return timestamp.seconds * 1_000_000 + nanos // 1_000
+    return seconds * 1_000_000 + nanos // 1_000
 
 
 def _json(member: str, struct: Struct | None, text: bytes | None) -> bytes | None:
