@@ -25,10 +25,12 @@ class Group:
 
     After :meth:`write` every draft knows its outcome, which is true once :meth:`commit` has
     returned. ``resolved`` are the names to cache after that. ``has_claimed``: a lock that is met
-    later is not an idempotency key's. After a connection was lost while committing,
-    ``transaction_id`` tells whether that is still going on. Whether it took effect is told by the
-    ``witness``, the organization and id of a row that was written; if none was, by the producers
-    that were ``advanced``.
+    later is not an idempotency key's.
+
+    A connection that is lost while ``committing`` leaves the outcome open. ``transaction_id`` tells
+    whether that is still going on. Whether it took effect is told by the ``witness``, the
+    organization and id of a row that was written; if none was, by the producers that were
+    ``advanced``.
     """
 
     def __init__(self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int) -> None:
@@ -46,7 +48,7 @@ class Group:
         self.witness: tuple[UUID, UUID] | None = None
         self.advanced: dict[ProducerKey, Progress] = {}
         self.has_claimed = False
-        self.written = False
+        self.committing = False
 
     async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
         """Begin the transaction and write all but what :meth:`commit` does.
@@ -99,7 +101,10 @@ class Group:
         self._snapshots = self._arrived(live)
 
     async def commit(self, db: Connection) -> None:
-        """Write what follows from each draft's outcome, and commit."""
+        """Write what follows from each draft's outcome, and commit.
+
+        Raises :class:`InFailedSqlTransaction` if the server rolled back instead.
+        """
         self.advanced = self._reached()
         corrected, unused = self._keys_to_settle()
         last = [
@@ -110,7 +115,7 @@ class Group:
             idempotency.release(unused),
         ]
         commit = Call(COMMIT)
-        self.written = True
+        self.committing = True
         await send(db, [*last, commit])
         if commit.tag != COMMIT:
             raise InFailedSqlTransaction(f"COMMIT was answered with {commit.tag}")

@@ -84,7 +84,7 @@ class Writer:
             raise LockedError(at_key=not group.has_claimed) from error
         except psycopg.Error as error:
             # Lost while committing: only the database knows. Not known is not "not written".
-            if not (group.written and is_connection_loss(error)):
+            if not (group.committing and is_connection_loss(error)):
                 raise
             if not await self._committed(group):
                 raise
@@ -119,10 +119,6 @@ class Writer:
 
 
 _STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
-_WITNESS: Final = """
-SELECT EXISTS (SELECT FROM events WHERE organization_id = %(org)s AND id = %(id)s)
-    OR EXISTS (SELECT FROM snapshot_history WHERE organization_id = %(org)s AND id = %(id)s)
-"""
 
 
 async def _has_ended(db: Connection, transaction_id: str | None) -> bool:
@@ -132,6 +128,12 @@ async def _has_ended(db: Connection, transaction_id: str | None) -> bool:
     except psycopg.DataError:
         return True  # an id of the future: the server crashed before it had written of it
     return row is None or row[0] != "in progress"
+
+
+_WITNESS: Final = """
+SELECT EXISTS (SELECT FROM events WHERE organization_id = %(org)s AND id = %(id)s)
+    OR EXISTS (SELECT FROM snapshot_history WHERE organization_id = %(org)s AND id = %(id)s)
+"""
 
 
 async def _is_there(db: Connection, group: Group) -> bool:
