@@ -1,8 +1,8 @@
 """A batch of events, judged by the rules that need no database (contract section 5).
 
-The usual batch, of which nothing is wrong, is judged member by member; any other one event by
-event, each on the fast road that stops at its first broken rule. Only an event that broke one is
-then asked for all that is wrong with it.
+The usual batch, of which nothing is wrong, is judged member by member; any other, or a small one,
+event by event, each on the fast road that stops at its first broken rule. Only an event that broke
+one is then asked for all that is wrong with it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def check_events(
     """Judge every event of a batch on its own, in the order of contract section 5.
 
     What passes is packed into the tail of its row; what does not is a rejection. Whether its
-    worker exists and the quota suffices is for the database.
+    worker exists and the quota suffices is for the database. ``received_us``: microseconds since
+    the epoch. ``echo``: somebody wants the ``echoes``.
     """
     if len(events) >= MIN_TOGETHER:
         with contextlib.suppress(_NeedsCloserLook, ValueError, AttributeError):
@@ -72,7 +73,7 @@ def _check_together(
     Raises whatever it meets if anything is wrong: ValueError of a rule, AttributeError of what is
     not an event, _NeedsCloserLook.
     """
-    types, categories, actors, moments, durations, given = zip(
+    types, categories, actors, moments, durations, metadata = zip(
         *[(e.event_type, e.category, e.actor, e.timestamp, e.duration, e.metadata) for e in events],
         strict=True,
     )
@@ -90,9 +91,9 @@ def _check_together(
     slots = {actor: slot for slot, actor in enumerate(people)}
     checked.slots = list(map(slots.__getitem__, actors))
 
-    texts = list(given)
-    if Raw in set(map(type, given)):
-        texts = [None if text is None else bytes(text) for text in given]
+    texts = list(metadata)
+    if Raw in set(map(type, metadata)):
+        texts = [None if text is None else bytes(text) for text in metadata]
     if not json_objects.are_plain(texts):
         texts = [None if text is None else json_objects.storable(text) for text in texts]
     seconds = {given: None if given is None else duration(given) for given in set(durations)}

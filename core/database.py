@@ -81,8 +81,9 @@ def session_conninfo(conninfo: str, application_name: str = "wepeople-ingest") -
 class Database:
     """A pool of connections to one PostgreSQL database.
 
-    Open it with ``async with``. Connections are in autocommit mode, prepare statements at once
-    and are checked when they come from a pool that has seen failures.
+    Open it with ``async with``. Connections are in autocommit mode and prepare statements at once;
+    those of the journal, from a pool of their own, prepare none. :meth:`discard_stale` is to be
+    called when the server was away.
     """
 
     def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
@@ -136,7 +137,11 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def raw_connection(self) -> AsyncIterator[Connection]:
-        """A connection for the journal: short of patience, errors as psycopg raises them."""
+        """A connection for the journal, in autocommit mode: errors are as psycopg raises them.
+
+        It waits for a lock no longer than ``JOURNAL_LOCK_MILLISECONDS``. A transaction that is open
+        when the block raises is rolled back.
+        """
         async with self._journal_pool.connection() as connection:
             yield connection
 

@@ -229,10 +229,11 @@ _WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
 
 
 def claim(claims: Sequence[tuple[Claim, StoredReceipt]]) -> Call | None:
-    """Claim scopes in the transaction; what others hold is not counted, but see :func:`held`.
+    """Claim scopes in the transaction; the call counts those that it got.
 
-    The receipts are the expected ones, so that the usual request writes its row once; what turns
-    out otherwise is corrected by :func:`store` or taken back by :func:`release`.
+    :func:`held` tells of the others. The receipts are the expected ones, so that the usual request
+    writes its row once; what turns out otherwise is corrected by :func:`store` or taken back by
+    :func:`release`.
     """
     rows = [
         (*claim.scope, claim.digest, receipt, to_datetime(receipt.received_us))

@@ -1,10 +1,11 @@
 """The journal: where what was accepted becomes durable, and the only writer of events.
 
 Whatever waits, from all requests and streams of the process, is committed together: one claim of
-idempotency keys, one look-up of workers, one charge of quotas, one COPY, one COMMIT. There is no
-timer: the next group is whatever came while the last one committed. Every member of a group is
-answered after its own durable commit, and judged as if it had been alone. Members that meet a lock
-which another process holds for long leave the group for a lane (core/lanes.py).
+idempotency keys, one charge of quotas, one look-up of workers, one COPY, one COMMIT (core/group.py,
+core/writer.py). There is no timer: the next group is whatever came while the last one committed, as
+much of it as a transaction may have (core/queue.py). Every member of a group is answered after its
+own durable commit, and judged as if it had been alone. Members that meet a lock which another
+process holds for long leave the group for a lane (core/lanes.py).
 """
 
 from __future__ import annotations
@@ -17,13 +18,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from core.clock import Clock
-from core.database import (
-    Database,
-    is_connection_loss,
-    is_passing,
-    one_line,
-    passing,
-)
+from core.database import Database, is_connection_loss, is_passing, one_line, passing
 from core.drafts import Draft, Outcome
 from core.errors import ErrorCode, IngestError, StreamError, UnknownFateError, unavailable
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked

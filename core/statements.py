@@ -18,6 +18,8 @@ from psycopg.pq.abc import PGresult
 
 from core.database import Connection
 
+COPY_BYTES: Final = 262_144  # at a time; then the server has to take them
+
 
 class Statement(NamedTuple):
     """A statement to be prepared. ``types``: of its parameters, ``$1`` and so on in ``sql``."""
@@ -28,10 +30,10 @@ class Statement(NamedTuple):
 
 
 class Call:
-    """A statement with its arguments, all of them text; and what came of it, once it is sent.
+    """A statement with its arguments, all of them text; and what came of it, once it is ``done``.
 
-    ``rows``: values as PostgreSQL's text. ``tag``: what it did, in a word, and ``count``: to how
-    many rows.
+    ``rows``: values as PostgreSQL's text, None for NULL. ``tag``: what it did, in PostgreSQL's
+    words, and ``count``: to how many rows.
     """
 
     def __init__(self, statement: Statement | str, *arguments: str) -> None:
@@ -54,10 +56,13 @@ class Call:
 
 
 class Copy(Call):
-    """A COPY FROM STDIN: the last of the calls it is sent with, and nothing goes before its end."""
+    """A COPY FROM STDIN: the last of the calls it is sent with.
+
+    Nothing else can be sent on the connection until :meth:`write` has ended it.
+    """
 
     async def write(self, db: Connection, pieces: Iterable[bytes]) -> None:
-        """Write all its data, and end it."""
+        """Write all its data, and end it; raises the server's error if it refuses it."""
         data = memoryview(b"".join(pieces))
         async with db.lock:
             for start in range(0, len(data), COPY_BYTES):
@@ -73,7 +78,6 @@ LOCK_TIMEOUT: Final = Statement(
 )
 
 _DONE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.COPY_IN)
-COPY_BYTES: Final = 262_144  # at a time; then the server has to take them
 _PREPARE: Final = b"PREPARE %b (%b) AS %b"
 _EXECUTE: Final = b"EXECUTE %b (%b)"
 _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
@@ -82,7 +86,8 @@ _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
 async def send(db: Connection, calls: Iterable[Call | None]) -> None:
     """Run the calls in their order, in one round trip; None are none.
 
-    Raises the error of the first that fails, as psycopg does; which were ``done`` before it, shows.
+    Raises the error of the first that fails, as psycopg does. Those before it are ``done``, those
+    after it were not run.
     """
     known = _prepared.setdefault(db, set())
     escape = Escaping(db.pgconn).escape_literal
@@ -104,7 +109,7 @@ async def send(db: Connection, calls: Iterable[Call | None]) -> None:
     async with db.lock:
         db.pgconn.send_query(b"; ".join(parts))
         results = await db.wait(generators.execute(db.pgconn))
-    for what, result in zip(sent, results, strict=False):
+    for what, result in zip(sent, results, strict=False):  # there is none after a failure
         if result.status not in _DONE:
             error = errors.error_from_result(result)
             if isinstance(error, errors.InvalidSqlStatementName):

@@ -24,11 +24,11 @@ from core.events import (
 )
 
 MAX_ISSUES_IN_MESSAGE: Final = 8
+MAX_CACHED_NAMES: Final = 10_000
 
 _TYPE: Final = re.compile(limits.TYPE_PATTERN.removesuffix("$") + r"\Z")
 _CATEGORIES: Final = frozenset(limits.CATEGORIES)
 _NOBODY: Final = UUID(int=0)
-MAX_CACHED_NAMES: Final = 10_000
 
 
 def type_name(value: str) -> str:
@@ -144,7 +144,7 @@ _cached_name: Final = lru_cache(MAX_CACHED_NAMES)(worker_name)
 
 
 def known_name(actor: Actor, caller: Caller) -> WorkerName | None:
-    """As :func:`worker_name`, for the same people come again and again."""
+    """As :func:`worker_name`, from memory if it can be: the same people come again and again."""
     # A worker id may be of any length before it is judged; nothing so large is kept.
     return (_cached_name if actor.worker_id is None else worker_name)(actor, caller)
 
