@@ -79,7 +79,7 @@ def session_conninfo(conninfo: str, application_name: str = "wepeople-ingest") -
 
 
 class Database:
-    """A pool of connections to one PostgreSQL database.
+    """Pools of connections to one PostgreSQL database.
 
     Open it with ``async with``. Connections are in autocommit mode and prepare statements at once;
     those of the journal, from a pool of their own, prepare none. :meth:`discard_stale` is to be

@@ -20,7 +20,7 @@ from msgspec import Struct
 from psycopg.types.json import Json, set_json_dumps
 
 from core import ids
-from core.database import session_conninfo
+from core.database import MAX_JOURNAL_CONNECTIONS, session_conninfo
 from core.rows import COPY_EVENTS
 from core.timestamps import to_datetime
 from service.bench import sample
@@ -30,7 +30,6 @@ from service.bench.recorder import Recorder, now
 TRANSACTION_ROWS: Final = 5_000
 ECHO_PATH: Final = "/echo"
 ALONE_PATH: Final = "/alone"
-ALONE_CONNECTIONS: Final = 8  # as many as the service has
 _TYPES: Final = ["uuid"] * 4 + ["text", "text", "timestamptz", "int4", "json"]
 
 
@@ -47,18 +46,23 @@ class _Sent(Struct):
 
 
 _CLAIM: Final = """
-INSERT INTO idempotency_keys
+INSERT INTO idempotency_keys (
+    organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
 VALUES (%(organization)s, %(app)s, 'events', %(key)s, %(digest)s, '{}', now())
 ON CONFLICT DO NOTHING
 """
 _CHARGE: Final = """
-INSERT INTO quota_usage VALUES (%(organization)s, date_trunc('month', now()), 1, 1)
+INSERT INTO quota_usage (organization_id, month, used, granted)
+VALUES (%(organization)s, date_trunc('month', now()), 1, 1)
 ON CONFLICT (organization_id, month) DO UPDATE SET used = quota_usage.used + 1
 """
 _STORE: Final = """
-INSERT INTO events VALUES (
-    %(organization)s, %(app)s, %(id)s, %(worker)s, %(type)s, %(category)s, %(moment)s, %(seconds)s,
-    %(metadata)s)
+INSERT INTO events (
+    organization_id, app_id, id, worker_id,
+    event_type, category, occurred_at, duration_seconds, metadata)
+VALUES (
+    %(organization)s, %(app)s, %(id)s, %(worker)s,
+    %(type)s, %(category)s, %(moment)s, %(seconds)s, %(metadata)s)
 """
 
 
@@ -72,11 +76,12 @@ def serve_bare(port: int, place: Place) -> None:
     from fastapi import FastAPI, Request, Response
     from psycopg_pool import AsyncConnectionPool
 
+    # As the journal's, which commits for many requests at once.
     pool = AsyncConnectionPool(
         session_conninfo(place.conninfo),
         kwargs={"prepare_threshold": 1},
-        min_size=ALONE_CONNECTIONS,
-        max_size=ALONE_CONNECTIONS,
+        min_size=MAX_JOURNAL_CONNECTIONS,
+        max_size=MAX_JOURNAL_CONNECTIONS,
         open=False,
     )
 
