@@ -21,10 +21,11 @@ pytestmark = pytest.mark.anyio
 
 RECEIVED_US = 1_776_600_300_123_456
 EVENT = Event("deal.won", "code", Actor(external_id="crm-user-1"))
+LARGE = 500  # events
 
 
 def _join(
-    queue: Queue, name: str, events: int = 500, *, streamed: bool = False, key: str | None = None
+    queue: Queue, name: str, events: int = LARGE, *, streamed: bool = False, key: str | None = None
 ) -> EventsDraft:
     batch = EventBatch(name, [EVENT] * events, key, streamed=streamed)
     draft = EventsDraft.check(CALLER, batch, RECEIVED_US)
@@ -45,7 +46,7 @@ async def test_a_group_has_at_most_so_many_events_and_requests(
     streamed: bool, events: int, drafts: int
 ) -> None:
     queue = Queue()
-    full = events // 500
+    full = events // LARGE
     for number in range(full + 1):
         _join(queue, f"large {number}", streamed=streamed)
     assert _take(queue) == [f"large {number}" for number in range(full)]
@@ -59,31 +60,33 @@ async def test_a_group_has_at_most_so_many_events_and_requests(
 
 async def test_streams_and_single_requests_share_a_group() -> None:
     queue = Queue()
-    for number in range(16):
+    for number in range(MAX_GROUP_EVENTS // LARGE):
         _join(queue, f"stream {number}", streamed=True)
         _join(queue, f"single {number}")
-    half = MAX_SINGLE_EVENTS // 500
+    single, streamed = MAX_SINGLE_EVENTS // LARGE, (MAX_GROUP_EVENTS - MAX_SINGLE_EVENTS) // LARGE
     assert _take(queue) == [
-        *(f"single {number}" for number in range(half)),
-        *(f"stream {number}" for number in range(half)),
+        *(f"single {number}" for number in range(single)),
+        *(f"stream {number}" for number in range(streamed)),
     ]
 
 
 async def test_one_event_does_not_wait_for_a_backlog_of_a_stream() -> None:
     queue = Queue()
-    for number in range(32):
+    full = MAX_GROUP_EVENTS // LARGE
+    for number in range(2 * full):
         _join(queue, f"stream {number}", streamed=True)
     _join(queue, "one event", 1)
     assert _take(queue)[0] == "one event"
-    assert _take(queue)[0] == f"stream {MAX_GROUP_EVENTS // 500 - 1}"
+    assert _take(queue)[0] == f"stream {full - 1}"
 
 
 async def test_a_stream_has_what_single_requests_leave() -> None:
     queue = Queue()
+    full = MAX_GROUP_EVENTS // LARGE
     _join(queue, "single")
-    for number in range(8):
+    for number in range(full):
         _join(queue, f"stream {number}", streamed=True)
-    assert _take(queue) == ["single", *(f"stream {number}" for number in range(7))]
+    assert _take(queue) == ["single", *(f"stream {number}" for number in range(full - 1))]
 
 
 async def test_equal_keys_are_never_in_one_group() -> None:

@@ -19,6 +19,8 @@ from tests.tenant import Tenant, make_tenant
 
 pytestmark = pytest.mark.anyio
 
+NOBODY = Actor(worker_id="wrk_" + "0" * 26)
+
 
 class Written:
     """A writer on a database of its own, and an organization with a quota."""
@@ -81,8 +83,7 @@ async def test_what_is_charged_and_not_used_is_given_back(five: Written) -> None
     assert isinstance(fresh, Receipt)
     assert fresh.quota_left == 1
     assert await five.tenant.used() == 4
-    nobody = five.draft(3, actor=Actor(worker_id="wrk_" + "0" * 26))
-    refused, fresh = await five.write(nobody, five.draft(1))
+    refused, fresh = await five.write(five.draft(3, actor=NOBODY), five.draft(1))
     assert isinstance(refused, IngestError)
     assert refused.code == "worker_not_found"
     assert accepted(fresh) == 1
@@ -117,9 +118,8 @@ async def test_duplicates_of_a_producer_cost_nothing(five: Written) -> None:
 
 
 async def test_a_key_of_which_nothing_is_written_is_free_again(five: Written) -> None:
-    unknown = Actor(worker_id="wrk_" + "0" * 26)
     for _ in range(2):
-        refused, fresh = await five.write(five.draft(1, key="a", actor=unknown), five.draft(1))
+        refused, fresh = await five.write(five.draft(1, key="a", actor=NOBODY), five.draft(1))
         assert isinstance(refused, IngestError)
         assert accepted(fresh) == 1
     [first] = await five.write(five.draft(1, key="a"))

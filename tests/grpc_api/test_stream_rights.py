@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import grpc as grpc_library
 import pytest
 
+from grpc_api.stream import MAX_IN_FLIGHT
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import Connect, OpenStream
 from tests.grpc_api.inside import IN_FORCE_SECONDS, no_stream_tasks, stream_tasks, written
@@ -20,7 +21,6 @@ pytestmark = pytest.mark.anyio
 
 UNAUTHENTICATED = grpc_library.StatusCode.UNAUTHENTICATED
 FAILED_PRECONDITION = grpc_library.StatusCode.FAILED_PRECONDITION
-MAX_IN_FLIGHT = 32
 
 Change = Callable[[Tenant], Awaitable[None]]
 ENDINGS: dict[str, tuple[Change, grpc_library.StatusCode]] = {
