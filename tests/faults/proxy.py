@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 CHUNK_BYTES = 65_536
 # What a transaction of the journal does that accepts something of a batch, or nothing of it.
-WRITES = (b"COPY events", b"UPDATE producers")
+WRITES = (b"COPY events", b"EXECUTE advance_producers")
 CHANGES = b"wepeople-ingest changes"  # the application name of the notification connection
 
 
