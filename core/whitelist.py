@@ -1,6 +1,6 @@
 """The whitelist of an app: the event types that it may send.
 
-Where events are judged by it: core/validation.py. Servers hear of a change within a second.
+Where events are judged by it: core/checked_events.py. Servers hear of a change within a second.
 """
 
 from __future__ import annotations
