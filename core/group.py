@@ -249,7 +249,7 @@ class Group:
         return arrived
 
     def _next_id(self, draft: Draft) -> UUID:
-        """The first id of what is written of a draft."""
+        """The first id of what is written of a draft, which is the witness then."""
         first = ids.new(draft.received_us)
         self.witness = (draft.caller.organization_id, first)
         return first
