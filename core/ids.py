@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from typing import Final
 from uuid import UUID
 
@@ -24,11 +25,31 @@ _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _TEXT: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
 _RANDOM_BITS: Final = 80
+_RANDOM_BYTES: Final = _RANDOM_BITS // 8
+FETCHED_IDS: Final = 256
+
+
+# Random bytes of the system's, fetched for many ids at a time: each fetch is a system call.
+_random: Final[deque[bytes]] = deque()
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_random.clear)
+
+
+def _random_bits() -> int:
+    try:
+        return int.from_bytes(_random.popleft(), "big")
+    except IndexError:
+        fetched = os.urandom(_RANDOM_BYTES * FETCHED_IDS)
+        _random.extend(
+            fetched[start : start + _RANDOM_BYTES]
+            for start in range(0, len(fetched), _RANDOM_BYTES)
+        )
+        return _random_bits()
 
 
 def ulid_bits(now_us: int) -> int:
     """A new ULID as a 128-bit integer: the given time to the millisecond, then 80 random bits."""
-    return ((now_us // 1_000) << _RANDOM_BITS) | int.from_bytes(os.urandom(10), "big")
+    return ((now_us // 1_000) << _RANDOM_BITS) | _random_bits()
 
 
 def new(now_us: int) -> UUID:

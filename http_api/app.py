@@ -45,7 +45,14 @@ def create_app(
 ) -> ASGIApp:
     """The whole HTTP door. ``base_url``: where clients reach this service, for links in errors."""
     # FastAPI's own documents describe what they see; ours are kept by hand (http_api/openapi).
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # Ours is /metrics and the log; FastAPI would look for a provider at each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
     add_ingest_routes(app, ingestor)
 
     @app.get("/healthz")
