@@ -87,7 +87,8 @@ async def send(db: Connection, calls: Iterable[Call | None]) -> None:
     """Run the calls in their order, in one round trip; None are none.
 
     Raises the error of the first that fails, as psycopg does. Those before it are ``done``, those
-    after it were not run.
+    after it were not run. The connection is closed if the answers do not come, or if the caller is
+    cancelled before.
     """
     known = _prepared.setdefault(db, set())
     escape = Escaping(db.pgconn).escape_literal
@@ -107,8 +108,12 @@ async def send(db: Connection, calls: Iterable[Call | None]) -> None:
             parts.append(_EXECUTE % (statement.name.encode(), arguments))
         sent.append(call)
     async with db.lock:
-        db.pgconn.send_query(b"; ".join(parts))
-        results = await db.wait(generators.execute(db.pgconn))
+        try:
+            db.pgconn.send_query(b"; ".join(parts))
+            results = await db.wait(generators.execute(db.pgconn))
+        except BaseException:
+            await db.close()  # for it is not known what is prepared on it
+            raise
     for what, result in zip(sent, results, strict=False):  # there is none after a failure
         if result.status not in _DONE:
             error = errors.error_from_result(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import psycopg
@@ -9,13 +10,14 @@ import pytest
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
-from core.database import cut_after, is_connection_loss, is_transient
+from core.database import Database, cut_after, is_connection_loss, is_transient
 from core.statements import BEGIN, COMMIT, Call, Copy, Statement, as_records, send
 from tests.tenant import make_tenant
 
 pytestmark = pytest.mark.anyio
 
 ECHO = Statement("echo", "text, text", "SELECT $1, $2 UNION ALL SELECT $2, NULL")
+SLEEP = "SELECT pg_sleep(30)"
 DIVIDE = Statement("divide", "integer", "SELECT 1 / $1")
 
 
@@ -82,6 +84,23 @@ async def test_statements_that_were_deallocated_are_prepared_anew(database_url: 
         assert call.rows
 
 
+async def test_a_connection_whose_answers_nobody_saw_is_not_used_again(database_url: str) -> None:
+    await make_tenant(database_url)
+
+    async def write(database: Database, calls: list[Call]) -> None:
+        async with database.raw_connection() as db:
+            await send(db, calls)
+
+    async with Database(database_url) as database:
+        cancelled = asyncio.create_task(write(database, [Call(ECHO, "a", "b"), Call(SLEEP)]))
+        await asyncio.sleep(0.2)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        for _ in range(3):  # the pool has two: each of them would say that it knows it already
+            await write(database, [Call(BEGIN), Call(ECHO, "a", "b"), Call(COMMIT)])
+
+
 async def test_a_copy_is_begun_with_other_calls_and_may_have_no_rows(database_url: str) -> None:
     async with await (await make_tenant(database_url)).connect() as db:
         await send(db, [Call("CREATE TEMPORARY TABLE texts (text text)")])
@@ -109,6 +128,6 @@ async def test_a_connection_on_which_nothing_comes_is_cut(database_url: str) -> 
     async with await (await make_tenant(database_url)).connect() as db:
         begun = time.monotonic()
         with pytest.raises(psycopg.OperationalError) as caught, cut_after(db, 0.2):
-            await send(db, [Call("SELECT pg_sleep(30)")])
+            await send(db, [Call(SLEEP)])
         assert time.monotonic() - begun < 15
         assert is_connection_loss(caught.value)
