@@ -136,14 +136,20 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
-    async def raw_connection(self) -> AsyncIterator[Connection]:
+    async def raw_connection(self, seconds: float) -> AsyncIterator[Connection]:
         """A connection for the journal, in autocommit mode: errors are as psycopg raises them.
 
         It waits for a lock no longer than ``JOURNAL_LOCK_MILLISECONDS``. A transaction that is open
-        when the block raises is rolled back.
+        when the block raises is rolled back. It is cut if it is used for longer than ``seconds``,
+        the rollback included.
         """
-        async with self._journal_pool.connection() as connection:
-            yield connection
+        connection = await self._journal_pool.getconn()
+        try:
+            with cut_after(connection, seconds):
+                async with connection:
+                    yield connection
+        finally:
+            await self._journal_pool.putconn(connection)
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
         """The result of work with the database; :class:`NoAnswerError` if it is not there in time.

@@ -12,14 +12,7 @@ from psycopg.errors import LockNotAvailable
 
 from core import producers
 from core.clock import Clock
-from core.database import (
-    Connection,
-    Database,
-    cut_after,
-    is_connection_loss,
-    is_transient,
-    one_line,
-)
+from core.database import Connection, Database, is_connection_loss, is_transient, one_line
 from core.drafts import Draft, Outcome
 from core.errors import IngestError, StreamError, UnknownFateError
 from core.group import Group
@@ -74,12 +67,11 @@ class Writer:
         group = Group(drafts, self._cache, self._clock.now_us())
         outcomes: list[Outcome | IngestError | StreamError] = []
         try:
-            async with self._database.raw_connection() as db:
-                with cut_after(db, WRITE_SECONDS):
-                    await group.write(db, lock_seconds)
-                    # Here, for whatever failed after the commit would have it all written again.
-                    outcomes = [draft.outcome() for draft in drafts]
-                    await group.commit(db)
+            async with self._database.raw_connection(WRITE_SECONDS) as db:
+                await group.write(db, lock_seconds)
+                # Here, for whatever failed after the commit would have it all written again.
+                outcomes = [draft.outcome() for draft in drafts]
+                await group.commit(db)
         except LockNotAvailable as error:
             raise LockedError(at_key=not group.has_claimed) from error
         except psycopg.Error as error:
@@ -112,7 +104,7 @@ class Writer:
 
     async def _fate(self, group: Group) -> bool | None:
         """Whether a transaction took effect; None while it is still going on."""
-        async with self._database.raw_connection() as db:
+        async with self._database.raw_connection(SETTLE_QUERY_SECONDS) as db:
             if await _has_ended(db, group.transaction_id):
                 return await _is_there(db, group)
         return None

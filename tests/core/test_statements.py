@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 
 import psycopg
@@ -88,7 +90,7 @@ async def test_a_connection_whose_answers_nobody_saw_is_not_used_again(database_
     await make_tenant(database_url)
 
     async def write(database: Database, calls: list[Call]) -> None:
-        async with database.raw_connection() as db:
+        async with database.raw_connection(60) as db:
             await send(db, calls)
 
     async with Database(database_url) as database:
@@ -131,3 +133,25 @@ async def test_a_connection_on_which_nothing_comes_is_cut(database_url: str) -> 
             await send(db, [Call(SLEEP)])
         assert time.monotonic() - begun < 15
         assert is_connection_loss(caught.value)
+
+
+async def test_a_rollback_does_not_wait_for_a_server_that_hangs(database_url: str) -> None:
+    await make_tenant(database_url)
+    stopped: list[int] = []
+
+    async def fail(database: Database) -> None:
+        async with database.raw_connection(0.5) as db:
+            await send(db, [Call(BEGIN)])
+            stopped.append(db.info.backend_pid)
+            os.kill(stopped[0], signal.SIGSTOP)
+            raise KeyError
+
+    async with Database(database_url) as database:
+        begun = time.monotonic()
+        try:
+            with pytest.raises(KeyError):
+                await fail(database)
+            assert time.monotonic() - begun < 5
+        finally:
+            for backend in stopped:
+                os.kill(backend, signal.SIGCONT)
