@@ -71,7 +71,14 @@ class Journal:
             self._withdraw(draft)
             raise
         if draft.answer.done():
-            return draft.answer.result()
+            # An error comes to know the frames that it passes, and so the draft. If that knew it in
+            # turn, all of a body would stay in memory until the garbage collector looks.
+            answer, draft.answer = draft.answer, loop.create_future()
+            draft.answer.cancel()
+            try:
+                return answer.result()
+            finally:
+                del answer
         if self._withdraw(draft):
             if draft.lane is not None:
                 raise still_locked(draft)

@@ -41,6 +41,7 @@ class Call:
 
     async def fail(self, error: Exception) -> NoReturn:
         """End the call with the error's status and details."""
+        raised = error
         if not isinstance(error, Failure):
             log.error("crashed", exc_info=error, extra={"request_id": self.request_id})
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
@@ -51,6 +52,9 @@ class Call:
             self.code = error.reason
         subject = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)
         status = self._errors.of(error, self.request_id, subject or "")
+        # grpc's abort and its call know each other, and it knows the error: what that has passed,
+        # whole messages, would stay in memory until the garbage collector looks.
+        raised.__traceback__ = raised.__cause__ = raised.__context__ = None
         await self.context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("unreachable")
 

@@ -127,6 +127,7 @@ class IngestServicer:
                 except Exception as error:
                     if call.caller is not None and isinstance(error, IngestError):
                         self._ingestor.note_refusal(call.caller, error)
+                    del request  # or it would be kept, see there
                     await call.fail(error)
 
         return grpc.unary_unary_rpc_method_handler(
