@@ -213,6 +213,13 @@ class Database:
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
 
+async def logs_statements(db: Connection) -> bool:
+    """Whether the server logs the text of statements that fail; the journal's hold their values."""
+    cursor = await db.execute("SELECT current_setting('log_min_error_statement')")
+    row = await cursor.fetchone()
+    return row is None or row[0] not in ("fatal", "panic")
+
+
 @contextlib.contextmanager
 def cut_after(db: Connection, seconds: float) -> Iterator[None]:
     """Cut the connection if the block takes longer: what waits for it fails as if it were lost.

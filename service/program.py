@@ -14,7 +14,7 @@ import uvloop
 from psycopg import AsyncConnection
 
 from core.auth import deployment_secret
-from core.database import session_conninfo
+from core.database import logs_statements, session_conninfo
 from core.migrate import migrate
 from service.demo import DemoKey, ensure_demo
 from service.settings import Settings
@@ -27,7 +27,7 @@ INTERRUPTED: Final = 1  # an end that was not in order (contract section 11)
 # Both doors drain, one after the other at worst; then the journal, the statistics and the pool.
 STOP_MARGIN_SECONDS: Final = 15.0
 # Objects made and not yet gone, then how many collections of a generation until one of the next.
-GC_THRESHOLDS: Final = (100_000, 20, 20)
+GC_THRESHOLDS: Final = (25_000, 20, 20)
 
 
 class Ready(NamedTuple):
@@ -56,9 +56,16 @@ def spare_the_garbage_collector() -> None:
 
 
 async def bring_up_to_date(conninfo: str) -> None:
-    """Give the database this release's tables."""
+    """Give the database this release's tables, and say what its operator should know."""
     for name in await migrate(conninfo):
         log.info("applied migration %s", name)
+    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
+        if await logs_statements(db):
+            log.warning(
+                "PostgreSQL writes the text of statements that fail into its log, and with it what "
+                "people sent; as a superuser: ALTER ROLE %s SET log_min_error_statement = 'panic'",
+                db.info.user,
+            )
 
 
 async def demo_key(settings: Settings, conninfo: str) -> DemoKey:
