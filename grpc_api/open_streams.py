@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from core.errors import StreamError, StreamReason
 from grpc_api.room import Room
+
+# A connection that is closed while its client is sending is reset, and what it was told last, acks
+# among it, is lost. In this time clients read that their streams have ended, and stop sending.
+LINGER_SECONDS: Final = 0.3
 
 # Done when a stream must end although its client would go on; the result is why.
 Ending = asyncio.Future[Exception]
@@ -48,7 +52,7 @@ class OpenStreams:
                 self._ended.set()
 
     async def drain(self, seconds: float) -> None:
-        """Tell every stream to finish what it has read, and wait until they have ended."""
+        """Tell every stream to finish what it has read, and wait until their clients know."""
         self.draining.set()
         if not self._count:
             return
@@ -56,6 +60,7 @@ class OpenStreams:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
+        await asyncio.sleep(LINGER_SECONDS)
 
     def take_over(self, app_id: UUID, producer_id: str, holder: Holder) -> None:
         """Make this the producer's stream; an older one in this process ends at once.

@@ -106,8 +106,6 @@ class GrpcServer:
                 await self._tell_health(await self._readiness() is None)
         await self._health.enter_graceful_shutdown()
         await self._servicer.drain(self._drain_seconds)
-        # Waits, too, until clients have read all that: each answers a ping that comes after it. A
-        # connection that is closed while its client sends is reset, and what was told last is lost.
         await self._server.stop(self._drain_seconds)
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -107,7 +108,8 @@ async def test_a_stopping_server_is_not_serving_before_it_is_gone(
         assert (await watch.read()).status == NOT_SERVING
         assert (await open_stream.end()).status is UNAVAILABLE
         late = Stream(client.channel, tenant.key)
-        await late.call.done_writing()
+        with contextlib.suppress(Exception):  # the server may be gone by now
+            await late.call.done_writing()
         await stopping
         await late.close()
         assert time.monotonic() - started < 2 + 2 + 4  # each part drains, and a machine is busy
