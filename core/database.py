@@ -231,7 +231,7 @@ def cut_after(db: Connection, seconds: float) -> Iterator[None]:
     def cut() -> None:
         with (
             contextlib.suppress(OSError, psycopg.OperationalError),
-            socket.socket(fileno=os.dup(db.pgconn.socket)) as same,
+            _socket_of(db) as same,
         ):
             same.shutdown(socket.SHUT_RDWR)
 
@@ -242,9 +242,14 @@ def cut_after(db: Connection, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
+def _socket_of(db: Connection) -> socket.socket:
+    """The connection's socket, under a descriptor of its own, which the caller closes."""
+    return socket.socket(fileno=os.dup(db.pgconn.socket))
+
+
 async def _widen(db: Connection) -> None:
     """Let a connection take what a whole COPY sends, as far as the system allows."""
-    with socket.socket(fileno=os.dup(db.pgconn.socket)) as same:
+    with _socket_of(db) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
