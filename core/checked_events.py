@@ -10,12 +10,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Container, Sequence
 from typing import Any, Final
+from uuid import UUID
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
-from core import json_objects, rows, timestamps
+from core import ids, json_objects, rows, timestamps
 from core.errors import ErrorCode
-from core.events import AcceptedEvent, Actor, Caller, Event, Malformed, Rejection, WorkerName
+from core.events import (
+    AcceptedEvent,
+    Actor,
+    Caller,
+    EventColumns,
+    Events,
+    Malformed,
+    Rejection,
+    WorkerName,
+)
 from core.validation import (
     NO_ACTOR,
     category,
@@ -31,27 +41,25 @@ from core.validation import (
 MIN_TOGETHER: Final = 16  # what it takes to look at columns is more than fewer events take
 
 
-class CheckedEvents:
+class CheckedEvents(Struct, frozen=True):
     """What is left of a batch after the rules: parallel lists, one item per passed event.
 
-    ``slots`` says whose event it is, as an index into ``names`` and ``actors``, which have each
-    distinct actor once. ``echoes`` are empty if nobody asked for them.
+    ``slots`` says whose event it is, as an index into ``names`` and ``actors``. The ids in the
+    ``tails`` count up from ``first_id``. ``echoes`` are empty if nobody asked for them.
     """
 
-    __slots__ = ("actors", "echoes", "indexes", "names", "rejected", "slots", "tails")
-
-    def __init__(self) -> None:
-        self.indexes: Sequence[int] = ()
-        self.slots: list[int] = []
-        self.names: list[WorkerName] = []
-        self.actors: list[Actor] = []
-        self.tails: list[bytes] = []
-        self.echoes: list[AcceptedEvent] = []
-        self.rejected: list[Rejection] = []
+    first_id: UUID
+    indexes: Sequence[int]
+    slots: Sequence[int]
+    names: Sequence[WorkerName]
+    actors: Sequence[Actor]
+    tails: Sequence[bytes]
+    echoes: Sequence[AcceptedEvent]
+    rejected: Sequence[Rejection] = ()
 
 
 def check_events(
-    caller: Caller, events: Sequence[Event | Malformed], received_us: int, *, echo: bool = True
+    caller: Caller, events: Events, received_us: int, *, echo: bool = True
 ) -> CheckedEvents:
     """Judge every event of a batch on its own, in the order of contract section 5.
 
@@ -61,131 +69,136 @@ def check_events(
     """
     if len(events) >= MIN_TOGETHER:
         with contextlib.suppress(_NeedsCloserLook, ValueError, AttributeError):
-            return _check_together(caller, events, received_us, echo)
+            columns = events if isinstance(events, EventColumns) else _columns(events)
+            return _check_together(caller, columns, received_us, echo)
     return _check_each(caller, events, received_us, echo)
 
 
-def _check_together(
-    caller: Caller, events: Sequence[Any], received_us: int, echo: bool
-) -> CheckedEvents:
-    """Judge a batch of which nothing is wrong, which most are: member by member, not one by one.
-
-    Raises whatever it meets if anything is wrong: ValueError of a rule, AttributeError of what is
-    not an event, _NeedsCloserLook.
-    """
+def _columns(events: Sequence[Any]) -> EventColumns:
+    """Events member by member; raises AttributeError if one is malformed."""
     types, categories, actors, moments, durations, metadata = zip(
         *[(e.event_type, e.category, e.actor, e.timestamp, e.duration, e.metadata) for e in events],
         strict=True,
     )
-    checked = CheckedEvents()
-    checked.indexes = range(len(events))
-
-    pairs = list(zip(types, categories, strict=True))
-    kinds = {pair: _kind(*pair, caller.allowed_event_types) for pair in set(pairs)}
-    people = list(dict.fromkeys(actors))
-    names = [None if actor is None else known_name(actor, caller) for actor in people]
-    checked.names = [name for name in names if name is not None]
-    if len(checked.names) < len(names) or not all(kinds.values()):
-        raise _NeedsCloserLook
-    checked.actors = people
-    slots = {actor: slot for slot, actor in enumerate(people)}
-    checked.slots = list(map(slots.__getitem__, actors))
-
-    texts = list(metadata)
-    if Raw in set(map(type, metadata)):
-        texts = [None if text is None else bytes(text) for text in metadata]
-    if not json_objects.are_plain(texts):
-        texts = [None if text is None else json_objects.storable(text) for text in texts]
-    seconds = {given: None if given is None else duration(given) for given in set(durations)}
-    if echo:
-        received = (received_us, timestamps.format_us(received_us))
-        both = [received if given is None else moment(given) for given in moments]
-        instants = [us for us, _ in both]
-        checked.echoes = [
-            AcceptedEvent(event_type, said)
-            for event_type, (_, said) in zip(types, both, strict=True)
-        ]
-    elif set(map(type, moments)) == {int}:
-        for extreme in (min(moments), max(moments)):
-            instant(extreme)
-        instants = list(moments)
-    else:
-        instants = [received_us if given is None else instant(given) for given in moments]
-    columns = (map(kinds.__getitem__, pairs), instants, map(seconds.__getitem__, durations), texts)
-    checked.tails = list(map(rows.tail, *columns))
-    return checked
+    slots = {actor: slot for slot, actor in enumerate(dict.fromkeys(actors))}
+    of_events = list(map(slots.__getitem__, actors))
+    return EventColumns(types, categories, list(slots), of_events, moments, durations, metadata)
 
 
 class _NeedsCloserLook(Exception):
     """Not everything in a batch is fine, or usual."""
 
 
-def _check_each(
-    caller: Caller, events: Sequence[Event | Malformed], received_us: int, echo: bool
+def _check_together(
+    caller: Caller, events: EventColumns, received_us: int, echo: bool
 ) -> CheckedEvents:
-    checked = CheckedEvents()
-    tails, slots, echoes, rejected = checked.tails, checked.slots, checked.echoes, checked.rejected
-    received_echo = timestamps.format_us(received_us)
+    """Judge a batch of which nothing is wrong, which most are: member by member, not one by one.
+
+    Raises ValueError or _NeedsCloserLook if anything is wrong.
+    """
+    actors = [actor for actor in events.actors if actor is not None]
+    names = [name for actor in actors if (name := known_name(actor, caller)) is not None]
+    pairs = list(zip(events.event_types, events.categories, strict=True))
+    kinds = {pair: _kind(*pair, caller.allowed_event_types) for pair in set(pairs)}
+    if len(names) < len(events.actors) or not all(kinds.values()):
+        raise _NeedsCloserLook
+
+    texts: Sequence[Any] = events.metadata
+    if Raw in set(map(type, texts)):
+        texts = [None if text is None else bytes(text) for text in texts]
+    if not json_objects.are_plain(texts):
+        texts = [None if text is None else json_objects.storable(text) for text in texts]
+    seconds = {given: None if given is None else duration(given) for given in set(events.durations)}
+    instants, said = _moments(events.timestamps, received_us, echo)
+    first_id = ids.first_of_batch(received_us)
+    tails = rows.tails(
+        first_id,
+        list(map(kinds.__getitem__, pairs)),
+        instants,
+        list(map(seconds.__getitem__, events.durations)),
+        texts,
+    )
+    echoes = list(map(AcceptedEvent, events.event_types, said))
+    return CheckedEvents(first_id, range(len(events)), events.slots, names, actors, tails, echoes)
+
+
+def _moments(
+    given: Sequence[Any], received_us: int, echo: bool
+) -> tuple[Sequence[int], Sequence[str]]:
+    """When the events happened, as :func:`moment`; without echoes if nobody wants them."""
+    if not echo and set(map(type, given)) == {int}:
+        for extreme in (min(given), max(given)):
+            instant(extreme)
+        return given, ()
+    received = _moment(None, received_us, echo)
+    both = [received if one is None else _moment(one, received_us, echo) for one in given]
+    return [us for us, _ in both], [said for _, said in both] if echo else ()
+
+
+def _check_each(caller: Caller, events: Events, received_us: int, echo: bool) -> CheckedEvents:
+    listed = list(events)
+    indexes: list[int] = []
+    slots: list[int] = []
+    names: list[WorkerName] = []
+    echoes: list[AcceptedEvent] = []
+    packed: list[tuple[bytes, int, int | None, bytes | None]] = []
+    rejected: list[Rejection] = []
     kinds: dict[tuple[str, str], bytes] = {}  # empty: of a type that is not allowed
     known: dict[Actor, int] = {}
+
+    def reject(issues: Sequence[str], code: ErrorCode = ErrorCode.INVALID_BODY) -> None:
+        rejected.append(Rejection(index, code, issues_message(issues, f"events[{index}]")))
+
     texts = [
         None if isinstance(event, Malformed) or event.metadata is None else bytes(event.metadata)
-        for event in events
+        for event in listed
     ]
     plain = json_objects.are_plain(texts)
-    for event, metadata in zip(events, texts, strict=True):
+    for index, (event, metadata) in enumerate(zip(listed, texts, strict=True)):
         if isinstance(event, Malformed):
-            _reject(checked, event.issues)
+            reject(event.issues)
             continue
-        actor, pair, said = event.actor, (event.event_type, event.category), received_echo
+        actor, pair = event.actor, (event.event_type, event.category)
         slot = its_name = None
         try:
             if (kind := kinds.get(pair)) is None:
                 kind = kinds[pair] = _kind(*pair, caller.allowed_event_types)
-            if event.timestamp is None:
-                us = received_us
-            elif echo:
-                us, said = moment(event.timestamp)
-            else:
-                us = instant(event.timestamp)
+            us, said = _moment(event.timestamp, received_us, echo)
             seconds = None if event.duration is None else duration(event.duration)
             if metadata is not None and not plain:
                 metadata = json_objects.storable(metadata)
             if actor is not None and (slot := known.get(actor)) is None:
                 its_name = known_name(actor, caller)
         except ValueError:
-            _reject(checked, event_issues(event))
+            reject(event_issues(event))
             continue
         if actor is None or (slot is None and its_name is None):
-            _reject(checked, (NO_ACTOR,), ErrorCode.MISSING_ACTOR)
+            reject((NO_ACTOR,), ErrorCode.MISSING_ACTOR)
         elif not kind:
-            issue = f"eventType: '{pair[0]}' is not whitelisted for this app"
-            _reject(checked, (issue,), ErrorCode.FORBIDDEN_EVENT_TYPE)
+            issue = f"eventType: '{event.event_type}' is not whitelisted for this app"
+            reject((issue,), ErrorCode.FORBIDDEN_EVENT_TYPE)
         else:
             if slot is None:
                 assert its_name is not None
                 slot = known[actor] = len(known)
-                checked.names.append(its_name)
-                checked.actors.append(actor)
+                names.append(its_name)
+            indexes.append(index)
             slots.append(slot)
-            tails.append(rows.tail(kind, us, seconds, metadata))
+            packed.append((kind, us, seconds, metadata))
             if echo:
-                echoes.append(AcceptedEvent(pair[0], said))
-    checked.indexes = range(len(events))
-    if rejected:
-        gone = {one.index for one in rejected}
-        checked.indexes = [index for index in checked.indexes if index not in gone]
-    return checked
+                echoes.append(AcceptedEvent(event.event_type, said))
+    first_id = ids.first_of_batch(received_us)
+    tails = rows.tails(first_id, *zip(*packed, strict=True)) if packed else ()
+    return CheckedEvents(first_id, indexes, slots, names, list(known), tails, echoes, rejected)
+
+
+def _moment(given: str | int | None, received_us: int, echo: bool) -> tuple[int, str]:
+    """A timestamp as :func:`moment`; the time of receipt if there is none."""
+    if given is None:
+        return received_us, timestamps.format_us(received_us) if echo else ""
+    return moment(given) if echo else (instant(given), "")
 
 
 def _kind(event_type: str, category_name: str, allowed: Container[str]) -> bytes:
     kind = rows.kind(type_name(event_type), category(category_name))
     return kind if event_type in allowed else b""
-
-
-def _reject(
-    checked: CheckedEvents, issues: Sequence[str], code: ErrorCode = ErrorCode.INVALID_BODY
-) -> None:
-    """Refuse the event that comes after all that are judged."""
-    index = len(checked.tails) + len(checked.rejected)
-    checked.rejected.append(Rejection(index, code, issues_message(issues, f"events[{index}]")))

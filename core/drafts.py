@@ -209,6 +209,10 @@ class EventsDraft(Draft):
         checked = check_events(caller, batch.events, received_us, echo=not batch.streamed)
         return cls(caller, batch, received_us, checked)
 
+    def first_id(self) -> UUID:
+        """The id of the first event that will be written."""
+        return UUID(int=self.checked.first_id.int + self.positions[0])
+
     def place(self, position: int) -> tuple[int, str]:
         index = self.checked.indexes[position]
         return index, f"events[{index}]"

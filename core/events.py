@@ -5,7 +5,7 @@ They are msgspec structs because those are built in C: a batch makes a thousand 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -53,6 +53,39 @@ class Malformed(Struct, frozen=True, gc=False):
     content: bytes
 
 
+class EventColumns(Struct, frozen=True):
+    """A batch of well-formed events, member by member: each list has one item an event.
+
+    For decoders that work by columns. ``slots`` says which of the ``actors`` an event is about.
+    """
+
+    event_types: Sequence[str]
+    categories: Sequence[str]
+    actors: Sequence[Actor | None]
+    slots: Sequence[int]
+    timestamps: Sequence[str | int | None]
+    durations: Sequence[int | float | None]
+    metadata: Sequence[JsonText | None]
+
+    def __len__(self) -> int:
+        return len(self.event_types)
+
+    def __iter__(self) -> Iterator[Event]:
+        return map(
+            Event,
+            self.event_types,
+            self.categories,
+            map(self.actors.__getitem__, self.slots),
+            self.timestamps,
+            self.durations,
+            self.metadata,
+        )
+
+
+# What a batch holds: it has a length, and gives its events in their order.
+Events = Sequence[Event | Malformed] | EventColumns
+
+
 class StreamPosition(Struct, frozen=True, gc=False):
     """Where a batch stands in its producer's stream: the stream's epoch, and from 1 its number."""
 
@@ -70,7 +103,7 @@ class EventBatch(Struct, frozen=True):
     """
 
     request_id: str
-    events: Sequence[Event | Malformed]
+    events: Events
     idempotency_key: str | None = None
     streamed: bool = False
     position: StreamPosition | None = None

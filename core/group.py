@@ -213,18 +213,13 @@ class Group:
         for draft in live:
             if not (isinstance(draft, EventsDraft) and draft.positions):
                 continue
+            organization_id, app_id = draft.caller.organization_id, draft.caller.app_id
             slots, tails = draft.slots, draft.checked.tails
             if len(draft.positions) < len(slots):
                 slots = [slots[position] for position in draft.positions]
                 tails = [tails[position] for position in draft.positions]
-            pieces += rows.assemble(
-                draft.caller.organization_id,
-                draft.caller.app_id,
-                self._next_id(draft).int,
-                draft.workers,
-                slots,
-                tails,
-            )
+            pieces += rows.assemble(organization_id, app_id, draft.workers, slots, tails)
+            self.witness = (organization_id, draft.first_id())
         if copy is None and pieces:
             copy = Copy(rows.COPY_EVENTS)
             await send(db, [copy])
@@ -235,24 +230,14 @@ class Group:
         arrived: list[SnapshotRow] = []
         for draft in live:
             if isinstance(draft, SnapshotDraft) and draft.positions:
-                caller, worker = draft.caller, draft.workers[0]
+                organization_id, app_id = draft.caller.organization_id, draft.caller.app_id
+                its_id, worker = ids.new(draft.received_us), draft.workers[0]
                 assert worker is not None
                 arrived.append(
-                    SnapshotRow(
-                        caller.organization_id,
-                        caller.app_id,
-                        self._next_id(draft),
-                        worker.id,
-                        draft.checked,
-                    )
+                    SnapshotRow(organization_id, app_id, its_id, worker.id, draft.checked)
                 )
+                self.witness = (organization_id, its_id)
         return arrived
-
-    def _next_id(self, draft: Draft) -> UUID:
-        """The first id of what is written of a draft, which is the witness then."""
-        first = ids.new(draft.received_us)
-        self.witness = (draft.caller.organization_id, first)
-        return first
 
     def _keys_to_settle(self) -> tuple[list[tuple[Scope, StoredReceipt]], list[Scope]]:
         """The claims whose receipt came out otherwise, and those not needed."""

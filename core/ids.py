@@ -57,6 +57,11 @@ def new(now_us: int) -> UUID:
     return UUID(int=ulid_bits(now_us))
 
 
+def first_of_batch(now_us: int) -> UUID:
+    """A new id from which a batch counts up, which changes its last 64 bits only."""
+    return UUID(int=ulid_bits(now_us) & ~(1 << 63))
+
+
 def first_at(now_us: int) -> UUID:
     """The smallest id of that millisecond: the bound of a range of ids by time."""
     return UUID(int=(now_us // 1_000) << _RANDOM_BITS)

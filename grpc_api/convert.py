@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,8 @@ from core.events import (
     Actor,
     Caller,
     Event,
+    EventColumns,
+    Events,
     Malformed,
     Receipt,
     Rejection,
@@ -25,7 +27,7 @@ from core.events import (
 )
 from core.limits import MAX_BATCH_EVENTS
 from core.timestamps import parse
-from grpc_api.flat_events import ABSENT, ABSENT_INTEGER, flatten
+from grpc_api import event_columns
 from grpc_api.pb import ingest_pb2 as pb
 
 MAX_CACHED_ACTORS: Final = 10_000
@@ -34,53 +36,82 @@ _EXACT_INTEGERS: Final = 2.0**53  # doubles up to here are the integers they loo
 _NANOS: Final = 1_000_000_000  # in a second
 
 _encode: Final = msgspec.json.Encoder().encode
-_members: Final = attrgetter(
-    "event_type",
-    "category",
-    "actor",
-    "timestamp",
-    "duration_seconds",
-    "metadata_json",
-    "metadata",
-)
 
 
-def events(
-    batch: pb.StreamBatch | pb.IngestEventsRequest,
-) -> tuple[Sequence[Event | Malformed], int]:
+def events(batch: event_columns.Batch) -> tuple[Events, int]:
     """The events of a batch, and the batch's size in bytes.
 
     What has not the shape of an event is malformed, its neighbours are not.
     """
-    messages, size_bytes = flatten(batch)
-    return [_event(message) for message in messages], size_bytes
+    merged, size_bytes = event_columns.merge(batch)
+    # A Struct is read value by value. Without an actor an event is refused, so this is seldom.
+    if not merged.metadata and len(merged.actor) == len(batch.events):
+        with contextlib.suppress(ValueError):
+            return _columns(batch.events, merged), size_bytes
+    return [_event(message) for message in batch.events], size_bytes
 
 
-def _event(message: Any) -> Event | Malformed:
-    """The event of a message as :func:`flatten` gives it."""
-    event_type, category, actor, timestamp, seconds, text, struct = _members(message)
+def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
+    """Events of which ``merged`` has the members that are set; raises ValueError if one is wrong.
+
+    A column that is as long as the batch has a value of each event. Of one that is not, it cannot
+    be told whose they are: those are read message by message.
+    """
+    count = len(messages)
+    event_types, categories, durations, texts = (
+        merged.event_type[:],
+        merged.category[:],
+        merged.duration_seconds[:],
+        merged.metadata_json[:],
+    )
+    if len(event_types) < count:
+        event_types = [message.event_type for message in messages]
+    if len(categories) < count:
+        categories = [message.category for message in messages]
+    if len(durations) < count:
+        durations = [_duration(message) for message in messages] if durations else [None] * count
+    if len(texts) < count:
+        texts = [_metadata(message) for message in messages] if texts else [None] * count
+    slots = {encoded: slot for slot, encoded in enumerate(dict.fromkeys(merged.actor))}
+    return EventColumns(
+        event_types,
+        categories,
+        list(map(_known_actor, slots)),
+        list(map(slots.__getitem__, merged.actor)),
+        _moments(messages, merged),
+        durations,
+        texts,
+    )
+
+
+def _moments(messages: Sequence[pb.IngestEvent], merged: Any) -> Sequence[int | None]:
+    if not merged.HasField("timestamp"):
+        return [None] * len(messages)
+    seconds, nanos = merged.timestamp.seconds[:], merged.timestamp.nanos[:]
+    if len(seconds) < len(messages):
+        return [_moment(message) for message in messages]
+    if len(nanos) < len(messages):  # those of whole seconds are not set
+        nanos = [message.timestamp.nanos for message in messages] if nanos else [0] * len(seconds)
+    _check_nanos(min(nanos), max(nanos))
+    return [since * 1_000_000 + part // 1_000 for since, part in zip(seconds, nanos, strict=True)]
+
+
+def _event(message: pb.IngestEvent) -> Event | Malformed:
     try:
-        if struct != ABSENT or text == ABSENT:
-            text = _json(
-                "metadata",
-                None if struct == ABSENT else Struct.FromString(struct),
-                text if text != ABSENT or message.HasField("metadata_json") else None,
-            )
-        if seconds == ABSENT_INTEGER and not message.HasField("duration_seconds"):
-            seconds = None
-        since, nanos = timestamp.seconds, timestamp.nanos
-        us = _moment(since, nanos) if since or message.HasField("timestamp") else None
-        known = _cached_actor if len(actor) <= MAX_CACHED_ACTOR_BYTES else _encoded_actor
-        return Event(event_type, category, known(actor), us, seconds, text)
+        return Event(
+            message.event_type,
+            message.category,
+            _actor(message.actor) if message.HasField("actor") else None,
+            _moment(message),
+            _duration(message),
+            _metadata(message),
+        )
     except ValueError as error:
-        return Malformed((str(error),), message.SerializeToString())
+        return Malformed((str(error),), message.SerializeToString(deterministic=True))
 
 
-def _encoded_actor(encoded: bytes) -> Actor | None:
-    return None if encoded == ABSENT else _actor(pb.Actor.FromString(encoded))
-
-
-_cached_actor: Final = lru_cache(MAX_CACHED_ACTORS)(_encoded_actor)
+def _duration(message: pb.IngestEvent) -> int | None:
+    return message.duration_seconds if message.HasField("duration_seconds") else None
 
 
 def snapshot(message: pb.IngestSnapshotRequest) -> Snapshot:
@@ -97,12 +128,8 @@ def snapshot(message: pb.IngestSnapshotRequest) -> Snapshot:
         message.snapshot_type,
         metrics,
         _actor(message.actor) if has("actor") else None,
-        _moment(message.timestamp.seconds, message.timestamp.nanos) if has("timestamp") else None,
-        _json(
-            "metadata",
-            message.metadata if has("metadata") else None,
-            message.metadata_json if has("metadata_json") else None,
-        ),
+        _moment(message),
+        _metadata(message),
     )
 
 
@@ -116,11 +143,39 @@ def _actor(message: pb.Actor) -> Actor:
     )
 
 
-def _moment(seconds: int, nanos: int) -> int:
+def _encoded_actor(encoded: bytes) -> Actor:
+    return _actor(pb.Actor.FromString(encoded))
+
+
+_cached_actor: Final = lru_cache(MAX_CACHED_ACTORS)(_encoded_actor)
+
+
+def _known_actor(encoded: bytes) -> Actor:
+    """The actor of a message, from memory if it can be: the same people come again and again."""
+    return (_cached_actor if len(encoded) <= MAX_CACHED_ACTOR_BYTES else _encoded_actor)(encoded)
+
+
+def _moment(message: pb.IngestEvent | pb.IngestSnapshotRequest) -> int | None:
     """Microseconds since the epoch; the core judges the range."""
-    if not 0 <= nanos < _NANOS:
-        raise ValueError("timestamp: nanos must be 0 to 999999999")
-    return seconds * 1_000_000 + nanos // 1_000
+    if not message.HasField("timestamp"):
+        return None
+    timestamp = message.timestamp
+    _check_nanos(timestamp.nanos)
+    return timestamp.seconds * 1_000_000 + timestamp.nanos // 1_000
+
+
+def _check_nanos(*nanos: int) -> None:
+    for one in nanos:
+        if not 0 <= one < _NANOS:
+            raise ValueError("timestamp: nanos must be 0 to 999999999")
+
+
+def _metadata(message: pb.IngestEvent | pb.IngestSnapshotRequest) -> bytes | None:
+    return _json(
+        "metadata",
+        message.metadata if message.HasField("metadata") else None,
+        message.metadata_json if message.HasField("metadata_json") else None,
+    )
 
 
 def _json(member: str, struct: Struct | None, text: bytes | None) -> bytes | None:

@@ -18,7 +18,7 @@ from core import ids
 from core.auth import MAX_CALLER_AGE_SECONDS
 from core.drafts import MIN_DRAFT_BYTES, MIN_ITEM_BYTES
 from core.errors import ErrorCode, IngestError, StreamError, StreamReason, unavailable
-from core.events import Caller, Event, EventBatch, Receipt, StreamPosition
+from core.events import Caller, Event, EventBatch, EventColumns, Receipt, StreamPosition
 from core.ingest import Ingestor
 from grpc_api import convert
 from grpc_api.call import Call
@@ -276,9 +276,13 @@ def _size_bytes(batch: EventBatch) -> int:
 
     That is known only once it is checked, under the rights that are in force when there is room.
     """
-    texts = sum(len(one.metadata or b"") for one in batch.events if isinstance(one, Event))
-    items = len(batch.events) * (MIN_ITEM_BYTES + MAX_EVENT_BYTES)
-    return batch.size_bytes + MIN_DRAFT_BYTES + items + texts
+    events = batch.events
+    if isinstance(events, EventColumns):
+        texts = events.metadata
+    else:
+        texts = [event.metadata for event in events if isinstance(event, Event)]
+    items = len(events) * (MIN_ITEM_BYTES + MAX_EVENT_BYTES)
+    return batch.size_bytes + MIN_DRAFT_BYTES + items + sum(map(len, filter(None, texts)))
 
 
 def _invalid(message: str) -> IngestError:

@@ -30,7 +30,7 @@ from service.bench.recorder import Recorder, now
 TRANSACTION_ROWS: Final = 5_000
 ECHO_PATH: Final = "/echo"
 ALONE_PATH: Final = "/alone"
-_TYPES: Final = ["uuid"] * 4 + ["text", "text", "timestamptz", "int4", "json"]
+_TYPES: Final = ["uuid"] * 3 + ["text"] * 2 + ["uuid", "timestamptz", "int4", "json"]
 
 
 class Place(Struct, frozen=True):
@@ -150,10 +150,10 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
                         (
                             organization,
                             app,
-                            UUID(int=bits + number),
                             workers[number % sample.PEOPLE],
                             sample.EVENT_TYPE,
                             sample.CATEGORY,
+                            UUID(int=bits + number),
                             moments[number],
                             sample.DURATION_SECONDS,
                             Json(metadata[number]),

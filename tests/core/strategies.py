@@ -107,16 +107,17 @@ _any_actors = st.builds(
     email=st.none() | _any_text,
     display_name=st.none() | _any_text,
 )
+well_formed_events = st.builds(
+    Event,
+    event_type=st.sampled_from(sorted(ALLOWED)) | _any_text,
+    category=st.sampled_from(limits.CATEGORIES) | _any_text,
+    actor=st.none() | _any_actors,
+    timestamp=st.none() | _any_text | st.integers(),
+    duration=st.none() | st.integers() | st.floats(),
+    metadata=st.none() | any_json_texts,
+)
 any_events = st.one_of(
     valid_events,
-    st.builds(
-        Event,
-        event_type=st.sampled_from(sorted(ALLOWED)) | _any_text,
-        category=st.sampled_from(limits.CATEGORIES) | _any_text,
-        actor=st.none() | _any_actors,
-        timestamp=st.none() | _any_text | st.integers(),
-        duration=st.none() | st.integers() | st.floats(),
-        metadata=st.none() | any_json_texts,
-    ),
+    well_formed_events,
     st.builds(Malformed, issues=st.just(("is wrong",)), content=st.binary(max_size=20)),
 )

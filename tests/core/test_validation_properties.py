@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from psycopg import AsyncConnection, sql
 
 from core import idempotency, ids, json_objects, rows, timestamps
@@ -19,7 +22,15 @@ from core.checked_events import MIN_TOGETHER, CheckedEvents, check_events
 from core.database import session_conninfo
 from core.drafts import EventsDraft
 from core.errors import ErrorCode
-from core.events import Actor, Event, EventBatch, Malformed, Worker
+from core.events import (
+    Actor,
+    Event,
+    EventBatch,
+    EventColumns,
+    Malformed,
+    Worker,
+    WorkerName,
+)
 from tests.core import strategies
 from tests.core.strategies import ALLOWED, CALLER, EXAMPLES, FEW_EXAMPLES
 
@@ -53,7 +64,7 @@ def test_every_event_is_either_passed_on_or_rejected_for_a_reason(
 @given(st.lists(strategies.valid_events, max_size=5))
 def test_valid_events_are_passed_on(events: list[Event]) -> None:
     checked = check_events(CALLER, events, RECEIVED_US)
-    assert checked.rejected == []
+    assert not checked.rejected
     assert [echo.event_type for echo in checked.echoes] == [event.event_type for event in events]
 
 
@@ -74,11 +85,55 @@ def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
     few: list[Event | Malformed], echo: bool
 ) -> None:
     events = few * MIN_TOGETHER
-    together = check_events(CALLER, events, RECEIVED_US, echo=echo)
-    spoiled = check_events(CALLER, [*events, Malformed(("is wrong",), b"")], RECEIVED_US, echo=echo)
-    assert spoiled.rejected.pop().index == len(events)
-    for member in CheckedEvents.__slots__:
-        assert list(getattr(spoiled, member)) == list(getattr(together, member)), member
+    with _one_id():
+        together = check_events(CALLER, events, RECEIVED_US, echo=echo)
+        wrong = Malformed(("is wrong",), b"")
+        spoiled = check_events(CALLER, [*events, wrong], RECEIVED_US, echo=echo)
+    *others, last = spoiled.rejected
+    assert last.index == len(events)
+    assert _as_lists(structs.replace(spoiled, rejected=others)) == _as_lists(together)
+
+
+@EXAMPLES
+@given(st.lists(strategies.valid_events | strategies.well_formed_events, max_size=8))
+def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
+    events = few * MIN_TOGETHER
+    columns = EventColumns(
+        [event.event_type for event in events],
+        [event.category for event in events],
+        [event.actor for event in events],
+        range(len(events)),
+        [event.timestamp for event in events],
+        [event.duration for event in events],
+        [event.metadata for event in events],
+    )
+    assert list(columns) == events
+    with _one_id():
+        one_by_one = check_events(CALLER, events, RECEIVED_US)
+        by_columns = check_events(CALLER, columns, RECEIVED_US)
+    assert by_columns.rejected == one_by_one.rejected
+    assert by_columns.tails == one_by_one.tails
+    assert list(by_columns.echoes) == list(one_by_one.echoes)
+    assert _names(by_columns) == _names(one_by_one)
+
+
+@contextlib.contextmanager
+def _one_id() -> Iterator[None]:
+    """Have all batches begin with the same id."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids, "first_of_batch", lambda now_us: UUID(int=now_us))
+        yield
+
+
+def _as_lists(checked: CheckedEvents) -> dict[str, object]:
+    return {
+        member: value if isinstance(value, UUID) else list(value)
+        for member, value in structs.asdict(checked).items()
+    }
+
+
+def _names(checked: CheckedEvents) -> list[WorkerName]:
+    return [checked.names[slot] for slot in checked.slots]
 
 
 @EXAMPLES
@@ -113,20 +168,19 @@ def test_usual_texts_are_plain() -> None:
     assert json_objects.are_plain([None, *[usual] * 200, b"{}"])
 
 
-async def _copied(database_url: str, tails: list[bytes]) -> list[tuple[Any, ...]]:
+async def _copied(database_url: str, tails: Sequence[bytes]) -> list[tuple[Any, ...]]:
     """The rows that PostgreSQL reads from the packed bytes."""
     async with await AsyncConnection.connect(session_conninfo(database_url)) as db:
         workers = [Worker(UUID(int=index), "") for index in range(len(tails))]
-        first = ids.ulid_bits(timestamps.from_datetime(datetime.now(UTC)))
         pieces = rows.assemble(
-            CALLER.organization_id, CALLER.app_id, first, workers, range(len(tails)), tails
+            CALLER.organization_id, CALLER.app_id, workers, range(len(tails)), tails
         )
         async with db.cursor() as cursor:
             async with cursor.copy(rows.COPY_EVENTS) as copy:
                 await copy.write(b"".join([rows.SIGNATURE, *pieces, rows.TRAILER]))
             await cursor.execute(
                 sql.SQL(
-                    "SELECT worker_id, event_type, category, "
+                    "SELECT id, worker_id, event_type, category, "
                     "(extract(epoch FROM occurred_at) * 1000000)::bigint, "
                     "duration_seconds, metadata::text FROM events ORDER BY id"
                 )
@@ -140,14 +194,17 @@ def test_postgresql_reads_what_was_packed(database_url: str) -> None:
     @FEW_EXAMPLES
     @given(st.lists(strategies.valid_events, min_size=1, max_size=20))
     def check(events: list[Event]) -> None:
-        checked = check_events(CALLER, events, RECEIVED_US)
+        # A month with a partition.
+        received_us = timestamps.from_datetime(datetime.now(UTC))
+        checked = check_events(CALLER, events, received_us)
         found = asyncio.run(_copied(database_url, checked.tails))
         assert found == [
             (
+                UUID(int=checked.first_id.int + index),
                 UUID(int=index),
                 event.event_type,
                 event.category,
-                _us(event.timestamp),
+                received_us if event.timestamp is None else _us(event.timestamp),
                 event.duration,
                 event.metadata and bytes(event.metadata).decode(),
             )
@@ -157,11 +214,11 @@ def test_postgresql_reads_what_was_packed(database_url: str) -> None:
     check()
 
 
-def _us(moment: str | int | None) -> int:
+def _us(moment: str | int) -> int:
     if isinstance(moment, str):
         whole = datetime.fromisoformat(moment) - EPOCH
         return whole // timedelta(microseconds=1)
-    return RECEIVED_US if moment is None else moment
+    return moment
 
 
 @EXAMPLES
