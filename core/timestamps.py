@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from itertools import repeat
+from operator import sub
+from typing import Annotated, Final
+
+import msgspec
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US_PER_SECOND: Final = 1_000_000
@@ -34,6 +39,9 @@ _RFC3339: Final = re.compile(
 _USUAL: Final = re.compile(
     r"(\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:)([0-5]\d)(?:\.(\d{0,5}[1-9]))?Z\Z", re.ASCII
 )
+_MAX_USUAL_CHARACTERS: Final = len("2026-04-19T12:05:00.123456Z")
+_Moments = list[Annotated[datetime, msgspec.Meta(tz=True)]]
+_TRAILING_ZERO: Final = re.compile(r"\.\d*0Z", re.ASCII)
 
 _FORM: Final = "must be an RFC 3339 date-time with an offset, like 2026-04-19T12:05:00Z"
 
@@ -68,6 +76,30 @@ def parse(given: str) -> tuple[int, str]:
     if not MIN_US <= us <= MAX_US:
         raise ValueError("must be in the years 1 to 9999 in UTC")
     return us, format_us(us)
+
+
+def parse_together(given: Sequence[str]) -> Sequence[int] | None:
+    """Microseconds since the epoch of each, as :func:`parse` has them, at a third of its cost.
+
+    None unless all of them are as they are echoed; then one of them may be invalid.
+    """
+    count, text = len(given), "".join(given)
+    # Of what the decoder takes, this leaves the usual form: with T and Z, to the microsecond.
+    if (
+        text.count("T") != count
+        or text.count("Z") != count
+        or len(max(given, key=len, default="")) > _MAX_USUAL_CHARACTERS
+        or ("0Z" in text and _TRAILING_ZERO.search(text))
+    ):
+        return None
+    try:
+        moments = msgspec.convert(given, _Moments)
+    except ValueError:  # not a moment, or surrogates
+        return None
+    return [
+        (since.days * 86_400 + since.seconds) * _US_PER_SECOND + since.microseconds
+        for since in map(sub, moments, repeat(_EPOCH))
+    ]
 
 
 @lru_cache(MAX_CACHED_MINUTES)

@@ -222,33 +222,6 @@ def _us(moment: str | int) -> int:
 
 
 @EXAMPLES
-@given(strategies.moments, st.integers(-1439, 1439), st.sampled_from("Tt"), st.booleans())
-def test_timestamps_come_back_as_they_went(us: int, offset: int, tee: str, zulu: bool) -> None:
-    echo = timestamps.format_us(us)
-    assert timestamps.parse(echo) == (us, echo)
-    try:
-        local = timestamps.to_datetime(us + offset * 60_000_000)
-    except OverflowError:
-        return
-    text = local.isoformat()[:-6].replace("T", tee)
-    hours, minutes = divmod(abs(offset), 60)
-    sign = "-" if offset < 0 else "+"
-    zone = "z" if zulu and not offset else f"{sign}{hours:02}:{minutes:02}"
-    assert timestamps.parse(f"{text}{zone}") == (us, echo)
-
-
-@EXAMPLES
-@given(st.text() | st.text(st.sampled_from("0123456789-:.+TZ "), max_size=30))
-def test_what_is_no_timestamp_is_a_value_error(text: str) -> None:
-    try:
-        us, echo = timestamps.parse(text)
-    except ValueError:
-        pass
-    else:
-        assert timestamps.parse(echo) == (us, echo)
-
-
-@EXAMPLES
 @given(st.integers(0, 2**128 - 1), st.integers(0, 2**128 - 1))
 def test_ids_come_back_and_sort_as_their_text(one: int, other: int) -> None:
     for bits in (one, other):
