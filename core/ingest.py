@@ -85,6 +85,9 @@ class Ingestor:
         if batch.idempotency_key is not None:
             idempotency.check_key(batch.idempotency_key)
         draft = EventsDraft.check(caller, batch, self._clock.now_us())
+        # The draft has all that is needed, and what is held until the commit soon leaves the
+        # processor's caches.
+        del batch
         try:
             if not draft.slots and draft.claim is None and not draft.streamed:
                 raise draft.refusal()

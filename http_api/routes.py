@@ -64,7 +64,9 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor) -> None:
             _idempotency_key(request),
             size_bytes=len(body),
         )
-        receipt = await ingestor.ingest(caller, batch)
+        coro = ingestor.ingest(caller, batch)
+        del batch, body
+        receipt = await coro
         exchange.settle(receipt)
         return render_receipt(receipt)
 
