@@ -126,7 +126,10 @@ def _moments(
     given: Sequence[Any], received_us: int, echo: bool
 ) -> tuple[Sequence[int], Sequence[str]]:
     """When the events happened, as :func:`moment`; without echoes if nobody wants them."""
-    if not echo and set(map(type, given)) == {int}:
+    types = set(map(type, given))
+    if types == {str} and (instants := timestamps.parse_together(given)) is not None:
+        return instants, given if echo else ()
+    if types == {int} and not echo:
         for extreme in (min(given), max(given)):
             instant(extreme)
         return given, ()
