@@ -33,6 +33,8 @@ from core.quota import Account, account
 from core.snapshots import CheckedSnapshot, check_snapshot
 
 Outcome = Receipt | SnapshotReceipt
+# What a draft is answered with: an outcome, or the error that is one.
+Verdict = Outcome | IngestError | StreamError
 
 # Of memory, about, beside the body and the rows.
 MIN_DRAFT_BYTES: Final = 1_024
@@ -89,7 +91,7 @@ class Draft(ABC):
         self.rejected: list[Rejection] = list(self._rejected_before)
         self.workers: Sequence[Worker | None] = ()  # None: not known, or of nothing written
         self.quota_left: int | None = None
-        self.replay: Outcome | IngestError | StreamError | None = None
+        self.replay: Verdict | None = None
 
     @abstractmethod
     def place(self, position: int) -> tuple[int, str]:
@@ -108,7 +110,7 @@ class Draft(ABC):
         first = min(self.rejected, key=lambda rejection: rejection.index)
         return IngestError(first.code, first.message)
 
-    def outcome(self) -> Outcome | IngestError | StreamError:
+    def outcome(self) -> Verdict:
         """The answer, if the transaction commits."""
         if self.replay is not None:
             return self.replay
@@ -226,7 +228,7 @@ class EventsDraft(Draft):
     def replay_of(self, stored: StoredReceipt) -> Receipt:
         return idempotency.replay_events(stored, self._events)
 
-    def outcome(self) -> Outcome | IngestError | StreamError:
+    def outcome(self) -> Verdict:
         if not self.streamed:
             return super().outcome()
         if isinstance(self.replay, Receipt):

@@ -10,11 +10,11 @@ from psycopg.errors import InFailedSqlTransaction
 
 from core import idempotency, ids, producers, quota, rows, snapshots, workers
 from core.database import Connection
-from core.drafts import Draft, EventsDraft, SnapshotDraft
+from core.drafts import Draft, EventsDraft, SnapshotDraft, Verdict
 from core.events import Actor, Worker, WorkerName
 from core.idempotency import Scope, StoredReceipt
 from core.producers import ProducerKey, Progress
-from core.quota import Account, Grant
+from core.quota import Account
 from core.snapshots import SnapshotRow
 from core.statements import BEGIN, COMMIT, LOCK_TIMEOUT, Call, Copy, send
 from core.workers import WorkerCache
@@ -23,26 +23,33 @@ from core.workers import WorkerCache
 class Group:
     """One attempt to write drafts, in their order of arrival.
 
-    After :meth:`write` every draft knows its outcome, which is true once :meth:`commit` has
-    returned. ``resolved`` are the names to cache after that. ``has_claimed``: a lock that is met
-    later is not an idempotency key's.
+    Quotas are read at first and charged at last, so that others of the same organization are not
+    kept waiting. If they have charged it meanwhile and too little is left, the attempt fails
+    (:func:`quota.is_short`); a ``contended`` one cannot.
 
-    A connection that is lost while ``committing`` leaves the outcome open. ``transaction_id`` tells
-    whether that is still going on. Whether it took effect is told by the ``witness``, the
-    organization and id of a row that was written; if none was, by the producers that were
-    ``advanced``.
+    The ``outcomes`` are true once :meth:`commit` has returned; ``resolved`` are the names to cache
+    after that. ``has_claimed``: a lock that is met later is not an idempotency key's.
+
+    A connection that is lost while ``committing`` leaves open whether they are.
+    ``transaction_id`` tells whether that is still going on. Whether it took effect is told by the
+    ``witness``, the organization and id of a row that was written; if none was, by the producers
+    that were ``advanced``.
     """
 
-    def __init__(self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int) -> None:
+    def __init__(
+        self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int, *, contended: bool = False
+    ) -> None:
         self._drafts = drafts
         self._cache = cache
         self._now_us = now_us
+        self._contended = contended
         self._expected: dict[Scope, StoredReceipt] = {}  # of the keys that are claimed
         self._progress: dict[ProducerKey, Progress] = {}
         self._advancing: list[tuple[ProducerKey, EventsDraft]] = []
         self._incomplete: list[Draft] = []  # has workers that are not known
-        self._unused: dict[Account, int] = {}
+        self._charged: dict[Account, int] = {}
         self._snapshots: list[SnapshotRow] = []
+        self.outcomes: list[Verdict] = []
         self.resolved: dict[WorkerName, Worker] = {}
         self.transaction_id: str | None = None
         self.witness: tuple[UUID, UUID] | None = None
@@ -55,7 +62,7 @@ class Group:
 
         ``lock_seconds``: how long a lock is waited for, None as in the session. Every process takes
         locks in this order and, within a statement, in sorted order: idempotency keys, producers,
-        quota accounts, links, workers, cards. So groups cannot deadlock.
+        links, workers, cards, quota accounts. So groups cannot deadlock.
         """
         for draft in self._drafts:
             draft.reset()
@@ -77,12 +84,15 @@ class Group:
             begin.append(Call(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"))
         claim = idempotency.claim(claims)
         lock = producers.lock([producer for producer, _ in placed])
-        charge = quota.charge(self._wanted())
+        # A stream is told what is left even if it writes nothing.
+        accounts = {draft.account for draft in self._drafts if draft.positions or draft.streamed}
+        hold = quota.lock(accounts) if self._contended else None
+        room = quota.read(accounts)
         # Begun at once, unless it is known that something else will have to be asked before.
         has_events = any(isinstance(draft, EventsDraft) for draft in self._drafts)
         copy = Copy(rows.COPY_EVENTS) if has_events and not self._incomplete else None
         try:
-            await send(db, [*begin, claim, lock, charge, copy])
+            await send(db, [*begin, claim, lock, hold, room, copy])
         finally:
             self.has_claimed = claim is None or claim.done
 
@@ -95,7 +105,8 @@ class Group:
         self._take_places(placed, producers.locked(lock))
         live = [draft for draft in self._drafts if draft.replay is None]
         await self._find_workers(db)
-        self._divide(live, *quota.granted(charge))
+        self.transaction_id = quota.transaction_id(room)
+        self._divide(live, quota.left(room))
         await self._provide_workers(db)
         await self._write_events(db, live, copy)
         self._snapshots = self._arrived(live)
@@ -107,27 +118,30 @@ class Group:
         """
         self.advanced = self._reached()
         corrected, unused = self._keys_to_settle()
+        charge = quota.charge(self._charged)
         last = [
             *snapshots.store(self._snapshots),
-            quota.refund(self._unused),
             producers.advance(self.advanced),
             idempotency.store(corrected),
             idempotency.release(unused),
+            charge,
         ]
         commit = Call(COMMIT)
+        # Before the commit, for whatever failed after it would have it all written again.
+        self.outcomes = [draft.outcome() for draft in self._drafts]
         self.committing = True
         await send(db, [*last, commit])
         if commit.tag != COMMIT:
             raise InFailedSqlTransaction(f"COMMIT was answered with {commit.tag}")
+        self._correct_what_is_left(quota.left(charge))
 
-    def _wanted(self) -> Mapping[Account, int]:
-        """What to charge if all goes well: what is not used is known, and given back, later."""
-        wanted: defaultdict[Account, int] = defaultdict(int)
-        for draft in self._drafts:
-            # A stream is told what is left even if it writes nothing: that charges 0.
-            if draft.positions or draft.streamed:
-                wanted[draft.account] += len(draft.positions)
-        return wanted
+    def _correct_what_is_left(self, left: Mapping[Account, int | None]) -> None:
+        """Others may have charged the accounts since their quotas were read."""
+        for position, draft in enumerate(self._drafts):
+            its_left = left.get(draft.account, draft.quota_left)
+            if its_left != draft.quota_left:
+                draft.quota_left = its_left
+                self.outcomes[position] = draft.outcome()
 
     async def _answer_held(self, db: Connection) -> None:
         """Answer the drafts whose keys others hold."""
@@ -179,23 +193,20 @@ class Group:
             draft.learn(self.resolved)
             draft.refuse_unknown()
 
-    def _divide(
-        self, live: Sequence[Draft], grants: Mapping[Account, Grant], transaction_id: str | None
-    ) -> None:
-        """Give the drafts what their accounts were granted, first come, first served.
-
-        The charge was for all drafts: of what fits, those that are written now have no less.
-        """
-        self.transaction_id = transaction_id
-        room = {account: grant.granted for account, grant in grants.items()}
+    def _divide(self, live: Sequence[Draft], left: Mapping[Account, int | None]) -> None:
+        """Give the drafts what their accounts have left, first come, first served."""
+        room = dict(left)
+        charged: defaultdict[Account, int] = defaultdict(int)
         for draft in live:
-            if draft.positions:
-                room[draft.account] = draft.grant(room[draft.account])
-        self._unused = {account: events for account, events in room.items() if events}
+            if not draft.positions:
+                continue
+            account = draft.account
+            if (its_room := room[account]) is not None:
+                room[account] = draft.grant(its_room)
+            charged[account] += len(draft.positions)
+        self._charged = {account: events for account, events in charged.items() if events}
         for draft in self._drafts:
-            if draft.account in grants:
-                left = grants[draft.account].left
-                draft.quota_left = None if left is None else left + room[draft.account]
+            draft.quota_left = room.get(draft.account)
 
     async def _provide_workers(self, db: Connection) -> None:
         # Only for items that will be written: a rejected event makes nobody.

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from core.clock import Clock
 from core.database import Database, is_connection_loss, is_passing, one_line, passing
-from core.drafts import Draft, Outcome
+from core.drafts import Draft, Outcome, Verdict
 from core.errors import ErrorCode, IngestError, StreamError, UnknownFateError, unavailable
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
 from core.meter import Meter
@@ -202,9 +202,7 @@ class Journal:
         events = sum(len(draft.slots) for draft in group)
         self._meter.group(events, self._clock.monotonic() - begin, committed=committed)
 
-    def _answer(
-        self, group: Sequence[Draft], outcomes: Sequence[Outcome | IngestError | StreamError]
-    ) -> None:
+    def _answer(self, group: Sequence[Draft], outcomes: Sequence[Verdict]) -> None:
         for draft, outcome in zip(group, outcomes, strict=True):
             if draft.answer.done():
                 continue

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Final, NamedTuple
 from uuid import UUID
+
+import psycopg
+from psycopg.errors import NotNullViolation
 
 from core.statements import Call, Statement, as_records
 from core.timestamps import month_start
@@ -18,48 +21,51 @@ class Account(NamedTuple):
     month: date
 
 
-class Grant(NamedTuple):
-    """``granted`` of the wanted events fit; ``left`` fit after them (None: no quota)."""
+_LEFT: Final = Statement(
+    "read_quota",
+    "json",
+    """
+SELECT wanted.organization_id, wanted.month, o.monthly_quota - COALESCE(account.used, 0),
+    pg_current_xact_id()
+FROM json_to_recordset($1) AS wanted (organization_id uuid, month date)
+JOIN organizations o ON o.id = wanted.organization_id
+LEFT JOIN quota_usage account USING (organization_id, month)
+""",
+)
 
-    granted: int
-    left: int | None
-
+_LOCK: Final = Statement(
+    "lock_quota",
+    "json",
+    """
+SELECT FROM quota_usage
+WHERE (organization_id, month) IN (
+    SELECT * FROM json_to_recordset($1) AS wanted (organization_id uuid, month date))
+ORDER BY organization_id, month
+FOR UPDATE
+""",
+)
 
 # One row lock an account is what makes concurrent charges exact; they are taken in the order of
-# the account, so that groups never deadlock. The row is created at the month's first event.
+# the account, so that groups never deadlock. The row is created at the month's first event. What
+# does not fit, or has no organization any more, becomes the NULL that used must not be.
 _CHARGE: Final = Statement(
     "charge_quota",
     "json",
     """
 INSERT INTO quota_usage AS account (organization_id, month, used, granted)
-SELECT o.id, w.month, fits, fits
-FROM json_to_recordset($1) AS w (organization_id uuid, month date, wanted bigint)
-JOIN organizations o ON o.id = w.organization_id
-CROSS JOIN LATERAL (SELECT LEAST(w.wanted, COALESCE(o.monthly_quota, w.wanted)) AS fits) f
-ORDER BY o.id, w.month
+SELECT w.organization_id, w.month, CASE
+        WHEN o.id IS NOT NULL AND w.events <= COALESCE(o.monthly_quota, w.events) THEN w.events
+    END, w.events
+FROM json_to_recordset($1) AS w (organization_id uuid, month date, events bigint)
+LEFT JOIN organizations o ON o.id = w.organization_id
+ORDER BY w.organization_id, w.month
 ON CONFLICT (organization_id, month) DO UPDATE SET (used, granted) = (
-    SELECT account.used + fits, fits
-    FROM organizations o
-    CROSS JOIN LATERAL (SELECT CASE
-        WHEN o.monthly_quota IS NULL THEN excluded.granted
-        ELSE LEAST(excluded.granted, GREATEST(o.monthly_quota - account.used, 0))
-    END AS fits) f
+    SELECT CASE WHEN sum <= COALESCE(o.monthly_quota, sum) THEN sum END, excluded.granted
+    FROM organizations o CROSS JOIN LATERAL (SELECT account.used + excluded.granted AS sum) s
     WHERE o.id = account.organization_id
 )
-RETURNING organization_id, month, granted,
-    (SELECT o.monthly_quota FROM organizations o WHERE o.id = account.organization_id) - used,
-    pg_current_xact_id()
-""",
-)
-
-_REFUND: Final = Statement(
-    "refund_quota",
-    "json",
-    """
-UPDATE quota_usage SET used = used - unused
-FROM json_to_recordset($1) AS refund (organization_id uuid, month date, unused bigint)
-WHERE quota_usage.organization_id = refund.organization_id
-    AND quota_usage.month = refund.month
+RETURNING organization_id, month,
+    (SELECT o.monthly_quota FROM organizations o WHERE o.id = account.organization_id) - used
 """,
 )
 
@@ -69,31 +75,48 @@ def account(organization_id: UUID, received_us: int) -> Account:
     return Account(organization_id, month_start(received_us).date())
 
 
-def charge(wanted: Mapping[Account, int]) -> Call | None:
-    """Charge each account up to what fits its quota, and lock it; 0 only asks.
+def read(accounts: Iterable[Account]) -> Call | None:
+    """Ask how much is left to accounts, as of now; :func:`left` and the transaction's id tell."""
+    return _of(_LEFT, accounts)
 
-    :func:`granted` tells what fitted.
+
+def lock(accounts: Iterable[Account]) -> Call | None:
+    """Have nobody else charge the accounts until the transaction ends."""
+    return _of(_LOCK, accounts)
+
+
+def _of(statement: Statement, accounts: Iterable[Account]) -> Call | None:
+    rows = sorted(accounts)
+    return Call(statement, as_records(Account._fields, rows)) if rows else None
+
+
+def charge(events: Mapping[Account, int]) -> Call | None:
+    """Charge accounts, all of it or not at all; :func:`left` tells what is left after that.
+
+    Fails with an error that :func:`is_short` recognizes if one has less left than that.
     """
-    rows = [(*account, wanted[account]) for account in sorted(wanted)]
-    return Call(_CHARGE, as_records((*Account._fields, "wanted"), rows)) if rows else None
+    rows = [(*account, events[account]) for account in sorted(events)]
+    return Call(_CHARGE, as_records((*Account._fields, "events"), rows)) if rows else None
 
 
-def granted(call: Call | None) -> tuple[dict[Account, Grant], str | None]:
-    """What each account was charged, and the transaction's id.
+def is_short(error: psycopg.Error) -> bool:
+    """Whether a charge failed because others have charged the account meanwhile."""
+    return isinstance(error, NotNullViolation) and error.diag.table_name == "quota_usage"
+
+
+def left(call: Call | None) -> dict[Account, int | None]:
+    """How many events each account has left; None: it has no quota."""
+    return {
+        Account(UUID(organization), date.fromisoformat(month)): (
+            None if events is None else max(int(events), 0)
+        )
+        for organization, month, events, *_ in (call.rows if call else ())
+    }
+
+
+def transaction_id(call: Call | None) -> str | None:
+    """The id of the transaction that :func:`read` was part of.
 
     That tells after a lost connection whether the transaction committed.
     """
-    grants: dict[Account, Grant] = {}
-    transaction_id = None
-    for organization, month, fits, left, writer in call.rows if call else ():
-        transaction_id = writer
-        grants[Account(UUID(organization), date.fromisoformat(month))] = Grant(
-            int(fits), None if left is None else max(int(left), 0)
-        )
-    return grants, transaction_id
-
-
-def refund(unused: Mapping[Account, int]) -> Call | None:
-    """Give back what was charged but not used, in the same transaction."""
-    rows = [(*account, events) for account, events in unused.items()]
-    return Call(_REFUND, as_records((*Account._fields, "unused"), rows)) if rows else None
+    return str(call.rows[0][-1]) if call and call.rows else None

@@ -10,11 +10,11 @@ from typing import Final
 import psycopg
 from psycopg.errors import LockNotAvailable
 
-from core import producers
+from core import producers, quota
 from core.clock import Clock
 from core.database import Connection, Database, is_connection_loss, is_transient, one_line
-from core.drafts import Draft, Outcome
-from core.errors import IngestError, StreamError, UnknownFateError
+from core.drafts import Draft, Verdict
+from core.errors import UnknownFateError
 from core.group import Group
 from core.lanes import LockedError
 from core.workers import WorkerCache
@@ -38,9 +38,7 @@ class Writer:
         self._clock = clock
         self._cache = WorkerCache()
 
-    async def write(
-        self, drafts: Sequence[Draft], lock_seconds: float | None
-    ) -> list[Outcome | IngestError | StreamError]:
+    async def write(self, drafts: Sequence[Draft], lock_seconds: float | None) -> list[Verdict]:
         """Write drafts together and return their outcomes, which are durable then.
 
         ``lock_seconds``: how long a lock is waited for, None as in the session;
@@ -48,11 +46,15 @@ class Writer:
         they were written; any other error means that they were not.
         """
         last = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
+        contended = False
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                return await self._transact(drafts, lock_seconds)
+                return await self._transact(drafts, lock_seconds, contended)
             except psycopg.Error as error:
                 tired = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last
+                if quota.is_short(error) and not tired:
+                    contended = True
+                    continue
                 if tired or not is_transient(error):
                     raise
                 log.warning("writing a group is tried again: %s", one_line(error))
@@ -62,15 +64,12 @@ class Writer:
         raise AssertionError("unreachable")
 
     async def _transact(
-        self, drafts: Sequence[Draft], lock_seconds: float | None
-    ) -> list[Outcome | IngestError | StreamError]:
-        group = Group(drafts, self._cache, self._clock.now_us())
-        outcomes: list[Outcome | IngestError | StreamError] = []
+        self, drafts: Sequence[Draft], lock_seconds: float | None, contended: bool
+    ) -> list[Verdict]:
+        group = Group(drafts, self._cache, self._clock.now_us(), contended=contended)
         try:
             async with self._database.raw_connection(WRITE_SECONDS) as db:
                 await group.write(db, lock_seconds)
-                # Here, for whatever failed after the commit would have it all written again.
-                outcomes = [draft.outcome() for draft in drafts]
                 await group.commit(db)
         except LockNotAvailable as error:
             raise LockedError(at_key=not group.has_claimed) from error
@@ -81,7 +80,7 @@ class Writer:
             if not await self._committed(group):
                 raise
         self._cache.remember(group.resolved)
-        return outcomes
+        return group.outcomes
 
     async def _committed(self, group: Group) -> bool:
         """Whether a transaction whose COMMIT got no answer took effect.

@@ -127,6 +127,28 @@ async def charge(db: AsyncConnection[Any], tenant: Tenant) -> None:
     )
 
 
+@pytest.mark.parametrize("used", [0, 7, 8, 9, 10])
+@pytest.mark.parametrize("commit", [True, False])
+async def test_the_quota_is_what_others_leave_of_it_meanwhile(
+    driver: Driver, new_tenant: MakeTenant, used: int, commit: bool
+) -> None:
+    tenant = await new_tenant(monthly_quota=10)
+    assert (await driver.ingest(tenant.key, [event()])).code is None
+    async with unfinished(tenant, commit) as db:
+        await db.execute(
+            "UPDATE quota_usage SET used = %s WHERE organization_id = %s",
+            (used + 1, tenant.organization.id),
+        )
+        sent = asyncio.create_task(driver.ingest(tenant.key, [event()] * 3, KEY))
+        await until_somebody_waits_for(db, tenant)
+    fit = min(3, 9 - used) if commit else 3
+    reply = await sent
+    assert len(reply.accepted) == max(fit, 0)
+    assert reply.code == ("quota_exceeded" if fit <= 0 else None)
+    assert len(await tenant.events()) == 1 + max(fit, 0)
+    assert await tenant.used() == (used + 1 if commit else 1) + max(fit, 0)
+
+
 async def use_key(db: AsyncConnection[Any], tenant: Tenant) -> None:
     """Hold the row of the idempotency key."""
     await db.execute(
