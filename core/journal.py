@@ -23,7 +23,15 @@ from core.drafts import Draft, Outcome, Verdict
 from core.errors import ErrorCode, IngestError, StreamError, UnknownFateError, unavailable
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
 from core.meter import Meter
-from core.queue import Queue, overloaded
+from core.queue import (
+    MAX_GROUP_DRAFTS,
+    MAX_GROUP_EVENTS,
+    MAX_SINGLE_DRAFTS,
+    MAX_SINGLE_EVENTS,
+    Queue,
+    Room,
+    overloaded,
+)
 from core.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -38,15 +46,19 @@ PART_LOCK_SECONDS: Final = 0.01
 
 
 class Journal:
-    """Commits drafts in groups. :meth:`run` is its one writing task."""
+    """Commits drafts in groups, while :meth:`run` runs."""
 
     def __init__(self, database: Database, clock: Clock, meter: Meter) -> None:
         self._clock = clock
         self._meter = meter
         self._writer = Writer(database, clock)
-        self._queue = Queue()
+        self._room = Room()
+        # A transaction of its own each, so that small requests need not wait for a stream's.
+        self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)
+        self._streamed = Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
+        self._queues = (self._single, self._streamed)
         self._closing = False
-        self._lanes = Lanes(self._write_parked, self._queue.put_back)
+        self._lanes = Lanes(self._write_parked, self._give_back)
 
     async def commit(self, draft: Draft) -> Outcome:
         """Wait for the draft's durable commit and return its receipt.
@@ -61,8 +73,9 @@ class Journal:
         loop = asyncio.get_running_loop()
         draft.answer = loop.create_future()
         draft.give_up_at = loop.time() + MAX_ANSWER_SECONDS
-        self._queue.join(draft)
-        self._meter.waiting(len(self._queue))
+        self._room.enter(draft)
+        self._queue_of(draft).join(draft)
+        self._count_waiting()
         try:
             await _wait(draft.answer, MAX_WAIT_SECONDS)
             if draft.started or draft.lane is not None:
@@ -94,24 +107,42 @@ class Journal:
         if draft.lane is not None:
             self._lanes.forget(draft)
         else:
-            self._queue.leave(draft)
+            self._queue_of(draft).leave(draft)
         return True
 
     async def run(self) -> None:
         """Commit what waits until :meth:`close` was called and nothing waits any more."""
-        while True:
-            if group := self._queue.take_group(self._parked):
-                self._meter.waiting(len(self._queue))
-                await self._commit_group(group)
-            elif not self._queue:
-                if self._closing and not self._lanes:
-                    return
-                await self._queue.wait()
+        await asyncio.gather(*map(self._commit_all, self._queues))
 
     def close(self) -> None:
         """Refuse new drafts; :meth:`run` ends after those that wait."""
         self._closing = True
-        self._queue.wake()
+        self._wake()
+
+    async def _commit_all(self, queue: Queue) -> None:
+        while True:
+            if group := queue.take_group(self._parked):
+                self._count_waiting()
+                await self._commit_group(group)
+            elif not queue:
+                if self._closing and not self._lanes:
+                    return
+                await queue.wait()
+
+    def _queue_of(self, draft: Draft) -> Queue:
+        return self._streamed if draft.streamed else self._single
+
+    def _give_back(self, drafts: Sequence[Draft]) -> None:
+        for draft in reversed(drafts):
+            self._queue_of(draft).put_back([draft])
+        self._wake()
+
+    def _wake(self) -> None:
+        for queue in self._queues:
+            queue.wake()
+
+    def _count_waiting(self) -> None:
+        self._meter.waiting(sum(map(len, self._queues)))
 
     async def _commit_group(
         self, group: Sequence[Draft], lock_seconds: float | None = None

@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-
 import pytest
 
-from core import ids
-from core.auth import find_caller
-from core.clock import Clock
-from core.database import Database
-from core.drafts import EventsDraft, Outcome
+from core.drafts import EventsDraft
 from core.errors import IngestError, StreamError
-from core.events import Actor, Caller, Event, EventBatch, Receipt, StreamPosition
+from core.events import Actor, Receipt, StreamPosition
 from core.producers import key, open_stream
-from core.writer import Writer
-from tests.tenant import Tenant, make_tenant
+from tests.core.written import Written
 
 pytestmark = pytest.mark.anyio
 
 NOBODY = Actor(worker_id="wrk_" + "0" * 26)
-
-
-class Written:
-    """A writer on a database of its own, and an organization with a quota."""
-
-    def __init__(self, database: Database, tenant: Tenant, caller: Caller) -> None:
-        self.clock = Clock()
-        self.database = database
-        self.tenant = tenant
-        self.caller = caller
-        self._writer = Writer(database, self.clock)
-
-    def draft(
-        self,
-        events: int,
-        *,
-        key: str | None = None,
-        position: StreamPosition | None = None,
-        actor: Actor | None = None,
-    ) -> EventsDraft:
-        event = Event("ticket.resolved", "code", actor or Actor(external_id="crm-user-1"))
-        request_id = ids.new_request_id(self.clock.now_us())
-        batch = EventBatch(request_id, [event] * events, key, position is not None, position)
-        return EventsDraft.check(self.caller, batch, self.clock.now_us())
-
-    async def write(self, *drafts: EventsDraft) -> Sequence[Outcome | IngestError | StreamError]:
-        return await self._writer.write(drafts, None)
-
-
-@pytest.fixture
-async def five(database_url: str) -> AsyncIterator[Written]:
-    """An organization that may store five events this month."""
-    tenant = await make_tenant(database_url, monthly_quota=5)
-    async with Database(database_url) as database:
-        async with database.connection() as db:
-            rows = await (await db.execute("SELECT digest FROM api_keys")).fetchall()
-            caller = await find_caller(db, rows[0][0])
-        assert caller is not None
-        yield Written(database, tenant, caller)
 
 
 def accepted(outcome: object) -> int:
@@ -77,7 +31,7 @@ async def test_a_replay_takes_nothing_from_those_it_is_written_with(five: Writte
     assert len(await five.tenant.events()) == 5
 
 
-async def test_what_is_charged_and_not_used_is_given_back(five: Written) -> None:
+async def test_only_what_is_stored_is_charged(five: Written) -> None:
     await five.write(five.draft(3, key="first"))
     _, fresh = await five.write(five.draft(3, key="first"), five.draft(1))
     assert isinstance(fresh, Receipt)

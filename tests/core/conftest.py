@@ -1,0 +1,24 @@
+"""Fixtures of the core's own tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from core.auth import find_caller
+from core.database import Database
+from tests.core.written import Written
+from tests.tenant import make_tenant
+
+
+@pytest.fixture
+async def five(database_url: str) -> AsyncIterator[Written]:
+    """An organization that may store five events this month."""
+    tenant = await make_tenant(database_url, monthly_quota=5)
+    async with Database(database_url) as database:
+        async with database.connection() as db:
+            rows = await (await db.execute("SELECT digest FROM api_keys")).fetchall()
+            caller = await find_caller(db, rows[0][0])
+        assert caller is not None
+        yield Written(database, tenant, caller)
