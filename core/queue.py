@@ -30,25 +30,25 @@ def overloaded() -> IngestError:
 
 
 class Room:
-    """What is left of the memory that drafts may have."""
+    """The memory that drafts hold, and may hold."""
 
     def __init__(self) -> None:
-        self._drafts, self._bytes = MAX_HELD_DRAFTS, MAX_HELD_BYTES
+        self._drafts = self._bytes = 0
 
     def enter(self, draft: Draft) -> None:
         """Take room for a draft until its answer is done.
 
         Raises ``internal_error`` if it would be one too many.
         """
-        if not self._drafts or draft.size_bytes > self._bytes:
+        if self._drafts >= MAX_HELD_DRAFTS or self._bytes + draft.size_bytes > MAX_HELD_BYTES:
             raise overloaded()
-        self._drafts -= 1
-        self._bytes -= draft.size_bytes
+        self._drafts += 1
+        self._bytes += draft.size_bytes
         draft.answer.add_done_callback(lambda _: self._leave(draft))
 
     def _leave(self, draft: Draft) -> None:
-        self._drafts += 1
-        self._bytes += draft.size_bytes
+        self._drafts -= 1
+        self._bytes -= draft.size_bytes
         # Whoever waits may have gone away before the answer; then nobody retrieves its exception.
         if not draft.answer.cancelled():
             draft.answer.exception()
