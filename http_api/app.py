@@ -20,7 +20,7 @@ from core.meter import Meter
 from http_api import errors, openapi
 from http_api.exchange import Exchange, ExchangeLayer
 from http_api.reference import render_reference
-from http_api.routes import add_ingest_routes
+from http_api.routes import add_ingest_routes, data_endpoints
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,23 @@ def create_app(
         # Ours is /metrics and the log; FastAPI would look for a provider at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    add_ingest_routes(app, ingestor)
+
+    def fail(exchange: Exchange, error: Exception) -> Response:
+        if isinstance(error, IngestError):
+            log_internal(log, error, exchange.request_id)
+            if exchange.caller is not None:
+                ingestor.note_refusal(exchange.caller, error)
+        else:
+            if isinstance(error, ClientDisconnect):
+                log.debug("the client went away", extra={"request_id": exchange.request_id})
+            else:
+                log.error("crashed", exc_info=error, extra={"request_id": exchange.request_id})
+            error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
+        exchange.code = error.code
+        status, body, headers = errors.render_error(error, exchange.request_id, base_url)
+        return Response(body, status, headers, media_type="application/json")
+
+    add_ingest_routes(app, ingestor, fail)
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -79,19 +95,10 @@ def create_app(
     async def reference() -> Response:
         return Response(render_reference(base_url), media_type="text/html; charset=utf-8")
 
-    def refuse(request: Request, error: IngestError) -> Response:
-        exchange = Exchange.of(request.scope)
-        exchange.code = error.code
-        status, body, headers = errors.render_error(error, exchange.request_id, base_url)
-        return Response(body, status, headers, media_type="application/json")
-
     @app.exception_handler(IngestError)
-    async def on_ingest_error(request: Request, error: IngestError) -> Response:
-        exchange = Exchange.of(request.scope)
-        log_internal(log, error, exchange.request_id)
-        if exchange.caller is not None:
-            ingestor.note_refusal(exchange.caller, error)
-        return refuse(request, error)
+    @app.exception_handler(Exception)
+    async def on_failure(request: Request, error: Exception) -> Response:
+        return fail(Exchange.of(request.scope), error)
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
@@ -110,16 +117,7 @@ def create_app(
         body = errors.envelope(code, message, exchange.request_id, base_url)
         return _json(error.status_code, body, dict(error.headers or {}))
 
-    @app.exception_handler(Exception)
-    async def on_crash(request: Request, error: Exception) -> Response:
-        exchange = Exchange.of(request.scope)
-        if isinstance(error, ClientDisconnect):
-            log.debug("the client went away", extra={"request_id": exchange.request_id})
-        else:
-            log.error("crashed", exc_info=error, extra={"request_id": exchange.request_id})
-        return refuse(request, IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE))
-
-    return ExchangeLayer(app, clock, meter)
+    return ExchangeLayer(app, data_endpoints(app), clock, meter)
 
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:

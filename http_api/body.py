@@ -6,11 +6,13 @@ import asyncio
 import zlib
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from core.errors import ErrorCode, IngestError
 from core.limits import MAX_BODY_BYTES
 from http_api.decoding import invalid_body
+from http_api.head import Head
 
 # Clients give up at 15 seconds; what trickles slower than this holds a connection for nothing.
 MAX_BODY_SECONDS: Final = 10.0
@@ -19,26 +21,31 @@ MAX_GZIP_MEMBERS: Final = 500
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(head: Head, receive: Receive) -> bytes:
     """The body after decompression.
 
     Raises ``batch_too_large`` as soon as it is known to be over the limit, by what arrived and
     not by what Content-Length claims; ``invalid_body`` for an encoding that is not supported or
-    broken and for a body that does not arrive in time. What is left unread is discarded by the
-    server.
+    broken and for a body that does not arrive in time; :class:`ClientDisconnect` if it never
+    will. What is left unread is discarded by the server.
     """
-    if _declared_length(request) > MAX_BODY_BYTES:
+    if head.content_length() > MAX_BODY_BYTES:
         raise _too_large()
-    gzipped = _is_gzipped(request)
+    gzipped = head.is_gzipped()
     chunks: list[bytes] = []
     size = 0
+    more = True
     try:
         async with asyncio.timeout(MAX_BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message["body"])
+                more = message["more_body"]
+                size += len(message["body"])
                 if size > MAX_BODY_BYTES:
                     raise _too_large()
-                chunks.append(chunk)
     except TimeoutError:
         raise invalid_body(
             f"The body did not arrive within {MAX_BODY_SECONDS:.0f} seconds."
@@ -47,23 +54,11 @@ async def read_body(request: Request) -> bytes:
     return _inflate(body) if gzipped else body
 
 
-def _declared_length(request: Request) -> int:
-    # The server's parser has already refused what is not a number.
-    return int(request.headers.get("content-length") or 0)
-
-
 def _too_large() -> IngestError:
     return IngestError(
         ErrorCode.BATCH_TOO_LARGE,
         f"The body is over {MAX_BODY_BYTES} bytes after decompression; send smaller batches.",
     )
-
-
-def _is_gzipped(request: Request) -> bool:
-    encodings = ",".join(request.headers.getlist("content-encoding")).strip().lower()
-    if encodings not in ("", "identity", "gzip", "x-gzip"):
-        raise invalid_body("Content-Encoding: must be gzip or identity")
-    return encodings in ("gzip", "x-gzip")
 
 
 def _inflate(body: bytes) -> bytes:

@@ -7,6 +7,7 @@ is plain ASGI: Starlette's BaseHTTPMiddleware costs more than the rest of the ro
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,10 +74,21 @@ def new_exchange(clock: Clock) -> Exchange:
 
 
 class ExchangeLayer:
-    """Gives each request its id and each response its headers; logs what was answered."""
+    """Gives each request its id and each response its headers; logs what was answered.
 
-    def __init__(self, app: ASGIApp, clock: Clock, meter: Meter) -> None:
+    Requests go on to ``app``, or straight to one of its ``endpoints`` (method and path), which
+    spares them the way through it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        endpoints: Mapping[tuple[str, str], ASGIApp],
+        clock: Clock,
+        meter: Meter,
+    ) -> None:
         self._app = app
+        self._endpoints = endpoints
         self._clock = clock
         self._meter = meter
 
@@ -95,8 +107,9 @@ class ExchangeLayer:
                 message["headers"] = [*message.get("headers", ()), *exchange.headers()]
             await send(message)
 
+        app = self._endpoints.get((scope["method"], scope["path"]), self._app)
         try:
-            await self._app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         except Exception:
             # The 500 was sent by the application's own handler, which raises again after it.
             if not status:

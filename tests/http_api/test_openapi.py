@@ -23,7 +23,7 @@ from core.ingest import Ingestor
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND
 from http_api.openapi import DOCUMENT_PATH, document, render
 from http_api.reference import render_reference
-from http_api.routes import add_ingest_routes
+from http_api.routes import Fail, add_ingest_routes
 from tests.running_service import Addresses
 
 BASE_URL = "https://ingest.example"
@@ -216,7 +216,7 @@ def test_yaml_is_the_document_without_aliases() -> None:
 
 def test_operations_are_the_routes() -> None:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    add_ingest_routes(app, cast(Ingestor, None))
+    add_ingest_routes(app, cast(Ingestor, None), cast(Fail, None))
     routes = {
         (route.path, method)
         for route in app.routes
