@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from typing import Final
 
@@ -11,11 +10,10 @@ from starlette.types import Receive
 
 from core.errors import ErrorCode, IngestError
 from core.limits import MAX_BODY_BYTES
+from http_api.connection import MAX_BODY_SECONDS
 from http_api.decoding import invalid_body
 from http_api.head import Head
 
-# Clients give up at 15 seconds; what trickles slower than this holds a connection for nothing.
-MAX_BODY_SECONDS: Final = 10.0
 # One for each event of a batch; what comes after a member is copied for each.
 MAX_GZIP_MEMBERS: Final = 500
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
@@ -35,21 +33,20 @@ async def read_body(head: Head, receive: Receive) -> bytes:
     chunks: list[bytes] = []
     size = 0
     more = True
-    try:
-        async with asyncio.timeout(MAX_BODY_SECONDS):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunks.append(message["body"])
-                more = message["more_body"]
-                size += len(message["body"])
-                if size > MAX_BODY_BYTES:
-                    raise _too_large()
-    except TimeoutError:
-        raise invalid_body(
-            f"The body did not arrive within {MAX_BODY_SECONDS:.0f} seconds."
-        ) from None
+    while more:
+        try:
+            message = await receive()
+        except TimeoutError:
+            raise invalid_body(
+                f"The body did not arrive within {MAX_BODY_SECONDS:.0f} seconds."
+            ) from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message["body"])
+        more = message["more_body"]
+        size += len(message["body"])
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
     body = b"".join(chunks)
     return _inflate(body) if gzipped else body
 

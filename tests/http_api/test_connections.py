@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import http_api.connection
 import http_api.server
 from tests.http_api.raw import PING, ask, check_error, chunked, connect, head, post
 from tests.running_service import Addresses, RunningService
@@ -189,8 +190,9 @@ class TestSlowClients:
 
     @pytest.fixture
     def hasty(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> object:
-        monkeypatch.setattr(http_api.server, "MAX_HEAD_SECONDS", 1.0)
-        monkeypatch.setattr("http_api.body.MAX_BODY_SECONDS", 1.0)
+        monkeypatch.setattr(http_api.connection, "MAX_HEAD_SECONDS", 1.0)
+        monkeypatch.setattr(http_api.connection, "MAX_BODY_SECONDS", 1.0)
+        monkeypatch.setattr(http_api.server, "KEEP_ALIVE_SECONDS", 2)
         return RunningService(database_url)
 
     async def test_a_slow_body_is_answered_and_the_connection_ends(
@@ -232,6 +234,47 @@ class TestSlowClients:
                 await connection.rest()
                 assert time.monotonic() - begin < 5
                 trickle.cancel()
+
+    async def test_a_body_may_come_in_pieces_and_late(
+        self, hasty: RunningService, database_url: str
+    ) -> None:
+        tenant = await make_tenant(database_url)
+        with hasty as service:
+            async with connect(service.addresses.http) as connection:
+                for _ in range(2):
+                    await connection.send(head(tenant.key, Content_Length=len(ONE)))
+                    for piece in (ONE[:1], ONE[1:9], ONE[9:]):
+                        await asyncio.sleep(0.2)
+                        await connection.send(piece)
+                    assert (await connection.answer()).status == 202
+
+    async def test_an_idle_connection_is_kept_for_a_while_after_each_request(
+        self, hasty: RunningService, database_url: str
+    ) -> None:
+        tenant = await make_tenant(database_url)
+        with hasty as service:
+            async with connect(service.addresses.http) as connection:
+                for _ in range(3):
+                    await asyncio.sleep(0.7)
+                    await connection.send(post(tenant.key, ONE))
+                    assert (await connection.answer()).status == 202
+                begin = time.monotonic()
+                assert await connection.rest() == b""
+                assert 1.5 < time.monotonic() - begin < 5
+
+    @pytest.mark.parametrize("body", [b"", b"late"])
+    async def test_a_slow_head_ends_a_connection_that_was_idle(
+        self, hasty: RunningService, monkeypatch: pytest.MonkeyPatch, body: bytes
+    ) -> None:
+        monkeypatch.setattr(http_api.server, "KEEP_ALIVE_SECONDS", 75)
+        with hasty as service:
+            async with connect(service.addresses.http) as connection:
+                await connection.send(GET + b"Content-Length: %d\r\n\r\n" % len(body))
+                check_error(await connection.answer(), 404, "not_found")
+                await connection.send(body + b"GET / HT")
+                begin = time.monotonic()
+                assert await connection.rest() == b""
+                assert time.monotonic() - begin < 5
 
     async def test_many_silent_connections_do_not_hinder_others(
         self, hasty: RunningService, database_url: str

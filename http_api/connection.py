@@ -1,0 +1,285 @@
+"""A connection, and each request on it: uvicorn's, bounded where they are not.
+
+They also do without what uvicorn does for applications that it does not know, such as to look
+through their headers, and set no timers for what is there already: small requests cost a quarter
+less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from http_api.exchange import Exchange
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, HTTPResponseStartEvent
+
+MAX_CONNECTIONS: Final = 4_096
+MAX_HEAD_BYTES: Final = 65_536  # request line and headers
+MAX_HEAD_SECONDS: Final = 10.0
+# Clients give up at 15 seconds; what trickles slower than this holds a connection for nothing.
+MAX_BODY_SECONDS: Final = 10.0
+
+
+class Connection(HttpToolsProtocol):
+    """Adds what uvicorn does not bound: how long a head may be, and how long it may take.
+
+    What is not HTTP gets the same envelope as every other error, but never in place of the
+    answer to an earlier request. An offer to upgrade the connection is declined by going on.
+    """
+
+    # The connection ends then, unless what is awaited of the client arrives: a head, what is left
+    # of a body that was answered early, or the next request.
+    _due: float | None = None
+    # Fires then or before. To set one for each request, and cancel it, costs more than to look.
+    _timer: asyncio.TimerHandle | None = None
+    _idle = False  # what is awaited is the next request
+    _head_bytes = 0
+    _begun = False  # there was a request
+    _in_head = False
+    _in_body = False
+    _declining = False
+
+    def refuse(self, message: str) -> tuple[Exchange, int, bytes]:
+        """The exchange, status and body that answer what is not a request."""
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._hurry()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._due = None
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._end_idleness()
+        due, in_body = self._due, self._in_body
+        try:
+            self._feed(memoryview(data))
+        except httptools.HttpParserError:
+            self.send_400_response("This is not an HTTP/1.1 request.")
+            return
+        if due is not None and due is self._due and not in_body:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response(f"The headers are over {MAX_HEAD_BYTES} bytes.")
+                return
+        if self._due is None and (self._in_head or self._answered()):
+            self._hurry()
+
+    def _feed(self, data: memoryview) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                self._decline_upgrade()
+
+    def _decline_upgrade(self) -> None:
+        # The parser takes the body for the other protocol. One that is told nothing of the
+        # offer, only of the body's length, reads on in its place.
+        framing = [
+            b"%b: %b\r\n" % header
+            for header in self.headers
+            if header[0] in (b"content-length", b"transfer-encoding")
+        ]
+        self.parser = httptools.HttpRequestParser(self)
+        self._declining = True
+        try:
+            self.parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
+        finally:
+            self._declining = False
+
+    def on_message_begin(self) -> None:
+        if not self._declining:
+            super().on_message_begin()
+            self._end_idleness()
+            self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        if not self._declining:
+            self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._declining:
+            return
+        name = name.lower()
+        value = value.strip(b" \t")  # which the parser does not take off
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._declining:
+            return
+        version = self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        self.scope["raw_path"] = url.path
+        self.scope["query_string"] = url.query or b""
+        is_next = self._answered()
+        self.cycle = _Cycle(
+            self.scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            self.access_log,
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if is_next:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+        self._due = None
+        self._in_head = False
+        self._begun = self._in_body = True
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self._in_body = False
+        if self.cycle.response_complete:
+            self._await_request()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, if it is there already."""
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._due is None:
+            self._await_request()
+
+    def _answered(self) -> bool:
+        return not self._begun or self.cycle.response_complete
+
+    def _hurry(self) -> None:
+        self._head_bytes = 0
+        self._end_within(MAX_HEAD_SECONDS)
+
+    def _await_request(self) -> None:
+        self._idle = True
+        self._end_within(self.timeout_keep_alive)
+
+    def _end_idleness(self) -> None:
+        if self._idle:
+            self._idle, self._due = False, None
+
+    def _end_within(self, seconds: float) -> None:
+        self._due = self.loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= self._due:
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_at(self._due, self._check_due)
+
+    def _check_due(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        if self._due <= self.loop.time():
+            self.transport.close()
+        else:
+            self._timer = self.loop.call_at(self._due, self._check_due)
+
+    def send_400_response(self, msg: str) -> None:
+        if self.transport.is_closing():
+            return
+        if not self._answered() and not self._in_body:
+            self.cycle.keep_alive = False  # answer what came before, in order, and close
+            return
+        if self.pipeline or (self._answered() and self._in_body):
+            self.transport.close()
+            return
+        exchange, status, body = self.refuse(msg)
+        headers: list[tuple[bytes, bytes]] = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *exchange.headers(),
+        ]
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
+        self.transport.close()
+
+
+class _Cycle(RequestResponseCycle):
+    """A request and its answer."""
+
+    _start: HTTPResponseStartEvent | None = None  # goes out together with the body
+    _body_due: float | None = None
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """What has arrived of the body. Raises TimeoutError if not all of it arrives in time."""
+        if self.message_event.is_set():
+            return await super().receive()
+        if self._body_due is None:
+            self._body_due = asyncio.get_running_loop().time() + MAX_BODY_SECONDS
+        async with asyncio.timeout_at(self._body_due):
+            return await super().receive()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Write an answer that comes whole, as all of this service's do, in one go.
+
+        Its headers are taken as they are, as nothing in them is a client's.
+        """
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        start, self._start = self._start, None
+        if (
+            start is None
+            or message["type"] != "http.response.body"
+            or message.get("more_body")
+            or self.scope["method"] == "HEAD"
+            # After its own to a crash, uvicorn ends the connection.
+            or start["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
+            or self.flow.write_paused
+        ):
+            if start is not None:
+                await super().send(start)
+            await super().send(message)
+            return
+        if self.disconnected:
+            return
+        lines = [b"%b: %b\r\n" % header for header in self.default_headers]
+        lines += [b"%b: %b\r\n" % header for header in start.get("headers", ())]
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        self.transport.write(
+            b"".join([STATUS_LINE[start["status"]], *lines, b"\r\n", message["body"]])
+        )
+        self.response_started = self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
