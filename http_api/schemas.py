@@ -9,7 +9,6 @@ from msgspec import Raw
 
 from core import ids
 from core.events import (
-    AcceptedEvent,
     Actor,
     Caller,
     Event,
@@ -71,10 +70,6 @@ class WireAcceptedEvent(msgspec.Struct, rename="camel", gc=False):
     timestamp: str
 
 
-def _accepted(event: AcceptedEvent) -> WireAcceptedEvent:
-    return WireAcceptedEvent(event.event_type, event.timestamp)
-
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -86,7 +81,9 @@ def render_receipt(receipt: Receipt) -> tuple[int, bytes]:
         "rejected": len(receipt.rejected),
         "batchLimit": MAX_BATCH_EVENTS,
         "results": {
-            "accepted": [_accepted(event) for event in receipt.echoes],
+            "accepted": [
+                WireAcceptedEvent(one.event_type, one.timestamp) for one in receipt.echoes
+            ],
             "rejected": rejected_members(receipt.rejected),
         },
     }
