@@ -55,15 +55,13 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
 
     async def ingest_events(exchange: Exchange, head: Head, receive: Receive) -> tuple[int, bytes]:
         caller, body = await admit_body(exchange, head, receive)
-        batch = EventBatch(
-            exchange.request_id,
-            decode_events(body),
-            head.idempotency_key(),
-            size_bytes=len(body),
+        events, size_bytes = decode_events(body), len(body)
+        writing = ingestor.ingest(
+            caller,
+            EventBatch(exchange.request_id, events, head.idempotency_key(), size_bytes=size_bytes),
         )
-        coro = ingestor.ingest(caller, batch)
-        del batch, body
-        receipt = await coro
+        del body, events  # not held until the commit
+        receipt = await writing
         exchange.settle(receipt)
         return render_receipt(receipt)
 
