@@ -1,11 +1,11 @@
 """The journal: where what was accepted becomes durable, and the only writer of events.
 
-Whatever waits, from all requests and streams of the process, is committed together: one claim of
-idempotency keys, one charge of quotas, one look-up of workers, one COPY, one COMMIT (core/group.py,
-core/writer.py). There is no timer: the next group is whatever came while the last one committed, as
-much of it as a transaction may have (core/queue.py). Every member of a group is answered after its
-own durable commit, and judged as if it had been alone. Members that meet a lock which another
-process holds for long leave the group for a lane (core/lanes.py).
+Whatever waits, from all requests of the process or from all its streams, is committed together: one
+claim of idempotency keys, one look-up of workers, one COPY, one charge of quotas, one COMMIT
+(core/group.py, core/writer.py). There is no timer: the next group is whatever came while the last
+one committed, as much of it as a transaction may have (core/queue.py). Every member of a group is
+answered after its own durable commit, and judged as if it had been alone. Members that meet a lock
+which another process holds for long leave the group for a lane (core/lanes.py).
 """
 
 from __future__ import annotations
