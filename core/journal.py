@@ -14,13 +14,13 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from core.clock import Clock
 from core.database import Database, is_connection_loss, is_passing, one_line, passing
 from core.drafts import Draft, Outcome, Verdict
-from core.errors import ErrorCode, IngestError, StreamError, UnknownFateError, unavailable
+from core.errors import ErrorCode, IngestError, UnknownFateError, unavailable
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
 from core.meter import Meter
 from core.queue import (
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 # Clients give up after 15 seconds; whoever cannot be started by then is told so before.
 MAX_WAIT_SECONDS: Final = 6.0
 MAX_ANSWER_SECONDS: Final = 12.5
+PATIENCE_SECONDS: Final = 0.25  # so often it is looked who has waited for so long
 # A draft in a lane is not begun again when so little is left of that.
 LAST_TURN_SECONDS: Final = 1.0
 # The parts of a group that has already waited in vain are to find out who is locked, not to wait.
@@ -58,6 +59,7 @@ class Journal:
         self._streamed = Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
         self._queues = (self._single, self._streamed)
         self._closing = False
+        self._patience: asyncio.TimerHandle | None = None
         self._lanes = Lanes(self._write_parked, self._give_back)
 
     async def commit(self, draft: Draft) -> Outcome:
@@ -76,39 +78,45 @@ class Journal:
         self._room.enter(draft)
         self._queue_of(draft).join(draft)
         self._count_waiting()
+        if self._patience is None:
+            self._patience = loop.call_later(PATIENCE_SECONDS, self._end_patience)
         try:
-            await _wait(draft.answer, MAX_WAIT_SECONDS)
-            if draft.started or draft.lane is not None:
-                await _wait(draft.answer, draft.give_up_at - loop.time())
+            return await draft.answer
         except asyncio.CancelledError:
-            self._withdraw(draft)
+            if not draft.answer.cancel() and not draft.answer.cancelled():
+                draft.answer.exception()  # which nobody will retrieve
+            self._take_out(draft)
             raise
-        if draft.answer.done():
+        except Exception:
             # An error comes to know the frames that it passes, and so the draft. If that knew it in
             # turn, all of a body would stay in memory until the garbage collector looks.
-            answer, draft.answer = draft.answer, loop.create_future()
+            draft.answer = loop.create_future()
             draft.answer.cancel()
-            try:
-                return answer.result()
-            finally:
-                del answer
-        if self._withdraw(draft):
-            if draft.lane is not None:
-                raise still_locked(draft)
-            raise overloaded()
-        # It is being written, and will be settled for those who ask with the same key.
-        raise _answer_to(UnknownFateError("no answer in time"))
+            raise
+        finally:
+            self._room.leave(draft)
 
-    def _withdraw(self, draft: Draft) -> bool:
-        """Take a draft out, if it is not being written; nothing holds it in memory then."""
+    def _take_out(self, draft: Draft) -> None:
+        """Have a draft that is answered wait no more; one that is being written stays so."""
         if draft.started:
-            return False
-        draft.answer.cancel()
+            return
         if draft.lane is not None:
             self._lanes.forget(draft)
         else:
             self._queue_of(draft).leave(draft)
-        return True
+
+    def _end_patience(self) -> None:
+        """Answer the drafts that have waited for too long; one timer looks after all of them."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for draft in self._room.held_since(now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS):
+            begun = draft.started or draft.lane is not None
+            if not draft.answer.done() and (draft.give_up_at <= now or not begun):
+                draft.answer.set_exception(_too_late(draft))
+                self._take_out(draft)
+        self._patience = (
+            loop.call_later(PATIENCE_SECONDS, self._end_patience) if self._room else None
+        )
 
     async def run(self) -> None:
         """Commit what waits until :meth:`close` was called and nothing waits any more."""
@@ -212,7 +220,8 @@ class Journal:
         now = asyncio.get_running_loop().time()
         left = draft.give_up_at - LAST_TURN_SECONDS - now
         if left <= 0:
-            draft.answer.set_exception(still_locked(draft))
+            if not draft.answer.done():
+                draft.answer.set_exception(still_locked(draft))
             return True
         draft.started = True
         begin = self._clock.monotonic()
@@ -237,7 +246,7 @@ class Journal:
         for draft, outcome in zip(group, outcomes, strict=True):
             if draft.answer.done():
                 continue
-            if isinstance(outcome, IngestError | StreamError):
+            if isinstance(outcome, Exception):
                 draft.answer.set_exception(outcome)
             else:
                 draft.answer.set_result(outcome)
@@ -249,24 +258,11 @@ class Journal:
                 draft.answer.set_exception(_answer_to(error))
 
 
-async def _wait(answer: asyncio.Future[Any], seconds: float) -> None:
-    """Return when the answer is there, or when the time is over; as asyncio.wait, but cheap."""
-    if answer.done():
-        return
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[None] = loop.create_future()
-
-    def end(_: object = None) -> None:
-        if not over.done():
-            over.set_result(None)
-
-    timer = loop.call_later(seconds, end)
-    answer.add_done_callback(end)
-    try:
-        await over
-    finally:
-        timer.cancel()
-        answer.remove_done_callback(end)
+def _too_late(draft: Draft) -> IngestError:
+    if draft.started:
+        # It will be settled for those who ask with the same key.
+        return _answer_to(UnknownFateError("no answer in time"))
+    return overloaded() if draft.lane is None else still_locked(draft)
 
 
 def _answer_to(error: Exception) -> IngestError:

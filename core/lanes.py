@@ -74,6 +74,8 @@ class Lanes:
 
     def of(self, draft: Draft) -> LaneKey | None:
         """The lane that the draft must join, if there is one."""
+        if not self._lanes:
+            return None
         if draft.claim is not None and draft.claim.scope in self._lanes:
             return draft.claim.scope
         organization_id = draft.caller.organization_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -33,25 +34,30 @@ class Room:
     """The memory that drafts hold, and may hold."""
 
     def __init__(self) -> None:
-        self._drafts = self._bytes = 0
+        self._drafts: dict[Draft, None] = {}  # in the order in which they came
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._drafts)
 
     def enter(self, draft: Draft) -> None:
-        """Take room for a draft until its answer is done.
+        """Take room for a draft until it is answered, and leaves.
 
         Raises ``internal_error`` if it would be one too many.
         """
-        if self._drafts >= MAX_HELD_DRAFTS or self._bytes + draft.size_bytes > MAX_HELD_BYTES:
+        if len(self._drafts) >= MAX_HELD_DRAFTS or self._bytes + draft.size_bytes > MAX_HELD_BYTES:
             raise overloaded()
-        self._drafts += 1
+        self._drafts[draft] = None
         self._bytes += draft.size_bytes
-        draft.answer.add_done_callback(lambda _: self._leave(draft))
 
-    def _leave(self, draft: Draft) -> None:
-        self._drafts -= 1
+    def leave(self, draft: Draft) -> None:
+        """Give back the room of a draft."""
+        del self._drafts[draft]
         self._bytes -= draft.size_bytes
-        # Whoever waits may have gone away before the answer; then nobody retrieves its exception.
-        if not draft.answer.cancelled():
-            draft.answer.exception()
+
+    def held_since(self, give_up_at: float) -> list[Draft]:
+        """The drafts that are to be given up until then, the first ones first."""
+        return list(itertools.takewhile(lambda one: one.give_up_at <= give_up_at, self._drafts))
 
 
 class Queue:
