@@ -86,6 +86,8 @@ _EXACT: Final = Context(prec=limits.MAX_BODY_BYTES, Emin=MIN_EMIN, Emax=MAX_EMAX
 def _canonical_number(written: str) -> int | Decimal | dict[str, str]:
     # 1.0, 1 and 1e0 are one number, as they are where a protocol sends doubles; 0.1 and
     # 0.1000000000000000001 are two.
+    if written[-1] > "0" and "e" not in written and "E" not in written:
+        return Decimal(written)  # a fraction without trailing zeros
     try:
         number = Decimal(written)
     except InvalidOperation:

@@ -20,8 +20,6 @@ _US_PER_DAY: Final = 86_400 * _US_PER_SECOND
 MAX_CACHED_MINUTES: Final = 4_096
 MAX_CACHED_DAYS: Final = 64
 _SECONDS: Final = tuple(f"{second:02}" for second in range(60))
-_US_OF_DIGITS: Final = tuple(10 ** (6 - digits) for digits in range(7))  # of a fraction
-_US_OF_SECOND: Final = {text: second * _US_PER_SECOND for second, text in enumerate(_SECONDS)}
 
 # Years 1 to 9999 UTC: what both Python's datetime and the wire form can say.
 MIN_US: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -37,7 +35,7 @@ _RFC3339: Final = re.compile(
 
 # The form of an echo, which is what most clients send.
 _USUAL: Final = re.compile(
-    r"(\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:)([0-5]\d)(?:\.(\d{0,5}[1-9]))?Z\Z", re.ASCII
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{0,5}[1-9])?Z\Z", re.ASCII
 )
 _MAX_USUAL_CHARACTERS: Final = len("2026-04-19T12:05:00.123456Z")
 _Moments = list[Annotated[datetime, msgspec.Meta(tz=True)]]
@@ -54,10 +52,11 @@ def parse(given: str) -> tuple[int, str]:
     Raises ValueError with a sentence for the client. Digits beyond the microsecond are cut off.
     A leap second is the first instant of the next minute, as PostgreSQL has it.
     """
-    if usual := _USUAL.match(given):
-        minute, second, digits = usual.groups()
-        us = _parse_minute(minute) + _US_OF_SECOND[second]
-        return us if digits is None else us + int(digits) * _US_OF_DIGITS[len(digits)], given
+    if _USUAL.match(given):
+        try:
+            return from_datetime(datetime.fromisoformat(given)), given
+        except ValueError:
+            raise ValueError(_NO_SUCH_TIME) from None
     match = _RFC3339.match(given)
     if match is None:
         raise ValueError(_FORM)
@@ -97,18 +96,9 @@ def parse_together(given: Sequence[str]) -> Sequence[int] | None:
     except ValueError:  # not a moment, or surrogates
         return None
     return [
-        (since.days * 86_400 + since.seconds) * _US_PER_SECOND + since.microseconds
+        since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
         for since in map(sub, moments, repeat(_EPOCH))
     ]
-
-
-@lru_cache(MAX_CACHED_MINUTES)
-def _parse_minute(minute: str) -> int:
-    try:
-        since = datetime.fromisoformat(f"{minute}00+00:00") - _EPOCH
-    except ValueError:
-        raise ValueError(_NO_SUCH_TIME) from None
-    return since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND
 
 
 def format_us(us: int) -> str:
