@@ -33,7 +33,7 @@ from core.events import (
     Worker,
 )
 from core.json_objects import JsonText
-from core.statements import Call, Statement, as_records, send
+from core.statements import Call, Statement, send, to_json
 from core.timestamps import format_us, to_datetime
 
 # Requests are judged by their time of receipt. One that waits for its commit, or whose replica's
@@ -42,8 +42,8 @@ MAX_LATE_SECONDS: Final = 60
 MAX_CLEANED_AT_ONCE: Final = 10_000  # rows a statement: short transactions
 
 
-class Scope(NamedTuple):
-    """Where an idempotency key is unique. Sorts, for a fixed lock order."""
+class Scope(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
+    """Where an idempotency key is unique."""
 
     organization_id: UUID
     key_id: UUID
@@ -174,10 +174,10 @@ _CLAIM: Final = Statement(
 INSERT INTO idempotency_keys AS held (
     organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
 SELECT organization_id, key_id, endpoint, idempotency_key, decode(digest, 'base64'), receipt,
-    created_at
+    timestamptz 'epoch' + created_us * interval '1 microsecond'
 FROM json_to_recordset($1) AS claim (
     organization_id uuid, key_id uuid, endpoint text, idempotency_key text,
-    digest text, receipt json, created_at timestamptz)
+    digest text, receipt json, created_us bigint)
 ORDER BY 1, 2, 3, 4
 ON CONFLICT (organization_id, key_id, endpoint, idempotency_key) DO UPDATE SET
     digest = excluded.digest, receipt = excluded.receipt, created_at = excluded.created_at
@@ -227,6 +227,19 @@ DELETE FROM idempotency_keys WHERE ctid IN (
     SELECT ctid FROM idempotency_keys WHERE created_at <= %s LIMIT %s FOR UPDATE SKIP LOCKED)
 """
 
+
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    """What the statements read, by these names."""
+
+    organization_id: UUID
+    key_id: UUID
+    endpoint: Endpoint
+    idempotency_key: str
+    receipt: StoredReceipt
+    digest: bytes | None = None
+    created_us: int | None = None
+
+
 _WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
 
 
@@ -238,17 +251,24 @@ def claim(claims: Sequence[tuple[Claim, StoredReceipt]]) -> Call | None:
     :func:`release`.
     """
     rows = [
-        (*claim.scope, claim.digest, receipt, to_datetime(receipt.received_us))
-        for claim, receipt in claims
+        _Row(
+            wish.scope.organization_id,
+            wish.scope.key_id,
+            wish.scope.endpoint,
+            wish.scope.idempotency_key,
+            receipt,
+            wish.digest,
+            receipt.received_us,
+        )
+        for wish, receipt in claims
     ]
-    names = (*Scope._fields, "digest", "receipt", "created_at")
     window = f"{limits.IDEMPOTENCY_WINDOW_SECONDS} s"
-    return Call(_CLAIM, as_records(names, rows), window) if rows else None
+    return Call(_CLAIM, to_json(rows), window) if rows else None
 
 
 async def held(db: Connection, scopes: Sequence[Scope]) -> dict[Scope, tuple[bytes, StoredReceipt]]:
     """Which of these scopes the transaction could not claim, and the digest and receipt of each."""
-    call = Call(_HELD_BY_OTHERS, as_records(Scope._fields, scopes))
+    call = Call(_HELD_BY_OTHERS, to_json(scopes))
     await send(db, [call])
     return {
         Scope(UUID(organization), UUID(key), endpoint, idempotency_key): (
@@ -261,13 +281,16 @@ async def held(db: Connection, scopes: Sequence[Scope]) -> dict[Scope, tuple[byt
 
 def store(receipts: Sequence[tuple[Scope, StoredReceipt]]) -> Call | None:
     """Correct the receipts of claimed scopes."""
-    rows = [(*scope, receipt) for scope, receipt in receipts]
-    return Call(_STORE, as_records((*Scope._fields, "receipt"), rows)) if rows else None
+    rows = [
+        _Row(one.organization_id, one.key_id, one.endpoint, one.idempotency_key, receipt)
+        for one, receipt in receipts
+    ]
+    return Call(_STORE, to_json(rows)) if rows else None
 
 
 def release(scopes: Sequence[Scope]) -> Call | None:
     """Give claimed scopes back: their requests wrote nothing and are not remembered."""
-    return Call(_RELEASE, as_records(Scope._fields, scopes)) if scopes else None
+    return Call(_RELEASE, to_json(scopes)) if scopes else None
 
 
 async def clean(db: Connection, now_us: int) -> int:

@@ -130,8 +130,13 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
 
 
+def to_json(records: Sequence[msgspec.Struct]) -> str:
+    """The JSON text that ``json_to_recordset`` reads; bytes are base64 in it."""
+    return _encode(records).decode()
+
+
 def as_records(names: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """Rows as the JSON text that ``json_to_recordset`` reads; bytes are base64 in it."""
+    """As :func:`to_json`, of rows and what their columns are called."""
     return _encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
 
 
