@@ -240,6 +240,14 @@ def test_ids_carry_their_millisecond(us: int) -> None:
 
 
 @EXAMPLES
+@given(st.integers(0, timestamps.MAX_US))
+def test_request_ids_are_ids_of_their_own(us: int) -> None:
+    made = [ids.parse(ids.REQUEST, ids.new_request_id(us)) for _ in range(2)]
+    assert made[0] != made[1]
+    assert {made_id and ids.created_us(made_id) for made_id in made} == {us // 1_000 * 1_000}
+
+
+@EXAMPLES
 @given(st.text())
 def test_what_is_no_id_is_none(text: str) -> None:
     found = ids.parse(ids.WORKER, text)
