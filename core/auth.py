@@ -58,6 +58,25 @@ def digest(key: str, secret: bytes) -> bytes:
     return hmac.digest(secret, key.encode(), hashlib.sha256)
 
 
+class Digester:
+    """:func:`digest` under one secret at half of its cost: what it begins with is reckoned once."""
+
+    def __init__(self, secret: bytes) -> None:
+        # https://www.rfc-editor.org/rfc/rfc2104#section-4
+        block = hashlib.sha256().block_size
+        short = secret if len(secret) <= block else hashlib.sha256(secret).digest()
+        padded = short.ljust(block, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def digest(self, key: str) -> bytes:
+        """As :func:`digest`."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(key.encode())
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 _DEPLOYMENT: Final = "SELECT key_secret, key_secret_check FROM deployment"
 _ADOPT: Final = """
 UPDATE deployment SET key_secret_check = %s
@@ -139,7 +158,7 @@ class Authenticator:
         self._database = database
         self._changes = changes
         self._clock = clock
-        self._secret = secret
+        self._digester = Digester(secret)
         self._known: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._unknown: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._of_organization: dict[UUID, set[bytes]] = {}
@@ -176,7 +195,9 @@ class Authenticator:
                 "The Authorization header is not 'Bearer ' and a key: wp_live_ and 32 lower-case "
                 "hex digits.",
             )
-        caller = await self._find(digest(match[1], self._secret))
+        key_digest = self._digester.digest(match[1])
+        cached = self._cached(key_digest)
+        caller = await self._find(key_digest) if cached is None else cached.caller
         if caller is None:
             raise IngestError(ErrorCode.INVALID_KEY, "There is no such API key.")
         return caller
@@ -193,12 +214,15 @@ class Authenticator:
                 "The organization's plan does not include the developer API.",
             )
 
-    async def _find(self, key_digest: bytes) -> Caller | None:
+    def _cached(self, key_digest: bytes) -> _CachedKey | None:
+        """What is cached of a key, if it may be trusted still."""
         cached = self._known.get(key_digest) or self._unknown.get(key_digest)
-        if cached is not None:
-            trusted_until = max(cached.read_at, self._changes.heard_until) + MAX_KEY_AGE_SECONDS
-            if self._clock.monotonic() < trusted_until:
-                return cached.caller
+        if cached is None:
+            return None
+        trusted_until = max(cached.read_at, self._changes.heard_until) + MAX_KEY_AGE_SECONDS
+        return cached if self._clock.monotonic() < trusted_until else None
+
+    async def _find(self, key_digest: bytes) -> Caller | None:
         reading = self._reading.get(key_digest)
         if reading is None or reading.announced != self._announced:
             task = asyncio.create_task(self._read(key_digest))
