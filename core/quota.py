@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Final
 from uuid import UUID
 
 import psycopg
+from msgspec import Struct
 from psycopg.errors import NotNullViolation
 
-from core.statements import Call, Statement, as_records
+from core.statements import Call, Statement, as_records, to_json
 from core.timestamps import month_start
 
 
-class Account(NamedTuple):
+class Account(Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """What is charged: one organization's calendar month (UTC). Sorts, for a fixed lock order."""
 
     organization_id: UUID
     month: date
 
+
+MAX_CACHED_ACCOUNTS: Final = 1_000
+# Groups look them up all the time, and what is the same object need not be compared.
+_account: Final = lru_cache(MAX_CACHED_ACCOUNTS)(Account)
 
 _LEFT: Final = Statement(
     "read_quota",
@@ -72,7 +78,7 @@ RETURNING organization_id, month,
 
 def account(organization_id: UUID, received_us: int) -> Account:
     """The account that pays for an event received at that moment."""
-    return Account(organization_id, month_start(received_us).date())
+    return _account(organization_id, month_start(received_us).date())
 
 
 def read(accounts: Iterable[Account]) -> Call | None:
@@ -87,7 +93,7 @@ def lock(accounts: Iterable[Account]) -> Call | None:
 
 def _of(statement: Statement, accounts: Iterable[Account]) -> Call | None:
     rows = sorted(accounts)
-    return Call(statement, as_records(Account._fields, rows)) if rows else None
+    return Call(statement, to_json(rows)) if rows else None
 
 
 def charge(events: Mapping[Account, int]) -> Call | None:
@@ -95,8 +101,9 @@ def charge(events: Mapping[Account, int]) -> Call | None:
 
     Fails with an error that :func:`is_short` recognizes if one has less left than that.
     """
-    rows = [(*account, events[account]) for account in sorted(events)]
-    return Call(_CHARGE, as_records((*Account._fields, "events"), rows)) if rows else None
+    rows = [(one.organization_id, one.month, events[one]) for one in sorted(events)]
+    names = ("organization_id", "month", "events")
+    return Call(_CHARGE, as_records(names, rows)) if rows else None
 
 
 def is_short(error: psycopg.Error) -> bool:
@@ -107,7 +114,7 @@ def is_short(error: psycopg.Error) -> bool:
 def left(call: Call | None) -> dict[Account, int | None]:
     """How many events each account has left; None: it has no quota."""
     return {
-        Account(UUID(organization), date.fromisoformat(month)): (
+        _account(UUID(organization), date.fromisoformat(month)): (
             None if events is None else max(int(events), 0)
         )
         for organization, month, events, *_ in (call.rows if call else ())
