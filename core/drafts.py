@@ -10,7 +10,7 @@ from uuid import UUID
 
 from msgspec import structs
 
-from core import idempotency, producers
+from core import digests, idempotency, producers
 from core.checked_events import CheckedEvents, check_events
 from core.errors import ErrorCode, IngestError, StreamError
 from core.events import (
@@ -187,7 +187,7 @@ class EventsDraft(Draft):
         claim = None
         if batch.idempotency_key is not None:
             scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
-            claim = Claim(scope, idempotency.events_digest(batch.events))
+            claim = Claim(scope, digests.events_digest(batch.events))
             self._events = [
                 _REFUSED if isinstance(event, Malformed) else event for event in batch.events
             ]
@@ -271,7 +271,7 @@ class SnapshotDraft(Draft):
             scope = Scope(
                 caller.organization_id, caller.key_id, "snapshots", request.idempotency_key
             )
-            claim = Claim(scope, idempotency.snapshot_digest(request.snapshot))
+            claim = Claim(scope, digests.snapshot_digest(request.snapshot))
         super().__init__(
             caller,
             request.request_id,

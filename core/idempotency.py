@@ -7,11 +7,8 @@ events it protects; another group that names the same key waits for that row and
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
-from sys import float_info
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -22,7 +19,6 @@ from core.database import Connection
 from core.errors import ErrorCode, IngestError
 from core.events import (
     AcceptedEvent,
-    Actor,
     Endpoint,
     Event,
     Malformed,
@@ -32,7 +28,6 @@ from core.events import (
     SnapshotReceipt,
     Worker,
 )
-from core.json_objects import JsonText
 from core.statements import Call, Statement, send, to_json
 from core.timestamps import format_us, to_datetime
 
@@ -77,93 +72,6 @@ def check_key(key: str) -> None:
 def _key_text(key: str) -> str:
     return validation.text(key, limits.MAX_IDEMPOTENCY_KEY_CHARACTERS)
 
-
-# --- what makes two requests equal -----------------------------------------------------------
-
-_EXACT: Final = Context(prec=limits.MAX_BODY_BYTES, Emin=MIN_EMIN, Emax=MAX_EMAX)
-
-
-def _canonical_number(written: str) -> int | Decimal | dict[str, str]:
-    # 1.0, 1 and 1e0 are one number, as they are where a protocol sends doubles; 0.1 and
-    # 0.1000000000000000001 are two.
-    if written[-1] > "0" and "e" not in written and "E" not in written:
-        return Decimal(written)  # a fraction without trailing zeros
-    try:
-        number = Decimal(written)
-    except InvalidOperation:
-        # An exponent beyond all bounds is equal to its own spelling, and to nothing that is stored.
-        return {"\0": written}
-    whole = number.to_integral_value(context=_EXACT)
-    if number == whole and number.adjusted() <= float_info.max_10_exp:
-        return int(whole)
-    return number.normalize(_EXACT)
-
-
-_decode: Final = msgspec.json.Decoder(float_hook=_canonical_number).decode
-_encode: Final = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
-
-
-def _canonical_json(text: JsonText | None) -> object:
-    if text is None:
-        return None
-    try:
-        return _decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return [bytes(text)]
-
-
-def _canonical_moment(moment: str | int | None) -> object:
-    try:
-        return None if moment is None else validation.moment(moment)[0]
-    except ValueError:
-        return moment
-
-
-def _canonical_actor(actor: Actor | None) -> object:
-    return actor and (actor.worker_id, actor.external_id, actor.email, actor.display_name)
-
-
-def _canonical_event(event: Event | Malformed) -> object:
-    if isinstance(event, Malformed):
-        return _canonical_json(event.content)
-    seconds = event.duration
-    return (
-        event.event_type,
-        event.category,
-        _canonical_actor(event.actor),
-        _canonical_moment(event.timestamp),
-        int(seconds) if isinstance(seconds, float) and seconds.is_integer() else seconds,
-        _canonical_json(event.metadata),
-    )
-
-
-def _digest(value: object) -> bytes:
-    try:
-        encoded = _encode(value)
-    except (UnicodeEncodeError, RecursionError):
-        encoded = repr(value).encode(errors="backslashreplace")
-    return hashlib.sha256(encoded).digest()
-
-
-def events_digest(events: Iterable[Event | Malformed]) -> bytes:
-    """Equal for equal batches, over whichever protocol and in whichever JSON spelling."""
-    return _digest([_canonical_event(event) for event in events])
-
-
-def snapshot_digest(snapshot: Snapshot) -> bytes:
-    """Equal for equal snapshots, as :func:`events_digest`."""
-    return _digest(
-        (
-            snapshot.snapshot_type,
-            _canonical_actor(snapshot.actor),
-            _canonical_moment(snapshot.timestamp),
-            _canonical_json(snapshot.metrics),
-            _canonical_json(snapshot.metadata),
-        )
-    )
-
-
-# --- claiming and replaying ------------------------------------------------------------------
 
 # A row whose window has passed is claimed anew. Where an unfinished transaction holds the row,
 # the statement waits for it.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from psycopg import AsyncConnection, sql
 
-from core import idempotency, ids, json_objects, rows, timestamps
+from core import digests, ids, json_objects, rows, timestamps
 from core.checked_events import MIN_TOGETHER, CheckedEvents, check_events
 from core.database import session_conninfo
 from core.drafts import EventsDraft
@@ -328,7 +328,7 @@ def _respelled(value: object) -> str:
 
 def _digest(metadata: bytes) -> bytes:
     actor = Actor(external_id="crm-42")
-    return idempotency.events_digest([Event("deal.won", "code", actor, metadata=metadata)])
+    return digests.events_digest([Event("deal.won", "code", actor, metadata=metadata)])
 
 
 @EXAMPLES
@@ -341,6 +341,19 @@ def test_digests_are_equal_if_and_only_if_values_are(
     equal = msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")
     if not equal and one != other:
         assert _digest(text) != _digest(json.dumps(other).encode())
+
+
+@EXAMPLES
+@given(st.lists(strategies.moments, min_size=1, max_size=2 * digests.MIN_TOGETHER))
+def test_digests_are_equal_however_a_protocol_says_its_moments(moments: list[int]) -> None:
+    said = [timestamps.format_us(us) for us in moments]
+    spelled = [text.replace("T", "t") for text in said]
+    kinds: list[Sequence[str | int]] = [moments, said, spelled, [*said[:-1], spelled[-1]]]
+    made = {
+        digests.events_digest([Event("deal.won", "code", timestamp=moment) for moment in kind])
+        for kind in kinds
+    }
+    assert len(made) == 1
 
 
 def test_digests_tell_numbers_apart_to_the_last_digit() -> None:
