@@ -72,12 +72,13 @@ def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
         durations = [_duration(message) for message in messages] if durations else [None] * count
     if len(texts) < count:
         texts = [_metadata(message) for message in messages] if texts else [None] * count
-    slots = {encoded: slot for slot, encoded in enumerate(dict.fromkeys(merged.actor))}
+    actors = merged.actor[:]
+    slots = {encoded: slot for slot, encoded in enumerate(dict.fromkeys(actors))}
     return EventColumns(
         event_types,
         categories,
         list(map(_known_actor, slots)),
-        list(map(slots.__getitem__, merged.actor)),
+        list(map(slots.__getitem__, actors)),
         _moments(messages, merged),
         durations,
         texts,
