@@ -1,6 +1,6 @@
 """The journal: where what was accepted becomes durable, and the only writer of events.
 
-Whatever waits, from all requests of the process or from all its streams, is committed together: one
+Whatever waits, from all requests of the process or from many streams, is committed together: one
 claim of idempotency keys, one look-up of workers, one COPY, one charge of quotas, one COMMIT
 (core/group.py, core/writer.py). There is no timer: the next group is whatever came while the last
 one committed, as much of it as a transaction may have (core/queue.py). Every member of a group is
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from core.clock import Clock
 from core.database import Database, is_connection_loss, is_passing, one_line, passing
-from core.drafts import Draft, Outcome, Verdict
+from core.drafts import Draft, EventsDraft, Outcome, Verdict
 from core.errors import ErrorCode, IngestError, UnknownFateError, unavailable
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
 from core.meter import Meter
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 MAX_WAIT_SECONDS: Final = 6.0
 MAX_ANSWER_SECONDS: Final = 12.5
 PATIENCE_SECONDS: Final = 0.25  # so often it is looked who has waited for so long
+STREAM_QUEUES: Final = 2  # so that one copies while another commits
 # A draft in a lane is not begun again when so little is left of that.
 LAST_TURN_SECONDS: Final = 1.0
 # The parts of a group that has already waited in vain are to find out who is locked, not to wait.
@@ -54,10 +55,10 @@ class Journal:
         self._meter = meter
         self._writer = Writer(database, clock)
         self._room = Room()
-        # A transaction of its own each, so that small requests need not wait for a stream's.
+        # Each writes its own transactions, so that small requests need not wait for a stream's.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)
-        self._streamed = Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
-        self._queues = (self._single, self._streamed)
+        self._streamed = [Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS) for _ in range(STREAM_QUEUES)]
+        self._queues = (self._single, *self._streamed)
         self._closing = False
         self._patience: asyncio.TimerHandle | None = None
         self._lanes = Lanes(self._write_parked, self._give_back)
@@ -138,7 +139,12 @@ class Journal:
                 await queue.wait()
 
     def _queue_of(self, draft: Draft) -> Queue:
-        return self._streamed if draft.streamed else self._single
+        if not draft.streamed:
+            return self._single
+        position = draft.position if isinstance(draft, EventsDraft) else None
+        producer_id = position.producer_id if position is not None else ""
+        # All batches of a producer, which are written in their order, are in one queue.
+        return self._streamed[hash((draft.caller.app_id, producer_id)) % STREAM_QUEUES]
 
     def _give_back(self, drafts: Sequence[Draft]) -> None:
         for draft in reversed(drafts):
