@@ -76,13 +76,16 @@ def check_events(
 
 def _columns(events: Sequence[Any]) -> EventColumns:
     """Events member by member; raises AttributeError if one is malformed."""
-    types, categories, actors, moments, durations, metadata = zip(
-        *[(e.event_type, e.category, e.actor, e.timestamp, e.duration, e.metadata) for e in events],
-        strict=True,
+    slots: dict[Actor | None, int] = {}
+    return EventColumns(
+        event_types=[event.event_type for event in events],
+        categories=[event.category for event in events],
+        slots=[slots.setdefault(event.actor, len(slots)) for event in events],
+        actors=list(slots),
+        timestamps=[event.timestamp for event in events],
+        durations=[event.duration for event in events],
+        metadata=[event.metadata for event in events],
     )
-    slots = {actor: slot for slot, actor in enumerate(dict.fromkeys(actors))}
-    of_events = list(map(slots.__getitem__, actors))
-    return EventColumns(types, categories, list(slots), of_events, moments, durations, metadata)
 
 
 class _NeedsCloserLook(Exception):

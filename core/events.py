@@ -61,8 +61,8 @@ class EventColumns(Struct, frozen=True):
 
     event_types: Sequence[str]
     categories: Sequence[str]
-    actors: Sequence[Actor | None]
     slots: Sequence[int]
+    actors: Sequence[Actor | None]
     timestamps: Sequence[str | int | None]
     durations: Sequence[int | float | None]
     metadata: Sequence[JsonText | None]

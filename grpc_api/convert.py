@@ -72,16 +72,15 @@ def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
         durations = [_duration(message) for message in messages] if durations else [None] * count
     if len(texts) < count:
         texts = [_metadata(message) for message in messages] if texts else [None] * count
-    actors = merged.actor[:]
-    slots = {encoded: slot for slot, encoded in enumerate(dict.fromkeys(actors))}
+    slots: dict[bytes, int] = {}
     return EventColumns(
-        event_types,
-        categories,
-        list(map(_known_actor, slots)),
-        list(map(slots.__getitem__, actors)),
-        _moments(messages, merged),
-        durations,
-        texts,
+        event_types=event_types,
+        categories=categories,
+        slots=[slots.setdefault(encoded, len(slots)) for encoded in merged.actor[:]],
+        actors=list(map(_known_actor, slots)),
+        timestamps=_moments(messages, merged),
+        durations=durations,
+        metadata=texts,
     )
 
 

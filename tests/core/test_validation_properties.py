@@ -99,13 +99,13 @@ def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
 def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
     events = few * MIN_TOGETHER
     columns = EventColumns(
-        [event.event_type for event in events],
-        [event.category for event in events],
-        [event.actor for event in events],
-        range(len(events)),
-        [event.timestamp for event in events],
-        [event.duration for event in events],
-        [event.metadata for event in events],
+        event_types=[event.event_type for event in events],
+        categories=[event.category for event in events],
+        slots=range(len(events)),
+        actors=[event.actor for event in events],
+        timestamps=[event.timestamp for event in events],
+        durations=[event.duration for event in events],
+        metadata=[event.metadata for event in events],
     )
     assert list(columns) == events
     with _one_id():
