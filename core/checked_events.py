@@ -131,7 +131,7 @@ def _moments(
     """When the events happened, as :func:`moment`; without echoes if nobody wants them."""
     types = set(map(type, given))
     if types == {str} and (instants := timestamps.parse_together(given)) is not None:
-        return instants, given if echo else ()
+        return instants, timestamps.echo_together(given) if echo else ()
     if types == {int} and not echo:
         for extreme in (min(given), max(given)):
             instant(extreme)

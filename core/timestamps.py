@@ -80,15 +80,14 @@ def parse(given: str) -> tuple[int, str]:
 def parse_together(given: Sequence[str]) -> Sequence[int] | None:
     """Microseconds since the epoch of each, as :func:`parse` has them, at a third of its cost.
 
-    None unless all of them are as they are echoed; then one of them may be invalid.
+    None unless all are in UTC with Z, to the microsecond at most; then one of them may be invalid.
     """
     count, text = len(given), "".join(given)
-    # Of what the decoder takes, this leaves the usual form: with T and Z, to the microsecond.
+    # What the decoder takes beside that form.
     if (
         text.count("T") != count
         or text.count("Z") != count
         or len(max(given, key=len, default="")) > _MAX_USUAL_CHARACTERS
-        or ("0Z" in text and _TRAILING_ZERO.search(text))
     ):
         return None
     try:
@@ -99,6 +98,14 @@ def parse_together(given: Sequence[str]) -> Sequence[int] | None:
         since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
         for since in map(sub, moments, repeat(_EPOCH))
     ]
+
+
+def echo_together(given: Sequence[str]) -> Sequence[str]:
+    """How those are echoed that :func:`parse_together` has parsed: without trailing zeros."""
+    text = "".join(given)
+    if "0Z" not in text or not _TRAILING_ZERO.search(text):
+        return given
+    return [one[:-1].rstrip("0").rstrip(".") + "Z" if "." in one else one for one in given]
 
 
 def format_us(us: int) -> str:
