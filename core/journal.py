@@ -40,7 +40,9 @@ log = logging.getLogger(__name__)
 MAX_WAIT_SECONDS: Final = 6.0
 MAX_ANSWER_SECONDS: Final = 12.5
 PATIENCE_SECONDS: Final = 0.25  # so often it is looked who has waited for so long
-STREAM_QUEUES: Final = 2  # so that one copies while another commits
+# Transactions at a time, so that one copies while another commits.
+STREAM_QUEUES: Final = 2
+SINGLE_WRITERS: Final = 2
 # A draft in a lane is not begun again when so little is left of that.
 LAST_TURN_SECONDS: Final = 1.0
 # The parts of a group that has already waited in vain are to find out who is locked, not to wait.
@@ -121,7 +123,8 @@ class Journal:
 
     async def run(self) -> None:
         """Commit what waits until :meth:`close` was called and nothing waits any more."""
-        await asyncio.gather(*map(self._commit_all, self._queues))
+        singles = [self._single] * SINGLE_WRITERS  # among which there is no order to keep
+        await asyncio.gather(*map(self._commit_all, [*singles, *self._streamed]))
 
     def close(self) -> None:
         """Refuse new drafts; :meth:`run` ends after those that wait."""
