@@ -78,7 +78,9 @@ _decoders: Final[dict[type[Message], Callable[[bytes], Any]]] = {
 def merge(batch: Batch) -> tuple[Any, int]:
     """One event that has the members of all events of a batch, and the batch's size in bytes.
 
-    Encoded anew before, for then each event has a member once at most, and in one piece.
+    Encoded anew before, for then each event has a member once at most, and in one piece. Without
+    what is unknown: of numbers, that may be what a decoder takes for several in one piece.
     """
+    batch.DiscardUnknownFields()
     data = batch.SerializeToString(deterministic=True)
     return _decoders[type(batch)](data).events, len(data)

@@ -126,6 +126,19 @@ def test_members_that_were_sent_twice_stay_with_their_event(with_actor: bool) ->
     ]
 
 
+@pytest.mark.parametrize("numbers", [b"\x05", b"\x05\x07"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_numbers_of_another_wire_type_are_unknown(numbers: bytes, count: int) -> None:
+    packed = bytes([len(numbers)]) + numbers
+    moment = b"\x0a" + packed + b"\x12" + packed
+    usual = pb.IngestEvent(event_type="a", category="b", actor=pb.Actor(email="a@b"))
+    odd = usual.SerializeToString() + b"\x2a" + packed + b"\x22" + bytes([len(moment)]) + moment
+    events = [pb.IngestEvent.FromString(odd)] + [usual] * (count - 1)
+    assert not events[0].HasField("duration_seconds")
+    batch = pb.StreamBatch(events=events)
+    assert list(convert.events(batch)[0]) == [_expected(event) for event in events]
+
+
 def test_a_struct_is_read_as_json() -> None:
     message = pb.IngestEvent(event_type="a", actor=pb.Actor(email="a@b"))
     message.metadata.fields["n"].CopyFrom(Value(number_value=3.0))
