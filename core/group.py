@@ -201,7 +201,8 @@ class Group:
             if not draft.positions:
                 continue
             account = draft.account
-            if (its_room := room[account]) is not None:
+            its_room = room.setdefault(account, 0)  # none if the organization was removed
+            if its_room is not None:
                 room[account] = draft.grant(its_room)
             charged[account] += len(draft.positions)
         self._charged = {account: events for account, events in charged.items() if events}

@@ -192,12 +192,13 @@ _REMOVE: Final = (
 async def remove(db: Connection, organization_id: UUID) -> int:
     """Remove an organization with everything that is its own; returns how many events that were.
 
-    First it is shut out: its plan is disabled, and what was let in before is waited for. Then its
+    First it is shut out: its plan is disabled, and what was let in before is waited for; what comes
+    later still is over a quota of none, for it must not be charged while its rows go. Then its
     rows go in bounded transactions, the organization itself last, so that whatever stops this
     half-way, it can be run again to finish. ``db`` is in autocommit mode. NotFoundError if there
     is no such organization.
     """
-    await update(db, organization_id, developer_api=False)
+    await update(db, organization_id, developer_api=False, monthly_quota=0)
     await asyncio.sleep(QUIET_SECONDS)
     removed, after, end = 0, _FIRST_ID, _FIRST_ID
     while end != _LAST_ID:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from psycopg import sql
 
 from core import ids, organizations
 from core.administration import NotFoundError
-from tests.tenant import Tenant, make_tenant, now_us
+from core.errors import IngestError
+from tests.core.written import Written
+from tests.tenant import Tenant, make_tenant, now_us, until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
 
@@ -90,3 +94,36 @@ async def test_removes_all_of_one_organization_and_nothing_of_another(
     async with await going.connect() as db:
         with pytest.raises(NotFoundError):
             await organizations.remove(db, going.organization.id)
+
+
+async def test_what_was_let_in_before_is_not_stored_after(
+    five: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
+    late = [five.draft(2), five.draft(1, key="late")]
+    async with await five.tenant.connect() as db:
+        await organizations.remove(db, five.tenant.organization.id)
+    for outcome in await five.write(*late):
+        assert isinstance(outcome, IngestError)
+        assert outcome.code == "quota_exceeded"
+    assert await left(five.tenant) == {}
+
+
+async def test_nothing_is_stored_while_an_organization_goes(
+    five: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
+    await five.write(five.draft(1))
+    late = five.draft(2)
+    async with await five.tenant.connect() as db, await five.tenant.connect() as other:
+        await other.execute("BEGIN")
+        await other.execute("SELECT FROM apps FOR UPDATE")  # removed late, after the events
+        removing = asyncio.create_task(organizations.remove(db, five.tenant.organization.id))
+        await until_somebody_waits_for(other, five.tenant)
+        writing = asyncio.create_task(five.write(late))
+        await asyncio.sleep(0.1)
+        await other.execute("COMMIT")
+        await removing
+    [outcome] = await writing
+    assert isinstance(outcome, IngestError)
+    assert await left(five.tenant) == {}
