@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import urllib.parse
+from collections.abc import Sized
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -34,6 +36,9 @@ MAX_BODY_SECONDS: Final = 10.0
 class Connection(HttpToolsProtocol):
     """Adds what uvicorn does not bound: how long a head may be, and how long it may take.
 
+    So it is with what follows a body in chunks, of which nothing is heeded. Of requests that come
+    before the answers to earlier ones, no more are read until those that were read are begun.
+
     What is not HTTP gets the same envelope as every other error, but never in place of the
     answer to an earlier request. An offer to upgrade the connection is declined by going on.
     """
@@ -48,6 +53,7 @@ class Connection(HttpToolsProtocol):
     _begun = False  # there was a request
     _in_head = False
     _in_body = False
+    _body_came = False
     _declining = False
 
     def refuse(self, message: str) -> tuple[Exchange, int, bytes]:
@@ -59,6 +65,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
             return
+        self.flow = _Flow(transport, self.pipeline)
         self._hurry()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,17 +77,24 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._end_idleness()
         due, in_body = self._due, self._in_body
+        cycle = self.cycle
         try:
             self._feed(memoryview(data))
         except httptools.HttpParserError:
             self.send_400_response("This is not an HTTP/1.1 request.")
             return
-        if due is not None and due is self._due and not in_body:
+        if self._in_body and self._body_came:
+            self._head_bytes, self._body_came = 0, False
+        elif (
+            self._in_body and cycle is self.cycle
+            if in_body
+            else due is not None and due is self._due
+        ):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response(f"The headers are over {MAX_HEAD_BYTES} bytes.")
                 return
-        if self._due is None and (self._in_head or self._answered()):
+        if self._due is None and not self.pipeline and (self._in_head or self._answered()):
             self._hurry()
 
     def _feed(self, data: memoryview) -> None:
@@ -118,7 +132,7 @@ class Connection(HttpToolsProtocol):
             self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._declining:
+        if self._declining or self._in_body:
             return
         name = name.lower()
         value = value.strip(b" \t")  # which the parser does not take off
@@ -157,8 +171,13 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
         self._due = None
-        self._in_head = False
+        self._in_head = self._body_came = False
         self._begun = self._in_body = True
+        self._head_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._body_came = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -172,11 +191,13 @@ class Connection(HttpToolsProtocol):
         """Go on to the next request, if it is there already."""
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            if self._in_head and not self.pipeline:
+                self._hurry()
         elif self._due is None:
             self._await_request()
+        self.flow.resume_reading()
 
     def _answered(self) -> bool:
         return not self._begun or self.cycle.response_complete
@@ -230,6 +251,19 @@ class Connection(HttpToolsProtocol):
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
         self.transport.close()
+
+
+class _Flow(FlowControl):
+    """Reads nothing while requests wait that were read."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read again what comes, unless requests wait."""
+        if not self._waiting:
+            super().resume_reading()
 
 
 class _Cycle(RequestResponseCycle):

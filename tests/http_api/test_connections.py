@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import Any
@@ -103,6 +104,64 @@ async def test_large_pipelined_requests_are_not_taken_for_long_headers(
         assert (await connection.answer()).json["accepted"] == 20
         await connection.send(second[40:])
         assert (await connection.answer()).json["accepted"] == 1
+
+
+async def test_requests_are_not_read_before_those_that_came_first(
+    server: Addresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = 0
+
+    class Watched(http_api.connection._Cycle):
+        async def run_asgi(self, app: Any) -> None:
+            nonlocal longest
+            connection = self.on_response.__self__  # type: ignore[attr-defined]
+            longest = max(longest, len(connection.pipeline))
+            await super().run_asgi(app)
+
+    monkeypatch.setattr(http_api.connection, "_Cycle", Watched)
+    count, request = 20_000, GET + b"Filling: " + b"x" * 1_000 + b"\r\n\r\n"
+    async with connect(server.http) as connection:
+        sending = asyncio.create_task(connection.send(request * count))
+        for _ in range(count // 20):
+            assert (await connection.answer()).status == 404
+        sending.cancel()
+    assert 10 < longest < 1_000
+
+
+@pytest.mark.parametrize("trailer", [b"a: b\r\n", b"x"])
+async def test_what_follows_a_body_is_bounded_and_not_heeded(
+    server: Addresses, tenant: Tenant, trailer: bytes
+) -> None:
+    body = chunked(ONE)[:-2]
+    request = head(tenant.key, Transfer_Encoding="chunked")
+    async with connect(server.http) as connection:
+        fields = b"Content-Type: text/plain\r\nAuthorization: none\r\n\r\n"
+        for part in (request, body, fields):
+            await connection.send(part)
+            await asyncio.sleep(0.02)
+        assert (await connection.answer()).status == 202
+        await connection.send(request + body)
+        for _ in range(100):
+            await connection.send(trailer * (10_000 // len(trailer)))
+            await asyncio.sleep(0.001)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            check_error(await connection.answer(), 400, "invalid_body")
+        assert await connection.rest() == b""
+    assert len(await tenant.events()) == 1
+
+
+async def test_what_comes_together_with_a_head_does_not_count_as_its_own(
+    server: Addresses, tenant: Tenant
+) -> None:
+    large = post(tenant.key, b" " * 200_000 + ONE)
+    async with connect(server.http) as connection:
+        await connection.send(large[:-100_000])
+        await asyncio.sleep(0.1)
+        await connection.send(large[-100_000:] + head(tenant.key, Content_Length=len(ONE)))
+        await asyncio.sleep(0.1)
+        await connection.send(ONE)
+        for _ in range(2):
+            assert (await connection.answer()).status == 202
 
 
 async def test_garbage_after_a_request_does_not_answer_for_it(
