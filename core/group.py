@@ -62,7 +62,9 @@ class Group:
 
         ``lock_seconds``: how long a lock is waited for, None as in the session. Every process takes
         locks in this order and, within a statement, in sorted order: idempotency keys, producers,
-        links, workers, cards, quota accounts. So groups cannot deadlock.
+        links, workers, cards, quota accounts. So groups cannot deadlock, but for a contended one,
+        which takes accounts before links: with one that makes the same person, or replaces the
+        same card, it may, until the lock of either has been waited for too long.
         """
         for draft in self._drafts:
             draft.reset()
