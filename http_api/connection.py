@@ -83,13 +83,11 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("This is not an HTTP/1.1 request.")
             return
+        same_head = not in_body and due is not None and due is self._due
+        same_body = in_body and self._in_body and cycle is self.cycle
         if self._in_body and self._body_came:
             self._head_bytes, self._body_came = 0, False
-        elif (
-            self._in_body and cycle is self.cycle
-            if in_body
-            else due is not None and due is self._due
-        ):
+        elif same_head or same_body:  # what is read brings no end of a head, and no body
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response(f"The headers are over {MAX_HEAD_BYTES} bytes.")
