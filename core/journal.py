@@ -21,6 +21,7 @@ from core.clock import Clock
 from core.database import Database, is_connection_loss, is_passing, one_line, passing
 from core.drafts import Draft, EventsDraft, Outcome, Verdict
 from core.errors import ErrorCode, IngestError, UnknownFateError, unavailable
+from core.held_drafts import HeldDrafts, overloaded
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
 from core.meter import Meter
 from core.queue import (
@@ -29,8 +30,6 @@ from core.queue import (
     MAX_SINGLE_DRAFTS,
     MAX_SINGLE_EVENTS,
     Queue,
-    Room,
-    overloaded,
 )
 from core.writer import Writer
 
@@ -56,7 +55,7 @@ class Journal:
         self._clock = clock
         self._meter = meter
         self._writer = Writer(database, clock)
-        self._room = Room()
+        self._held = HeldDrafts()
         # Each writes its own transactions, so that small requests need not wait for a stream's.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)
         self._streamed = [Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS) for _ in range(STREAM_QUEUES)]
@@ -78,7 +77,7 @@ class Journal:
         loop = asyncio.get_running_loop()
         draft.answer = loop.create_future()
         draft.give_up_at = loop.time() + MAX_ANSWER_SECONDS
-        self._room.enter(draft)
+        self._held.add(draft)
         self._queue_of(draft).join(draft)
         self._count_waiting()
         if self._patience is None:
@@ -97,7 +96,7 @@ class Journal:
             draft.answer.cancel()
             raise
         finally:
-            self._room.leave(draft)
+            self._held.remove(draft)
 
     def _take_out(self, draft: Draft) -> None:
         """Have a draft that is answered wait no more; one that is being written stays so."""
@@ -112,13 +111,13 @@ class Journal:
         """Answer the drafts that have waited for too long; one timer looks after all of them."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for draft in self._room.held_since(now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS):
+        for draft in self._held.given_up_by(now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS):
             begun = draft.started or draft.lane is not None
             if not draft.answer.done() and (draft.give_up_at <= now or not begun):
                 draft.answer.set_exception(_too_late(draft))
                 self._take_out(draft)
         self._patience = (
-            loop.call_later(PATIENCE_SECONDS, self._end_patience) if self._room else None
+            loop.call_later(PATIENCE_SECONDS, self._end_patience) if self._held else None
         )
 
     async def run(self) -> None:

@@ -6,12 +6,12 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from core.queue import MAX_HELD_BYTES
+from core.held_drafts import MAX_HELD_BYTES
 
-# Without a bound many streams would fill the journal's queue, which refuses what comes then, and
+# Without a bound many streams would fill what the journal may hold, which then refuses drafts, and
 # streams are to be slowed down instead. At 500 events a batch it is a second or two of writing.
 MAX_IN_FLIGHT_TOGETHER: Final = 256
-# The other half of the queue is for unary calls and HTTP.
+# The other half is for unary calls and HTTP.
 MAX_IN_FLIGHT_BYTES: Final = MAX_HELD_BYTES // 2
 
 

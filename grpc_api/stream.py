@@ -26,7 +26,7 @@ from grpc_api.open_streams import Ending, Holder, OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
 
 MAX_IN_FLIGHT: Final = 32
-# What a valid event without its metadata takes at most of the journal's queue.
+# The packed row of a valid event is no longer than this and its metadata.
 MAX_EVENT_BYTES: Final = 128
 # How long what was read may still take once the stream must end: if its client has lost its
 # rights, and if it has not.
@@ -272,9 +272,9 @@ class EventStream:
 
 
 def _size_bytes(batch: EventBatch) -> int:
-    """What a batch takes of memory, about, and at least what it takes of the journal's queue.
+    """An upper bound of the ``size_bytes`` of the batch's draft.
 
-    That is known only once it is checked, under the rights that are in force when there is room.
+    The draft itself is made later, under the rights that are in force once there is room.
     """
     events = batch.events
     if isinstance(events, EventColumns):

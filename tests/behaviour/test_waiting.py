@@ -15,8 +15,8 @@ from uuid import UUID
 import pytest
 from psycopg import AsyncConnection
 
+import core.held_drafts
 import core.journal
-import core.queue
 import core.rows
 from core import ids
 from tests.behaviour.examples import KEY
@@ -267,7 +267,7 @@ async def test_what_waits_is_counted_with_all_the_memory_it_holds(
 ) -> None:
     monkeypatch.setattr(core.journal, "MAX_WAIT_SECONDS", 2.0)
     monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 3.0)
-    monkeypatch.setattr(core.queue, "MAX_HELD_BYTES", 4_000_000)
+    monkeypatch.setattr(core.held_drafts, "MAX_HELD_BYTES", 4_000_000)
     await driver.ingest(tenant.key, [event()])
     refused = event(eventType="not.allowed", metadata={"text": "x" * 16_000})
     big = [event(), *[refused] * 55]  # nine tenths of a megabyte, of which little is to be written
@@ -293,7 +293,7 @@ async def test_every_internal_error_is_logged_once_under_its_request_id(
     await driver.ingest(tenant.key, [event()])
     async with unfinished(tenant, False) as db:
         if reason == "overloaded":
-            monkeypatch.setattr(core.queue, "MAX_HELD_DRAFTS", 0)
+            monkeypatch.setattr(core.held_drafts, "MAX_HELD_DRAFTS", 0)
         elif reason == "locked":
             monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 2.0)
             await charge(db, tenant)

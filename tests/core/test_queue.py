@@ -6,11 +6,9 @@ import asyncio
 
 import pytest
 
-import core.queue
 from core.drafts import EventsDraft
-from core.errors import IngestError
 from core.events import Actor, Event, EventBatch
-from core.queue import Queue, Room
+from core.queue import Queue
 from tests.core.strategies import CALLER
 
 pytestmark = pytest.mark.anyio
@@ -80,37 +78,3 @@ async def test_nobody_is_written_whose_answer_is_there_already() -> None:
     _join(queue, "single")
     draft.answer.cancel()
     assert _take(queue) == ["single"]
-
-
-async def test_a_draft_takes_up_room_until_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second, third = (_join(_queue(), f"{number}", 1) for number in range(3))
-    room = Room()
-    monkeypatch.setattr(core.queue, "MAX_HELD_DRAFTS", 2)
-    room.enter(first)
-    room.enter(second)
-    with pytest.raises(IngestError):
-        room.enter(third)
-    room.leave(first)
-    room.enter(third)
-    assert len(room) == 2
-
-
-async def test_a_draft_takes_up_memory_until_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    large, small = _join(_queue(), "large"), _join(_queue(), "small", 1)
-    room = Room()
-    monkeypatch.setattr(core.queue, "MAX_HELD_BYTES", large.size_bytes)
-    room.enter(large)
-    with pytest.raises(IngestError):
-        room.enter(small)
-    room.leave(large)
-    room.enter(small)
-
-
-async def test_those_who_came_first_are_held_for_longest() -> None:
-    drafts = [_join(_queue(), f"{number}", 1) for number in range(4)]
-    room = Room()
-    for number, draft in enumerate(drafts):
-        draft.give_up_at = number
-        room.enter(draft)
-    room.leave(drafts[0])
-    assert room.held_since(2) == drafts[1:3]
