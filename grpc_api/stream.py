@@ -26,8 +26,8 @@ from grpc_api.open_streams import Ending, Holder, OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
 
 MAX_IN_FLIGHT: Final = 32
-# The packed row of a valid event is no longer than this and its metadata.
-MAX_EVENT_BYTES: Final = 128
+# The tail of a valid event's row (core/rows.py), without its metadata, is no longer than this.
+MAX_TAIL_BYTES: Final = 134
 # How long what was read may still take once the stream must end: if its client has lost its
 # rights, and if it has not.
 MAX_FINISH_SECONDS: Final = 0.5
@@ -147,7 +147,7 @@ class EventStream:
             await self._send_opened(pb.StreamOpened())
         while message is not None:
             batch = self._batch(message)
-            size_bytes = _size_bytes(batch)
+            size_bytes = draft_bytes(batch)
             self._submit(await self._turn(size_bytes), batch, size_bytes)
             self._holding = False
             if self._read_last:
@@ -271,7 +271,7 @@ class EventStream:
             self._ending.set_result(error)
 
 
-def _size_bytes(batch: EventBatch) -> int:
+def draft_bytes(batch: EventBatch) -> int:
     """An upper bound of the ``size_bytes`` of the batch's draft.
 
     The draft itself is made later, under the rights that are in force once there is room.
@@ -281,7 +281,7 @@ def _size_bytes(batch: EventBatch) -> int:
         texts = events.metadata
     else:
         texts = [event.metadata for event in events if isinstance(event, Event)]
-    items = len(events) * (MIN_ITEM_BYTES + MAX_EVENT_BYTES)
+    items = len(events) * (MIN_ITEM_BYTES + MAX_TAIL_BYTES)
     return batch.size_bytes + MIN_DRAFT_BYTES + items + sum(map(len, filter(None, texts)))
 
 
