@@ -1,8 +1,9 @@
-"""A connection, and each request on it: uvicorn's, bounded where they are not.
+"""A connection and each request on it: uvicorn's, with bounds that it has not, and at less cost.
 
-They also do without what uvicorn does for applications that it does not know, such as to look
-through their headers, and set no timers for what is there already: small requests cost a quarter
-less.
+Bounds: the number of connections, and the size and time of a head, the request line and headers
+(RFC 9112, section 2.1), and the time of a body. Cost: a connection keeps one timer, where uvicorn
+sets one for each request; an answer is written in one piece; its headers are not searched. Small
+requests cost a quarter less. What is overridden says why; all else is uvicorn's.
 """
 
 from __future__ import annotations
@@ -27,37 +28,39 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, HTTPResponseStartEvent
 
 MAX_CONNECTIONS: Final = 4_096
-MAX_HEAD_BYTES: Final = 65_536  # request line and headers
+MAX_HEAD_BYTES: Final = 65_536
 MAX_HEAD_SECONDS: Final = 10.0
 # Clients give up at 15 seconds; what trickles slower than this holds a connection for nothing.
 MAX_BODY_SECONDS: Final = 10.0
 
 
 class Connection(HttpToolsProtocol):
-    """Adds what uvicorn does not bound: how long a head may be, and how long it may take.
+    """A client's connection, which ends if the client is too slow or sends a head too large.
 
     So it is with what follows a body in chunks, of which nothing is heeded. Of requests that come
     before the answers to earlier ones, no more are read until those that were read are begun.
 
     What is not HTTP gets the same envelope as every other error, but never in place of the
-    answer to an earlier request. An offer to upgrade the connection is declined by going on.
+    answer to an earlier request. An offer to upgrade the connection (RFC 9110, section 7.8) is
+    declined: the request is answered as if there were none.
     """
 
-    # The connection ends then, unless what is awaited of the client arrives: a head, what is left
-    # of a body that was answered early, or the next request.
+    # When the connection is closed, by the event loop's time, unless before that the client sends
+    # what is awaited: a head, the rest of a body that was answered early, or the next request.
     _due: float | None = None
-    # Fires then or before. To set one for each request, and cancel it, costs more than to look.
+    # Fires at ``_due`` or earlier, and then is set anew. To cancel one and set another at each
+    # request would cost more.
     _timer: asyncio.TimerHandle | None = None
     _idle = False  # what is awaited is the next request
-    _head_bytes = 0
-    _begun = False  # there was a request
+    _head_bytes = 0  # of the head that is awaited
+    _begun = False  # a first request has come
     _in_head = False
     _in_body = False
     _body_came = False
-    _declining = False
+    _declining = False  # the parser reads what _decline_upgrade made up, not what the client sent
 
     def refuse(self, message: str) -> tuple[Exchange, int, bytes]:
-        """The exchange, status and body that answer what is not a request."""
+        """The exchange, status and body of the answer to what is not a request."""
         raise NotImplementedError
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -66,7 +69,7 @@ class Connection(HttpToolsProtocol):
             transport.abort()
             return
         self.flow = _Flow(transport, self.pipeline)
-        self._hurry()
+        self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._due = None
@@ -75,6 +78,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        # As uvicorn's, but it also bounds the head, and goes on after an offer to upgrade.
         self._end_idleness()
         due, in_body = self._due, self._in_body
         cycle = self.cycle
@@ -93,7 +97,7 @@ class Connection(HttpToolsProtocol):
                 self.send_400_response(f"The headers are over {MAX_HEAD_BYTES} bytes.")
                 return
         if self._due is None and not self.pipeline and (self._in_head or self._answered()):
-            self._hurry()
+            self._await_head()
 
     def _feed(self, data: memoryview) -> None:
         while data:
@@ -105,8 +109,9 @@ class Connection(HttpToolsProtocol):
                 self._decline_upgrade()
 
     def _decline_upgrade(self) -> None:
-        # The parser takes the body for the other protocol. One that is told nothing of the
-        # offer, only of the body's length, reads on in its place.
+        # After an offer the parser reads no further: what follows would be the other protocol. A
+        # new parser takes its place. It is given a head without the offer, which only says how the
+        # body is delimited, and so reads on with the body.
         framing = [
             b"%b: %b\r\n" % header
             for header in self.headers
@@ -139,6 +144,7 @@ class Connection(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        # As uvicorn's, without root_path and limit_concurrency, which the service does not use.
         if self._declining:
             return
         version = self.parser.get_http_version()
@@ -178,7 +184,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():
+        if self.parser.should_upgrade():  # the body is yet to come, from _decline_upgrade's parser
             return
         super().on_message_complete()
         self._in_body = False
@@ -186,21 +192,23 @@ class Connection(HttpToolsProtocol):
             self._await_request()
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, if it is there already."""
+        """Go on to the next request if it is there, else wait for it."""
+        # As uvicorn's, but for its timer.
         if self.transport.is_closing():
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             if self._in_head and not self.pipeline:
-                self._hurry()
+                self._await_head()
         elif self._due is None:
             self._await_request()
         self.flow.resume_reading()
 
     def _answered(self) -> bool:
+        """Whether no request waits for its answer."""
         return not self._begun or self.cycle.response_complete
 
-    def _hurry(self) -> None:
+    def _await_head(self) -> None:
         self._head_bytes = 0
         self._end_within(MAX_HEAD_SECONDS)
 
@@ -213,6 +221,7 @@ class Connection(HttpToolsProtocol):
             self._idle, self._due = False, None
 
     def _end_within(self, seconds: float) -> None:
+        """Close the connection after so long, unless ``_due`` is changed before."""
         self._due = self.loop.time() + seconds
         if self._timer is not None:
             if self._timer.when() <= self._due:
@@ -235,6 +244,7 @@ class Connection(HttpToolsProtocol):
         if not self._answered() and not self._in_body:
             self.cycle.keep_alive = False  # answer what came before, in order, and close
             return
+        # There is no place for an answer: earlier ones are due, or the request has its own.
         if self.pipeline or (self._answered() and self._in_body):
             self.transport.close()
             return
@@ -265,9 +275,9 @@ class _Flow(FlowControl):
 
 
 class _Cycle(RequestResponseCycle):
-    """A request and its answer."""
+    """A request and its answer: the ASGI ``receive`` and ``send`` of the application."""
 
-    _start: HTTPResponseStartEvent | None = None  # goes out together with the body
+    _start: HTTPResponseStartEvent | None = None  # waits to be written together with the body
     _body_due: float | None = None
 
     async def receive(self) -> ASGIReceiveEvent:
@@ -280,9 +290,10 @@ class _Cycle(RequestResponseCycle):
             return await super().receive()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Write an answer that comes whole, as all of this service's do, in one go.
+        """Write the answer: in one piece if its body comes in one, as all of this service's do.
 
-        Its headers are taken as they are, as nothing in them is a client's.
+        Such an answer's headers are written unchecked. They are the service's own: they have a
+        Content-Length and, as nothing in them is a client's, no line breaks.
         """
         if message["type"] == "http.response.start":
             self._start = message
@@ -293,7 +304,7 @@ class _Cycle(RequestResponseCycle):
             or message["type"] != "http.response.body"
             or message.get("more_body")
             or self.scope["method"] == "HEAD"
-            # After its own to a crash, uvicorn ends the connection.
+            # What uvicorn answers to a crash says to close, which only its own ``send`` heeds.
             or start["status"] == HTTPStatus.INTERNAL_SERVER_ERROR
             or self.flow.write_paused
         ):
