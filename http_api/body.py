@@ -12,14 +12,14 @@ from core.errors import ErrorCode, IngestError
 from core.limits import MAX_BODY_BYTES
 from http_api.connection import MAX_BODY_SECONDS
 from http_api.decoding import invalid_body
-from http_api.head import Head
+from http_api.request_headers import RequestHeaders
 
 # One for each event of a batch; what comes after a member is copied for each.
 MAX_GZIP_MEMBERS: Final = 500
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(head: Head, receive: Receive) -> bytes:
+async def read_body(headers: RequestHeaders, receive: Receive) -> bytes:
     """The body after decompression.
 
     Raises ``batch_too_large`` as soon as it is known to be over the limit, by what arrived and
@@ -27,9 +27,9 @@ async def read_body(head: Head, receive: Receive) -> bytes:
     broken and for a body that does not arrive in time; :class:`ClientDisconnect` if it never
     will. What is left unread is discarded by the server.
     """
-    if head.content_length() > MAX_BODY_BYTES:
+    if headers.content_length() > MAX_BODY_BYTES:
         raise _too_large()
-    gzipped = head.is_gzipped()
+    gzipped = headers.is_gzipped()
     chunks: list[bytes] = []
     size = 0
     more = True

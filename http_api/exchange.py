@@ -17,15 +17,13 @@ from core.events import Budget, Caller, Receipt, SnapshotReceipt
 from core.ids import new_request_id
 from core.limits import API_VERSION
 from core.meter import CANCELLED, OK, OTHER, Meter
+from http_api.openapi.operations import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 
 log = logging.getLogger(__name__)
 
 _KEY: Final = "wepeople.exchange"
-_ENDPOINTS: Final = {
-    "/api/v1/ingest/ping": "ping",
-    "/api/v1/ingest/events": "events",
-    "/api/v1/ingest/snapshots": "snapshots",
-}
+# What metrics call the endpoints.
+_ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "snapshots"}
 
 
 class Exchange:
@@ -76,8 +74,8 @@ def new_exchange(clock: Clock) -> Exchange:
 class ExchangeLayer:
     """Gives each request its id and each response its headers; logs what was answered.
 
-    Requests go on to ``app``, or straight to one of its ``endpoints`` (method and path), which
-    spares them the way through it.
+    Requests go on to ``app``, or straight to one of its ``endpoints`` (by method and path), for
+    which its own layers have nothing to do.
     """
 
     def __init__(

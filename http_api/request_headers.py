@@ -1,4 +1,4 @@
-"""The head of a request: what the service heeds of its header fields."""
+"""The header fields of a request that the service heeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from starlette.types import Scope
 from http_api.decoding import invalid_body
 
 
-class Head:
+class RequestHeaders:
     """The header fields of one request."""
 
     __slots__ = ("_by_name", "_fields")

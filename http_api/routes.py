@@ -16,61 +16,67 @@ from core.ingest import Ingestor
 from http_api.body import read_body
 from http_api.decoding import decode_events, decode_snapshot
 from http_api.exchange import Exchange
-from http_api.head import Head
 from http_api.openapi.operations import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.request_headers import RequestHeaders
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
-# The answer to a request that raised this.
+# Makes the answer to a request whose handling raised an error.
 Fail = Callable[[Exchange, Exception], Response]
 
 
 def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
     """The routes of ``/api/v1/ingest``, in the order of checks of contract section 4."""
 
-    async def admit(exchange: Exchange, head: Head) -> Caller:
+    async def admit(exchange: Exchange, headers: RequestHeaders) -> Caller:
         try:
-            caller, exchange.budget = await ingestor.admit(head.authorization())
+            caller, exchange.budget = await ingestor.admit(headers.authorization())
         except IngestError as error:
             exchange.budget = error.budget
             raise
         exchange.caller = caller
         return caller
 
-    async def admit_body(exchange: Exchange, head: Head, receive: Receive) -> tuple[Caller, bytes]:
-        caller = await admit(exchange, head)
+    async def admit_body(
+        exchange: Exchange, headers: RequestHeaders, receive: Receive
+    ) -> tuple[Caller, bytes]:
+        caller = await admit(exchange, headers)
         loop = asyncio.get_running_loop()
         admitted = loop.time()
-        body = await read_body(head, receive)
+        body = await read_body(headers, receive)
         # A body may take its time: what counts are the rights in force when it is there.
         if loop.time() - admitted > MAX_CALLER_AGE_SECONDS:
-            caller = await ingestor.authenticate(head.authorization())
-        head.check_content_type()
+            caller = await ingestor.authenticate(headers.authorization())
+        headers.check_content_type()
         return caller, body
 
     @app.get(PING_PATH)
     async def ping(request: Request) -> Response:
-        caller = await admit(Exchange.of(request.scope), Head(request.scope))
+        caller = await admit(Exchange.of(request.scope), RequestHeaders(request.scope))
         status, body = render_ping(caller)
         return Response(body, status, media_type="application/json")
 
-    async def ingest_events(exchange: Exchange, head: Head, receive: Receive) -> tuple[int, bytes]:
-        caller, body = await admit_body(exchange, head, receive)
+    async def ingest_events(
+        exchange: Exchange, headers: RequestHeaders, receive: Receive
+    ) -> tuple[int, bytes]:
+        caller, body = await admit_body(exchange, headers, receive)
         events, size_bytes = decode_events(body), len(body)
         writing = ingestor.ingest(
             caller,
-            EventBatch(exchange.request_id, events, head.idempotency_key(), size_bytes=size_bytes),
+            EventBatch(
+                exchange.request_id, events, headers.idempotency_key(), size_bytes=size_bytes
+            ),
         )
-        del body, events  # not held until the commit
+        del body, events  # so that they are not held until the commit
         receipt = await writing
         exchange.settle(receipt)
         return render_receipt(receipt)
 
     async def ingest_snapshot(
-        exchange: Exchange, head: Head, receive: Receive
+        exchange: Exchange, headers: RequestHeaders, receive: Receive
     ) -> tuple[int, bytes]:
-        caller, body = await admit_body(exchange, head, receive)
+        caller, body = await admit_body(exchange, headers, receive)
         wanted = SnapshotRequest(
-            exchange.request_id, decode_snapshot(body), head.idempotency_key(), len(body)
+            exchange.request_id, decode_snapshot(body), headers.idempotency_key(), len(body)
         )
         receipt = await ingestor.ingest_snapshot(caller, wanted)
         exchange.settle(receipt)
@@ -83,7 +89,7 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
 
 
 def data_endpoints(app: FastAPI) -> dict[tuple[str, str], ASGIApp]:
-    """The application's routes that take data, by method and path; they need nothing of it."""
+    """The routes that take data, by method and path; each can be called without the application."""
     return {
         (method, route.path): route.endpoint
         for route in app.routes
@@ -93,15 +99,15 @@ def data_endpoints(app: FastAPI) -> dict[tuple[str, str], ASGIApp]:
 
 
 class _DataEndpoint:
-    """An endpoint as plain ASGI, which answers its own failures.
+    """An endpoint as a plain ASGI application, which answers its own failures.
 
-    So it can be called without FastAPI, whose middleware, routing and parameters cost a small
-    request as much as all else that is HTTP.
+    It needs nothing of FastAPI, whose middleware, routing and parameters would double what HTTP
+    costs a small request (:func:`data_endpoints`).
     """
 
     def __init__(
         self,
-        handle: Callable[[Exchange, Head, Receive], Awaitable[tuple[int, bytes]]],
+        handle: Callable[[Exchange, RequestHeaders, Receive], Awaitable[tuple[int, bytes]]],
         fail: Fail,
     ) -> None:
         self._handle = handle
@@ -110,7 +116,7 @@ class _DataEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
         try:
-            status, body = await self._handle(exchange, Head(scope), receive)
+            status, body = await self._handle(exchange, RequestHeaders(scope), receive)
         except Exception as error:
             await self._fail(exchange, error)(scope, receive, send)
             return
