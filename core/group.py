@@ -23,17 +23,19 @@ from core.workers import WorkerCache
 class Group:
     """One attempt to write drafts, in their order of arrival.
 
-    Quotas are read at first and charged at last, so that others of the same organization are not
-    kept waiting. If they have charged it meanwhile and too little is left, the attempt fails
-    (:func:`quota.is_short`); a ``contended`` one cannot.
+    Quotas are read at the beginning and charged together with the COMMIT, so that a charge locks
+    its account only for a moment. If another transaction has charged the account in between and
+    too little is left, :meth:`commit` fails with an error that :func:`quota.is_short` recognizes.
+    A ``contended`` group, which is the next attempt then, locks the accounts before it reads them.
 
-    The ``outcomes`` are true once :meth:`commit` has returned; ``resolved`` are the names to cache
-    after that. ``has_claimed``: a lock that is met later is not an idempotency key's.
+    The ``outcomes`` are true once :meth:`commit` has returned; ``resolved`` are the workers to
+    cache after that. ``has_claimed``: the idempotency keys are claimed, so a lock that is waited
+    for later is not a key's.
 
-    A connection that is lost while ``committing`` leaves open whether they are.
-    ``transaction_id`` tells whether that is still going on. Whether it took effect is told by the
-    ``witness``, the organization and id of a row that was written; if none was, by the producers
-    that were ``advanced``.
+    If the connection is lost while ``committing``, it is open whether the group was committed.
+    ``transaction_id`` tells whether the transaction is still going on. Whether it took effect is
+    told by the ``witness``, the organization and id of a row that was written; if none was, by the
+    producers that were ``advanced``.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Group:
         self.committing = False
 
     async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
-        """Begin the transaction and write all but what :meth:`commit` does.
+        """Begin the transaction and write what does not depend on each draft's outcome.
 
         ``lock_seconds``: how long a lock is waited for, None as in the session. Every process takes
         locks in this order and, within a statement, in sorted order: idempotency keys, producers,
@@ -85,36 +87,36 @@ class Group:
         if lock_seconds is not None:
             begin.append(Call(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"))
         claim = idempotency.claim(claims)
-        lock = producers.lock([producer for producer, _ in placed])
+        lock_producers = producers.lock([producer for producer, _ in placed])
         # A stream is told what is left even if it writes nothing.
         accounts = {draft.account for draft in self._drafts if draft.positions or draft.streamed}
-        hold = quota.lock(accounts) if self._contended else None
-        room = quota.read(accounts)
-        # Begun at once, unless it is known that something else will have to be asked before.
+        lock_accounts = quota.lock(accounts) if self._contended else None
+        read_quotas = quota.read(accounts)
+        # Begun in the same round trip, unless workers have to be asked for first.
         has_events = any(isinstance(draft, EventsDraft) for draft in self._drafts)
         copy = Copy(rows.COPY_EVENTS) if has_events and not self._incomplete else None
         try:
-            await send(db, [*begin, claim, lock, hold, room, copy])
+            await send(db, [*begin, claim, lock_producers, lock_accounts, read_quotas, copy])
         finally:
             self.has_claimed = claim is None or claim.done
 
         self._expected = {wish.scope: receipt for wish, receipt in claims}
         if claim is not None and claim.count < len(claims):
             if copy is not None:
-                await copy.write(db, [rows.SIGNATURE, rows.TRAILER])
+                await copy.write(db, [rows.SIGNATURE, rows.TRAILER])  # of no rows, to end it
                 copy = None
             await self._answer_held(db)
-        self._take_places(placed, producers.locked(lock))
+        self._take_places(placed, producers.locked(lock_producers))
         live = [draft for draft in self._drafts if draft.replay is None]
         await self._find_workers(db)
-        self.transaction_id = quota.transaction_id(room)
-        self._divide(live, quota.left(room))
+        self.transaction_id = quota.transaction_id(read_quotas)
+        self._divide(live, quota.left(read_quotas))
         await self._provide_workers(db)
         await self._write_events(db, live, copy)
         self._snapshots = self._arrived(live)
 
     async def commit(self, db: Connection) -> None:
-        """Write what follows from each draft's outcome, and commit.
+        """Write what follows from each draft's outcome, charge the quotas, and commit.
 
         Raises :class:`InFailedSqlTransaction` if the server rolled back instead.
         """
@@ -129,7 +131,7 @@ class Group:
             charge,
         ]
         commit = Call(COMMIT)
-        # Before the commit, for whatever failed after it would have it all written again.
+        # Before the commit: if this raised after it, all would be written again.
         self.outcomes = [draft.outcome() for draft in self._drafts]
         self.committing = True
         await send(db, [*last, commit])
@@ -138,7 +140,7 @@ class Group:
         self._correct_what_is_left(quota.left(charge))
 
     def _correct_what_is_left(self, left: Mapping[Account, int | None]) -> None:
-        """Others may have charged the accounts since their quotas were read."""
+        """Tell what the charge left: others may have charged since the quotas were read."""
         for position, draft in enumerate(self._drafts):
             its_left = left.get(draft.account, draft.quota_left)
             if its_left != draft.quota_left:
@@ -184,6 +186,7 @@ class Group:
                 self._incomplete.append(draft)
 
     async def _find_workers(self, db: Connection) -> None:
+        """Ask for the other workers; reject the items of those that do not exist."""
         self._incomplete = [draft for draft in self._incomplete if draft.replay is None]
         missing: dict[WorkerName, Actor] = {}
         for draft in self._incomplete:
@@ -212,7 +215,7 @@ class Group:
             draft.quota_left = room.get(draft.account)
 
     async def _provide_workers(self, db: Connection) -> None:
-        # Only for items that will be written: a rejected event makes nobody.
+        """Make workers that do not exist yet, but none for items that are rejected."""
         needed: dict[WorkerName, Actor] = {}
         for draft in self._incomplete:
             for slot in dict.fromkeys(map(draft.slots.__getitem__, draft.positions)):
@@ -254,7 +257,7 @@ class Group:
         return arrived
 
     def _keys_to_settle(self) -> tuple[list[tuple[Scope, StoredReceipt]], list[Scope]]:
-        """The claims whose receipt came out otherwise, and those not needed."""
+        """Claims whose receipt is not the expected one, and claims of which nothing is written."""
         corrected: list[tuple[Scope, StoredReceipt]] = []
         unused: list[Scope] = []
         for draft in self._drafts:

@@ -1,11 +1,12 @@
 """The journal: where what was accepted becomes durable, and the only writer of events.
 
-Whatever waits, from all requests of the process or from many streams, is committed together: one
-claim of idempotency keys, one look-up of workers, one COPY, one charge of quotas, one COMMIT
-(core/group.py, core/writer.py). There is no timer: the next group is whatever came while the last
-one committed, as much of it as a transaction may have (core/queue.py). Every member of a group is
-answered after its own durable commit, and judged as if it had been alone. Members that meet a lock
-which another process holds for long leave the group for a lane (core/lanes.py).
+Drafts are committed in groups, each in one transaction: one claim of idempotency keys, one look-up
+of workers, one COPY, one charge of quotas, one COMMIT (core/group.py, core/writer.py). There are
+queues, one for single requests, which two tasks write, and two for streams' batches, with a task
+each. No timer forms a group: it is what has come to a queue by the time that a task is free, as
+much of it as a transaction may have (core/queue.py). Every member of a group is answered after its
+own durable commit, and judged as if it had been alone. Members that meet a lock which another
+process holds for long leave the group for a lane (core/lanes.py).
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from core.writer import Writer
 
 log = logging.getLogger(__name__)
 
-# Clients give up after 15 seconds; whoever cannot be started by then is told so before.
-MAX_WAIT_SECONDS: Final = 6.0
-MAX_ANSWER_SECONDS: Final = 12.5
-PATIENCE_SECONDS: Final = 0.25  # so often it is looked who has waited for so long
-# Transactions at a time, so that one copies while another commits.
-STREAM_QUEUES: Final = 2
-SINGLE_WRITERS: Final = 2
-# A draft in a lane is not begun again when so little is left of that.
+# Clients give up after 15 seconds, and are to have an answer before.
+MAX_WAIT_SECONDS: Final = 6.0  # until a draft is begun
+MAX_ANSWER_SECONDS: Final = 12.5  # until it is answered
+PATIENCE_CHECK_SECONDS: Final = 0.25  # between looks at who has waited for so long
+# Transactions at a time, so that one group is copied while another commits.
+STREAM_QUEUES: Final = 2  # one transaction each: a producer's batches are written in their order
+SINGLE_WRITERS: Final = 2  # of the one queue
+# A draft in a lane is not begun again with less than this left until its answer is due.
 LAST_TURN_SECONDS: Final = 1.0
 # The parts of a group that has already waited in vain are to find out who is locked, not to wait.
 PART_LOCK_SECONDS: Final = 0.01
@@ -56,7 +57,7 @@ class Journal:
         self._meter = meter
         self._writer = Writer(database, clock)
         self._held = HeldDrafts()
-        # Each writes its own transactions, so that small requests need not wait for a stream's.
+        # Apart, so that a small request need not wait for the transaction of a stream.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)
         self._streamed = [Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS) for _ in range(STREAM_QUEUES)]
         self._queues = (self._single, *self._streamed)
@@ -81,7 +82,7 @@ class Journal:
         self._queue_of(draft).join(draft)
         self._count_waiting()
         if self._patience is None:
-            self._patience = loop.call_later(PATIENCE_SECONDS, self._end_patience)
+            self._patience = loop.call_later(PATIENCE_CHECK_SECONDS, self._end_patience)
         try:
             return await draft.answer
         except asyncio.CancelledError:
@@ -90,8 +91,8 @@ class Journal:
             self._take_out(draft)
             raise
         except Exception:
-            # An error comes to know the frames that it passes, and so the draft. If that knew it in
-            # turn, all of a body would stay in memory until the garbage collector looks.
+            # The error's traceback holds this frame, and so the draft. If the draft held the error
+            # in turn, a whole body would stay in memory until the garbage collector looks.
             draft.answer = loop.create_future()
             draft.answer.cancel()
             raise
@@ -117,7 +118,7 @@ class Journal:
                 draft.answer.set_exception(_too_late(draft))
                 self._take_out(draft)
         self._patience = (
-            loop.call_later(PATIENCE_SECONDS, self._end_patience) if self._held else None
+            loop.call_later(PATIENCE_CHECK_SECONDS, self._end_patience) if self._held else None
         )
 
     async def run(self) -> None:

@@ -1,4 +1,9 @@
-"""The monthly quota: exact under any number of writers and replicas (contract section 8)."""
+"""The monthly quota: exact under any number of writers and replicas (contract section 8).
+
+A group reads at its beginning how much is left, and charges with its COMMIT what it stores. The
+charge itself checks the quota again, and fails if other groups have left too little meanwhile. The
+group is then written anew with the accounts locked from the beginning (core/writer.py).
+"""
 
 from __future__ import annotations
 
@@ -24,10 +29,10 @@ class Account(Struct, frozen=True, order=True, gc=False, cache_hash=True):
 
 
 MAX_CACHED_ACCOUNTS: Final = 1_000
-# Groups look them up all the time, and what is the same object need not be compared.
+# One object for equal accounts: dictionaries then find it by identity, without comparing members.
 _account: Final = lru_cache(MAX_CACHED_ACCOUNTS)(Account)
 
-_LEFT: Final = Statement(
+_READ: Final = Statement(
     "read_quota",
     "json",
     """
@@ -51,9 +56,10 @@ FOR UPDATE
 """,
 )
 
-# One row lock an account is what makes concurrent charges exact; they are taken in the order of
-# the account, so that groups never deadlock. The row is created at the month's first event. What
-# does not fit, or has no organization any more, becomes the NULL that used must not be.
+# The lock of an account's row is what makes concurrent charges exact; rows are locked in sorted
+# order, so that groups do not deadlock. A row is created at the month's first event. A charge that
+# does not fit, or whose organization is gone, makes used NULL, which the table forbids: all of it
+# fails. granted is the latest charge, which the update adds; nothing else reads it.
 _CHARGE: Final = Statement(
     "charge_quota",
     "json",
@@ -82,12 +88,15 @@ def account(organization_id: UUID, received_us: int) -> Account:
 
 
 def read(accounts: Iterable[Account]) -> Call | None:
-    """Ask how much is left to accounts, as of now; :func:`left` and the transaction's id tell."""
-    return _of(_LEFT, accounts)
+    """Ask how much accounts have left: :func:`left` reads it, and :func:`transaction_id` its id."""
+    return _of(_READ, accounts)
 
 
 def lock(accounts: Iterable[Account]) -> Call | None:
-    """Have nobody else charge the accounts until the transaction ends."""
+    """Keep all others from charging the accounts until the transaction ends.
+
+    An account that was never charged has no row to lock.
+    """
     return _of(_LOCK, accounts)
 
 
@@ -97,9 +106,10 @@ def _of(statement: Statement, accounts: Iterable[Account]) -> Call | None:
 
 
 def charge(events: Mapping[Account, int]) -> Call | None:
-    """Charge accounts, all of it or not at all; :func:`left` tells what is left after that.
+    """Charge accounts with so many events each; :func:`left` tells what they have left then.
 
-    Fails with an error that :func:`is_short` recognizes if one has less left than that.
+    If any has less than that left, it fails with an error that :func:`is_short` recognizes, and
+    charges none.
     """
     rows = [(one.organization_id, one.month, events[one]) for one in sorted(events)]
     names = ("organization_id", "month", "events")
@@ -107,12 +117,12 @@ def charge(events: Mapping[Account, int]) -> Call | None:
 
 
 def is_short(error: psycopg.Error) -> bool:
-    """Whether a charge failed because others have charged the account meanwhile."""
+    """Whether a charge failed because too little was left, as others had charged meanwhile."""
     return isinstance(error, NotNullViolation) and error.diag.table_name == "quota_usage"
 
 
 def left(call: Call | None) -> dict[Account, int | None]:
-    """How many events each account has left; None: it has no quota."""
+    """How many events each account of a :func:`read` or :func:`charge` has left; None: no quota."""
     return {
         _account(UUID(organization), date.fromisoformat(month)): (
             None if events is None else max(int(events), 0)
@@ -122,8 +132,5 @@ def left(call: Call | None) -> dict[Account, int | None]:
 
 
 def transaction_id(call: Call | None) -> str | None:
-    """The id of the transaction that :func:`read` was part of.
-
-    That tells after a lost connection whether the transaction committed.
-    """
+    """The id of the transaction that this :func:`read` was part of; None if nothing was read."""
     return str(call.rows[0][-1]) if call and call.rows else None

@@ -41,21 +41,24 @@ class Writer:
     async def write(self, drafts: Sequence[Draft], lock_seconds: float | None) -> list[Verdict]:
         """Write drafts together and return their outcomes, which are durable then.
 
+        What can succeed if it is simply run again is tried again; so is a group whose quotas were
+        charged by others meanwhile (:class:`Group`).
+
         ``lock_seconds``: how long a lock is waited for, None as in the session;
         :class:`LockedError` after that. :class:`UnknownFateError` if it cannot be known whether
         they were written; any other error means that they were not.
         """
-        last = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
+        last_begin = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
         contended = False
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 return await self._transact(drafts, lock_seconds, contended)
             except psycopg.Error as error:
-                tired = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last
-                if quota.is_short(error) and not tired:
+                give_up = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last_begin
+                if quota.is_short(error) and not give_up:
                     contended = True
                     continue
-                if tired or not is_transient(error):
+                if give_up or not is_transient(error):
                     raise
                 log.warning("writing a group is tried again: %s", one_line(error))
                 if is_connection_loss(error):
