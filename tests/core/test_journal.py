@@ -19,7 +19,6 @@ from tests.tenant import until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
 
-
 WAITING = """
 SELECT pid FROM pg_stat_activity
 WHERE wait_event_type = 'Lock' AND datname = current_database()

@@ -10,22 +10,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 from psycopg import AsyncConnection, sql
 
-from core import digests, ids, json_objects, rows, timestamps
+from core import ids, json_objects, rows, timestamps
 from core.checked_events import MIN_TOGETHER, CheckedEvents, check_events
 from core.database import session_conninfo
-from core.drafts import EventsDraft
 from core.errors import ErrorCode
 from core.events import (
-    Actor,
     Event,
-    EventBatch,
     EventColumns,
     Malformed,
     Worker,
@@ -66,17 +62,6 @@ def test_valid_events_are_passed_on(events: list[Event]) -> None:
     checked = check_events(CALLER, events, RECEIVED_US)
     assert not checked.rejected
     assert [echo.event_type for echo in checked.echoes] == [event.event_type for event in events]
-
-
-@EXAMPLES
-@given(st.lists(strategies.any_events, min_size=1, max_size=3))
-def test_whatever_is_sent_with_an_idempotency_key_has_a_digest(
-    events: list[Event | Malformed],
-) -> None:
-    batch = EventBatch("req_", events, "the key")
-    draft, again = (EventsDraft.check(CALLER, batch, RECEIVED_US) for _ in range(2))
-    assert draft.claim is not None
-    assert draft.claim == again.claim
 
 
 @EXAMPLES
@@ -221,39 +206,6 @@ def _us(moment: str | int) -> int:
     return moment
 
 
-@EXAMPLES
-@given(st.integers(0, 2**128 - 1), st.integers(0, 2**128 - 1))
-def test_ids_come_back_and_sort_as_their_text(one: int, other: int) -> None:
-    for bits in (one, other):
-        text = ids.text(ids.EVENT, UUID(int=bits))
-        assert ids.parse(ids.EVENT, text) == UUID(int=bits)
-        assert ids.parse(ids.WORKER, text) is None
-    assert (one < other) == (ids.encode(one) < ids.encode(other))
-
-
-@EXAMPLES
-@given(st.integers(0, timestamps.MAX_US))
-def test_ids_carry_their_millisecond(us: int) -> None:
-    made = ids.new(us)
-    assert ids.created_us(made) == us // 1_000 * 1_000
-    assert ids.first_at(us) <= made
-
-
-@EXAMPLES
-@given(st.integers(0, timestamps.MAX_US))
-def test_request_ids_are_ids_of_their_own(us: int) -> None:
-    made = [ids.parse(ids.REQUEST, ids.new_request_id(us)) for _ in range(2)]
-    assert made[0] != made[1]
-    assert {made_id and ids.created_us(made_id) for made_id in made} == {us // 1_000 * 1_000}
-
-
-@EXAMPLES
-@given(st.text())
-def test_what_is_no_id_is_none(text: str) -> None:
-    found = ids.parse(ids.WORKER, text)
-    assert found is None or ids.text(ids.WORKER, found) == text
-
-
 def _is_storable(value: object) -> bool:
     """The rule, on what Python's own parser made of the text."""
     match value:
@@ -302,64 +254,3 @@ def test_numbers_are_measured_as_they_are_written(number: str) -> None:
     over = spaced.replace("]", "," + ",".join([number] * (len(text) // len(number))) + "]")
     with pytest.raises(ValueError, match="16384 bytes"):
         json_objects.storable(over.encode())
-
-
-def _respelled(value: object) -> str:
-    """The same JSON value, spelled differently wherever JSON leaves a choice."""
-    match value:
-        case dict():
-            members = [f" {_respelled(key)} :\t{_respelled(value[key])}" for key in reversed(value)]
-            return "{" + ",\n".join(members) + " }"
-        case list():
-            return "[ " + " , ".join(map(_respelled, value)) + " ]"
-        case str():
-            encoded = value.encode("utf-16-be").hex()
-            units = [encoded[at : at + 4] for at in range(0, len(encoded), 4)]
-            return '"' + "".join(f"\\u{unit}" for unit in units) + '"'
-        case bool() | None:
-            return json.dumps(value)
-        case int():
-            return f"{value}.0e+0"
-        case float():
-            mantissa, _, exponent = repr(value).partition("e")
-            return f"{mantissa}{'' if '.' in mantissa else '.0'}00E{int(exponent or 0)}"
-    raise AssertionError(value)
-
-
-def _digest(metadata: bytes) -> bytes:
-    actor = Actor(external_id="crm-42")
-    return digests.events_digest([Event("deal.won", "code", actor, metadata=metadata)])
-
-
-@EXAMPLES
-@given(strategies.json_objects, strategies.json_objects)
-def test_digests_are_equal_if_and_only_if_values_are(
-    one: dict[str, Any], other: dict[str, Any]
-) -> None:
-    text = json.dumps(one).encode()
-    assert _digest(text) == _digest(_respelled(one).encode())
-    equal = msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")
-    if not equal and one != other:
-        assert _digest(text) != _digest(json.dumps(other).encode())
-
-
-@EXAMPLES
-@given(st.lists(strategies.moments, min_size=1, max_size=2 * digests.MIN_TOGETHER))
-def test_digests_are_equal_however_a_protocol_says_its_moments(moments: list[int]) -> None:
-    said = [timestamps.format_us(us) for us in moments]
-    spelled = [text.replace("T", "t") for text in said]
-    kinds: list[Sequence[str | int]] = [moments, said, spelled, [*said[:-1], spelled[-1]]]
-    made = {
-        digests.events_digest([Event("deal.won", "code", timestamp=moment) for moment in kind])
-        for kind in kinds
-    }
-    assert len(made) == 1
-
-
-def test_digests_tell_numbers_apart_to_the_last_digit() -> None:
-    spellings = [
-        *("0.1", "0.1000000000000000001", "1e-400", "2e-400", "1e-999999999", "2e-999999999"),
-        *("1e-99999999999999999999", "9007199254740992", "9007199254740993", '"1"', "true", "1"),
-    ]
-    digests = {_digest(b'{"n":%s}' % spelling.encode()) for spelling in spellings}
-    assert len(digests) == len(spellings)
