@@ -1,8 +1,8 @@
 """A batch of events, judged by the rules that need no database (contract section 5).
 
-The usual batch, of which nothing is wrong, is judged member by member; any other, or a small one,
-event by event, each on the fast road that stops at its first broken rule. Only an event that broke
-one is then asked for all that is wrong with it.
+There are two roads, and both judge alike. The usual batch, of which nothing is wrong, is judged
+member by member: all types, all timestamps, and so on. Any other batch, or a small one, is judged
+event by event. An event that breaks a rule is then looked at again, for all that is wrong with it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ from core.validation import (
     type_name,
 )
 
-MIN_TOGETHER: Final = 16  # what it takes to look at columns is more than fewer events take
+MIN_TOGETHER: Final = 16  # events; fewer are judged sooner one by one
 
 
 class CheckedEvents(Struct, frozen=True):
-    """What is left of a batch after the rules: parallel lists, one item per passed event.
+    """What of a batch has passed, and what is rejected.
 
-    ``slots`` says whose event it is, as an index into ``names`` and ``actors``. The ids in the
-    ``tails`` count up from ``first_id``. ``echoes`` are empty if nobody asked for them.
+    ``indexes`` (in the batch), ``slots``, ``tails`` and ``echoes`` have one item for each event
+    that passed; ``echoes`` are empty if nobody asked for them. ``slots`` says whose event it is, as
+    an index into ``names`` and ``actors``, which are parallel. ``tails``: of rows (core/rows.py),
+    with ids that count up from ``first_id``.
     """
 
     first_id: UUID
@@ -63,9 +65,9 @@ def check_events(
 ) -> CheckedEvents:
     """Judge every event of a batch on its own, in the order of contract section 5.
 
-    What passes is packed into the tail of its row; what does not is a rejection. Whether its
-    worker exists and the quota suffices is for the database. ``received_us``: microseconds since
-    the epoch. ``echo``: somebody wants the ``echoes``.
+    What passes is packed into the tail of its row; what does not is a rejection. Whether the
+    worker exists and the quota suffices, the database tells later. ``received_us``: microseconds
+    since the epoch. ``echo``: whether to make the ``echoes``.
     """
     if len(events) >= MIN_TOGETHER:
         with contextlib.suppress(_NeedsCloserLook, ValueError, AttributeError):
@@ -89,13 +91,13 @@ def _columns(events: Sequence[Any]) -> EventColumns:
 
 
 class _NeedsCloserLook(Exception):
-    """Not everything in a batch is fine, or usual."""
+    """Not every event of a batch is valid: they have to be judged one by one."""
 
 
 def _check_together(
     caller: Caller, events: EventColumns, received_us: int, echo: bool
 ) -> CheckedEvents:
-    """Judge a batch of which nothing is wrong, which most are: member by member, not one by one.
+    """Judge a batch member by member.
 
     Raises ValueError or _NeedsCloserLook if anything is wrong.
     """
@@ -128,7 +130,10 @@ def _check_together(
 def _moments(
     given: Sequence[Any], received_us: int, echo: bool
 ) -> tuple[Sequence[int], Sequence[str]]:
-    """When the events happened, as :func:`moment`; without echoes if nobody wants them."""
+    """When the events happened, in microseconds since the epoch, and their echoes if wanted.
+
+    Raises ValueError, as :func:`moment`.
+    """
     types = set(map(type, given))
     if types == {str} and (instants := timestamps.parse_together(given)) is not None:
         return instants, timestamps.echo_together(given) if echo else ()
@@ -142,6 +147,7 @@ def _moments(
 
 
 def _check_each(caller: Caller, events: Events, received_us: int, echo: bool) -> CheckedEvents:
+    """Judge a batch event by event."""
     listed = list(events)
     indexes: list[int] = []
     slots: list[int] = []
@@ -149,7 +155,7 @@ def _check_each(caller: Caller, events: Events, received_us: int, echo: bool) ->
     echoes: list[AcceptedEvent] = []
     packed: list[tuple[bytes, int, int | None, bytes | None]] = []
     rejected: list[Rejection] = []
-    kinds: dict[tuple[str, str], bytes] = {}  # empty: of a type that is not allowed
+    kinds: dict[tuple[str, str], bytes] = {}
     known: dict[Actor, int] = {}
 
     def reject(issues: Sequence[str], code: ErrorCode = ErrorCode.INVALID_BODY) -> None:
@@ -206,5 +212,6 @@ def _moment(given: str | int | None, received_us: int, echo: bool) -> tuple[int,
 
 
 def _kind(event_type: str, category_name: str, allowed: Container[str]) -> bytes:
+    """As :func:`rows.kind`, but empty if the type is not ``allowed``; raises ValueError."""
     kind = rows.kind(type_name(event_type), category(category_name))
     return kind if event_type in allowed else b""

@@ -1,6 +1,7 @@
-"""Digests of what is asked: equal for equal requests, by which a used idempotency key is judged.
+"""Digests of requests: equal if the requests are (contract section 7).
 
-Two requests are equal if they say the same, in whichever JSON spelling and over whichever protocol.
+A request with a used idempotency key is a replay if it has the digest of the first one. Requests
+are equal if they say the same, in whichever JSON spelling and over whichever protocol.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from core.json_objects import JsonText
 
 MIN_TOGETHER: Final = 8  # timestamps; fewer are parsed sooner one by one
 
+# No number that fits in a request is rounded.
 _EXACT: Final = Context(prec=limits.MAX_BODY_BYTES, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 
@@ -92,7 +94,7 @@ def _digest(value: object) -> bytes:
 
 
 def events_digest(batch: Events) -> bytes:
-    """Equal for equal batches, over whichever protocol and in whichever JSON spelling."""
+    """The SHA-256 of a batch's canonical form, 32 bytes; also of what is malformed in it."""
     events = list(batch)
     return _digest(
         [
@@ -105,7 +107,7 @@ def events_digest(batch: Events) -> bytes:
 
 
 def snapshot_digest(snapshot: Snapshot) -> bytes:
-    """Equal for equal snapshots, as :func:`events_digest`."""
+    """The SHA-256 of a snapshot's canonical form, as :func:`events_digest`."""
     return _digest(
         (
             snapshot.snapshot_type,

@@ -40,8 +40,8 @@ Verdict = Outcome | IngestError | StreamError
 MIN_DRAFT_BYTES: Final = 1_024
 MIN_ITEM_BYTES: Final = 256
 UNKNOWN_WORKER_MESSAGE: Final = "no worker of this organization has this id"
-_REFUSED: Final = Malformed((), b"")  # all that a replay needs of one is that it was one
 QUOTA_MESSAGE: Final = "the organization's monthly event quota is used up"
+_REFUSED: Final = Malformed((), b"")  # stands for a malformed event, whose content is not kept
 
 
 class Draft(ABC):
@@ -75,7 +75,7 @@ class Draft(ABC):
         self.names = names
         self.actors = actors
         self.claim = claim
-        # What is kept of the body keeps all of it: JSON texts are slices.
+        # Of the body, for JSON texts are slices of it, and one that is kept keeps all.
         self.size_bytes = MIN_DRAFT_BYTES + MIN_ITEM_BYTES * len(names) + body_bytes
         self.account: Account = account(caller.organization_id, received_us)
         self.streamed = False  # it came in a stream
@@ -153,7 +153,7 @@ class Draft(ABC):
             )
 
     def grant(self, room: int) -> int:
-        """Take what this draft needs of the room that its account has; returns what remains.
+        """Take what this draft needs of the events that its account has left; returns what remains.
 
         The items that do not fit, the last ones, are rejected.
         """

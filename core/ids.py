@@ -30,12 +30,12 @@ _TEXT: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
 _RANDOM_BITS: Final = 80
 _RANDOM_BYTES: Final = _RANDOM_BITS // 8
 _RANDOM_CHARACTERS: Final = _RANDOM_BITS // 5
-_DIGITS: Final = (_ALPHABET * 8).encode()  # of each byte, one that tells five of its bits
+_DIGITS: Final = (_ALPHABET * 8).encode()  # of random bytes: each digit is that of eight of them
 FETCHED_IDS: Final = 256
 MAX_CACHED_DIGITS: Final = 16
 
-
-# Random bits of the system's, fetched for many ids at a time: each fetch is a system call.
+# The system's random bits, fetched for many ids at a time: each fetch is a system call. A forked
+# process must not use those of its parent again.
 _random: Final[deque[int]] = deque()
 _random_texts: Final[deque[str]] = deque()
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
@@ -62,7 +62,7 @@ def ulid_bits(now_us: int) -> int:
 
 def new(now_us: int) -> UUID:
     """A new id created at ``now_us`` (microseconds since the epoch)."""
-    # As UUID(int=...), but in C.
+    # As UUID(int=...), but made in C.
     return msgspec.convert(ulid_bits(now_us).to_bytes(16, "big"), UUID)
 
 
@@ -106,7 +106,7 @@ def parse(prefix: str, given: str) -> UUID | None:
 
 
 def new_request_id(now_us: int) -> str:
-    """A new request id, in text: it is never stored as a key, so it is made without its number."""
+    """A new request id. Only its text is needed, and to make that alone is faster."""
     ms = now_us // 1_000
     time = f"{_early_digits(ms >> 20)}{_PAIRS[ms >> 10 & 1023]}{_PAIRS[ms & 1023]}"
     return f"{REQUEST}{time}{_random_text()}"
@@ -114,7 +114,7 @@ def new_request_id(now_us: int) -> str:
 
 @lru_cache(MAX_CACHED_DIGITS)
 def _early_digits(bits: int) -> str:
-    """The digits of a time that change every 17 minutes."""
+    """The first six digits of a time in milliseconds, from its upper 28 bits: for 17 minutes."""
     return encode(bits)[-6:]
 
 

@@ -77,7 +77,7 @@ def assemble(
     slots: Sequence[int],
     tails: Sequence[bytes],
 ) -> list[bytes]:
-    """The pieces of a batch's rows, to be joined.
+    """The pieces of a batch's rows, in order: the head and the tail of each.
 
     ``slots`` says for each tail which of the workers its event is about.
     """

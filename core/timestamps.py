@@ -33,7 +33,7 @@ _RFC3339: Final = re.compile(
     re.ASCII,
 )
 
-# The form of an echo, which is what most clients send.
+# The form in which timestamps are echoed, and in which most clients send them.
 _USUAL: Final = re.compile(
     r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{0,5}[1-9])?Z\Z", re.ASCII
 )
@@ -68,22 +68,23 @@ def parse(given: str) -> tuple[int, str]:
         moment = datetime.fromisoformat(given.upper())
         if leap:
             moment = moment.replace(microsecond=0) + timedelta(seconds=1)
-        since = moment - _EPOCH
+        us = from_datetime(moment)
     except (ValueError, OverflowError):
         raise ValueError(_NO_SUCH_TIME) from None
-    us = since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
     if not MIN_US <= us <= MAX_US:
         raise ValueError("must be in the years 1 to 9999 in UTC")
     return us, format_us(us)
 
 
 def parse_together(given: Sequence[str]) -> Sequence[int] | None:
-    """Microseconds since the epoch of each, as :func:`parse` has them, at a third of its cost.
+    """Microseconds since the epoch of each, as :func:`parse`, at a third of its cost.
 
-    None unless all are in UTC with Z, to the microsecond at most; then one of them may be invalid.
+    None if any is not in UTC with ``T`` and ``Z`` and at most six digits of fraction, or is
+    invalid: then each has to be parsed on its own.
     """
     count, text = len(given), "".join(given)
-    # What the decoder takes beside that form.
+    # The decoder takes more: lower case, a space, other offsets, more digits. It refuses a second T
+    # or Z in one text, so as many of them as texts means one in each.
     if (
         text.count("T") != count
         or text.count("Z") != count
@@ -92,7 +93,7 @@ def parse_together(given: Sequence[str]) -> Sequence[int] | None:
         return None
     try:
         moments = msgspec.convert(given, _Moments)
-    except ValueError:  # not a moment, or surrogates
+    except ValueError:  # no such time, or surrogates
         return None
     return [
         since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
@@ -101,7 +102,7 @@ def parse_together(given: Sequence[str]) -> Sequence[int] | None:
 
 
 def echo_together(given: Sequence[str]) -> Sequence[str]:
-    """How those are echoed that :func:`parse_together` has parsed: without trailing zeros."""
+    """The echoes of texts that :func:`parse_together` has parsed: without trailing zeros."""
     text = "".join(given)
     if "0Z" not in text or not _TRAILING_ZERO.search(text):
         return given

@@ -1,12 +1,12 @@
-"""Events of a batch, read member by member.
+"""Events of a batch as columns: for each member, the list of its values.
 
-Python makes an object each time it looks at a message, and most of converting an event would be
-that. But protobuf merges what it finds of a field that is not repeated, and appends what it finds
-of one that is. So where a batch has one event of repeated members in place of repeated events, the
-decoder itself collects each member of all events in a list
+To read events one by one, Python makes an object for each message and each member, which is most of
+the cost of converting them. Here protobuf's decoder makes the lists. It reads the bytes of a batch
+as a message in which ``events`` is not repeated, but all members of an event are: a decoder merges
+all that it finds of a field that is not repeated, and appends what it finds of one that is
 (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
 
-The messages here are derived from the contract's own descriptors, so they cannot disagree with it.
+These messages are derived from the contract's own descriptors, so they cannot disagree with it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ Batch = pb.StreamBatch | pb.IngestEventsRequest
 
 _PACKAGE: Final = "columns"
 _BATCHES: Final = (pb.StreamBatch, pb.IngestEventsRequest)
+# By member: the messages of which all that are found become one.
 _MERGED: Final[dict[str, type[Message]]] = {"events": pb.IngestEvent, "timestamp": Timestamp}
 
 
 def _derive(contract: type[Message], *members: str) -> DescriptorProto:
-    """What a message of the contract is here, with these members or with all.
+    """The message that is read in place of one of the contract, with these members or with all.
 
-    Messages that are not merged stay encoded.
+    Members are repeated, but for those in ``_MERGED``; of the others messages stay encoded.
     """
     derived = DescriptorProto()
     contract.DESCRIPTOR.CopyToProto(derived)
@@ -76,11 +77,13 @@ _decoders: Final[dict[type[Message], Callable[[bytes], Any]]] = {
 
 
 def merge(batch: Batch) -> tuple[Any, int]:
-    """One event that has the members of all events of a batch, and the batch's size in bytes.
+    """One event whose members are the columns of the batch, and the batch's size in bytes.
 
-    Encoded anew before, for then each event has a member once at most, and in one piece. Without
-    what is unknown: of numbers, that may be what a decoder takes for several in one piece.
+    An event that does not have a member is missing from its column. Actors and Structs are in
+    theirs as they are encoded.
     """
+    # Without unknown fields: packed, one could be taken for several values of a column. And encoded
+    # anew, for clients may send a member of one event twice, or in pieces.
     batch.DiscardUnknownFields()
     data = batch.SerializeToString(deterministic=True)
     return _decoders[type(batch)](data).events, len(data)
