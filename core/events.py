@@ -56,7 +56,8 @@ class Malformed(Struct, frozen=True, gc=False):
 class EventColumns(Struct, frozen=True):
     """A batch of well-formed events, member by member: each list has one item an event.
 
-    For decoders that work by columns. ``slots`` says which of the ``actors`` an event is about.
+    For decoders that work by columns. ``slots`` says which of the ``actors`` an event is about, as
+    an index.
     """
 
     event_types: Sequence[str]
@@ -82,7 +83,7 @@ class EventColumns(Struct, frozen=True):
         )
 
 
-# What a batch holds: it has a length, and gives its events in their order.
+# The events of a batch, in either form: both have a length and iterate over events in their order.
 Events = Sequence[Event | Malformed] | EventColumns
 
 

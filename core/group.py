@@ -60,7 +60,7 @@ class Group:
         self.committing = False
 
     async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
-        """Begin the transaction and write what does not depend on each draft's outcome.
+        """Begin the transaction, find what becomes of each draft, and write events and new workers.
 
         ``lock_seconds``: how long a lock is waited for, None as in the session. Every process takes
         locks in this order and, within a statement, in sorted order: idempotency keys, producers,

@@ -85,8 +85,8 @@ class Ingestor:
         if batch.idempotency_key is not None:
             idempotency.check_key(batch.idempotency_key)
         draft = EventsDraft.check(caller, batch, self._clock.now_us())
-        # The draft has what is needed. The less is held until the commit, the less of it has left
-        # the processor's caches by then.
+        # The draft has what is needed. Memory that is free before the commit is used again while it
+        # is still in the processor's caches.
         del batch
         try:
             if not draft.slots and draft.claim is None and not draft.streamed:

@@ -2,7 +2,7 @@
 
 A lane is of one organization, or of one idempotency key if that is all that is locked. The head of
 a lane is tried again and again; once it gets through, the lock is gone, and the others return to
-the journal's queue in their order. While a lane exists whatever belongs to it joins it, so that
+the journal's queues in their order. While a lane exists whatever belongs to it joins it, so that
 nothing overtakes: a producer's batches stay in their sequence.
 """
 

@@ -1,8 +1,9 @@
 """Statements that are sent several at a time, for one round trip: how the journal writes.
 
-A busy event loop looks after an answer only once it has done all else, so what a transaction takes
-is mostly how often it waits for one. Statements are prepared by name on each connection at their
-first use; together they are one simple query (https://www.postgresql.org/docs/current/sql-execute.html).
+A busy event loop comes to an answer only after all else that is ready, so a transaction lasts
+mostly as long as it has round trips. Statements are prepared by name on each connection at their
+first use and executed by name (https://www.postgresql.org/docs/current/sql-execute.html); all that
+are sent together are one simple query.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from psycopg.waiting import Wait
 
 from core.database import Connection
 
-COPY_BYTES: Final = 262_144  # at a time; then the server has to take them
+COPY_BYTES: Final = 262_144  # at a time: the next ones when the socket has taken these
 
 
 class Statement(NamedTuple):
@@ -32,10 +33,10 @@ class Statement(NamedTuple):
 
 
 class Call:
-    """A statement with its arguments, all of them text; and what came of it, once it is ``done``.
+    """A statement with its arguments, all of them text; and its result, once it is ``done``.
 
-    ``rows``: values as PostgreSQL's text, None for NULL. ``tag``: what it did, in PostgreSQL's
-    words, and ``count``: to how many rows.
+    ``rows``: values as PostgreSQL's text, None for NULL. ``tag``: PostgreSQL's command tag, such as
+    ``INSERT 0 5``. ``count``: the rows that were returned or changed.
     """
 
     def __init__(self, statement: Statement | str, *arguments: str) -> None:
@@ -64,7 +65,7 @@ class Copy(Call):
     """
 
     async def write(self, db: Connection, pieces: Iterable[bytes]) -> None:
-        """Write all its data, and end it; raises the server's error if it refuses it."""
+        """Write all data and end the COPY; raises the server's error if it refuses the data."""
         data = memoryview(b"".join(pieces))
         async with db.lock:
             for start in range(0, len(data), COPY_BYTES):
@@ -74,8 +75,8 @@ class Copy(Call):
 
 
 def _copied(pgconn: PGconn, part: memoryview) -> PQGen[None]:
-    # As psycopg's copy_to, which first waits until the socket is writable: of Unix sockets that is
-    # said only once three quarters of the buffer are empty, and PostgreSQL soon has nothing to do.
+    # As psycopg's copy_to, but without waiting first until the socket is writable. A Unix socket
+    # becomes so only when three quarters of its buffer are empty: PostgreSQL would run out of data.
     while pgconn.put_copy_data(part) == 0:
         yield Wait.W
     while pgconn.flush():

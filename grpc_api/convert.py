@@ -41,10 +41,10 @@ _encode: Final = msgspec.json.Encoder().encode
 def events(batch: event_columns.Batch) -> tuple[Events, int]:
     """The events of a batch, and the batch's size in bytes.
 
-    What has not the shape of an event is malformed, its neighbours are not.
+    Of a message that does not have the shape of an event, a :class:`Malformed` is made.
     """
     merged, size_bytes = event_columns.merge(batch)
-    # A Struct is read value by value. Without an actor an event is refused, so this is seldom.
+    # Columns are for the usual batch: no event has a Struct, and each has an actor.
     if not merged.metadata and len(merged.actor) == len(batch.events):
         with contextlib.suppress(ValueError):
             return _columns(batch.events, merged), size_bytes
@@ -52,10 +52,11 @@ def events(batch: event_columns.Batch) -> tuple[Events, int]:
 
 
 def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
-    """Events of which ``merged`` has the members that are set; raises ValueError if one is wrong.
+    """The events of ``messages``, from their columns; raises ValueError if one is wrong.
 
-    A column that is as long as the batch has a value of each event. Of one that is not, it cannot
-    be told whose they are: those are read message by message.
+    ``merged``: of :func:`event_columns.merge`. A column that is as long as the batch has a value of
+    each event. A shorter one does not tell whose its values are: then the member is read message by
+    message, or is absent everywhere if the column is empty.
     """
     count = len(messages)
     event_types, categories, durations, texts = (

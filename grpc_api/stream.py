@@ -225,8 +225,8 @@ class EventStream:
             raise
 
     def _submit(self, caller: Caller, batch: EventBatch, size_bytes: int) -> None:
-        # Tasks start in the order they are made, and a batch is in the journal's queue before its
-        # task first waits: batches are committed in the order they came.
+        # Tasks start in the order they are made, and a batch has joined its queue of the journal
+        # before its task first waits: batches are committed in the order they came.
         receipt = asyncio.create_task(self._ingestor.ingest(caller, batch))
         receipt.add_done_callback(lambda _: self._streams.room.leave(size_bytes))
         self._pending.append(_Pending(batch.position.sequence if batch.position else 0, receipt))
