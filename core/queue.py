@@ -21,7 +21,7 @@ MAX_SINGLE_DRAFTS: Final = MAX_GROUP_DRAFTS // 2
 
 
 class Queue:
-    """Drafts in the order in which one task will write them, group by group."""
+    """Drafts in the order in which they will be taken to be written, group by group."""
 
     def __init__(self, max_group_events: int, max_group_drafts: int) -> None:
         self._max_group_events = max_group_events
