@@ -70,14 +70,16 @@ def check_events(
     since the epoch. ``echo``: whether to make the ``echoes``.
     """
     if len(events) >= MIN_TOGETHER:
-        with contextlib.suppress(_NeedsCloserLook, ValueError, AttributeError):
+        with contextlib.suppress(_NeedsCloserLook, ValueError):
             columns = events if isinstance(events, EventColumns) else _columns(events)
             return _check_together(caller, columns, received_us, echo)
     return _check_each(caller, events, received_us, echo)
 
 
 def _columns(events: Sequence[Any]) -> EventColumns:
-    """Events member by member; raises AttributeError if one is malformed."""
+    """Events member by member; raises _NeedsCloserLook if one is malformed."""
+    if Malformed in set(map(type, events)):
+        raise _NeedsCloserLook
     slots: dict[Actor | None, int] = {}
     return EventColumns(
         event_types=[event.event_type for event in events],
