@@ -81,5 +81,6 @@ class Queue:
             draft.started = True
             events += len(draft.slots)
             group.append(draft)
-        self.put_back(later)
+        if later:
+            self.put_back(later)
         return group

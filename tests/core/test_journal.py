@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 import core.database
+from core.drafts import Draft
 from core.events import StreamPosition
 from core.journal import Journal
 from core.meter import Meter
 from core.producers import key, open_stream
+from core.queue import Queue
 from tests.core.written import Written
 from tests.tenant import until_somebody_waits_for
 
@@ -79,3 +81,23 @@ async def test_what_is_left_is_as_of_the_commit(five: Written) -> None:
         await db.execute("COMMIT")
         left = [(await one).quota_left for one in waiting]
         assert set(left) == {1, 2}
+
+
+async def test_who_has_nothing_to_write_waits(
+    five: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    take_group = Queue.take_group
+
+    def counted(queue: Queue, parted: Callable[[Draft], bool]) -> list[Draft]:
+        nonlocal looks
+        looks += 1
+        return take_group(queue, parted)
+
+    monkeypatch.setattr(Queue, "take_group", counted)
+    async with running(five) as journal:
+        await journal.commit(five.draft(1))
+        await asyncio.sleep(0.1)
+        before = looks
+        await asyncio.sleep(0.1)
+        assert looks == before
