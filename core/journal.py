@@ -1,12 +1,12 @@
 """The journal: where what was accepted becomes durable, and the only writer of events.
 
 Drafts are committed in groups, each in one transaction: one claim of idempotency keys, one look-up
-of workers, one COPY, one charge of quotas, one COMMIT (core/group.py, core/writer.py). There are
-queues, one for single requests, which two tasks write, and two for streams' batches, with a task
-each. No timer forms a group: it is what has come to a queue by the time that a task is free, as
-much of it as a transaction may have (core/queue.py). Every member of a group is answered after its
-own durable commit, and judged as if it had been alone. Members that meet a lock which another
-process holds for long leave the group for a lane (core/lanes.py).
+of workers, one COPY, one charge of quotas, one COMMIT (core/group.py, core/writer.py). There is a
+queue of single requests, which two tasks write, and one of streams' batches, which one task writes
+in their order. No timer forms a group: it is what has come to a queue by the time that a task is
+free, as much of it as a transaction may have (core/queue.py). Every member of a group is answered
+after its own durable commit, and judged as if it had been alone. Members that meet a lock which
+another process holds for long leave the group for a lane (core/lanes.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uuid import UUID
 
 from core.clock import Clock
 from core.database import Database, is_connection_loss, is_passing, one_line, passing
-from core.drafts import Draft, EventsDraft, Outcome, Verdict
+from core.drafts import Draft, Outcome, Verdict
 from core.errors import ErrorCode, IngestError, UnknownFateError, unavailable
 from core.held_drafts import HeldDrafts, overloaded
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 MAX_WAIT_SECONDS: Final = 6.0  # until a draft is begun
 MAX_ANSWER_SECONDS: Final = 12.5  # until it is answered
 PATIENCE_CHECK_SECONDS: Final = 0.25  # between looks at who has waited for so long
-# Transactions at a time, so that one group is copied while another commits.
-STREAM_QUEUES: Final = 2  # one transaction each: a producer's batches are written in their order
-SINGLE_WRITERS: Final = 2  # of the one queue
+# A small group is mostly waiting for its commit: another one is written meanwhile. For streams,
+# whose groups are large, that was no gain: two COPY at a time get in each other's way.
+SINGLE_WRITERS: Final = 2
 # A draft in a lane is not begun again with less than this left until its answer is due.
 LAST_TURN_SECONDS: Final = 1.0
 # The parts of a group that has already waited in vain are to find out who is locked, not to wait.
@@ -59,8 +59,8 @@ class Journal:
         self._held = HeldDrafts()
         # Apart, so that a small request need not wait for the transaction of a stream.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)
-        self._streamed = [Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS) for _ in range(STREAM_QUEUES)]
-        self._queues = (self._single, *self._streamed)
+        self._streamed = Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
+        self._queues = (self._single, self._streamed)
         self._closing = False
         self._patience: asyncio.TimerHandle | None = None
         self._lanes = Lanes(self._write_parked, self._give_back)
@@ -124,7 +124,7 @@ class Journal:
     async def run(self) -> None:
         """Commit what waits until :meth:`close` was called and nothing waits any more."""
         singles = [self._single] * SINGLE_WRITERS  # among which there is no order to keep
-        await asyncio.gather(*map(self._commit_all, [*singles, *self._streamed]))
+        await asyncio.gather(*map(self._commit_all, [*singles, self._streamed]))
 
     def close(self) -> None:
         """Refuse new drafts; :meth:`run` ends after those that wait."""
@@ -142,12 +142,7 @@ class Journal:
                 await queue.wait()
 
     def _queue_of(self, draft: Draft) -> Queue:
-        if not draft.streamed:
-            return self._single
-        position = draft.position if isinstance(draft, EventsDraft) else None
-        producer_id = position.producer_id if position is not None else ""
-        # All batches of a producer, which are written in their order, are in one queue.
-        return self._streamed[hash((draft.caller.app_id, producer_id)) % STREAM_QUEUES]
+        return self._streamed if draft.streamed else self._single
 
     def _give_back(self, drafts: Sequence[Draft]) -> None:
         for draft in reversed(drafts):
