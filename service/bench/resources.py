@@ -12,6 +12,7 @@ import psutil
 from psycopg import ConnectionInfo
 
 POSTGRES: Final = "postgres"
+MAX_LOOKS: Final = 5  # at processes of which some end
 
 
 class Processes:
@@ -33,13 +34,24 @@ class Processes:
 
     def cpu_seconds(self) -> float:
         """The CPU time they have used, with that of their children that have ended."""
-        total = 0.0
+        own, ended = self._cpu_seconds()
+        for _ in range(MAX_LOOKS):
+            before = own + ended
+            own, ended_since = self._cpu_seconds()
+            if ended_since == ended:
+                return before
+            ended = ended_since  # who ended meanwhile is in nobody's time, or in two's
+        return own + ended
+
+    def _cpu_seconds(self) -> tuple[float, float]:
+        """The CPU time of those that run, and of those that have ended."""
+        own = ended = 0.0
         for process in self._all():
             with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
-                total += times.user + times.system
-                total += getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
-        return total
+                own += times.user + times.system
+                ended += getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
+        return own, ended
 
     def resident_bytes(self) -> int:
         """The resident memory of the largest of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ import pytest
 from psycopg import sql
 
 import service.cli
+from service.bench import resources
 from service.bench.http_load import run_http
 from service.bench.load import HttpLoad, StreamLoad
 from service.bench.plan import usual
@@ -342,3 +344,26 @@ def test_bad_options_exit_2(arguments: tuple[str, ...], monkeypatch: pytest.Monk
         service.cli.main()
     assert exit_.value.code == 2
     assert arguments[0] in told.getvalue()
+
+
+ENDLESSLY = """
+import os, time
+while True:
+    if not os.fork():
+        end = time.process_time() + 0.1
+        while time.process_time() < end:
+            pass
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_cpu_time_is_not_lost_with_processes_that_end() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDLESSLY]) as parent:
+        try:
+            processes = resources.of_pid(parent.pid)
+            seconds = [processes.cpu_seconds() for _ in range(1_000)]
+        finally:
+            parent.kill()
+    for before, after in itertools.pairwise(seconds):
+        assert after > before - 0.05  # what a process that ended had used is more, ticks are less
