@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -32,6 +33,7 @@ _RANDOM_BYTES: Final = _RANDOM_BITS // 8
 _RANDOM_CHARACTERS: Final = _RANDOM_BITS // 5
 _DIGITS: Final = (_ALPHABET * 8).encode()  # of random bytes: each digit is that of eight of them
 FETCHED_IDS: Final = 256
+_Random = TypeVar("_Random", int, str)
 MAX_CACHED_DIGITS: Final = 16
 
 # The system's random bits, fetched for many ids at a time: each fetch is a system call. A forked
@@ -43,21 +45,18 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
     os.register_at_fork(after_in_child=_random_texts.clear)
 
 
-def _random_bits() -> int:
-    try:
-        return _random.popleft()
-    except IndexError:
-        fetched = os.urandom(_RANDOM_BYTES * FETCHED_IDS)
-        _random.extend(
-            int.from_bytes(fetched[start : start + _RANDOM_BYTES], "big")
-            for start in range(0, len(fetched), _RANDOM_BYTES)
-        )
-        return _random_bits()
+def _fetched(pool: deque[_Random], make: Callable[[bytes], _Random], size_bytes: int) -> _Random:
+    """The next of a pool, which is filled with what is made of so many random bytes each."""
+    if not pool:
+        data = os.urandom(size_bytes * FETCHED_IDS)
+        ends = range(size_bytes, len(data) + 1, size_bytes)
+        pool.extend(make(data[end - size_bytes : end]) for end in ends)
+    return pool.popleft()
 
 
 def ulid_bits(now_us: int) -> int:
     """A new ULID as a 128-bit integer: the given time to the millisecond, then 80 random bits."""
-    return ((now_us // 1_000) << _RANDOM_BITS) | _random_bits()
+    return ((now_us // 1_000) << _RANDOM_BITS) | _fetched(_random, int.from_bytes, _RANDOM_BYTES)
 
 
 def new(now_us: int) -> UUID:
@@ -109,7 +108,7 @@ def new_request_id(now_us: int) -> str:
     """A new request id. Only its text is needed, and to make that alone is faster."""
     ms = now_us // 1_000
     time = f"{_early_digits(ms >> 20)}{_PAIRS[ms >> 10 & 1023]}{_PAIRS[ms & 1023]}"
-    return f"{REQUEST}{time}{_random_text()}"
+    return f"{REQUEST}{time}{_fetched(_random_texts, _random_digits, _RANDOM_CHARACTERS)}"
 
 
 @lru_cache(MAX_CACHED_DIGITS)
@@ -118,13 +117,5 @@ def _early_digits(bits: int) -> str:
     return encode(bits)[-6:]
 
 
-def _random_text() -> str:
-    try:
-        return _random_texts.popleft()
-    except IndexError:
-        digits = os.urandom(_RANDOM_CHARACTERS * FETCHED_IDS).translate(_DIGITS).decode()
-        _random_texts.extend(
-            digits[start : start + _RANDOM_CHARACTERS]
-            for start in range(0, len(digits), _RANDOM_CHARACTERS)
-        )
-        return _random_text()
+def _random_digits(data: bytes) -> str:
+    return data.translate(_DIGITS).decode()
