@@ -33,7 +33,7 @@ LOCK_SECONDS: Final = 3
 # The journal's groups are of many organizations, which are not to wait for one's lock. Other
 # replicas' groups last milliseconds; who holds a lock for longer is waited for apart.
 JOURNAL_LOCK_MILLISECONDS: Final = 200
-MAX_JOURNAL_CONNECTIONS: Final = 7  # three groups, three lanes, a question what became of one
+MAX_JOURNAL_CONNECTIONS: Final = 6  # two groups, three lanes, a question what became of one
 # Of a group's rows: by default they wait for the event loop several times, and so does PostgreSQL.
 SEND_BUFFER_BYTES: Final = 1_048_576
 # Ends the transaction of a process that hangs, so that its locks do not hang the others.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import NamedTuple
 from uuid import UUID
 
 from psycopg.errors import InFailedSqlTransaction
@@ -13,11 +15,59 @@ from core.database import Connection
 from core.drafts import Draft, EventsDraft, SnapshotDraft, Verdict
 from core.events import Actor, Worker, WorkerName
 from core.idempotency import Scope, StoredReceipt
-from core.producers import ProducerKey, Progress
+from core.producers import Advance, ProducerKey, Progress
 from core.quota import Account
 from core.snapshots import SnapshotRow
 from core.statements import BEGIN, COMMIT, LOCK_TIMEOUT, Call, Copy, send
 from core.workers import WorkerCache
+
+
+class Approach(Enum):
+    """What a group takes for granted before the database has answered.
+
+    ``AT_ONCE``: that everything can be written. The whole transaction is sent in one go, and the
+    answers are compared while it waits for the rows: two round trips. If they say otherwise,
+    nothing is written, and :class:`UnforeseenError` is raised.
+
+    ``STEP_BY_STEP``: nothing. What is written follows from the answers: three round trips.
+
+    ``LOCKED``: as before, and no other transaction can charge its accounts meanwhile.
+    """
+
+    AT_ONCE = auto()
+    STEP_BY_STEP = auto()
+    LOCKED = auto()
+
+
+class _Beginning(NamedTuple):
+    """What is asked for all drafts."""
+
+    begin: Call
+    lock_timeout: Call | None
+    claim: Call | None
+    lock_producers: Call | None
+    lock_accounts: Call | None
+    read_quotas: Call | None
+
+
+class _Ending(NamedTuple):
+    """What follows from the drafts' outcomes."""
+
+    store_snapshots: Sequence[Call]
+    advance: Call | None
+    correct_keys: Call | None
+    release_keys: Call | None
+    charge: Call | None
+    commit: Call
+
+    @property
+    def calls(self) -> list[Call | None]:
+        """In the order of the locks they take."""
+        return [*self.store_snapshots, *self[1:]]
+
+
+class UnforeseenError(Exception):
+    """Not all of a group can be written, so nothing of it was: it has to go step by step."""
 
 
 class Group:
@@ -25,12 +75,12 @@ class Group:
 
     Quotas are read at the beginning and charged together with the COMMIT, so that a charge locks
     its account only for a moment. If another transaction has charged the account in between and
-    too little is left, :meth:`commit` fails with an error that :func:`quota.is_short` recognizes.
-    A ``contended`` group, which is the next attempt then, locks the accounts before it reads them.
+    too little is left, :meth:`write` fails with an error that :func:`quota.is_short` recognizes:
+    the next attempt is to be ``LOCKED``.
 
-    The ``outcomes`` are true once :meth:`commit` has returned; ``resolved`` are the workers to
+    The ``outcomes`` are true once :meth:`write` has returned; ``resolved`` are the workers to
     cache after that. ``has_claimed``: the idempotency keys are claimed, so a lock that is waited
-    for later is not a key's.
+    for later is not a key's. ``is_whole``: the database has not refused anything.
 
     If the connection is lost while ``committing``, it is open whether the group was committed.
     ``transaction_id`` tells whether the transaction is still going on. Whether it took effect is
@@ -39,38 +89,91 @@ class Group:
     """
 
     def __init__(
-        self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int, *, contended: bool = False
+        self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int, approach: Approach
     ) -> None:
         self._drafts = drafts
         self._cache = cache
         self._now_us = now_us
-        self._contended = contended
+        self._approach = approach
         self._expected: dict[Scope, StoredReceipt] = {}  # of the keys that are claimed
+        self._advancing: list[tuple[ProducerKey, EventsDraft]] = []  # the next of their producers
         self._progress: dict[ProducerKey, Progress] = {}
-        self._advancing: list[tuple[ProducerKey, EventsDraft]] = []
-        self._incomplete: list[Draft] = []  # has workers that are not known
-        self._charged: dict[Account, int] = {}
-        self._snapshots: list[SnapshotRow] = []
+        self._incomplete: list[Draft] = []  # that have workers that are not known
+        self._rows = rows.NONE
         self.outcomes: list[Verdict] = []
         self.resolved: dict[WorkerName, Worker] = {}
         self.transaction_id: str | None = None
         self.witness: tuple[UUID, UUID] | None = None
         self.advanced: dict[ProducerKey, Progress] = {}
         self.has_claimed = False
+        self.is_whole = True
         self.committing = False
 
     async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
-        """Begin the transaction, find what becomes of each draft, and write events and new workers.
+        """Find what becomes of each draft, write what is accepted, and commit.
 
         ``lock_seconds``: how long a lock is waited for, None as in the session. Every process takes
         locks in this order and, within a statement, in sorted order: idempotency keys, producers,
-        links, workers, cards, quota accounts. So groups cannot deadlock, but for a contended one,
+        links, workers, cards, quota accounts. So groups cannot deadlock, but for a ``LOCKED`` one,
         which takes accounts before links: with one that makes the same person, or replaces the
         same card, it may, until the lock of either has been waited for too long.
+
+        Raises :class:`InFailedSqlTransaction` if the server rolled back instead.
         """
         for draft in self._drafts:
             draft.reset()
         self._recall_workers()
+        beginning = self._beginning(lock_seconds)
+        # Begun in the same round trip, unless workers have to be asked for before.
+        has_events = any(isinstance(draft, EventsDraft) for draft in self._drafts)
+        copy = Copy(rows.COPY_EVENTS) if has_events and not self._incomplete else None
+        try:
+            if copy is not None and self._approach is Approach.AT_ONCE:
+                await self._write_at_once(db, beginning, copy)
+            else:
+                await self._write_step_by_step(db, beginning, copy)
+        finally:
+            self.has_claimed = beginning.claim is None or beginning.claim.done
+
+    async def _write_at_once(self, db: Connection, beginning: _Beginning, copy: Copy) -> None:
+        ending = self._ending()
+        # The rows are packed while the database is at the beginning.
+        await send(db, [*beginning, copy, *ending.calls], meanwhile=self._pack_rows)
+        self._has_all_keys(beginning.claim)
+        self._take_places(beginning.lock_producers)
+        self._divide(beginning.read_quotas)
+        if not self.is_whole:
+            await copy.abandon(db, "not all of its group can be written")
+            raise UnforeseenError
+        self._foretell()
+        await copy.write(db, self._rows)
+        self._check(ending)
+
+    async def _write_step_by_step(
+        self, db: Connection, beginning: _Beginning, copy: Copy | None
+    ) -> None:
+        await send(db, [*beginning, copy])
+        if not self._has_all_keys(beginning.claim):
+            if copy is not None:
+                await copy.write(db, rows.NONE)  # to end it
+                copy = None
+            await self._answer_held(db)
+        self._take_places(beginning.lock_producers)
+        await self._find_workers(db)
+        self._divide(beginning.read_quotas)
+        await self._provide_workers(db)
+        self._pack_rows()
+        if copy is None and self._rows != rows.NONE:
+            copy = Copy(rows.COPY_EVENTS)
+            await send(db, [copy])
+        if copy is not None:
+            await copy.write(db, self._rows)
+        ending = self._ending()
+        self._foretell()
+        await send(db, ending.calls)
+        self._check(ending)
+
+    def _beginning(self, lock_seconds: float | None) -> _Beginning:
         # Also of a draft that can write nothing, so that it waits for a first request that is in
         # flight on another replica; its claim is given back.
         claims = [
@@ -78,74 +181,67 @@ class Group:
             for draft in self._drafts
             if draft.claim is not None
         ]
-        placed = [
+        self._expected = {wish.scope: receipt for wish, receipt in claims}
+        self._advancing = [
             (producers.key(draft.caller, draft.position.producer_id), draft)
             for draft in self._drafts
             if isinstance(draft, EventsDraft) and draft.position is not None
         ]
-        begin = [Call(BEGIN)]
-        if lock_seconds is not None:
-            begin.append(Call(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"))
-        claim = idempotency.claim(claims)
-        lock_producers = producers.lock([producer for producer, _ in placed])
         # A stream is told what is left even if it writes nothing.
         accounts = {draft.account for draft in self._drafts if draft.positions or draft.streamed}
-        lock_accounts = quota.lock(accounts) if self._contended else None
-        read_quotas = quota.read(accounts)
-        # Begun in the same round trip, unless workers have to be asked for first.
-        has_events = any(isinstance(draft, EventsDraft) for draft in self._drafts)
-        copy = Copy(rows.COPY_EVENTS) if has_events and not self._incomplete else None
-        try:
-            await send(db, [*begin, claim, lock_producers, lock_accounts, read_quotas, copy])
-        finally:
-            self.has_claimed = claim is None or claim.done
+        return _Beginning(
+            Call(BEGIN),
+            None if lock_seconds is None else Call(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"),
+            idempotency.claim(claims),
+            producers.lock([producer for producer, _ in self._advancing]),
+            quota.lock(accounts) if self._approach is Approach.LOCKED else None,
+            quota.read(accounts),
+        )
 
-        self._expected = {wish.scope: receipt for wish, receipt in claims}
-        if claim is not None and claim.count < len(claims):
-            if copy is not None:
-                await copy.write(db, [rows.SIGNATURE, rows.TRAILER])  # of no rows, to end it
-                copy = None
-            await self._answer_held(db)
-        self._take_places(placed, producers.locked(lock_producers))
-        live = [draft for draft in self._drafts if draft.replay is None]
-        await self._find_workers(db)
-        self.transaction_id = quota.transaction_id(read_quotas)
-        self._divide(live, quota.left(read_quotas))
-        await self._provide_workers(db)
-        await self._write_events(db, live, copy)
-        self._snapshots = self._arrived(live)
-
-    async def commit(self, db: Connection) -> None:
-        """Write what follows from each draft's outcome, charge the quotas, and commit.
-
-        Raises :class:`InFailedSqlTransaction` if the server rolled back instead.
-        """
-        self.advanced = self._reached()
+    def _ending(self) -> _Ending:
+        """What is to be written beside the events, if all that is not decided yet is accepted."""
+        charged: defaultdict[Account, int] = defaultdict(int)
+        for draft in self._live():
+            charged[draft.account] += len(draft.positions)
         corrected, unused = self._keys_to_settle()
-        charge = quota.charge(self._charged)
-        last = [
-            *snapshots.store(self._snapshots),
-            producers.advance(self.advanced),
+        return _Ending(
+            snapshots.store(self._arrived()),
+            producers.advance(self._advances()),
             idempotency.store(corrected),
             idempotency.release(unused),
-            charge,
-        ]
-        commit = Call(COMMIT)
-        # Before the commit: if this raised after it, all would be written again.
-        self.outcomes = [draft.outcome() for draft in self._drafts]
-        self.committing = True
-        await send(db, [*last, commit])
-        if commit.tag != COMMIT:
-            raise InFailedSqlTransaction(f"COMMIT was answered with {commit.tag}")
-        self._correct_what_is_left(quota.left(charge))
+            quota.charge({account: events for account, events in charged.items() if events}),
+            Call(COMMIT),
+        )
 
-    def _correct_what_is_left(self, left: Mapping[Account, int | None]) -> None:
-        """Tell what the charge left: others may have charged since the quotas were read."""
+    def _foretell(self) -> None:
+        """Before the COMMIT is sent: if this raised after it, all would be written again."""
+        self.outcomes = [draft.outcome() for draft in self._drafts]
+        self.advanced = {
+            producer: self._progress[producer].after(added)
+            for producer, added in self._advances().items()
+        }
+        self.committing = True
+
+    def _check(self, ending: _Ending) -> None:
+        """See that it was committed, and tell what the charge left: others may have charged too."""
+        if ending.commit.tag != COMMIT:
+            raise InFailedSqlTransaction(f"COMMIT was answered with {ending.commit.tag}")
+        left = quota.left(ending.charge)
         for position, draft in enumerate(self._drafts):
             its_left = left.get(draft.account, draft.quota_left)
             if its_left != draft.quota_left:
                 draft.quota_left = its_left
                 self.outcomes[position] = draft.outcome()
+
+    def _has_all_keys(self, claim: Call | None) -> bool:
+        """Whether none of the idempotency keys is held by others."""
+        has_all = claim is None or claim.count == len(self._expected)
+        self.is_whole &= has_all
+        return has_all
+
+    def _live(self) -> list[Draft]:
+        """The drafts that are not replayed."""
+        return [draft for draft in self._drafts if draft.replay is None]
 
     async def _answer_held(self, db: Connection) -> None:
         """Answer the drafts whose keys others hold."""
@@ -155,28 +251,29 @@ class Group:
                 draft.answer_as(*held[draft.claim.scope])
                 del self._expected[draft.claim.scope]
 
-    def _take_places(
-        self,
-        placed: Sequence[tuple[ProducerKey, EventsDraft]],
-        progress: Mapping[ProducerKey, Progress],
-    ) -> None:
+    def _take_places(self, lock_producers: Call | None) -> None:
         """Find which batches are their producers' next ones; the others are not written."""
-        self._progress = dict(progress)
-        ahead = dict(progress)  # what is accepted of each is not known yet
-        for producer, draft in placed:
+        self._progress = producers.locked(lock_producers)
+        ahead = dict(self._progress)  # what is accepted of each is not known yet
+        next_ones: list[tuple[ProducerKey, EventsDraft]] = []
+        for producer, draft in self._advancing:
             current = ahead.get(producer)
             if draft.take_place(current):
                 assert current is not None
-                ahead[producer] = current.after(0, 0)
-                self._advancing.append((producer, draft))
+                ahead[producer] = current.after(Advance(1, 0, 0))
+                next_ones.append((producer, draft))
+        self.is_whole &= len(next_ones) == len(self._advancing)
+        self._advancing = next_ones
 
-    def _reached(self) -> dict[ProducerKey, Progress]:
-        """How far each producer is with what of its batches was accepted."""
-        reached: dict[ProducerKey, Progress] = {}
+    def _advances(self) -> dict[ProducerKey, Advance]:
+        """What its batches in this group add to each producer."""
+        added: dict[ProducerKey, Advance] = {}
         for producer, draft in self._advancing:
-            current = reached.get(producer, self._progress[producer])
-            reached[producer] = current.after(len(draft.positions), len(draft.rejected))
-        return reached
+            batches, accepted, rejected = added.get(producer, (0, 0, 0))
+            added[producer] = Advance(
+                batches + 1, accepted + len(draft.positions), rejected + len(draft.rejected)
+            )
+        return added
 
     def _recall_workers(self) -> None:
         """Fill in the workers that are known without asking."""
@@ -198,19 +295,18 @@ class Group:
             draft.learn(self.resolved)
             draft.refuse_unknown()
 
-    def _divide(self, live: Sequence[Draft], left: Mapping[Account, int | None]) -> None:
+    def _divide(self, read_quotas: Call | None) -> None:
         """Give the drafts what their accounts have left, first come, first served."""
-        room = dict(left)
-        charged: defaultdict[Account, int] = defaultdict(int)
-        for draft in live:
-            if not draft.positions:
+        self.transaction_id = quota.transaction_id(read_quotas)
+        room = quota.left(read_quotas)
+        for draft in self._live():
+            wanted = len(draft.positions)
+            if not wanted:
                 continue
-            account = draft.account
-            its_room = room.setdefault(account, 0)  # none if the organization was removed
+            its_room = room.setdefault(draft.account, 0)  # none if the organization was removed
             if its_room is not None:
-                room[account] = draft.grant(its_room)
-            charged[account] += len(draft.positions)
-        self._charged = {account: events for account, events in charged.items() if events}
+                room[draft.account] = draft.grant(its_room)
+                self.is_whole &= len(draft.positions) == wanted
         for draft in self._drafts:
             draft.quota_left = room.get(draft.account)
 
@@ -225,9 +321,9 @@ class Group:
         for draft in self._incomplete:
             draft.learn(self.resolved)
 
-    async def _write_events(self, db: Connection, live: Sequence[Draft], copy: Copy | None) -> None:
+    def _pack_rows(self) -> None:
         pieces: list[bytes] = []
-        for draft in live:
+        for draft in self._live():
             if not (isinstance(draft, EventsDraft) and draft.positions):
                 continue
             organization_id, app_id = draft.caller.organization_id, draft.caller.app_id
@@ -237,15 +333,11 @@ class Group:
                 tails = [tails[position] for position in draft.positions]
             pieces += rows.assemble(organization_id, app_id, draft.workers, slots, tails)
             self.witness = (organization_id, draft.first_id())
-        if copy is None and pieces:
-            copy = Copy(rows.COPY_EVENTS)
-            await send(db, [copy])
-        if copy is not None:
-            await copy.write(db, [rows.SIGNATURE, *pieces, rows.TRAILER])
+        self._rows = rows.table(pieces)
 
-    def _arrived(self, live: Sequence[Draft]) -> list[SnapshotRow]:
+    def _arrived(self) -> list[SnapshotRow]:
         arrived: list[SnapshotRow] = []
-        for draft in live:
+        for draft in self._live():
             if isinstance(draft, SnapshotDraft) and draft.positions:
                 organization_id, app_id = draft.caller.organization_id, draft.caller.app_id
                 its_id, worker = ids.new(draft.received_us), draft.workers[0]

@@ -2,11 +2,11 @@
 
 Drafts are committed in groups, each in one transaction: one claim of idempotency keys, one look-up
 of workers, one COPY, one charge of quotas, one COMMIT (core/group.py, core/writer.py). There is a
-queue of single requests, which two tasks write, and one of streams' batches, which one task writes
-in their order. No timer forms a group: it is what has come to a queue by the time that a task is
-free, as much of it as a transaction may have (core/queue.py). Every member of a group is answered
-after its own durable commit, and judged as if it had been alone. Members that meet a lock which
-another process holds for long leave the group for a lane (core/lanes.py).
+queue of single requests and one of streams' batches, each written by a task of its own, a group at
+a time. No timer forms a group: it is what has come to the queue by the time that the last one is
+committed, as much of it as a transaction may have (core/queue.py). Every member of a group is
+answered after its own durable commit, and judged as if it had been alone. Members that meet a lock
+which another process holds for long leave the group for a lane (core/lanes.py).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from core.queue import (
     MAX_SINGLE_EVENTS,
     Queue,
 )
+from core.workers import WorkerCache
 from core.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -40,9 +41,6 @@ log = logging.getLogger(__name__)
 MAX_WAIT_SECONDS: Final = 6.0  # until a draft is begun
 MAX_ANSWER_SECONDS: Final = 12.5  # until it is answered
 PATIENCE_CHECK_SECONDS: Final = 0.25  # between looks at who has waited for so long
-# A small group is mostly waiting for its commit: another one is written meanwhile. For streams,
-# whose groups are large, that was no gain: two COPY at a time get in each other's way.
-SINGLE_WRITERS: Final = 2
 # A draft in a lane is not begun again with less than this left until its answer is due.
 LAST_TURN_SECONDS: Final = 1.0
 # The parts of a group that has already waited in vain are to find out who is locked, not to wait.
@@ -55,7 +53,10 @@ class Journal:
     def __init__(self, database: Database, clock: Clock, meter: Meter) -> None:
         self._clock = clock
         self._meter = meter
-        self._writer = Writer(database, clock)
+        cache = WorkerCache()
+        # Apart like the queues: what is usual among the ones says nothing of the others.
+        self._single_writer = Writer(database, clock, cache)
+        self._stream_writer = Writer(database, clock, cache)
         self._held = HeldDrafts()
         # Apart, so that a small request need not wait for the transaction of a stream.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)
@@ -123,8 +124,7 @@ class Journal:
 
     async def run(self) -> None:
         """Commit what waits until :meth:`close` was called and nothing waits any more."""
-        singles = [self._single] * SINGLE_WRITERS  # among which there is no order to keep
-        await asyncio.gather(*map(self._commit_all, [*singles, self._streamed]))
+        await asyncio.gather(*map(self._commit_all, self._queues))
 
     def close(self) -> None:
         """Refuse new drafts; :meth:`run` ends after those that wait."""
@@ -144,6 +144,9 @@ class Journal:
     def _queue_of(self, draft: Draft) -> Queue:
         return self._streamed if draft.streamed else self._single
 
+    def _writer_of(self, draft: Draft) -> Writer:
+        return self._stream_writer if draft.streamed else self._single_writer
+
     def _give_back(self, drafts: Sequence[Draft]) -> None:
         for draft in reversed(drafts):
             self._queue_of(draft).put_back([draft])
@@ -162,7 +165,7 @@ class Journal:
         """Write a group and answer its members, but for those that leave it for a lane."""
         begin = self._clock.monotonic()
         try:
-            outcomes = await self._writer.write(group, lock_seconds)
+            outcomes = await self._writer_of(group[0]).write(group, lock_seconds)
         except LockedError as error:
             await self._step_aside(group, error)
         except Exception as error:
@@ -230,7 +233,7 @@ class Journal:
         draft.started = True
         begin = self._clock.monotonic()
         try:
-            outcomes = await self._writer.write([draft], min(left, LANE_TURN_SECONDS))
+            outcomes = await self._writer_of(draft).write([draft], min(left, LANE_TURN_SECONDS))
         except LockedError:
             draft.started = False
             return True

@@ -7,7 +7,7 @@ in the transaction of its events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -27,6 +27,14 @@ class ProducerKey(NamedTuple):
     producer_id: str
 
 
+class Advance(NamedTuple):
+    """What a group adds to a producer: so many batches, and so many of their events."""
+
+    batches: int
+    accepted: int
+    rejected: int
+
+
 class Progress(NamedTuple):
     """How far a producer has come, and which of its streams may write.
 
@@ -38,12 +46,12 @@ class Progress(NamedTuple):
     accepted: int
     rejected: int
 
-    def after(self, accepted: int, rejected: int) -> Progress:
-        """How far it is with one more batch, of so many events."""
+    def after(self, advance: Advance) -> Progress:
+        """How far it is with what is added."""
         return self._replace(
-            sequence=self.sequence + 1,
-            accepted=self.accepted + accepted,
-            rejected=self.rejected + rejected,
+            sequence=self.sequence + advance.batches,
+            accepted=self.accepted + advance.accepted,
+            rejected=self.rejected + advance.rejected,
         )
 
 
@@ -87,12 +95,14 @@ _ADVANCE: Final = Statement(
     "json",
     """
 UPDATE producers SET
-    sequence = reached.sequence, accepted = reached.accepted, rejected = reached.rejected
-FROM json_to_recordset($1) AS reached (
+    sequence = sequence + added.batches,
+    accepted = producers.accepted + added.accepted,
+    rejected = producers.rejected + added.rejected
+FROM json_to_recordset($1) AS added (
     organization_id uuid, app_id uuid, producer_id text,
-    sequence bigint, epoch bigint, accepted bigint, rejected bigint)
-WHERE producers.organization_id = reached.organization_id
-    AND producers.app_id = reached.app_id AND producers.producer_id = reached.producer_id
+    batches bigint, accepted bigint, rejected bigint)
+WHERE producers.organization_id = added.organization_id
+    AND producers.app_id = added.app_id AND producers.producer_id = added.producer_id
 """,
 )
 
@@ -129,9 +139,9 @@ def locked(call: Call | None) -> dict[ProducerKey, Progress]:
     }
 
 
-def advance(reached: Mapping[ProducerKey, Progress]) -> Call | None:
-    """Record how far producers have come, in the transaction that holds their locks."""
-    return Call(_ADVANCE, _records(reached)) if reached else None
+def advance(added: Mapping[ProducerKey, Advance]) -> Call | None:
+    """Record what is added to producers, in the transaction that holds their locks."""
+    return Call(_ADVANCE, _records(Advance._fields, added)) if added else None
 
 
 async def have_reached(db: Connection, reached: Mapping[ProducerKey, Progress]) -> bool:
@@ -141,14 +151,14 @@ async def have_reached(db: Connection, reached: Mapping[ProducerKey, Progress]) 
     """
     if not reached:
         return False
-    cursor = await db.execute(_HAVE_REACHED, (_records(reached),))
+    cursor = await db.execute(_HAVE_REACHED, (_records(Progress._fields, reached),))
     row = await cursor.fetchone()
     return bool(row and row[0])
 
 
-def _records(reached: Mapping[ProducerKey, Progress]) -> str:
-    rows = [(*producer, *progress) for producer, progress in reached.items()]
-    return as_records((*ProducerKey._fields, *Progress._fields), rows)
+def _records(fields: Sequence[str], of: Mapping[ProducerKey, Iterable[int]]) -> str:
+    rows = [(*producer, *values) for producer, values in of.items()]
+    return as_records((*ProducerKey._fields, *fields), rows)
 
 
 def follows(position: StreamPosition, progress: Progress | None) -> bool:

@@ -22,8 +22,9 @@ COLUMNS: Final = (
 )
 COPY_EVENTS: Final = f"COPY events ({COLUMNS}) FROM STDIN (FORMAT binary)"
 
-SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
-TRAILER: Final = b"\xff\xff"
+_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
+_TRAILER: Final = b"\xff\xff"
+NONE: Final = _SIGNATURE + _TRAILER
 _FIELDS: Final = struct.pack(">h", 9)
 _NULL: Final = b"\xff\xff\xff\xff"
 _UUID_LENGTH: Final = struct.pack(">i", 16)
@@ -87,3 +88,8 @@ def assemble(
     pieces[::2] = map(heads.__getitem__, slots)
     pieces[1::2] = tails
     return pieces
+
+
+def table(pieces: Sequence[bytes]) -> bytes:
+    """What COPY takes, of the pieces of all rows; :data:`NONE` if there are no rows."""
+    return b"".join([_SIGNATURE, *pieces, _TRAILER])

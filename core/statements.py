@@ -8,7 +8,7 @@ are sent together are one simple query.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -59,28 +59,47 @@ class Call:
 
 
 class Copy(Call):
-    """A COPY FROM STDIN: the last of the calls it is sent with.
+    """A COPY FROM STDIN. The calls it is sent with that come after it run once it has ended.
 
-    Nothing else can be sent on the connection until :meth:`write` has ended it.
+    Nothing else can be sent on the connection until :meth:`write` or :meth:`abandon` has ended it.
     """
 
-    async def write(self, db: Connection, pieces: Iterable[bytes]) -> None:
-        """Write all data and end the COPY; raises the server's error if it refuses the data."""
-        data = memoryview(b"".join(pieces))
-        async with db.lock:
-            for start in range(0, len(data), COPY_BYTES):
-                part = data[start : start + COPY_BYTES]
-                await db.wait(_copied(db.pgconn, part))
-            await db.wait(generators.copy_end(db.pgconn, None))
+    def __init__(self, statement: Statement | str, *arguments: str) -> None:
+        super().__init__(statement, *arguments)
+        self.following: Sequence[Call | Statement] = ()
+
+    async def write(self, db: Connection, data: bytes) -> None:
+        """Write all data, end the COPY and wait for the calls that follow it.
+
+        Raises the server's error if it refuses the data, or if one of those calls fails. The
+        connection is closed, as by :func:`send`, if all of that does not come to its end.
+        """
+        whole = memoryview(data)
+        parts = [whole[start : start + COPY_BYTES] for start in range(0, len(data), COPY_BYTES)]
+        _settle(db, [self, *self.following], await _run(db, _copied(db.pgconn, parts, None)))
+
+    async def abandon(self, db: Connection, reason: str) -> None:
+        """Have the COPY fail, and with it the transaction: what follows it does not run."""
+        await _run(db, _copied(db.pgconn, (), reason.encode()))
 
 
-def _copied(pgconn: PGconn, part: memoryview) -> PQGen[None]:
-    # As psycopg's copy_to, but without waiting first until the socket is writable. A Unix socket
-    # becomes so only when three quarters of its buffer are empty: PostgreSQL would run out of data.
-    while pgconn.put_copy_data(part) == 0:
+def _copied(
+    pgconn: PGconn, parts: Iterable[memoryview], failure: bytes | None
+) -> PQGen[list[PGresult]]:
+    # As psycopg's copy_to and copy_end, but without waiting first until the socket is writable. A
+    # Unix socket becomes so only when three quarters of its buffer are empty: PostgreSQL would run
+    # out of data.
+    for part in parts:
+        while pgconn.put_copy_data(part) == 0:
+            yield Wait.W
+        while pgconn.flush():
+            yield Wait.W
+    while pgconn.put_copy_end(failure) == 0:
         yield Wait.W
     while pgconn.flush():
         yield Wait.W
+    results: list[PGresult] = yield from generators.fetch_many(pgconn)
+    return results
 
 
 BEGIN: Final = "BEGIN"
@@ -95,8 +114,12 @@ _EXECUTE: Final = b"EXECUTE %b (%b)"
 _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
 
 
-async def send(db: Connection, calls: Iterable[Call | None]) -> None:
+async def send(
+    db: Connection, calls: Iterable[Call | None], meanwhile: Callable[[], None] | None = None
+) -> None:
     """Run the calls in their order, in one round trip; None are none.
+
+    With a :class:`Copy` among them, those up to it. ``meanwhile`` is called once they are sent.
 
     Raises the error of the first that fails, as psycopg does. Those before it are ``done``, those
     after it were not run. The connection is closed if the answers do not come, or if the caller is
@@ -119,13 +142,34 @@ async def send(db: Connection, calls: Iterable[Call | None]) -> None:
             arguments = b", ".join([escape(argument.encode()) for argument in call.arguments])
             parts.append(_EXECUTE % (statement.name.encode(), arguments))
         sent.append(call)
+    for position, one in enumerate(sent):
+        if isinstance(one, Copy):
+            one.following = sent[position + 1 :]
+    _settle(db, sent, await _run(db, _sent(db.pgconn, b"; ".join(parts), meanwhile)))
+
+
+def _sent(
+    pgconn: PGconn, query: bytes, meanwhile: Callable[[], None] | None
+) -> PQGen[list[PGresult]]:
+    pgconn.send_query(query)
+    if meanwhile is not None:
+        meanwhile()
+    results: list[PGresult] = yield from generators.execute(pgconn)
+    return results
+
+
+async def _run(db: Connection, steps: PQGen[list[PGresult]]) -> list[PGresult]:
     async with db.lock:
         try:
-            db.pgconn.send_query(b"; ".join(parts))
-            results = await db.wait(generators.execute(db.pgconn))
+            return await db.wait(steps)
         except BaseException:
-            await db.close()  # for it is not known what is prepared on it
+            # What is prepared on it is not known, and a COPY must not end by half of its data.
+            await db.close()
             raise
+
+
+def _settle(db: Connection, sent: Sequence[Call | Statement], results: Iterable[PGresult]) -> None:
+    known = _prepared[db]
     for what, result in zip(sent, results, strict=False):  # there is none after a failure
         if result.status not in _DONE:
             error = errors.error_from_result(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -15,7 +16,7 @@ from core.clock import Clock
 from core.database import Connection, Database, is_connection_loss, is_transient, one_line
 from core.drafts import Draft, Verdict
 from core.errors import UnknownFateError
-from core.group import Group
+from core.group import Approach, Group, UnforeseenError
 from core.lanes import LockedError
 from core.workers import WorkerCache
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS: Final = 3
 MAX_ATTEMPT_SECONDS: Final = 5.0  # no new attempt begins after this
 RETRY_PAUSE_SECONDS: Final = 0.1
+CAREFUL_SECONDS: Final = 2.0
 WRITE_SECONDS: Final = 6.0  # for a transaction; what a server that hangs cannot bound itself
 SETTLE_SECONDS: Final = 10.0
 SETTLE_QUERY_SECONDS: Final = 3.0
@@ -31,12 +33,17 @@ SETTLE_PAUSE_SECONDS: Final = 0.2
 
 
 class Writer:
-    """Writes groups of drafts, each in one transaction."""
+    """Writes groups of drafts, each in one transaction.
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    All that is needed is sent at once, but not for a while after a group that could not be written
+    as a whole: where one request is replayed or over its quota, there are often more.
+    """
+
+    def __init__(self, database: Database, clock: Clock, cache: WorkerCache) -> None:
         self._database = database
         self._clock = clock
-        self._cache = WorkerCache()
+        self._cache = cache
+        self._careful_until = clock.monotonic()
 
     async def write(self, drafts: Sequence[Draft], lock_seconds: float | None) -> list[Verdict]:
         """Write drafts together and return their outcomes, which are durable then.
@@ -48,15 +55,22 @@ class Writer:
         :class:`LockedError` after that. :class:`UnknownFateError` if it cannot be known whether
         they were written; any other error means that they were not.
         """
+        if self._clock.monotonic() >= self._careful_until:
+            with contextlib.suppress(UnforeseenError):
+                return await self._attempt(drafts, lock_seconds, Approach.AT_ONCE)
+        return await self._attempt(drafts, lock_seconds, Approach.STEP_BY_STEP)
+
+    async def _attempt(
+        self, drafts: Sequence[Draft], lock_seconds: float | None, approach: Approach
+    ) -> list[Verdict]:
         last_begin = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
-        contended = False
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                return await self._transact(drafts, lock_seconds, contended)
+                return await self._transact(drafts, lock_seconds, approach)
             except psycopg.Error as error:
                 give_up = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last_begin
                 if quota.is_short(error) and not give_up:
-                    contended = True
+                    approach = Approach.LOCKED
                     continue
                 if give_up or not is_transient(error):
                     raise
@@ -67,13 +81,12 @@ class Writer:
         raise AssertionError("unreachable")
 
     async def _transact(
-        self, drafts: Sequence[Draft], lock_seconds: float | None, contended: bool
+        self, drafts: Sequence[Draft], lock_seconds: float | None, approach: Approach
     ) -> list[Verdict]:
-        group = Group(drafts, self._cache, self._clock.now_us(), contended=contended)
+        group = Group(drafts, self._cache, self._clock.now_us(), approach)
         try:
             async with self._database.raw_connection(WRITE_SECONDS) as db:
                 await group.write(db, lock_seconds)
-                await group.commit(db)
         except LockNotAvailable as error:
             raise LockedError(at_key=not group.has_claimed) from error
         except psycopg.Error as error:
@@ -82,6 +95,9 @@ class Writer:
                 raise
             if not await self._committed(group):
                 raise
+        finally:
+            if not group.is_whole:
+                self._careful_until = self._clock.monotonic() + CAREFUL_SECONDS
         self._cache.remember(group.resolved)
         return group.outcomes
 

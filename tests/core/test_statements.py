@@ -106,14 +106,81 @@ async def test_a_connection_whose_answers_nobody_saw_is_not_used_again(database_
 async def test_a_copy_is_begun_with_other_calls_and_may_have_no_rows(database_url: str) -> None:
     async with await (await make_tenant(database_url)).connect() as db:
         await send(db, [Call("CREATE TEMPORARY TABLE texts (text text)")])
-        for pieces in ([], [b"one\n", b"two\n"], [b"x" * 999 + b"\n"] * 2_000):
+        for data in (b"", b"one\ntwo\n", (b"x" * 999 + b"\n") * 2_000):
             copy = Copy("COPY texts FROM STDIN")
             await send(db, [Call(BEGIN), Call(ECHO, "a", "b"), copy])
-            await copy.write(db, pieces)
+            await copy.write(db, data)
             await send(db, [Call(COMMIT)])
         count = Call("SELECT count(*) FROM texts")
         await send(db, [count])
         assert count.rows == [["2002"]]
+
+
+async def test_what_follows_a_copy_runs_when_it_has_ended(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        await send(db, [Call("CREATE TEMPORARY TABLE texts (text text)")])
+        before, copy = Call(ECHO, "a", "b"), Copy("COPY texts FROM STDIN")
+        count, commit = Call("SELECT count(*) FROM texts"), Call(COMMIT)
+        did: list[str] = []
+        await send(
+            db, [Call(BEGIN), before, copy, count, commit], meanwhile=lambda: did.append("this")
+        )
+        assert did == ["this"]
+        assert (before.done, count.done, commit.done) == (True, False, False)
+        assert db.pgconn.transaction_status == TransactionStatus.ACTIVE
+        await copy.write(db, b"one\ntwo\n")
+        assert (copy.count, count.rows, commit.tag) == (2, [["2"]], COMMIT)
+        assert db.pgconn.transaction_status == TransactionStatus.IDLE
+
+
+async def test_what_follows_a_copy_may_fail(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        await send(db, [Call("CREATE TEMPORARY TABLE texts (text text)")])
+        copy, failing, commit = Copy("COPY texts FROM STDIN"), Call(DIVIDE, "0"), Call(COMMIT)
+        await send(db, [Call(BEGIN), copy, failing, commit])
+        with pytest.raises(errors.DivisionByZero):
+            await copy.write(db, b"one\n")
+        assert (copy.done, failing.done, commit.done) == (True, False, False)
+        assert db.pgconn.transaction_status == TransactionStatus.INERROR
+
+
+async def test_a_copy_that_is_abandoned_ends_its_transaction(database_url: str) -> None:
+    async with await (await make_tenant(database_url)).connect() as db:
+        await send(db, [Call("CREATE TEMPORARY TABLE texts (text text)")])
+        copy, commit = Copy("COPY texts FROM STDIN"), Call(COMMIT)
+        await send(db, [Call(BEGIN), Call("INSERT INTO texts VALUES ('one')"), copy, commit])
+        await copy.abandon(db, "of a test")
+        assert not commit.done
+        assert db.pgconn.transaction_status == TransactionStatus.INERROR
+        await db.rollback()
+        count = Call("SELECT count(*) FROM texts")
+        await send(db, [count])
+        assert count.rows == [["0"]]
+
+
+async def test_a_copy_that_is_cut_short_is_not_committed(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    async with await tenant.connect() as db:
+        await tenant.rows("CREATE TABLE texts (text text)")
+        copy = Copy("COPY texts FROM STDIN")
+        await send(db, [Call(BEGIN), copy, Call(COMMIT)])
+        backend = db.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            writing = asyncio.create_task(copy.write(db, (b"x" * 999 + b"\n") * 20_000))
+            await asyncio.sleep(0.2)
+            writing.cancel()
+            await asyncio.sleep(0.2)
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert db.closed
+        for _ in range(1_000):
+            if not await tenant.rows("SELECT FROM pg_stat_activity WHERE pid = %s", backend):
+                break
+            await asyncio.sleep(0.01)
+        assert await tenant.rows("SELECT FROM texts") == []
 
 
 async def test_a_copy_of_garbage_fails(database_url: str) -> None:
@@ -122,7 +189,7 @@ async def test_a_copy_of_garbage_fails(database_url: str) -> None:
         copy = Copy("COPY numbers FROM STDIN")
         await send(db, [copy])
         with pytest.raises(errors.InvalidTextRepresentation):
-            await copy.write(db, [b"no number\n"])
+            await copy.write(db, b"no number\n")
         await send(db, [Call(ECHO, "a", "b")])
 
 

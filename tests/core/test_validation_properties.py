@@ -162,7 +162,7 @@ async def _copied(database_url: str, tails: Sequence[bytes]) -> list[tuple[Any, 
         )
         async with db.cursor() as cursor:
             async with cursor.copy(rows.COPY_EVENTS) as copy:
-                await copy.write(b"".join([rows.SIGNATURE, *pieces, rows.TRAILER]))
+                await copy.write(rows.table(pieces))
             await cursor.execute(
                 sql.SQL(
                     "SELECT id, worker_id, event_type, category, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import core.writer
 from core.drafts import EventsDraft
 from core.errors import IngestError, StreamError
 from core.events import Actor, Receipt, StreamPosition
@@ -13,6 +14,23 @@ from tests.core.written import Written
 pytestmark = pytest.mark.anyio
 
 NOBODY = Actor(worker_id="wrk_" + "0" * 26)
+
+
+@pytest.fixture(autouse=True, params=["at once", "step by step"])
+async def approach(
+    request: pytest.FixtureRequest, five: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every group is tried at once first, or none is, after one that could not be written.
+
+    Who the events are about is known: otherwise no group would be.
+    """
+    await five.write(five.draft(1))
+    await five.tenant.rows("DELETE FROM events")
+    await five.tenant.rows("DELETE FROM quota_usage")
+    careful = request.param == "step by step"
+    monkeypatch.setattr(core.writer, "CAREFUL_SECONDS", 3_600 if careful else 0)
+    [refused] = await five.write(five.draft(1, position=StreamPosition("nobody", 1, 1)))
+    assert isinstance(refused, StreamError)
 
 
 def accepted(outcome: object) -> int:

@@ -10,6 +10,7 @@ from core.database import Database
 from core.drafts import EventsDraft, Outcome
 from core.errors import IngestError, StreamError
 from core.events import Actor, Caller, Event, EventBatch, StreamPosition
+from core.workers import WorkerCache
 from core.writer import Writer
 from tests.tenant import Tenant
 
@@ -22,7 +23,7 @@ class Written:
         self.database = database
         self.tenant = tenant
         self.caller = caller
-        self._writer = Writer(database, self.clock)
+        self._writer = Writer(database, self.clock, WorkerCache())
 
     def draft(
         self,
