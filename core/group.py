@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import NamedTuple
 from uuid import UUID
 
 from psycopg.errors import InFailedSqlTransaction
 
-from core import idempotency, ids, producers, quota, rows, snapshots, workers
+from core import ids, quota, rows, snapshots, workers
+from core.claims import Claims
 from core.database import Connection
 from core.drafts import Draft, EventsDraft, SnapshotDraft, Verdict
 from core.events import Actor, Worker, WorkerName
-from core.idempotency import Scope, StoredReceipt
-from core.producers import Advance, ProducerKey, Progress
+from core.places import Places
+from core.producers import ProducerKey, Progress
 from core.quota import Account
 from core.snapshots import SnapshotRow
 from core.statements import BEGIN, COMMIT, LOCK_TIMEOUT, Call, Copy, send
@@ -37,33 +37,6 @@ class Approach(Enum):
     AT_ONCE = auto()
     STEP_BY_STEP = auto()
     LOCKED = auto()
-
-
-class _Beginning(NamedTuple):
-    """What is asked for all drafts."""
-
-    begin: Call
-    lock_timeout: Call | None
-    claim: Call | None
-    lock_producers: Call | None
-    lock_accounts: Call | None
-    read_quotas: Call | None
-
-
-class _Ending(NamedTuple):
-    """What follows from the drafts' outcomes."""
-
-    store_snapshots: Sequence[Call]
-    advance: Call | None
-    correct_keys: Call | None
-    release_keys: Call | None
-    charge: Call | None
-    commit: Call
-
-    @property
-    def calls(self) -> list[Call | None]:
-        """In the order of the locks they take."""
-        return [*self.store_snapshots, *self[1:]]
 
 
 class UnforeseenError(Exception):
@@ -95,10 +68,17 @@ class Group:
         self._cache = cache
         self._now_us = now_us
         self._approach = approach
-        self._expected: dict[Scope, StoredReceipt] = {}  # of the keys that are claimed
-        self._advancing: list[tuple[ProducerKey, EventsDraft]] = []  # the next of their producers
-        self._progress: dict[ProducerKey, Progress] = {}
+        for draft in drafts:
+            draft.reset()
         self._incomplete: list[Draft] = []  # that have workers that are not known
+        self._recall_workers()
+        self._claims = Claims(drafts)
+        self._places = Places(drafts)
+        # A stream is told what is left even if it writes nothing.
+        self._accounts = {draft.account for draft in drafts if draft.positions or draft.streamed}
+        self._read_quotas = quota.read(self._accounts)
+        self._commit = Call(COMMIT)
+        self._charge: Call | None = None
         self._rows = rows.NONE
         self.outcomes: list[Verdict] = []
         self.resolved: dict[WorkerName, Worker] = {}
@@ -120,47 +100,42 @@ class Group:
 
         Raises :class:`InFailedSqlTransaction` if the server rolled back instead.
         """
-        for draft in self._drafts:
-            draft.reset()
-        self._recall_workers()
-        beginning = self._beginning(lock_seconds)
         # Begun in the same round trip, unless workers have to be asked for before.
         has_events = any(isinstance(draft, EventsDraft) for draft in self._drafts)
         copy = Copy(rows.COPY_EVENTS) if has_events and not self._incomplete else None
         try:
             if copy is not None and self._approach is Approach.AT_ONCE:
-                await self._write_at_once(db, beginning, copy)
+                await self._write_at_once(db, lock_seconds, copy)
             else:
-                await self._write_step_by_step(db, beginning, copy)
+                await self._write_step_by_step(db, lock_seconds, copy)
         finally:
-            self.has_claimed = beginning.claim is None or beginning.claim.done
+            self.has_claimed = self._claims.are_answered
+        self._check()
 
-    async def _write_at_once(self, db: Connection, beginning: _Beginning, copy: Copy) -> None:
-        ending = self._ending()
-        # The rows are packed while the database is at the beginning.
-        await send(db, [*beginning, copy, *ending.calls], meanwhile=self._pack_rows)
-        self._has_all_keys(beginning.claim)
-        self._take_places(beginning.lock_producers)
-        self._divide(beginning.read_quotas)
+    async def _write_at_once(self, db: Connection, lock_seconds: float | None, copy: Copy) -> None:
+        calls = [*self._first(lock_seconds), copy, *self._last()]
+        # The rows are packed while the database is at what comes before them.
+        await send(db, calls, meanwhile=self._pack_rows)
+        self.is_whole = all([self._claims.are_won, self._places.take(), self._divide()])
         if not self.is_whole:
-            await copy.abandon(db, "not all of its group can be written")
+            await copy.abandon(db, "its group will be written step by step")
             raise UnforeseenError
         self._foretell()
         await copy.write(db, self._rows)
-        self._check(ending)
 
     async def _write_step_by_step(
-        self, db: Connection, beginning: _Beginning, copy: Copy | None
+        self, db: Connection, lock_seconds: float | None, copy: Copy | None
     ) -> None:
-        await send(db, [*beginning, copy])
-        if not self._has_all_keys(beginning.claim):
+        await send(db, [*self._first(lock_seconds), copy])
+        have_won = self._claims.are_won
+        if not have_won:
             if copy is not None:
                 await copy.write(db, rows.NONE)  # to end it
                 copy = None
-            await self._answer_held(db)
-        self._take_places(beginning.lock_producers)
+            await self._claims.answer_others(db)
+        are_next = self._places.take()
         await self._find_workers(db)
-        self._divide(beginning.read_quotas)
+        self.is_whole = all([have_won, are_next, self._divide()])
         await self._provide_workers(db)
         self._pack_rows()
         if copy is None and self._rows != rows.NONE:
@@ -168,112 +143,57 @@ class Group:
             await send(db, [copy])
         if copy is not None:
             await copy.write(db, self._rows)
-        ending = self._ending()
+        last = self._last()
         self._foretell()
-        await send(db, ending.calls)
-        self._check(ending)
+        await send(db, last)
 
-    def _beginning(self, lock_seconds: float | None) -> _Beginning:
-        # Also of a draft that can write nothing, so that it waits for a first request that is in
-        # flight on another replica; its claim is given back.
-        claims = [
-            (draft.claim, draft.stored_receipt())
-            for draft in self._drafts
-            if draft.claim is not None
-        ]
-        self._expected = {wish.scope: receipt for wish, receipt in claims}
-        self._advancing = [
-            (producers.key(draft.caller, draft.position.producer_id), draft)
-            for draft in self._drafts
-            if isinstance(draft, EventsDraft) and draft.position is not None
-        ]
-        # A stream is told what is left even if it writes nothing.
-        accounts = {draft.account for draft in self._drafts if draft.positions or draft.streamed}
-        return _Beginning(
+    def _first(self, lock_seconds: float | None) -> list[Call | None]:
+        """What is asked and locked for all drafts."""
+        return [
             Call(BEGIN),
             None if lock_seconds is None else Call(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"),
-            idempotency.claim(claims),
-            producers.lock([producer for producer, _ in self._advancing]),
-            quota.lock(accounts) if self._approach is Approach.LOCKED else None,
-            quota.read(accounts),
-        )
+            self._claims.claim,
+            self._places.lock,
+            quota.lock(self._accounts) if self._approach is Approach.LOCKED else None,
+            self._read_quotas,
+        ]
 
-    def _ending(self) -> _Ending:
-        """What is to be written beside the events, if all that is not decided yet is accepted."""
+    def _last(self) -> list[Call | None]:
+        """What follows from the drafts' outcomes, beside the events."""
         charged: defaultdict[Account, int] = defaultdict(int)
         for draft in self._live():
             charged[draft.account] += len(draft.positions)
-        corrected, unused = self._keys_to_settle()
-        return _Ending(
-            snapshots.store(self._arrived()),
-            producers.advance(self._advances()),
-            idempotency.store(corrected),
-            idempotency.release(unused),
-            quota.charge({account: events for account, events in charged.items() if events}),
-            Call(COMMIT),
+        self._charge = quota.charge(
+            {account: events for account, events in charged.items() if events}
         )
+        return [
+            *snapshots.store(self._arrived()),
+            self._places.advance(),
+            *self._claims.settle(),
+            self._charge,
+            self._commit,
+        ]
 
     def _foretell(self) -> None:
         """Before the COMMIT is sent: if this raised after it, all would be written again."""
         self.outcomes = [draft.outcome() for draft in self._drafts]
-        self.advanced = {
-            producer: self._progress[producer].after(added)
-            for producer, added in self._advances().items()
-        }
+        self.advanced = self._places.reached()
         self.committing = True
 
-    def _check(self, ending: _Ending) -> None:
-        """See that it was committed, and tell what the charge left: others may have charged too."""
-        if ending.commit.tag != COMMIT:
-            raise InFailedSqlTransaction(f"COMMIT was answered with {ending.commit.tag}")
-        left = quota.left(ending.charge)
+    def _check(self) -> None:
+        """See that it is committed, and tell what the charge left: others may have charged too."""
+        if self._commit.tag != COMMIT:
+            raise InFailedSqlTransaction(f"COMMIT was answered with {self._commit.tag}")
+        left = quota.left(self._charge)
         for position, draft in enumerate(self._drafts):
             its_left = left.get(draft.account, draft.quota_left)
             if its_left != draft.quota_left:
                 draft.quota_left = its_left
                 self.outcomes[position] = draft.outcome()
 
-    def _has_all_keys(self, claim: Call | None) -> bool:
-        """Whether none of the idempotency keys is held by others."""
-        has_all = claim is None or claim.count == len(self._expected)
-        self.is_whole &= has_all
-        return has_all
-
     def _live(self) -> list[Draft]:
         """The drafts that are not replayed."""
         return [draft for draft in self._drafts if draft.replay is None]
-
-    async def _answer_held(self, db: Connection) -> None:
-        """Answer the drafts whose keys others hold."""
-        held = await idempotency.held(db, list(self._expected))
-        for draft in self._drafts:
-            if draft.claim is not None and draft.claim.scope in held:
-                draft.answer_as(*held[draft.claim.scope])
-                del self._expected[draft.claim.scope]
-
-    def _take_places(self, lock_producers: Call | None) -> None:
-        """Find which batches are their producers' next ones; the others are not written."""
-        self._progress = producers.locked(lock_producers)
-        ahead = dict(self._progress)  # what is accepted of each is not known yet
-        next_ones: list[tuple[ProducerKey, EventsDraft]] = []
-        for producer, draft in self._advancing:
-            current = ahead.get(producer)
-            if draft.take_place(current):
-                assert current is not None
-                ahead[producer] = current.after(Advance(1, 0, 0))
-                next_ones.append((producer, draft))
-        self.is_whole &= len(next_ones) == len(self._advancing)
-        self._advancing = next_ones
-
-    def _advances(self) -> dict[ProducerKey, Advance]:
-        """What its batches in this group add to each producer."""
-        added: dict[ProducerKey, Advance] = {}
-        for producer, draft in self._advancing:
-            batches, accepted, rejected = added.get(producer, (0, 0, 0))
-            added[producer] = Advance(
-                batches + 1, accepted + len(draft.positions), rejected + len(draft.rejected)
-            )
-        return added
 
     def _recall_workers(self) -> None:
         """Fill in the workers that are known without asking."""
@@ -295,20 +215,25 @@ class Group:
             draft.learn(self.resolved)
             draft.refuse_unknown()
 
-    def _divide(self, read_quotas: Call | None) -> None:
-        """Give the drafts what their accounts have left, first come, first served."""
-        self.transaction_id = quota.transaction_id(read_quotas)
-        room = quota.left(read_quotas)
+    def _divide(self) -> bool:
+        """Give the drafts what their accounts have left, first come, first served.
+
+        Returns whether all got what they need.
+        """
+        self.transaction_id = quota.transaction_id(self._read_quotas)
+        room = quota.left(self._read_quotas)
+        suffices = True
         for draft in self._live():
-            wanted = len(draft.positions)
-            if not wanted:
+            needed = len(draft.positions)
+            if not needed:
                 continue
             its_room = room.setdefault(draft.account, 0)  # none if the organization was removed
             if its_room is not None:
                 room[draft.account] = draft.grant(its_room)
-                self.is_whole &= len(draft.positions) == wanted
+                suffices &= len(draft.positions) == needed
         for draft in self._drafts:
             draft.quota_left = room.get(draft.account)
+        return suffices
 
     async def _provide_workers(self, db: Connection) -> None:
         """Make workers that do not exist yet, but none for items that are rejected."""
@@ -347,17 +272,3 @@ class Group:
                 )
                 self.witness = (organization_id, its_id)
         return arrived
-
-    def _keys_to_settle(self) -> tuple[list[tuple[Scope, StoredReceipt]], list[Scope]]:
-        """Claims whose receipt is not the expected one, and claims of which nothing is written."""
-        corrected: list[tuple[Scope, StoredReceipt]] = []
-        unused: list[Scope] = []
-        for draft in self._drafts:
-            if draft.claim is None or draft.claim.scope not in self._expected:
-                continue
-            scope = draft.claim.scope
-            if not draft.positions:
-                unused.append(scope)
-            elif (receipt := draft.stored_receipt()) != self._expected[scope]:
-                corrected.append((scope, receipt))
-        return corrected, unused
