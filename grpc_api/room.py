@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from core.held_drafts import MAX_HELD_BYTES
-
 # Without a bound many streams would fill what the journal may hold, which then refuses drafts, and
-# streams are to be slowed down instead. At 500 events a batch it is a second or two of writing.
+# streams are to be slowed down instead.
 MAX_IN_FLIGHT_TOGETHER: Final = 256
-# The other half is for unary calls and HTTP.
-MAX_IN_FLIGHT_BYTES: Final = MAX_HELD_BYTES // 2
+# Reading further ahead would be no gain, but slower: what outgrows the processor's caches comes from
+# memory again at each step of a batch. It also leaves most of what may be held to others
+# (core/held_drafts.py). At 500 events a batch it is some 50 batches.
+MAX_IN_FLIGHT_BYTES: Final = 16 * 1_048_576
 
 
 class Room:
