@@ -9,9 +9,9 @@ from typing import Final
 # Without a bound many streams would fill what the journal may hold, which then refuses drafts, and
 # streams are to be slowed down instead.
 MAX_IN_FLIGHT_TOGETHER: Final = 256
-# Reading further ahead would be no gain, but slower: what outgrows the processor's caches comes from
-# memory again at each step of a batch. It also leaves most of what may be held to others
-# (core/held_drafts.py). At 500 events a batch it is some 50 batches.
+# To read further ahead would be slower: what outgrows the processor's caches has to be fetched from
+# memory at each step of a batch. It also leaves most of what may be held to others
+# (core/held_drafts.py). Of 500 events it is some 50 batches.
 MAX_IN_FLIGHT_BYTES: Final = 16 * 1_048_576
 
 
