@@ -22,6 +22,7 @@ from core.events import (
     SnapshotRequest,
 )
 from core.journal import Journal
+from core.long_steps import MIN_LONG_EVENTS, LongSteps
 from core.meter import Meter
 from core.producers import Progress
 from core.quota import Account
@@ -37,6 +38,7 @@ class Ingestor:
 
     The order of checks is that of contract section 4. Every method raises :class:`IngestError`
     and nothing else that a client could cause; whoever gets one knows that nothing was written.
+    Adapters that read batches at length do so in ``long_steps``.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Ingestor:
         self._refusals = refusals
         self._meter = meter
         self._clock = clock
+        self.long_steps = LongSteps()
 
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
         """Authenticate, check the plan and take a rate token: the start of every request."""
@@ -84,6 +87,9 @@ class Ingestor:
             raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
         if batch.idempotency_key is not None:
             idempotency.check_key(batch.idempotency_key)
+        # Those of a stream keep their order, whatever their size.
+        if batch.streamed or count >= MIN_LONG_EVENTS:
+            await self.long_steps.begin(count)
         draft = EventsDraft.check(caller, batch, self._clock.now_us())
         # The draft has what is needed. Memory that is free before the commit is used again while it
         # is still in the processor's caches.

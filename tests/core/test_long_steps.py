@@ -1,0 +1,84 @@
+"""How long steps share the turns of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from core.long_steps import MAX_TURN_EVENTS, LongSteps
+
+pytestmark = pytest.mark.anyio
+
+
+class Steps:
+    """Steps that are made as they may begin, and in which turn of the loop each was."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, int]] = []
+        self._steps = LongSteps()
+        self._turn = 0
+        self._counting = asyncio.create_task(self._count())
+
+    async def _count(self) -> None:
+        while True:
+            self._turn += 1
+            await asyncio.sleep(0)
+
+    def make(self, name: str, events: int) -> asyncio.Task[None]:
+        async def step() -> None:
+            await self._steps.begin(events)
+            self.made.append((name, self._turn))
+
+        return asyncio.create_task(step())
+
+    async def all_of(self, *tasks: asyncio.Task[None]) -> None:
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+        self._counting.cancel()
+
+    @property
+    def names(self) -> str:
+        return "".join(name for name, _ in self.made)
+
+    @property
+    def turns(self) -> list[int]:
+        return [turn for _, turn in self.made]
+
+
+@pytest.mark.parametrize("events", [MAX_TURN_EVENTS, 10 * MAX_TURN_EVENTS])
+async def test_a_turn_has_one_long_step(events: int) -> None:
+    steps = Steps()
+    await steps.all_of(*(steps.make(name, events) for name in "abcde"))
+    assert steps.names == "abcde"
+    assert len(set(steps.turns)) == 5
+
+
+async def test_a_turn_has_several_short_steps() -> None:
+    steps = Steps()
+    await steps.all_of(*(steps.make("a", MAX_TURN_EVENTS // 5) for _ in range(10)))
+    assert len(steps.made) == 10
+    assert len(set(steps.turns)) == 2
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_short_steps_do_not_overtake_long_ones(turns: int) -> None:
+    steps = Steps()
+    tasks = [steps.make(name, MAX_TURN_EVENTS) for name in "ab"]
+    tasks.append(steps.make("c", 1))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    tasks.append(steps.make("d", 1))  # also when others may begin, but have not been run yet
+    await steps.all_of(*tasks)
+    assert steps.names == "abcd"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_one_that_gives_up_is_not_waited_for(turns: int) -> None:
+    steps = Steps()
+    tasks = {name: steps.make(name, MAX_TURN_EVENTS) for name in "abc"}
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    tasks["b"].cancel()
+    await steps.all_of(*tasks.values())
+    await asyncio.wait_for(steps.make("d", MAX_TURN_EVENTS), 10)
+    assert steps.names.replace("b", "") == "acd"
