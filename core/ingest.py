@@ -38,7 +38,8 @@ class Ingestor:
 
     The order of checks is that of contract section 4. Every method raises :class:`IngestError`
     and nothing else that a client could cause; whoever gets one knows that nothing was written.
-    Adapters that read batches at length do so in ``long_steps``.
+    Adapters that take long to read a batch let it in by ``long_steps``, for its reading and for
+    what is done here.
     """
 
     def __init__(
@@ -87,8 +88,7 @@ class Ingestor:
             raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
         if batch.idempotency_key is not None:
             idempotency.check_key(batch.idempotency_key)
-        # Those of a stream keep their order, whatever their size.
-        if batch.streamed or count >= MIN_LONG_EVENTS:
+        if count >= MIN_LONG_EVENTS and not batch.streamed:  # which was let in before it was read
             await self.long_steps.begin(count)
         draft = EventsDraft.check(caller, batch, self._clock.now_us())
         # The draft has what is needed. Memory that is free before the commit is used again while it

@@ -146,7 +146,8 @@ class EventStream:
         else:
             await self._send_opened(pb.StreamOpened())
         while message is not None:
-            await self._ingestor.long_steps.begin(len(message.batch.events))
+            # It is read now and judged in the next turn, while it is in the processor's caches.
+            await self._ingestor.long_steps.begin(2 * len(message.batch.events))
             batch = self._batch(message)
             size_bytes = draft_bytes(batch)
             self._submit(await self._turn(size_bytes), batch, size_bytes)
@@ -226,9 +227,8 @@ class EventStream:
             raise
 
     def _submit(self, caller: Caller, batch: EventBatch, size_bytes: int) -> None:
-        # Tasks start in the order they are made, and before a batch has joined its queue of the
-        # journal its task waits only for a turn, which come in their order too: batches are
-        # committed in the order they came.
+        # Tasks start in the order they are made, and a batch has joined its queue of the journal
+        # before its task first waits: batches are committed in the order they came.
         receipt = asyncio.create_task(self._ingestor.ingest(caller, batch))
         receipt.add_done_callback(lambda _: self._streams.room.leave(size_bytes))
         self._pending.append(_Pending(batch.position.sequence if batch.position else 0, receipt))

@@ -45,12 +45,18 @@ class Steps:
         return [turn for _, turn in self.made]
 
 
-@pytest.mark.parametrize("events", [MAX_TURN_EVENTS, 10 * MAX_TURN_EVENTS])
-async def test_a_turn_has_one_long_step(events: int) -> None:
+async def test_a_turn_has_one_long_step() -> None:
     steps = Steps()
-    await steps.all_of(*(steps.make(name, events) for name in "abcde"))
+    await steps.all_of(*(steps.make(name, MAX_TURN_EVENTS) for name in "abcde"))
     assert steps.names == "abcde"
     assert len(set(steps.turns)) == 5
+
+
+async def test_a_larger_step_is_followed_by_turns_without_any() -> None:
+    steps = Steps()
+    await steps.all_of(steps.make("a", 10 * MAX_TURN_EVENTS), steps.make("b", 1))
+    first, second = steps.turns
+    assert second - first >= 10
 
 
 async def test_a_turn_has_several_short_steps() -> None:
@@ -60,16 +66,21 @@ async def test_a_turn_has_several_short_steps() -> None:
     assert len(set(steps.turns)) == 2
 
 
-@pytest.mark.parametrize("turns", range(6))
-async def test_short_steps_do_not_overtake_long_ones(turns: int) -> None:
+async def test_short_steps_do_not_overtake_those_that_wait() -> None:
     steps = Steps()
-    tasks = [steps.make(name, MAX_TURN_EVENTS) for name in "ab"]
-    tasks.append(steps.make("c", 1))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    tasks.append(steps.make("d", 1))  # also when others may begin, but have not been run yet
+    tasks = [steps.make(name, MAX_TURN_EVENTS) for name in "abc"]
+    await asyncio.sleep(0)
+    tasks.append(steps.make("d", 1))
     await steps.all_of(*tasks)
     assert steps.names == "abcd"
+
+
+async def test_who_does_nothing_for_a_while_has_one_turn_to_spend() -> None:
+    steps = Steps()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await steps.all_of(*(steps.make(name, MAX_TURN_EVENTS) for name in "ab"))
+    assert len(set(steps.turns)) == 2
 
 
 @pytest.mark.parametrize("turns", range(6))
