@@ -44,7 +44,7 @@ SETTINGS = {
     "listen_addresses": "",  # the Unix socket is the only door ...
     "unix_socket_permissions": "0700",  # ... and only its owner (and root) may open it
     "port": str(PORT),  # or PGPORT and postgresql.conf would have a say
-    "max_connections": "500",  # 32 workers with up to 14 each, and commands beside them
+    "max_connections": "500",  # 32 workers with up to 11 each, and commands beside them
     "shared_buffers": "256MB",  # the hot part of keys and indexes; the kernel caches the rest
     "fsync": "on",  # what was acknowledged survives a power cut:
     "synchronous_commit": "on",  # these three are the promise to producers
