@@ -26,12 +26,14 @@ class Approach(Enum):
     """What a group takes for granted before the database has answered.
 
     ``AT_ONCE``: that everything can be written. The whole transaction is sent in one go, and the
-    answers are compared while it waits for the rows: two round trips. If they say otherwise,
-    nothing is written, and :class:`UnforeseenError` is raised.
+    answers are looked at while it waits for the rows: two round trips. If they say otherwise,
+    nothing is written, and :class:`UnforeseenError` is raised. A group that has no events, or
+    workers that have to be asked for, goes step by step all the same.
 
-    ``STEP_BY_STEP``: nothing. What is written follows from the answers: three round trips.
+    ``STEP_BY_STEP``: nothing. What is written follows from the answers: three round trips, and
+    more for keys that others hold and for workers that have to be asked for.
 
-    ``LOCKED``: as before, and no other transaction can charge its accounts meanwhile.
+    ``LOCKED``: as ``STEP_BY_STEP``, and no other transaction can charge its accounts meanwhile.
     """
 
     AT_ONCE = auto()
@@ -53,7 +55,7 @@ class Group:
 
     The ``outcomes`` are true once :meth:`write` has returned; ``resolved`` are the workers to
     cache after that. ``has_claimed``: the idempotency keys are claimed, so a lock that is waited
-    for later is not a key's. ``is_whole``: the database has not refused anything.
+    for later is not a key's. ``is_whole``: all that ``AT_ONCE`` takes for granted is true.
 
     If the connection is lost while ``committing``, it is open whether the group was committed.
     ``transaction_id`` tells whether the transaction is still going on. Whether it took effect is
@@ -98,9 +100,10 @@ class Group:
         which takes accounts before links: with one that makes the same person, or replaces the
         same card, it may, until the lock of either has been waited for too long.
 
-        Raises :class:`InFailedSqlTransaction` if the server rolled back instead.
+        Raises :class:`UnforeseenError` (:class:`Approach`), and :class:`InFailedSqlTransaction` if
+        the server rolled back instead.
         """
-        # Begun in the same round trip, unless workers have to be asked for before.
+        # Begun in the first round trip, unless workers have to be asked for before.
         has_events = any(isinstance(draft, EventsDraft) for draft in self._drafts)
         copy = Copy(rows.COPY_EVENTS) if has_events and not self._incomplete else None
         try:
@@ -175,7 +178,7 @@ class Group:
         ]
 
     def _foretell(self) -> None:
-        """Before the COMMIT is sent: if this raised after it, all would be written again."""
+        """Before the COMMIT can run: if this raised after it, all would be written again."""
         self.outcomes = [draft.outcome() for draft in self._drafts]
         self.advanced = self._places.reached()
         self.committing = True
