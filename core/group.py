@@ -119,7 +119,7 @@ class Group:
         calls = [*self._first(lock_seconds), copy, *self._last()]
         # The rows are packed while the database is at what comes before them.
         await send(db, calls, meanwhile=self._pack_rows)
-        self.is_whole = all([self._claims.are_won, self._places.take(), self._divide()])
+        self.is_whole = self._claims.are_won and self._places.take() and self._divide()
         if not self.is_whole:
             await copy.abandon(db, "its group will be written step by step")
             raise UnforeseenError
@@ -138,7 +138,8 @@ class Group:
             await self._claims.answer_others(db)
         are_next = self._places.take()
         await self._find_workers(db)
-        self.is_whole = all([have_won, are_next, self._divide()])
+        all_fit = self._divide()
+        self.is_whole = have_won and are_next and all_fit
         await self._provide_workers(db)
         self._pack_rows()
         if copy is None and self._rows != rows.NONE:
@@ -146,9 +147,8 @@ class Group:
             await send(db, [copy])
         if copy is not None:
             await copy.write(db, self._rows)
-        last = self._last()
         self._foretell()
-        await send(db, last)
+        await send(db, self._last())
 
     def _first(self, lock_seconds: float | None) -> list[Call | None]:
         """What is asked and locked for all drafts."""
@@ -165,10 +165,9 @@ class Group:
         """What follows from the drafts' outcomes, beside the events."""
         charged: defaultdict[Account, int] = defaultdict(int)
         for draft in self._live():
-            charged[draft.account] += len(draft.positions)
-        self._charge = quota.charge(
-            {account: events for account, events in charged.items() if events}
-        )
+            if draft.positions:
+                charged[draft.account] += len(draft.positions)
+        self._charge = quota.charge(charged)
         return [
             *snapshots.store(self._arrived()),
             self._places.advance(),
