@@ -12,18 +12,17 @@ from core.statements import Call
 
 
 class Claims:
-    """What :attr:`claim` claims, for the drafts that have a key.
+    """The drafts that have a key; :attr:`claim` claims all the keys.
 
-    Also for a draft that can write nothing, so that it waits for a first request that is in flight
-    on another replica; its key is given back.
+    Also that of a draft that can write nothing, so that it waits for a first request that is in
+    flight on another replica; it is given back.
     """
 
     def __init__(self, drafts: Sequence[Draft]) -> None:
-        self._drafts = [draft for draft in drafts if draft.claim is not None]
-        wishes = [
-            (draft.claim, draft.stored_receipt()) for draft in drafts if draft.claim is not None
-        ]
-        self._expected: dict[Scope, StoredReceipt] = {wish.scope: kept for wish, kept in wishes}
+        self._drafts = [(draft.claim, draft) for draft in drafts if draft.claim is not None]
+        wishes = [(claim, draft.stored_receipt()) for claim, draft in self._drafts]
+        # Of the keys that are not known to be held by others.
+        self._expected: dict[Scope, StoredReceipt] = {claim.scope: kept for claim, kept in wishes}
         self.claim = idempotency.claim(wishes)
 
     @property
@@ -39,23 +38,20 @@ class Claims:
     async def answer_others(self, db: Connection) -> None:
         """Answer the drafts whose keys others hold."""
         held = await idempotency.held(db, list(self._expected))
-        for draft in self._drafts:
-            assert draft.claim is not None
-            if draft.claim.scope in held:
-                draft.answer_as(*held[draft.claim.scope])
-                del self._expected[draft.claim.scope]
+        for claim, draft in self._drafts:
+            if claim.scope in held:
+                draft.answer_as(*held[claim.scope])
+                del self._expected[claim.scope]
 
     def settle(self) -> list[Call | None]:
         """Correct receipts that are not the expected ones; give back keys that nothing came of."""
         corrected: list[tuple[Scope, StoredReceipt]] = []
         unused: list[Scope] = []
-        for draft in self._drafts:
-            assert draft.claim is not None
-            scope = draft.claim.scope
-            if (expected := self._expected.get(scope)) is None:
+        for claim, draft in self._drafts:
+            if (expected := self._expected.get(claim.scope)) is None:
                 continue
             if not draft.positions:
-                unused.append(scope)
+                unused.append(claim.scope)
             elif (receipt := draft.stored_receipt()) != expected:
-                corrected.append((scope, receipt))
+                corrected.append((claim.scope, receipt))
         return [idempotency.store(corrected), idempotency.release(unused)]
