@@ -11,7 +11,10 @@ from core.statements import Call
 
 
 class Places:
-    """Where the batches that have a place stand; :attr:`lock` asks how far their producers are."""
+    """The batches that have a place; :attr:`lock` locks their producers and asks how far they are.
+
+    Until :meth:`take`, each batch is supposed to be its producer's next one.
+    """
 
     def __init__(self, drafts: Sequence[Draft]) -> None:
         self._advancing = [
@@ -46,8 +49,10 @@ class Places:
 
     def reached(self) -> dict[ProducerKey, Progress]:
         """How far the producers are after that."""
-        added = self._added()
-        return {producer: self._progress[producer].after(added[producer]) for producer in added}
+        return {
+            producer: self._progress[producer].after(advance)
+            for producer, advance in self._added().items()
+        }
 
     def _added(self) -> dict[ProducerKey, Advance]:
         added: dict[ProducerKey, Advance] = {}

@@ -95,7 +95,7 @@ _ADVANCE: Final = Statement(
     "json",
     """
 UPDATE producers SET
-    sequence = sequence + added.batches,
+    sequence = producers.sequence + added.batches,
     accepted = producers.accepted + added.accepted,
     rejected = producers.rejected + added.rejected
 FROM json_to_recordset($1) AS added (
