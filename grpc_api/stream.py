@@ -146,7 +146,8 @@ class EventStream:
         else:
             await self._send_opened(pb.StreamOpened())
         while message is not None:
-            # It is read now and judged in the next turn, while it is in the processor's caches.
+            # Once for both steps: it is read now and judged in the next turn, while it is in the
+            # processor's caches.
             await self._ingestor.long_steps.begin(2 * len(message.batch.events))
             batch = self._batch(message)
             size_bytes = draft_bytes(batch)

@@ -75,6 +75,14 @@ async def test_short_steps_do_not_overtake_those_that_wait() -> None:
     assert steps.names == "abcd"
 
 
+async def test_a_step_without_events_leaves_the_turns_as_they_are() -> None:
+    steps = Steps()
+    without = [steps.make("0", 0) for _ in range(3)]
+    await steps.all_of(*without, *(steps.make(name, MAX_TURN_EVENTS) for name in "abc"))
+    assert steps.names == "000abc"
+    assert len(set(steps.turns[3:])) == 3
+
+
 async def test_who_does_nothing_for_a_while_has_one_turn_to_spend() -> None:
     steps = Steps()
     for _ in range(10):
