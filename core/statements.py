@@ -59,14 +59,15 @@ class Call:
 
 
 class Copy(Call):
-    """A COPY FROM STDIN. The calls it is sent with that come after it run once it has ended.
+    """A COPY FROM STDIN. The calls that are sent with it, and come after it, run once it has ended.
 
     Nothing else can be sent on the connection until :meth:`write` or :meth:`abandon` has ended it.
+    It is ``done`` from when it is begun; its ``tag`` and ``count`` come with its end.
     """
 
     def __init__(self, statement: Statement | str, *arguments: str) -> None:
         super().__init__(statement, *arguments)
-        self.following: Sequence[Call | Statement] = ()
+        self.following: Sequence[Call | Statement] = ()  # as :func:`send` finds
 
     async def write(self, db: Connection, data: bytes) -> None:
         """Write all data, end the COPY and wait for the calls that follow it.
@@ -117,13 +118,14 @@ _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
 async def send(
     db: Connection, calls: Iterable[Call | None], meanwhile: Callable[[], None] | None = None
 ) -> None:
-    """Run the calls in their order, in one round trip; None are none.
+    """Run the calls in their order, in one round trip; None stands for no call.
 
-    With a :class:`Copy` among them, those up to it. ``meanwhile`` is called once they are sent.
+    Of calls with a :class:`Copy` among them, those after it run when it is ended. ``meanwhile`` is
+    called once all are sent, while the server is at them.
 
     Raises the error of the first that fails, as psycopg does. Those before it are ``done``, those
     after it were not run. The connection is closed if the answers do not come, or if the caller is
-    cancelled before.
+    cancelled or ``meanwhile`` raises before.
     """
     known = _prepared.setdefault(db, set())
     escape = Escaping(db.pgconn).escape_literal
@@ -163,7 +165,7 @@ async def _run(db: Connection, steps: PQGen[list[PGresult]]) -> list[PGresult]:
         try:
             return await db.wait(steps)
         except BaseException:
-            # What is prepared on it is not known, and a COPY must not end by half of its data.
+            # What is prepared on it is not known, and a COPY must not end with half of its data.
             await db.close()
             raise
 
