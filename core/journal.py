@@ -54,7 +54,7 @@ class Journal:
         self._clock = clock
         self._meter = meter
         cache = WorkerCache()
-        # Apart like the queues: what is usual among the ones says nothing of the others.
+        # Apart like the queues: what is usual for one says nothing of the other.
         self._single_writer = Writer(database, clock, cache)
         self._stream_writer = Writer(database, clock, cache)
         self._held = HeldDrafts()

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS: Final = 3
 MAX_ATTEMPT_SECONDS: Final = 5.0  # no new attempt begins after this
 RETRY_PAUSE_SECONDS: Final = 0.1
-CAREFUL_SECONDS: Final = 2.0
+CAREFUL_SECONDS: Final = 2.0  # step by step, after a group that could not be written whole
 WRITE_SECONDS: Final = 6.0  # for a transaction; what a server that hangs cannot bound itself
 SETTLE_SECONDS: Final = 10.0
 SETTLE_QUERY_SECONDS: Final = 3.0
@@ -57,10 +57,10 @@ class Writer:
         """
         if self._clock.monotonic() >= self._careful_until:
             with contextlib.suppress(UnforeseenError):
-                return await self._attempt(drafts, lock_seconds, Approach.AT_ONCE)
-        return await self._attempt(drafts, lock_seconds, Approach.STEP_BY_STEP)
+                return await self._write(drafts, lock_seconds, Approach.AT_ONCE)
+        return await self._write(drafts, lock_seconds, Approach.STEP_BY_STEP)
 
-    async def _attempt(
+    async def _write(
         self, drafts: Sequence[Draft], lock_seconds: float | None, approach: Approach
     ) -> list[Verdict]:
         last_begin = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
