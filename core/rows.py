@@ -24,7 +24,7 @@ COPY_EVENTS: Final = f"COPY events ({COLUMNS}) FROM STDIN (FORMAT binary)"
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _TRAILER: Final = b"\xff\xff"
-NONE: Final = _SIGNATURE + _TRAILER
+NONE: Final = _SIGNATURE + _TRAILER  # what COPY takes if there are no rows
 _FIELDS: Final = struct.pack(">h", 9)
 _NULL: Final = b"\xff\xff\xff\xff"
 _UUID_LENGTH: Final = struct.pack(">i", 16)
@@ -91,5 +91,5 @@ def assemble(
 
 
 def table(pieces: Sequence[bytes]) -> bytes:
-    """What COPY takes, of the pieces of all rows; :data:`NONE` if there are no rows."""
+    """What COPY takes: all rows, whose pieces are given; :data:`NONE` if there are none."""
     return b"".join([_SIGNATURE, *pieces, _TRAILER])

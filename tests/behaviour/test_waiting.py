@@ -298,7 +298,7 @@ async def test_every_internal_error_is_logged_once_under_its_request_id(
             monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 2.0)
             await charge(db, tenant)
         else:
-            monkeypatch.setattr(core.rows, "_TRAILER", b"what COPY does not take")
+            monkeypatch.setattr(core.rows, "table", lambda _: b"what COPY does not take")
         reply = await driver.ingest(tenant.key, [event()])
     assert reply.code == "internal_error"
     answered = [record for record in caplog.records if "internal_error" in record.getMessage()]
