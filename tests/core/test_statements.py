@@ -140,7 +140,7 @@ async def test_what_follows_a_copy_may_fail(database_url: str) -> None:
         await send(db, [Call(BEGIN), copy, failing, commit])
         with pytest.raises(errors.DivisionByZero):
             await copy.write(db, b"one\n")
-        assert (copy.done, failing.done, commit.done) == (True, False, False)
+        assert (copy.count, failing.done, commit.done) == (1, False, False)
         assert db.pgconn.transaction_status == TransactionStatus.INERROR
 
 
