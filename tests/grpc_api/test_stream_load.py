@@ -189,8 +189,8 @@ async def test_streams_of_large_batches_are_slowed_down_and_leave_room_for_their
         async with await tenant.connect() as db, db.transaction():
             await db.execute("LOCK TABLE events IN SHARE MODE")
             sending = [asyncio.create_task(_send(one, 24, 60, **large)) for one in streams]
-            # As messages and as rows, in half of the 128 MiB that the journal holds.
-            await in_flight(service, 64 * 2**20 // (2 * 60 * 16_200))
+            # As messages and as rows.
+            await in_flight(service, MAX_IN_FLIGHT_BYTES // (2 * 60 * 16_200))
             posts = [
                 asyncio.create_task(http.ingest(tenant.key, [event(**large)] * 60))
                 for _ in range(20)
