@@ -11,7 +11,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 CHUNK_BYTES = 65_536
 # What a transaction of the journal does that accepts something of a batch, or nothing of it.
-WRITES = (b"COPY events", b"EXECUTE advance_producers")
+COPY = b"COPY events"
+WRITES = (COPY, b"EXECUTE advance_producers")
+BEGIN = b"BEGIN;"
+COPY_DONE = b"c\0\0\0\4"  # the message
 CHANGES = b"wepeople-ingest changes"  # the application name of the notification connection
 
 
@@ -21,7 +24,8 @@ class Link:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.ends = (client, server)
         self.hears_changes = False
-        self.written = False  # in the transaction that is open
+        # In the transaction that is open. A COMMIT that is sent with a COPY waits for its end.
+        self.written = self.copying = self.committing = False
         self.drops_answer = False
 
     def cut(self) -> None:
@@ -121,8 +125,12 @@ class Proxy:
                 if self.refusing_changes:
                     return
             self._pause(link)
+            if BEGIN in data:
+                link.written = link.copying = link.committing = False
             link.written = link.written or any(write in data for write in WRITES)
-            if link.written and b"COMMIT\0" in data:
+            link.copying = (link.copying or COPY in data) and not data.endswith(COPY_DONE)
+            link.committing = link.committing or b"COMMIT\0" in data
+            if link.written and link.committing and not link.copying:
                 link.written = False
                 if self.commits_to_cut:
                     self.commits_to_cut -= 1
