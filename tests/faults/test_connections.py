@@ -48,6 +48,12 @@ class Client:
         assert time.monotonic() - begin < 15, "clients have given up by now"
         return response
 
+    async def prepare(self, known: bool) -> int:
+        """Have the people of :meth:`post` known, or not; returns how many events are stored."""
+        if known:
+            assert (await self.post()).status_code == 202
+        return await self.stored()
+
     async def stored(self) -> int:
         stored = len(await self.tenant.events())
         assert stored == await self.tenant.used(), "the quota is charged for what is stored"
@@ -73,32 +79,39 @@ def check_unavailable(response: httpx.Response) -> None:
 
 # --- a COMMIT without an answer -----------------------------------------------------------------
 
+# The events of people who are known are written at once, those of others step by step.
+known_or_not = pytest.mark.parametrize("known", [True, False])
 
+
+@known_or_not
 @pytest.mark.parametrize("key", [None, "batch-1"])
 async def test_a_commit_that_was_not_answered_took_effect_once(
-    proxy: Proxy, client: Client, key: str | None
+    proxy: Proxy, client: Client, key: str | None, known: bool
 ) -> None:
+    before = await client.prepare(known)
     proxy.cuts, proxy.commits_to_cut = "after", 1
     response = await client.post(key)
     assert proxy.commits_to_cut == 0
     assert (response.status_code, response.json()["accepted"]) == (202, 2)
-    assert await client.stored() == 2
+    assert await client.stored() == before + 2
     if key is not None:
         replay = await client.post(key)
         assert replay.headers["idempotency-replayed"] == "true"
         assert replay.content == response.content
-        assert await client.stored() == 2
+        assert await client.stored() == before + 2
 
 
+@known_or_not
 @pytest.mark.parametrize("key", [None, "batch-1"])
 async def test_a_commit_that_never_arrived_is_made_again(
-    proxy: Proxy, client: Client, key: str | None
+    proxy: Proxy, client: Client, key: str | None, known: bool
 ) -> None:
+    before = await client.prepare(known)
     proxy.cuts, proxy.commits_to_cut = "before", 1
     response = await client.post(key)
     assert proxy.commits_to_cut == 0
     assert (response.status_code, response.json()["accepted"]) == (202, 2)
-    assert await client.stored() == 2
+    assert await client.stored() == before + 2
 
 
 async def test_commits_that_never_arrive_are_an_error_and_nothing(
