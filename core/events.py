@@ -99,8 +99,9 @@ class EventBatch(Struct, frozen=True):
     """What one request or one stream message asks to be written, all of it one decision.
 
     ``streamed``: it is answered with a receipt even if nothing of it is accepted, and told what is
-    left of the quota. ``position``: it counts in a producer's sequence. ``size_bytes``: of the body
-    or message, which the events keep in memory.
+    left of the quota; it was let in before it was read (core/long_steps.py). ``position``: it
+    counts in a producer's sequence. ``size_bytes``: of the body or message, which the events keep
+    in memory.
     """
 
     request_id: str

@@ -26,10 +26,10 @@ from core.held_drafts import HeldDrafts, overloaded
 from core.lanes import LANE_TURN_SECONDS, LaneKey, Lanes, LockedError, still_locked
 from core.meter import Meter
 from core.queue import (
-    MAX_GROUP_DRAFTS,
-    MAX_GROUP_EVENTS,
     MAX_SINGLE_DRAFTS,
     MAX_SINGLE_EVENTS,
+    MAX_STREAMED_DRAFTS,
+    MAX_STREAMED_EVENTS,
     Queue,
 )
 from core.workers import WorkerCache
@@ -60,7 +60,7 @@ class Journal:
         self._held = HeldDrafts()
         # Apart, so that a small request need not wait for the transaction of a stream.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_DRAFTS)
-        self._streamed = Queue(MAX_GROUP_EVENTS, MAX_GROUP_DRAFTS)
+        self._streamed = Queue(MAX_STREAMED_EVENTS, MAX_STREAMED_DRAFTS)
         self._queues = (self._single, self._streamed)
         self._closing = False
         self._patience: asyncio.TimerHandle | None = None

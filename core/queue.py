@@ -12,12 +12,12 @@ from core.drafts import Draft
 from core.idempotency import Scope
 
 # A group's own cost, some milliseconds, is little beside so many events; yet it is soon over.
-MAX_GROUP_EVENTS: Final = 8_000
-MAX_GROUP_DRAFTS: Final = 500
+MAX_STREAMED_EVENTS: Final = 8_000
+MAX_STREAMED_DRAFTS: Final = 500
 # Groups of single requests are smaller: what a few connections send should fill more than one, so
 # that the next is decoded while one commits.
-MAX_SINGLE_EVENTS: Final = MAX_GROUP_EVENTS // 4
-MAX_SINGLE_DRAFTS: Final = MAX_GROUP_DRAFTS // 2
+MAX_SINGLE_EVENTS: Final = 2_000
+MAX_SINGLE_DRAFTS: Final = 250
 
 
 class Queue:

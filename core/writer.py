@@ -55,15 +55,20 @@ class Writer:
         :class:`LockedError` after that. :class:`UnknownFateError` if it cannot be known whether
         they were written; any other error means that they were not.
         """
-        if self._clock.monotonic() >= self._careful_until:
+        now = self._clock.monotonic()
+        last_begin = now + MAX_ATTEMPT_SECONDS
+        if now >= self._careful_until:
             with contextlib.suppress(UnforeseenError):
-                return await self._write(drafts, lock_seconds, Approach.AT_ONCE)
-        return await self._write(drafts, lock_seconds, Approach.STEP_BY_STEP)
+                return await self._write(drafts, lock_seconds, Approach.AT_ONCE, last_begin)
+        return await self._write(drafts, lock_seconds, Approach.STEP_BY_STEP, last_begin)
 
     async def _write(
-        self, drafts: Sequence[Draft], lock_seconds: float | None, approach: Approach
+        self,
+        drafts: Sequence[Draft],
+        lock_seconds: float | None,
+        approach: Approach,
+        last_begin: float,
     ) -> list[Verdict]:
-        last_begin = self._clock.monotonic() + MAX_ATTEMPT_SECONDS
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 return await self._transact(drafts, lock_seconds, approach)

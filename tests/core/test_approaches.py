@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 import core.writer
 from core.database import Connection
-from core.drafts import Draft, EventsDraft
-from core.events import Receipt
+from core.drafts import EventsDraft
+from core.events import Actor, Receipt
 from core.group import Approach, Group
 from core.statements import Copy
-from core.workers import WorkerCache
 from tests.core.written import Written
 
 pytestmark = pytest.mark.anyio
@@ -26,11 +25,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[Approach]:
     approaches: list[Approach] = []
 
     class Watched(Group):
-        def __init__(
-            self, drafts: Sequence[Draft], cache: WorkerCache, now_us: int, approach: Approach
-        ) -> None:
-            super().__init__(drafts, cache, now_us, approach)
-            approaches.append(approach)
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            approaches.append(given[-1])
 
     monkeypatch.setattr(core.writer, "Group", Watched)
     return approaches
@@ -45,13 +42,20 @@ async def test_after_what_was_not_foreseen_nothing_is_for_a_while(
         return list(tried)
 
     monkeypatch.setattr(core.writer, "CAREFUL_SECONDS", 0)
-    assert await approaches(five.draft(1, key="a")) == [AT_ONCE]
+    await five.write(five.draft(1, key="a"))
     assert await approaches(five.draft(1, key="a"), five.draft(1)) == [AT_ONCE, STEP_BY_STEP]
     assert await approaches(five.draft(1)) == [AT_ONCE]
     monkeypatch.setattr(core.writer, "CAREFUL_SECONDS", 3_600)
     assert await approaches(five.draft(1, key="a"), five.draft(1)) == [AT_ONCE, STEP_BY_STEP]
     assert await approaches(five.draft(1)) == [STEP_BY_STEP]
     assert len(await five.tenant.events()) == await five.tenant.used() == 5
+
+
+async def test_people_who_are_new_are_no_surprise(five: Written, tried: list[Approach]) -> None:
+    for name in "ab":
+        [receipt] = await five.write(five.draft(1, actor=Actor(external_id=name)))
+        assert isinstance(receipt, Receipt)
+    assert tried == [AT_ONCE, AT_ONCE]
 
 
 async def test_an_account_that_others_have_charged_meanwhile_is_locked(
