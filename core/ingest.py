@@ -21,8 +21,9 @@ from core.events import (
     SnapshotReceipt,
     SnapshotRequest,
 )
+from core.held_drafts import overloaded
 from core.journal import Journal
-from core.long_steps import MIN_LONG_EVENTS, LongSteps
+from core.long_steps import MAX_WAITING_STEPS, MIN_LONG_EVENTS, LongSteps
 from core.meter import Meter
 from core.producers import Progress
 from core.quota import Account
@@ -33,13 +34,22 @@ MAX_TURN_PAUSE_SECONDS: Final = 0.25
 OPEN_STREAM_SECONDS: Final = 8.0  # a look-up of a connection, and a lock that is waited for
 
 
+def check_count(events: int) -> None:
+    """Raises ``batch_too_large`` or ``invalid_body`` if a batch may not have so many events."""
+    if events > limits.MAX_BATCH_EVENTS:
+        raise IngestError(
+            ErrorCode.BATCH_TOO_LARGE,
+            f"events: {events} are too many for one batch; send at most {limits.MAX_BATCH_EVENTS}",
+        )
+    if not events:
+        raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
+
+
 class Ingestor:
     """Admits callers, judges what they send and has it made durable.
 
     The order of checks is that of contract section 4. Every method raises :class:`IngestError`
     and nothing else that a client could cause; whoever gets one knows that nothing was written.
-    Adapters that take long to read a batch let it in by ``long_steps``, for its reading and for
-    what is done here.
     """
 
     def __init__(
@@ -59,7 +69,7 @@ class Ingestor:
         self._refusals = refusals
         self._meter = meter
         self._clock = clock
-        self.long_steps = LongSteps()
+        self._long_steps = LongSteps()
 
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
         """Authenticate, check the plan and take a rate token: the start of every request."""
@@ -78,18 +88,13 @@ class Ingestor:
     async def ingest(self, caller: Caller, batch: EventBatch) -> Receipt:
         """Store a batch; what of it was accepted is durable when this returns."""
         count = len(batch.events)
-        if count > limits.MAX_BATCH_EVENTS:
-            raise IngestError(
-                ErrorCode.BATCH_TOO_LARGE,
-                f"events: {count} are too many for one batch; "
-                f"send at most {limits.MAX_BATCH_EVENTS}",
-            )
-        if not count:
-            raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
+        check_count(count)
         if batch.idempotency_key is not None:
             idempotency.check_key(batch.idempotency_key)
-        if count >= MIN_LONG_EVENTS and not batch.streamed:  # which was let in before it was read
-            await self.long_steps.begin(count)
+        if count >= MIN_LONG_EVENTS and not batch.streamed:  # by begin_reading
+            if self._long_steps.waiting >= MAX_WAITING_STEPS:
+                raise overloaded()
+            await self._long_steps.begin(count)
         draft = EventsDraft.check(caller, batch, self._clock.now_us())
         # The draft has what is needed. Memory that is free before the commit is used again while it
         # is still in the processor's caches.
@@ -130,6 +135,14 @@ class Ingestor:
     async def _open(self, producer: producers.ProducerKey) -> Progress:
         async with self._database.connection() as db:
             return await producers.open_stream(db, producer, self._clock.now_us())
+
+    async def begin_reading(self, events: int) -> None:
+        """Wait until another batch of streams is wanted, and then for a turn to read it in.
+
+        It is judged, by :meth:`ingest`, in the next turn, while it is in the processor's caches.
+        """
+        await self._journal.until_wanted()
+        await self._long_steps.begin(2 * events)
 
     async def await_turn(self, authorization: str | None) -> Caller:
         """Authenticate again and wait for a rate token: how a stream is paced, batch by batch."""

@@ -100,6 +100,10 @@ class Journal:
         finally:
             self._held.remove(draft)
 
+    async def until_wanted(self) -> None:
+        """Wait while so much of streams waits to be written that more would only be in the way."""
+        await self._streamed.has_room.wait()
+
     def _take_out(self, draft: Draft) -> None:
         """Have a draft that is answered wait no more; one that is being written stays so."""
         if draft.started:

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Final
 
 MIN_LONG_EVENTS: Final = 50  # fewer take hardly longer than all the rest of a request
+MAX_WAITING_STEPS: Final = 1_000  # for requests, which are to be answered in time
 MAX_TURN_EVENTS: Final = 500  # on average; a step of more is followed by turns without any
 
 
@@ -21,6 +22,11 @@ class LongSteps:
     def __init__(self) -> None:
         self._left = MAX_TURN_EVENTS  # of this turn; less than none after a large step
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait to begin."""
+        return len(self._waiting)
 
     async def begin(self, events: int) -> None:
         """Return when a step of so many events may be made; the caller is to make it at once."""

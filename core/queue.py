@@ -18,16 +18,25 @@ MAX_STREAMED_DRAFTS: Final = 500
 # that the next is decoded while one commits.
 MAX_SINGLE_EVENTS: Final = 2_000
 MAX_SINGLE_DRAFTS: Final = 250
+# Who can be slowed down is to send no more while so much waits: what waits for long has left the
+# processor's caches when its turn comes, and is slower to write.
+GROUPS_AHEAD: Final = 2
 
 
 class Queue:
-    """Drafts in the order in which they will be taken to be written, group by group."""
+    """Drafts in the order in which they will be taken to be written, group by group.
+
+    ``has_room``: less waits than the next ``GROUPS_AHEAD`` groups may have.
+    """
 
     def __init__(self, max_group_events: int, max_group_drafts: int) -> None:
         self._max_group_events = max_group_events
         self._max_group_drafts = max_group_drafts
         self._drafts: deque[Draft] = deque()
         self._changed = asyncio.Event()
+        self._events = 0
+        self.has_room = asyncio.Event()
+        self._count(0)
 
     def __len__(self) -> int:
         return len(self._drafts)
@@ -35,17 +44,27 @@ class Queue:
     def join(self, draft: Draft) -> None:
         """Add a draft."""
         self._drafts.append(draft)
+        self._count(len(draft.slots))
         self.wake()
 
     def leave(self, draft: Draft) -> None:
         """Take out a draft that nobody waits for any more."""
         with contextlib.suppress(ValueError):  # it was taken already, in a group tried by parts
             self._drafts.remove(draft)
+            self._count(-len(draft.slots))
 
     def put_back(self, drafts: Sequence[Draft]) -> None:
         """Have drafts that were taken wait again, before all others."""
         self._drafts.extendleft(reversed(drafts))
+        self._count(sum(len(draft.slots) for draft in drafts))
         self.wake()
+
+    def _count(self, events: int) -> None:
+        self._events += events
+        if self._events < GROUPS_AHEAD * self._max_group_events:
+            self.has_room.set()
+        else:
+            self.has_room.clear()
 
     def wake(self) -> None:
         """End :meth:`wait`."""
@@ -70,6 +89,7 @@ class Queue:
             if group and events + len(draft.slots) > self._max_group_events:
                 break
             self._drafts.popleft()
+            self._count(-len(draft.slots))
             if draft.answer.done() or parted(draft):
                 continue
             if draft.claim is not None:

@@ -6,13 +6,14 @@ import asyncio
 from collections import deque
 from typing import Final
 
+from core.held_drafts import MAX_HELD_BYTES
+
 # Without a bound many streams would fill what the journal may hold, which then refuses drafts, and
-# streams are to be slowed down instead.
+# streams are to be slowed down instead. Usually they are so by what the journal wants; these are
+# for what waits for locks that other processes hold.
 MAX_IN_FLIGHT_TOGETHER: Final = 256
-# To read further ahead would be slower: what outgrows the processor's caches has to be fetched from
-# memory at each step of a batch. It also leaves most of what may be held to others
-# (core/held_drafts.py). Of 500 events it is some 50 batches.
-MAX_IN_FLIGHT_BYTES: Final = 16 * 1_048_576
+# The other half is for unary calls and HTTP.
+MAX_IN_FLIGHT_BYTES: Final = MAX_HELD_BYTES // 2
 
 
 class Room:

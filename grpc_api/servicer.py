@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from core.clock import Clock
 from core.errors import ErrorCode, IngestError
 from core.events import Caller, EventBatch, SnapshotRequest
-from core.ingest import Ingestor
+from core.ingest import Ingestor, check_count
 from core.meter import CANCELLED, OK, Meter
 from grpc_api import convert
 from grpc_api.call import Call, Context, parsed
@@ -57,6 +57,7 @@ class IngestServicer:
         self, call: Call, request: pb.IngestEventsRequest, caller: Caller
     ) -> pb.IngestEventsResponse:
         """Store a batch."""
+        check_count(len(request.events))  # before they are looked at
         events, size_bytes = convert.events(request)
         batch = EventBatch(
             call.request_id,

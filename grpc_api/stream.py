@@ -19,7 +19,8 @@ from core.auth import MAX_CALLER_AGE_SECONDS
 from core.drafts import MIN_DRAFT_BYTES, MIN_ITEM_BYTES
 from core.errors import ErrorCode, IngestError, StreamError, StreamReason, unavailable
 from core.events import Caller, Event, EventBatch, EventColumns, Receipt, StreamPosition
-from core.ingest import Ingestor
+from core.ingest import Ingestor, check_count
+from core.limits import MAX_BATCH_EVENTS
 from grpc_api import convert
 from grpc_api.call import Call
 from grpc_api.open_streams import Ending, Holder, OpenStreams
@@ -146,9 +147,8 @@ class EventStream:
         else:
             await self._send_opened(pb.StreamOpened())
         while message is not None:
-            # Once for both steps: it is read now and judged in the next turn, while it is in the
-            # processor's caches.
-            await self._ingestor.long_steps.begin(2 * len(message.batch.events))
+            events = len(message.batch.events)
+            await self._ingestor.begin_reading(min(events, MAX_BATCH_EVENTS))
             batch = self._batch(message)
             size_bytes = draft_bytes(batch)
             self._submit(await self._turn(size_bytes), batch, size_bytes)
@@ -202,6 +202,7 @@ class EventStream:
             position = StreamPosition(self._producer_id, self._epoch, batch.sequence)
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
+        check_count(len(batch.events))  # before they are looked at
         events, size_bytes = convert.events(batch)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),

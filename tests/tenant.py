@@ -60,10 +60,13 @@ class Tenant:
     key: str
 
     async def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
-        """Run a query; ``%s`` are the parameters."""
+        """Run a query, for its rows if it has columns; ``%s`` are the parameters."""
         async with await self.connect() as db, db.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query.encode(), parameters)
-            return await cursor.fetchall() if cursor.description else []
+            if cursor.description:
+                return await cursor.fetchall()
+            assert not (cursor.statusmessage or "").startswith("SELECT"), "rows without columns"
+            return []
 
     async def connect(self) -> AsyncConnection[Any]:
         """A connection of the test's own."""

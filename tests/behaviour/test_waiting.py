@@ -16,6 +16,7 @@ import pytest
 from psycopg import AsyncConnection
 
 import core.held_drafts
+import core.ingest
 import core.journal
 import core.rows
 from core import ids
@@ -226,7 +227,8 @@ async def test_a_request_that_can_write_nothing_waits_for_the_first_with_its_key
     else:
         assert reply.code == "forbidden_event_type"
         assert not await tenant.rows(
-            "SELECT FROM idempotency_keys WHERE organization_id = %s", tenant.organization.id
+            "SELECT endpoint FROM idempotency_keys WHERE organization_id = %s",
+            tenant.organization.id,
         )
 
 
@@ -260,6 +262,19 @@ async def test_a_lock_that_is_never_given_up_is_named(
     assert words in reply.message
     assert len(await tenant.events()) == 1
     assert (await driver.ingest(tenant.key, [event()], key)).code is None
+
+
+async def test_who_would_wait_too_long_to_be_looked_at_is_told_so(
+    driver: Driver, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.ingest, "MAX_WAITING_STEPS", 0)
+    assert (await driver.ingest(tenant.key, [event()])).code is None
+    reply = await driver.ingest(tenant.key, [event()] * 60)
+    assert (reply.code, reply.message) == (
+        "internal_error",
+        "The service is overloaded. Retry shortly.",
+    )
+    assert len(await tenant.events()) == 1
 
 
 async def test_what_waits_is_counted_with_all_the_memory_it_holds(

@@ -8,7 +8,7 @@ import pytest
 
 from core.drafts import EventsDraft
 from core.events import Actor, Event, EventBatch
-from core.queue import Queue
+from core.queue import GROUPS_AHEAD, Queue
 from tests.core.strategies import CALLER
 
 pytestmark = pytest.mark.anyio
@@ -78,3 +78,28 @@ async def test_nobody_is_written_whose_answer_is_there_already() -> None:
     _join(queue, "single")
     draft.answer.cancel()
     assert _take(queue) == ["single"]
+
+
+async def test_there_is_room_while_less_waits_than_the_next_groups_take() -> None:
+    queue = _queue()
+    assert queue.has_room.is_set()
+    for number in range(GROUPS_AHEAD * MAX_EVENTS // LARGE - 1):
+        _join(queue, f"batch {number}")
+    assert queue.has_room.is_set()
+    draft = _join(queue, "the last one")
+    assert not queue.has_room.is_set()
+    queue.leave(draft)
+    queue.leave(draft)
+    assert queue.has_room.is_set()
+    queue.join(draft)
+    assert not queue.has_room.is_set()
+    group = queue.take_group(lambda _: False)
+    assert queue.has_room.is_set()
+    queue.put_back(group)
+    assert not queue.has_room.is_set()
+    while queue:
+        queue.take_group(lambda _: False)
+    for _ in range(GROUPS_AHEAD):
+        assert queue.has_room.is_set()
+        _join(queue, "as much as a group", MAX_EVENTS)
+    assert not queue.has_room.is_set()

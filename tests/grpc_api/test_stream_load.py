@@ -204,6 +204,29 @@ async def test_streams_of_large_batches_are_slowed_down_and_leave_room_for_their
     assert len(await tenant.events()) == (4 * 24 + 20) * 60
 
 
+async def test_streams_of_an_organization_that_is_locked_do_not_stop_those_of_others(
+    database_url: str, connect: Connect
+) -> None:
+    locked, other = [await make_tenant(database_url) for _ in range(2)]
+    with RunningService(database_url) as service:
+        for tenant in (locked, other):
+            end = await _send(Stream(connect(service.addresses).channel, tenant.key), 1, 1)
+            assert end.status is OK
+        streams = [Stream(connect(service.addresses).channel, locked.key) for _ in range(2)]
+        async with await locked.connect() as db, db.transaction():
+            await db.execute(
+                "UPDATE quota_usage SET used = used WHERE organization_id = %s",
+                (locked.organization.id,),
+            )
+            sending = [asyncio.create_task(_send(one, MAX_IN_FLIGHT, 500)) for one in streams]
+            await in_flight(service, 2 * MAX_IN_FLIGHT)
+            end = await _send(Stream(connect(service.addresses).channel, other.key), 1, 1)
+            assert (end.status, len(end.acks)) == (OK, 1)
+            assert not any(task.done() for task in sending)
+        ends = await asyncio.gather(*sending)
+    assert [(end.status, len(end.acks)) for end in ends] == [(OK, MAX_IN_FLIGHT)] * 2
+
+
 async def test_room_is_given_in_order_and_given_back() -> None:
     room = Room()
     half = MAX_IN_FLIGHT_BYTES // 2
