@@ -36,7 +36,9 @@ JOURNAL_LOCK_MILLISECONDS: Final = 200
 MAX_JOURNAL_CONNECTIONS: Final = 6  # two groups, three lanes, a question what became of one
 # Of a group's rows: by default they wait for the event loop several times, and so does PostgreSQL.
 SEND_BUFFER_BYTES: Final = 1_048_576
-# Ends the transaction of a process that hangs, so that its locks do not hang the others.
+JOURNAL_SESSION_NAME: Final = "wepeople-ingest journal"
+# Ends the transaction of a process that hangs, so that its locks do not hang the others; in the
+# middle of a COPY it does not (core/upkeep.py).
 IDLE_IN_TRANSACTION_SECONDS: Final = 15
 
 _SESSION: Final = " ".join(
@@ -95,7 +97,10 @@ class Database:
         # Apart, so that its sessions have a lock_timeout of their own without a statement more, and
         # so that a flood of look-ups does not keep it waiting.
         self._journal_pool = _pool(
-            _with_option(self.conninfo, "lock_timeout", f"{JOURNAL_LOCK_MILLISECONDS}ms"),
+            make_conninfo(
+                _with_option(self.conninfo, "lock_timeout", f"{JOURNAL_LOCK_MILLISECONDS}ms"),
+                application_name=JOURNAL_SESSION_NAME,
+            ),
             MAX_JOURNAL_CONNECTIONS,
             # It prepares its usual statements itself (core/statements.py), and psycopg, if it had
             # any of its own, would deallocate all of them at every rollback.

@@ -14,7 +14,7 @@ import psycopg
 
 from core import idempotency, partitions
 from core.clock import Clock
-from core.database import Connection, Database, one_line
+from core.database import JOURNAL_SESSION_NAME, Connection, Database, one_line
 from core.errors import IngestError
 from core.refusals import FLUSH_SECONDS, Refusals
 
@@ -22,12 +22,28 @@ log = logging.getLogger(__name__)
 
 CLEAN_SECONDS: Final = 30.0
 PARTITIONS_SECONDS: Final = 600.0
+HUNG_CHECK_SECONDS: Final = 5.0
+# A process that lives has cut its connection long before (core/writer.py).
+MAX_COPY_SECONDS: Final = 15.0
 # Partitions are made three months ahead; with less than this left somebody must look.
 HORIZON_ALARM_US: Final = 31 * 86_400 * 1_000_000
 
 
+# No timeout of PostgreSQL's ends a COPY that waits for its client. If that hangs, or its host is
+# gone, the COPY would keep its locks.
+_END_HUNG: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = %s
+    AND state = 'active' AND wait_event = 'ClientRead'
+    AND xact_start < now() - %s * interval '1 second'
+"""
+
+
 class Upkeep:
-    """Flushes statistics, forgets old idempotency keys, makes and drops partitions."""
+    """Flushes statistics, forgets old idempotency keys, makes and drops partitions.
+
+    It also ends transactions of processes that hang.
+    """
 
     def __init__(
         self,
@@ -47,6 +63,7 @@ class Upkeep:
             self._repeat(FLUSH_SECONDS, self._refusals.flush),
             self._repeat(CLEAN_SECONDS, self._clean),
             self._repeat(PARTITIONS_SECONDS, self._keep_partitions),
+            self._repeat(HUNG_CHECK_SECONDS, self._end_hung),
         )
 
     async def finish(self) -> None:
@@ -71,6 +88,16 @@ class Upkeep:
         cleaned = idempotency.MAX_CLEANED_AT_ONCE
         while cleaned == idempotency.MAX_CLEANED_AT_ONCE:
             cleaned = await idempotency.clean(db, self._clock.now_us())
+
+    async def _end_hung(self, db: Connection) -> None:
+        cursor = await db.execute(_END_HUNG, (JOURNAL_SESSION_NAME, MAX_COPY_SECONDS))
+        if cursor.rowcount:
+            log.warning(
+                "ended %d transactions that waited for their rows for over %g s: a process of the "
+                "service, here or elsewhere, hangs or is gone",
+                cursor.rowcount,
+                MAX_COPY_SECONDS,
+            )
 
     async def _keep_partitions(self, db: Connection) -> None:
         now_us = self._clock.now_us()

@@ -10,12 +10,13 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection, errors
 
+import core.upkeep
 from core import idempotency, ids, limits, partitions
 from core.clock import Clock
 from core.database import Database, DatabaseUnusableError, session_conninfo
 from core.migrate import is_migrated, migrate
 from core.refusals import Refusals
-from core.statements import send
+from core.statements import BEGIN, Call, Copy, send
 from core.timestamps import from_datetime
 from core.upkeep import Upkeep
 from tests.tenant import Tenant, make_tenant
@@ -156,3 +157,35 @@ async def test_processes_that_migrate_at_once_apply_each_file_once(postgres: str
             assert max(applied)[0] == "0001_initial.sql"
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+async def test_a_copy_of_a_process_that_hangs_does_not_keep_its_locks(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.upkeep, "MAX_COPY_SECONDS", 0.2)
+    monkeypatch.setattr(core.upkeep, "HUNG_CHECK_SECONDS", 0.1)
+    tenant = await make_tenant(database_url)
+    async with Database(database_url) as database:
+        async with database.raw_connection(60) as db:
+            name = Call("SELECT current_setting('application_name')")
+            await send(db, [name])
+        sessions = [
+            await AsyncConnection.connect(session_conninfo(database_url, its_name), autocommit=True)
+            for its_name in (name.rows[0][0], "an operator's own")
+        ]
+        for db in sessions:
+            await send(db, [Call(BEGIN), Call("SELECT id FROM apps"), Copy("COPY apps FROM STDIN")])
+        hung, other = (db.info.backend_pid for db in sessions)
+        upkeep = asyncio.create_task(Upkeep(database, Refusals(), Clock(), None).run())
+        left: list[dict[str, Any]] = []
+        for _ in range(400):
+            left = await tenant.rows(
+                "SELECT pid FROM pg_stat_activity WHERE pid IN (%s, %s)", hung, other
+            )
+            if len(left) < 2:
+                break
+            await asyncio.sleep(0.05)
+        assert left == [{"pid": other}]
+        upkeep.cancel()
+        for db in sessions:
+            await db.close()
