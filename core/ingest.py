@@ -91,7 +91,8 @@ class Ingestor:
         check_count(count)
         if batch.idempotency_key is not None:
             idempotency.check_key(batch.idempotency_key)
-        if count >= MIN_LONG_EVENTS and not batch.streamed:  # by begin_reading
+        # Those of streams were let in by begin_reading.
+        if count >= MIN_LONG_EVENTS and not batch.streamed:
             if self._long_steps.waiting >= MAX_WAITING_STEPS:
                 raise overloaded()
             await self._long_steps.begin(count)
