@@ -52,8 +52,8 @@ SETTINGS = {
     # Or a commit now and then waits for 16 MB of zeros to be written, some 50 ms. No promise is in
     # them; with this a disk that is full is noticed later, and ends the same.
     "wal_init_zero": "off",
-    # Or what was written of tables waits in the kernel, until all of it goes to the disk at once and
-    # commits wait for that, a few hundred milliseconds.
+    # Or what was written of tables waits in the kernel until all of it goes to the disk at once,
+    # and commits wait for that, a few hundred milliseconds.
     "backend_flush_after": "1MB",
     "max_wal_size": "4GB",  # checkpoints by the clock, not every few seconds of heavy ingest
     "timezone": "UTC",
