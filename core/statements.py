@@ -9,6 +9,7 @@ are sent together are one simple query.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -90,15 +91,12 @@ def _copied(
     # As psycopg's copy_to and copy_end, but without waiting first until the socket is writable. A
     # Unix socket becomes so only when three quarters of its buffer are empty: PostgreSQL would run
     # out of data.
-    for part in parts:
-        while pgconn.put_copy_data(part) == 0:
+    data = [partial(pgconn.put_copy_data, part) for part in parts]
+    for put in (*data, partial(pgconn.put_copy_end, failure)):
+        while put() == 0:
             yield Wait.W
         while pgconn.flush():
             yield Wait.W
-    while pgconn.put_copy_end(failure) == 0:
-        yield Wait.W
-    while pgconn.flush():
-        yield Wait.W
     results: list[PGresult] = yield from generators.fetch_many(pgconn)
     return results
 
