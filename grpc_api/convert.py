@@ -86,13 +86,13 @@ def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
 
 
 def _moments(messages: Sequence[pb.IngestEvent], merged: Any) -> Sequence[int | None]:
-    if not merged.HasField("timestamp"):
+    encoded = merged.timestamp[:]
+    if not encoded:
         return [None] * len(messages)
-    seconds, nanos = merged.timestamp.seconds[:], merged.timestamp.nanos[:]
-    if len(seconds) < len(messages):
+    columns = event_columns.timestamps(encoded) if len(encoded) == len(messages) else None
+    if columns is None:
         return [_moment(message) for message in messages]
-    if len(nanos) < len(messages):  # those of whole seconds are not set
-        nanos = [message.timestamp.nanos for message in messages] if nanos else [0] * len(seconds)
+    seconds, nanos = columns
     _check_nanos(min(nanos), max(nanos))
     return [since * 1_000_000 + part // 1_000 for since, part in zip(seconds, nanos, strict=True)]
 

@@ -92,6 +92,22 @@ def test_whatever_was_sent_is_read(events: list[pb.IngestEvent]) -> None:
     assert _read(events) == [_expected(event) for event in events]
 
 
+_SECONDS = [2**28 - 1, 2**28, 1_776_600_300, 2**35 - 1, 2**35]  # where encodings grow longer
+
+
+@EXAMPLES
+@given(
+    st.sampled_from([_SECONDS, _SECONDS[1:-1], [*_SECONDS, 0, -1]]).flatmap(
+        lambda among: st.lists(
+            st.builds(Timestamp, seconds=st.sampled_from(among), nanos=st.sampled_from([0, 5_000]))
+        )
+    )
+)
+def test_moments_without_nanos_stay_with_their_event(moments: list[Timestamp]) -> None:
+    events = [pb.IngestEvent(actor=pb.Actor(), timestamp=moment) for moment in moments]
+    assert _read(events) == [_expected(event) for event in events]
+
+
 def _sent_in_pieces() -> bytes:
     """Two events, of which one has each member twice and the other none: the last one wins."""
     first = pb.IngestEvent(
