@@ -105,8 +105,8 @@ def _check_together(
     """
     actors = [actor for actor in events.actors if actor is not None]
     names = [name for actor in actors if (name := known_name(actor, caller)) is not None]
-    pairs = list(zip(events.event_types, events.categories, strict=True))
-    kinds = {pair: _kind(*pair, caller.allowed_event_types) for pair in set(pairs)}
+    pairs = set(zip(events.event_types, events.categories, strict=True))
+    kinds = {pair: _kind(*pair, caller.allowed_event_types) for pair in pairs}
     if len(names) < len(events.actors) or not all(kinds.values()):
         raise _NeedsCloserLook
 
@@ -120,7 +120,7 @@ def _check_together(
     first_id = ids.first_of_batch(received_us)
     tails = rows.tails(
         first_id,
-        list(map(kinds.__getitem__, pairs)),
+        list(map(kinds.__getitem__, zip(events.event_types, events.categories, strict=True))),
         instants,
         list(map(seconds.__getitem__, events.durations)),
         texts,

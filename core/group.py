@@ -254,11 +254,12 @@ class Group:
             if not (isinstance(draft, EventsDraft) and draft.positions):
                 continue
             organization_id, app_id = draft.caller.organization_id, draft.caller.app_id
+            first_id = draft.checked.first_id
             slots, tails = draft.slots, draft.checked.tails
             if len(draft.positions) < len(slots):
                 slots = [slots[position] for position in draft.positions]
                 tails = [tails[position] for position in draft.positions]
-            pieces += rows.assemble(organization_id, app_id, draft.workers, slots, tails)
+            pieces += rows.assemble(organization_id, app_id, first_id, draft.workers, slots, tails)
             self.witness = (organization_id, draft.first_id())
         self._rows = rows.table(pieces)
 

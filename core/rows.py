@@ -3,40 +3,45 @@
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a row is its number of
 fields, then each field's length and bytes; NULL is the length -1; integers are big-endian.
 
-A row is made of two pieces: the head (who), built once for each person of a batch, and the tail
-(what happened), packed while the batch is validated.
+A row is made of two pieces: the head (who, and the half of the id that all ids of a batch share),
+built once for each person of a batch, and the tail (what happened), packed while it is validated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from core.events import Worker
 
-COLUMNS: Final = (
-    "organization_id, app_id, worker_id, "
-    "event_type, category, id, occurred_at, duration_seconds, metadata"
-)
-COPY_EVENTS: Final = f"COPY events ({COLUMNS}) FROM STDIN (FORMAT binary)"
+COPY_EVENTS: Final = """
+COPY events (
+    organization_id, app_id, worker_id, id,
+    occurred_at, duration_seconds, metadata, event_type, category)
+FROM STDIN (FORMAT binary)
+"""
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _TRAILER: Final = b"\xff\xff"
 NONE: Final = _SIGNATURE + _TRAILER  # what COPY takes if there are no rows
 _FIELDS: Final = struct.pack(">h", 9)
 _NULL: Final = b"\xff\xff\xff\xff"
-_UUID_LENGTH: Final = struct.pack(">i", 16)
+_UUID: Final = struct.pack(">i", 16)  # its length
 _length: Final = struct.Struct(">i").pack
 _integer: Final = struct.Struct(">ii").pack
-_id_and_moment: Final = struct.Struct(">iQQiq").pack
-_all_given: Final = struct.Struct(">iQQiqiii").pack  # id, moment, duration, length of metadata
+_half_id_and_moment: Final = struct.Struct(">Qiq").pack
+_all_given: Final = struct.Struct(">Qiqiii").pack  # and duration, and the length of metadata
+_zip: Final[Callable[..., Iterable[Any]]] = partial(zip, strict=True)
+_HALF: Final = (1 << 64) - 1  # of the bits of an id
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 
 
 def kind(event_type: str, category: str) -> bytes:
-    """The fields event_type and category: the start of a tail, the same for many events."""
+    """The fields event_type and category: the end of a tail, the same for many events."""
     parts = (event_type.encode(), category.encode())
     return b"".join([_length(len(part)) + part for part in parts])
 
@@ -48,42 +53,45 @@ def tails(
     durations: Sequence[int | None],
     metadata: Sequence[bytes | None],
 ) -> list[bytes]:
-    """The fields from event_type on, of events whose ids count up (:func:`ids.first_of_batch`).
+    """The second half of the id, and the fields after it.
 
-    ``instants``: microseconds since 1970. ``durations``: seconds.
+    Ids count up from ``first_id`` (:func:`ids.first_of_batch`). ``instants``: microseconds since
+    1970. ``durations``: seconds.
     """
-    high, low = divmod(first_id.int, 1 << 64)
-    id_bits = range(low, low + len(kinds))
-    columns: zip[Any] = zip(kinds, id_bits, instants, durations, metadata, strict=True)
-    if None in durations or None in metadata:
+    first = first_id.int & _HALF
+    halves = range(first, first + len(kinds))
+    columns = (halves, instants, durations, metadata, kinds)
+    # To fail where something is not given is faster than to look for it before.
+    with contextlib.suppress(TypeError, struct.error):
         return [
-            its_kind
-            + _id_and_moment(16, high, bits, 8, us - _POSTGRES_EPOCH_US)
-            + (_NULL if seconds is None else _integer(4, seconds))
-            + (_NULL if text is None else _length(len(text)) + text)
-            for its_kind, bits, us, seconds, text in columns
+            _all_given(half, 8, us - _POSTGRES_EPOCH_US, 4, seconds, len(text)) + text + its_kind
+            for half, us, seconds, text, its_kind in _zip(*columns)
         ]
     return [
-        its_kind
-        + _all_given(16, high, bits, 8, us - _POSTGRES_EPOCH_US, 4, seconds, len(text))
-        + text
-        for its_kind, bits, us, seconds, text in columns
+        _half_id_and_moment(half, 8, us - _POSTGRES_EPOCH_US)
+        + (_NULL if seconds is None else _integer(4, seconds))
+        + (_NULL if text is None else _length(len(text)) + text)
+        + its_kind
+        for half, us, seconds, text, its_kind in _zip(*columns)
     ]
 
 
 def assemble(
     organization_id: UUID,
     app_id: UUID,
+    first_id: UUID,
     workers: Sequence[Worker | None],
     slots: Sequence[int],
     tails: Sequence[bytes],
 ) -> list[bytes]:
     """The pieces of a batch's rows, in order: the head and the tail of each.
 
-    ``slots`` says for each tail which of the workers its event is about.
+    ``first_id``: as for the tails. ``slots`` says for each tail which of the workers its event is
+    about.
     """
-    app = _FIELDS + _UUID_LENGTH + organization_id.bytes + _UUID_LENGTH + app_id.bytes
-    heads = [b"" if worker is None else app + _UUID_LENGTH + worker.id.bytes for worker in workers]
+    first = b"".join((_FIELDS, _UUID, organization_id.bytes, _UUID, app_id.bytes, _UUID))
+    last = _UUID + first_id.bytes[:8]
+    heads = [b"" if worker is None else first + worker.id.bytes + last for worker in workers]
     pieces = [b""] * (2 * len(tails))
     pieces[::2] = map(heads.__getitem__, slots)
     pieces[1::2] = tails

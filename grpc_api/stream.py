@@ -28,7 +28,7 @@ from grpc_api.pb import ingest_pb2 as pb
 
 MAX_IN_FLIGHT: Final = 32
 # The tail of a valid event's row (core/rows.py), without its metadata, is no longer than this.
-MAX_TAIL_BYTES: Final = 134
+MAX_TAIL_BYTES: Final = 122
 # How long what was read may still take once the stream must end: if its client has lost its
 # rights, and if it has not.
 MAX_FINISH_SECONDS: Final = 0.5

@@ -21,7 +21,6 @@ from psycopg.types.json import Json, set_json_dumps
 
 from core import ids
 from core.database import MAX_JOURNAL_CONNECTIONS, session_conninfo
-from core.rows import COPY_EVENTS
 from core.timestamps import to_datetime
 from service.bench import sample
 from service.bench.load import CopyLoad
@@ -30,6 +29,12 @@ from service.bench.recorder import Recorder, now
 TRANSACTION_ROWS: Final = 5_000
 ECHO_PATH: Final = "/echo"
 ALONE_PATH: Final = "/alone"
+_COPY: Final = b"""
+COPY events (
+    organization_id, app_id, worker_id,
+    event_type, category, id, occurred_at, duration_seconds, metadata)
+FROM STDIN (FORMAT binary)
+"""
 _TYPES: Final = ["uuid"] * 3 + ["text"] * 2 + ["uuid", "timestamptz", "int4", "json"]
 
 
@@ -143,7 +148,7 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
             count = TRANSACTION_ROWS if left is None else min(left, TRANSACTION_ROWS)
             begun = now()
             bits = ids.ulid_bits(time.time_ns() // 1_000)
-            with cursor.copy(COPY_EVENTS.encode()) as copy:
+            with cursor.copy(_COPY) as copy:
                 copy.set_types(_TYPES)
                 for number in range(count):
                     copy.write_row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -153,13 +153,13 @@ def test_usual_texts_are_plain() -> None:
     assert json_objects.are_plain([None, *[usual] * 200, b"{}"])
 
 
-async def _copied(database_url: str, tails: Sequence[bytes]) -> list[tuple[Any, ...]]:
+async def _copied(database_url: str, checked: CheckedEvents) -> list[tuple[Any, ...]]:
     """The rows that PostgreSQL reads from the packed bytes."""
     async with await AsyncConnection.connect(session_conninfo(database_url)) as db:
+        tails = checked.tails
         workers = [Worker(UUID(int=index), "") for index in range(len(tails))]
-        pieces = rows.assemble(
-            CALLER.organization_id, CALLER.app_id, workers, range(len(tails)), tails
-        )
+        organization_id, app_id, first_id = CALLER.organization_id, CALLER.app_id, checked.first_id
+        pieces = rows.assemble(organization_id, app_id, first_id, workers, range(len(tails)), tails)
         async with db.cursor() as cursor:
             async with cursor.copy(rows.COPY_EVENTS) as copy:
                 await copy.write(rows.table(pieces))
@@ -182,7 +182,7 @@ def test_postgresql_reads_what_was_packed(database_url: str) -> None:
         # A month with a partition.
         received_us = timestamps.from_datetime(datetime.now(UTC))
         checked = check_events(CALLER, events, received_us)
-        found = asyncio.run(_copied(database_url, checked.tails))
+        found = asyncio.run(_copied(database_url, checked))
         assert found == [
             (
                 UUID(int=checked.first_id.int + index),
