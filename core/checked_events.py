@@ -80,10 +80,13 @@ def _columns(events: Sequence[Any]) -> EventColumns:
     """Events member by member; raises _NeedsCloserLook if one is malformed."""
     if Malformed in set(map(type, events)):
         raise _NeedsCloserLook
+    kinds: dict[tuple[str, str], int] = {}
     slots: dict[Actor | None, int] = {}
     return EventColumns(
-        event_types=[event.event_type for event in events],
-        categories=[event.category for event in events],
+        kind_slots=[
+            kinds.setdefault((event.event_type, event.category), len(kinds)) for event in events
+        ],
+        kinds=list(kinds),
         slots=[slots.setdefault(event.actor, len(slots)) for event in events],
         actors=list(slots),
         timestamps=[event.timestamp for event in events],
@@ -105,9 +108,8 @@ def _check_together(
     """
     actors = [actor for actor in events.actors if actor is not None]
     names = [name for actor in actors if (name := known_name(actor, caller)) is not None]
-    pairs = set(zip(events.event_types, events.categories, strict=True))
-    kinds = {pair: _kind(*pair, caller.allowed_event_types) for pair in pairs}
-    if len(names) < len(events.actors) or not all(kinds.values()):
+    kinds = [_kind(*kind, caller.allowed_event_types) for kind in events.kinds]
+    if len(names) < len(events.actors) or not all(kinds):
         raise _NeedsCloserLook
 
     texts: Sequence[Any] = events.metadata
@@ -120,12 +122,13 @@ def _check_together(
     first_id = ids.first_of_batch(received_us)
     tails = rows.tails(
         first_id,
-        list(map(kinds.__getitem__, zip(events.event_types, events.categories, strict=True))),
+        list(map(kinds.__getitem__, events.kind_slots)),
         instants,
         list(map(seconds.__getitem__, events.durations)),
         texts,
     )
-    echoes = list(map(AcceptedEvent, events.event_types, said))
+    types = [event_type for event_type, _ in events.kinds]
+    echoes = list(map(AcceptedEvent, map(types.__getitem__, events.kind_slots), said))
     return CheckedEvents(first_id, range(len(events)), events.slots, names, actors, tails, echoes)
 
 

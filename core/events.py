@@ -56,12 +56,13 @@ class Malformed(Struct, frozen=True, gc=False):
 class EventColumns(Struct, frozen=True):
     """A batch of well-formed events, member by member: each list has one item an event.
 
-    For decoders that work by columns. ``slots`` says which of the ``actors`` an event is about, as
-    an index.
+    For decoders that work by columns. What is the same in many events is kept once: ``kinds`` (type
+    and category) and ``actors``; ``kind_slots`` and ``slots`` say which of them are an event's, as
+    indexes.
     """
 
-    event_types: Sequence[str]
-    categories: Sequence[str]
+    kind_slots: Sequence[int]
+    kinds: Sequence[tuple[str, str]]
     slots: Sequence[int]
     actors: Sequence[Actor | None]
     timestamps: Sequence[str | int | None]
@@ -69,13 +70,13 @@ class EventColumns(Struct, frozen=True):
     metadata: Sequence[JsonText | None]
 
     def __len__(self) -> int:
-        return len(self.event_types)
+        return len(self.slots)
 
     def __iter__(self) -> Iterator[Event]:
         return map(
             Event,
-            self.event_types,
-            self.categories,
+            map([event_type for event_type, _ in self.kinds].__getitem__, self.kind_slots),
+            map([category for _, category in self.kinds].__getitem__, self.kind_slots),
             map(self.actors.__getitem__, self.slots),
             self.timestamps,
             self.durations,

@@ -73,10 +73,13 @@ def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
         durations = [_duration(message) for message in messages] if durations else [None] * count
     if len(texts) < count:
         texts = [_metadata(message) for message in messages] if texts else [None] * count
+    kinds: dict[tuple[str, str], int] = {}
     slots: dict[bytes, int] = {}
     return EventColumns(
-        event_types=event_types,
-        categories=categories,
+        kind_slots=[
+            kinds.setdefault(kind, len(kinds)) for kind in zip(event_types, categories, strict=True)
+        ],
+        kinds=list(kinds),
         slots=[slots.setdefault(encoded, len(slots)) for encoded in merged.actor[:]],
         actors=list(map(_known_actor, slots)),
         timestamps=_moments(messages, merged),

@@ -84,8 +84,8 @@ def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
 def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
     events = few * MIN_TOGETHER
     columns = EventColumns(
-        event_types=[event.event_type for event in events],
-        categories=[event.category for event in events],
+        kind_slots=range(len(events)),
+        kinds=[(event.event_type, event.category) for event in events],
         slots=range(len(events)),
         actors=[event.actor for event in events],
         timestamps=[event.timestamp for event in events],
