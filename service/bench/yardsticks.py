@@ -29,7 +29,7 @@ from service.bench.recorder import Recorder, now
 TRANSACTION_ROWS: Final = 5_000
 ECHO_PATH: Final = "/echo"
 ALONE_PATH: Final = "/alone"
-_COPY: Final = b"""
+_COPY: Final = """
 COPY events (
     organization_id, app_id, worker_id,
     event_type, category, id, occurred_at, duration_seconds, metadata)
