@@ -81,14 +81,14 @@ def _columns(events: Sequence[Any]) -> EventColumns:
     if Malformed in set(map(type, events)):
         raise _NeedsCloserLook
     kinds: dict[tuple[str, str], int] = {}
-    slots: dict[Actor | None, int] = {}
+    actors: dict[Actor | None, int] = {}
     return EventColumns(
         kind_slots=[
             kinds.setdefault((event.event_type, event.category), len(kinds)) for event in events
         ],
         kinds=list(kinds),
-        slots=[slots.setdefault(event.actor, len(slots)) for event in events],
-        actors=list(slots),
+        actor_slots=[actors.setdefault(event.actor, len(actors)) for event in events],
+        actors=list(actors),
         timestamps=[event.timestamp for event in events],
         durations=[event.duration for event in events],
         metadata=[event.metadata for event in events],
@@ -129,7 +129,8 @@ def _check_together(
     )
     types = [event_type for event_type, _ in events.kinds]
     echoes = list(map(AcceptedEvent, map(types.__getitem__, events.kind_slots), said))
-    return CheckedEvents(first_id, range(len(events)), events.slots, names, actors, tails, echoes)
+    indexes = range(len(events))
+    return CheckedEvents(first_id, indexes, events.actor_slots, names, actors, tails, echoes)
 
 
 def _moments(

@@ -54,30 +54,30 @@ class Malformed(Struct, frozen=True, gc=False):
 
 
 class EventColumns(Struct, frozen=True):
-    """A batch of well-formed events, member by member: each list has one item an event.
+    """A batch of well-formed events, member by member, for decoders that work by columns.
 
-    For decoders that work by columns. What is the same in many events is kept once: ``kinds`` (type
-    and category) and ``actors``; ``kind_slots`` and ``slots`` say which of them are an event's, as
-    indexes.
+    Each list has one item an event, but for ``kinds`` (type and category) and ``actors``, which
+    many events have in common: ``kind_slots`` and ``actor_slots`` say which of them are an event's,
+    as indexes. There is none that no event has.
     """
 
     kind_slots: Sequence[int]
     kinds: Sequence[tuple[str, str]]
-    slots: Sequence[int]
+    actor_slots: Sequence[int]
     actors: Sequence[Actor | None]
     timestamps: Sequence[str | int | None]
     durations: Sequence[int | float | None]
     metadata: Sequence[JsonText | None]
 
     def __len__(self) -> int:
-        return len(self.slots)
+        return len(self.kind_slots)
 
     def __iter__(self) -> Iterator[Event]:
         return map(
             Event,
             map([event_type for event_type, _ in self.kinds].__getitem__, self.kind_slots),
             map([category for _, category in self.kinds].__getitem__, self.kind_slots),
-            map(self.actors.__getitem__, self.slots),
+            map(self.actors.__getitem__, self.actor_slots),
             self.timestamps,
             self.durations,
             self.metadata,

@@ -30,7 +30,7 @@ _TRAILER: Final = b"\xff\xff"
 NONE: Final = _SIGNATURE + _TRAILER  # what COPY takes if there are no rows
 _FIELDS: Final = struct.pack(">h", 9)
 _NULL: Final = b"\xff\xff\xff\xff"
-_UUID: Final = struct.pack(">i", 16)  # its length
+_UUID_LENGTH: Final = struct.pack(">i", 16)
 _length: Final = struct.Struct(">i").pack
 _integer: Final = struct.Struct(">ii").pack
 _half_id_and_moment: Final = struct.Struct(">Qiq").pack
@@ -89,9 +89,10 @@ def assemble(
     ``first_id``: as for the tails. ``slots`` says for each tail which of the workers its event is
     about.
     """
-    first = b"".join((_FIELDS, _UUID, organization_id.bytes, _UUID, app_id.bytes, _UUID))
-    last = _UUID + first_id.bytes[:8]
-    heads = [b"" if worker is None else first + worker.id.bytes + last for worker in workers]
+    before = b"".join([_FIELDS, *(_UUID_LENGTH + one.bytes for one in (organization_id, app_id))])
+    before += _UUID_LENGTH
+    after = _UUID_LENGTH + first_id.bytes[:8]
+    heads = [b"" if worker is None else before + worker.id.bytes + after for worker in workers]
     pieces = [b""] * (2 * len(tails))
     pieces[::2] = map(heads.__getitem__, slots)
     pieces[1::2] = tails

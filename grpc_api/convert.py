@@ -74,14 +74,14 @@ def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
     if len(texts) < count:
         texts = [_metadata(message) for message in messages] if texts else [None] * count
     kinds: dict[tuple[str, str], int] = {}
-    slots: dict[bytes, int] = {}
+    actors: dict[bytes, int] = {}
     return EventColumns(
         kind_slots=[
             kinds.setdefault(kind, len(kinds)) for kind in zip(event_types, categories, strict=True)
         ],
         kinds=list(kinds),
-        slots=[slots.setdefault(encoded, len(slots)) for encoded in merged.actor[:]],
-        actors=list(map(_known_actor, slots)),
+        actor_slots=[actors.setdefault(encoded, len(actors)) for encoded in merged.actor[:]],
+        actors=list(map(_known_actor, actors)),
         timestamps=_moments(messages, merged),
         durations=durations,
         metadata=texts,

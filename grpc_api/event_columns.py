@@ -96,7 +96,7 @@ def merge(batch: Batch) -> tuple[Any, int]:
 
 
 def timestamps(encoded: Sequence[bytes]) -> tuple[Sequence[int], Sequence[int]] | None:
-    """The seconds and the nanos of the timestamps of a column.
+    """The seconds and the nanos of the timestamps of a column, merged in the same way.
 
     None if they have to be read one by one: of what is zero nothing is encoded.
     """
