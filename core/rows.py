@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,7 +34,6 @@ _length: Final = struct.Struct(">i").pack
 _integer: Final = struct.Struct(">ii").pack
 _half_id_and_moment: Final = struct.Struct(">Qiq").pack
 _all_given: Final = struct.Struct(">Qiqiii").pack  # and duration, and the length of metadata
-_zip: Final[Callable[..., Iterable[Any]]] = partial(zip, strict=True)
 _HALF: Final = (1 << 64) - 1  # of the bits of an id
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 
@@ -60,19 +58,19 @@ def tails(
     """
     first = first_id.int & _HALF
     halves = range(first, first + len(kinds))
-    columns = (halves, instants, durations, metadata, kinds)
+    columns: tuple[Any, ...] = (halves, instants, durations, metadata, kinds)
     # To fail where something is not given is faster than to look for it before.
     with contextlib.suppress(TypeError, struct.error):
         return [
             _all_given(half, 8, us - _POSTGRES_EPOCH_US, 4, seconds, len(text)) + text + its_kind
-            for half, us, seconds, text, its_kind in _zip(*columns)
+            for half, us, seconds, text, its_kind in zip(*columns, strict=True)
         ]
     return [
         _half_id_and_moment(half, 8, us - _POSTGRES_EPOCH_US)
         + (_NULL if seconds is None else _integer(4, seconds))
         + (_NULL if text is None else _length(len(text)) + text)
         + its_kind
-        for half, us, seconds, text, its_kind in _zip(*columns)
+        for half, us, seconds, text, its_kind in zip(*columns, strict=True)
     ]
 
 
