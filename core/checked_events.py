@@ -25,6 +25,7 @@ from core.events import (
     Malformed,
     Rejection,
     WorkerName,
+    distinct,
 )
 from core.validation import (
     NO_ACTOR,
@@ -80,15 +81,13 @@ def _columns(events: Sequence[Any]) -> EventColumns:
     """Events member by member; raises _NeedsCloserLook if one is malformed."""
     if Malformed in set(map(type, events)):
         raise _NeedsCloserLook
-    kinds: dict[tuple[str, str], int] = {}
-    actors: dict[Actor | None, int] = {}
+    kind_slots, kinds = distinct([(event.event_type, event.category) for event in events])
+    actor_slots, actors = distinct([event.actor for event in events])
     return EventColumns(
-        kind_slots=[
-            kinds.setdefault((event.event_type, event.category), len(kinds)) for event in events
-        ],
-        kinds=list(kinds),
-        actor_slots=[actors.setdefault(event.actor, len(actors)) for event in events],
-        actors=list(actors),
+        kind_slots=kind_slots,
+        kinds=kinds,
+        actor_slots=actor_slots,
+        actors=actors,
         timestamps=[event.timestamp for event in events],
         durations=[event.duration for event in events],
         metadata=[event.metadata for event in events],

@@ -5,8 +5,8 @@ They are msgspec structs because those are built in C: a batch makes a thousand 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from core.errors import ErrorCode
 from core.json_objects import JsonText
 
 Endpoint = Literal["events", "snapshots"]
+T = TypeVar("T")
 
 
 class Actor(Struct, frozen=True, gc=False, cache_hash=True):
@@ -57,8 +58,8 @@ class EventColumns(Struct, frozen=True):
     """A batch of well-formed events, member by member, for decoders that work by columns.
 
     Each list has one item an event, but for ``kinds`` (type and category) and ``actors``, which
-    many events have in common: ``kind_slots`` and ``actor_slots`` say which of them are an event's,
-    as indexes. There is none that no event has.
+    many events have in common: ``kind_slots`` and ``actor_slots`` say which of them are an event's
+    (:func:`distinct`).
     """
 
     kind_slots: Sequence[int]
@@ -82,6 +83,12 @@ class EventColumns(Struct, frozen=True):
             self.durations,
             self.metadata,
         )
+
+
+def distinct(values: Iterable[T]) -> tuple[list[int], list[T]]:
+    """For each value its slot, an index into the distinct values; and those, as they first come."""
+    slots: dict[T, int] = {}
+    return [slots.setdefault(value, len(slots)) for value in values], list(slots)
 
 
 # The events of a batch, in either form: both have a length and iterate over events in their order.

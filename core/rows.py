@@ -27,7 +27,7 @@ FROM STDIN (FORMAT binary)
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _TRAILER: Final = b"\xff\xff"
 NONE: Final = _SIGNATURE + _TRAILER  # what COPY takes if there are no rows
-_FIELDS: Final = struct.pack(">h", 9)
+_COUNT: Final = struct.pack(">h", 9)  # of a row's fields
 _NULL: Final = b"\xff\xff\xff\xff"
 _UUID_LENGTH: Final = struct.pack(">i", 16)
 _length: Final = struct.Struct(">i").pack
@@ -40,8 +40,11 @@ _POSTGRES_EPOCH_US: Final = 946_684_800_000_000  # 2000-01-01 in microseconds si
 
 def kind(event_type: str, category: str) -> bytes:
     """The fields event_type and category: the end of a tail, the same for many events."""
-    parts = (event_type.encode(), category.encode())
-    return b"".join([_length(len(part)) + part for part in parts])
+    return _fields(event_type.encode(), category.encode())
+
+
+def _fields(*values: bytes) -> bytes:
+    return b"".join([_length(len(value)) + value for value in values])
 
 
 def tails(
@@ -87,8 +90,7 @@ def assemble(
     ``first_id``: as for the tails. ``slots`` says for each tail which of the workers its event is
     about.
     """
-    before = b"".join([_FIELDS, *(_UUID_LENGTH + one.bytes for one in (organization_id, app_id))])
-    before += _UUID_LENGTH
+    before = _COUNT + _fields(organization_id.bytes, app_id.bytes) + _UUID_LENGTH
     after = _UUID_LENGTH + first_id.bytes[:8]
     heads = [b"" if worker is None else before + worker.id.bytes + after for worker in workers]
     pieces = [b""] * (2 * len(tails))

@@ -24,6 +24,7 @@ from core.events import (
     Rejection,
     Snapshot,
     SnapshotReceipt,
+    distinct,
 )
 from core.limits import MAX_BATCH_EVENTS
 from core.timestamps import parse
@@ -73,14 +74,12 @@ def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
         durations = [_duration(message) for message in messages] if durations else [None] * count
     if len(texts) < count:
         texts = [_metadata(message) for message in messages] if texts else [None] * count
-    kinds: dict[tuple[str, str], int] = {}
-    actors: dict[bytes, int] = {}
+    kind_slots, kinds = distinct(zip(event_types, categories, strict=True))
+    actor_slots, actors = distinct(merged.actor[:])
     return EventColumns(
-        kind_slots=[
-            kinds.setdefault(kind, len(kinds)) for kind in zip(event_types, categories, strict=True)
-        ],
-        kinds=list(kinds),
-        actor_slots=[actors.setdefault(encoded, len(actors)) for encoded in merged.actor[:]],
+        kind_slots=kind_slots,
+        kinds=kinds,
+        actor_slots=actor_slots,
         actors=list(map(_known_actor, actors)),
         timestamps=_moments(messages, merged),
         durations=durations,
