@@ -7,154 +7,17 @@ that each map is complete and that the documentation names the same codes.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final
 
-from core.limits import MAX_BATCH_EVENTS, MAX_BODY_BYTES
+from core.error_codes import ErrorCode, StreamReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core.events import Budget, Rejection
+    from core.models import Budget, Rejection
 
 
-class ErrorCode(StrEnum):
-    """The thirteen codes of the reference page. Clients switch on these; they never change."""
-
-    MISSING_AUTHORIZATION = "missing_authorization"
-    INVALID_KEY = "invalid_key"
-    KEY_REVOKED = "key_revoked"
-    KEY_EXPIRED = "key_expired"
-    PLAN_DISABLED = "plan_disabled"
-    QUOTA_EXCEEDED = "quota_exceeded"
-    RATE_LIMITED = "rate_limited"
-    FORBIDDEN_EVENT_TYPE = "forbidden_event_type"
-    INVALID_BODY = "invalid_body"
-    BATCH_TOO_LARGE = "batch_too_large"
-    MISSING_ACTOR = "missing_actor"
-    WORKER_NOT_FOUND = "worker_not_found"
-    INTERNAL_ERROR = "internal_error"
-
-
-class StreamReason(StrEnum):
-    """Why a stream ends, where no code of the catalogue says it."""
-
-    SEQUENCE_GAP = "sequence_gap"
-    PRODUCER_TAKEN_OVER = "producer_taken_over"
-    STREAM_TOO_OLD = "stream_too_old"
-
-
-class Retry(Enum):
-    """What a client should do with a request that got the code."""
-
-    NEVER = "fix the request first"
-    AFTER_CHANGE = "retry after an administrator changed the key, plan, quota or whitelist"
-    LATER = "retry with backoff; the same Idempotency-Key makes it safe"
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueEntry:
-    """What a code means and whether a retry can help, in words for documentation."""
-
-    meaning: str
-    remedy: str
-    retry: Retry
-
-
-CATALOGUE: Final[dict[ErrorCode, CatalogueEntry]] = {
-    ErrorCode.MISSING_AUTHORIZATION: CatalogueEntry(
-        "The request carries no Authorization header.",
-        "Send `Authorization: Bearer wp_live_…` with every request.",
-        Retry.NEVER,
-    ),
-    ErrorCode.INVALID_KEY: CatalogueEntry(
-        "The credential is not a bearer token of the right shape, or no such key exists.",
-        "Check that the whole key was copied: `wp_live_` and 32 lower-case hex digits.",
-        Retry.NEVER,
-    ),
-    ErrorCode.KEY_REVOKED: CatalogueEntry(
-        "The key was revoked by an administrator of the organization.",
-        "Create a new key and replace the old one in your integration.",
-        Retry.AFTER_CHANGE,
-    ),
-    ErrorCode.KEY_EXPIRED: CatalogueEntry(
-        "The key's expiry time has passed.",
-        "Create a new key; keys with an expiry need a planned rotation.",
-        Retry.AFTER_CHANGE,
-    ),
-    ErrorCode.PLAN_DISABLED: CatalogueEntry(
-        "The organization's plan does not include the developer API.",
-        "Enable the developer API on the plan; the same key works again within a second.",
-        Retry.AFTER_CHANGE,
-    ),
-    ErrorCode.QUOTA_EXCEEDED: CatalogueEntry(
-        "The organization has used up its events for this calendar month (UTC).",
-        "Raise the quota or wait for the first of the month; nothing rejected was charged.",
-        Retry.AFTER_CHANGE,
-    ),
-    ErrorCode.RATE_LIMITED: CatalogueEntry(
-        "The key's or the organization's request rate is used up; the message says whose.",
-        f"Wait for the time in Retry-After. Batch: {MAX_BATCH_EVENTS} events cost one request.",
-        Retry.LATER,
-    ),
-    ErrorCode.FORBIDDEN_EVENT_TYPE: CatalogueEntry(
-        "The event type is not on the app's whitelist.",
-        "Ask an administrator to allow the type for this app, or correct its spelling.",
-        Retry.AFTER_CHANGE,
-    ),
-    ErrorCode.INVALID_BODY: CatalogueEntry(
-        "The request, or this item of it, does not have the documented form.",
-        "Read the message: it names each field and what is wrong with it.",
-        Retry.NEVER,
-    ),
-    ErrorCode.BATCH_TOO_LARGE: CatalogueEntry(
-        f"The body is over {MAX_BODY_BYTES:,} bytes after decompression, "
-        f"or holds over {MAX_BATCH_EVENTS} events.",
-        "Send the events in several smaller batches.",
-        Retry.NEVER,
-    ),
-    ErrorCode.MISSING_ACTOR: CatalogueEntry(
-        "The actor names nobody: it has no workerId, no externalId and no email.",
-        "Give at least one of the three.",
-        Retry.NEVER,
-    ),
-    ErrorCode.WORKER_NOT_FOUND: CatalogueEntry(
-        "No worker of this organization has that workerId.",
-        "Use an id of your own organization, or send externalId or email instead.",
-        Retry.NEVER,
-    ),
-    ErrorCode.INTERNAL_ERROR: CatalogueEntry(
-        "The service failed unexpectedly. Unless the message says otherwise, nothing was written.",
-        "Retry with exponential backoff and the same Idempotency-Key.",
-        Retry.LATER,
-    ),
-}
-
-STREAM_REASONS: Final[dict[StreamReason, tuple[str, str]]] = {  # meaning, remedy
-    StreamReason.SEQUENCE_GAP: (
-        "The batch's sequence is not the one after the last that was committed.",
-        "Open the stream again and go on after the sequence that its first answer tells.",
-    ),
-    StreamReason.PRODUCER_TAKEN_OVER: (
-        "Another stream was opened in the name of the same producer; this one can write no more.",
-        "See that only one process uses a producer id. The newer stream goes on.",
-    ),
-    StreamReason.STREAM_TOO_OLD: (
-        "The stream has reached the greatest age a stream may have.",
-        "Open another and go on after the last batch that was acknowledged.",
-    ),
-}
-
-
-# Where the reference page is, whose sections are named after the codes.
-REFERENCE_PATH: Final = "/developers/reference"
 INTERNAL_MESSAGE: Final = "The service failed unexpectedly. Retry with backoff."
-
-
-def docs_url(base_url: str, code: str) -> str:
-    """The section of the reference page that explains a code."""
-    return f"{base_url}{REFERENCE_PATH}#{code}"
 
 
 class IngestError(Exception):
@@ -203,7 +66,7 @@ def log_internal(log: logging.Logger, error: IngestError, request_id: str) -> No
         )
 
 
-class UnknownFateError(Exception):
+class UnknownCommitStatusError(Exception):
     """Whether a transaction took effect could not be learned: it must not be tried again."""
 
 

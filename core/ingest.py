@@ -6,13 +6,22 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from core import idempotency, limits, producers
-from core.auth import Authenticator
+from core import limits
+from core.access.authentication import Authenticator
+from core.access.long_steps import MAX_WAITING_STEPS, MIN_LONG_EVENTS, LongSteps
+from core.access.rate_limits import RateLimiter
 from core.clock import Clock
-from core.database import Database, NoAnswerError, database_away
-from core.drafts import EventsDraft, SnapshotDraft
-from core.errors import ErrorCode, IngestError
-from core.events import (
+from core.counters import Counters
+from core.error_codes import ErrorCode
+from core.errors import IngestError
+from core.journal import idempotency, producers
+from core.journal.held_requests import overloaded
+from core.journal.journal import Journal
+from core.journal.pending import PendingEvents, PendingSnapshot
+from core.journal.producers import Progress
+from core.journal.quota import Account
+from core.journal.rejection_statistics import RejectionStatistics
+from core.models import (
     Budget,
     Caller,
     EventBatch,
@@ -21,14 +30,8 @@ from core.events import (
     SnapshotReceipt,
     SnapshotRequest,
 )
-from core.held_drafts import overloaded
-from core.journal import Journal
-from core.long_steps import MAX_WAITING_STEPS, MIN_LONG_EVENTS, LongSteps
-from core.meter import Meter
-from core.producers import Progress
-from core.quota import Account
-from core.ratelimit import RateLimiter
-from core.refusals import Refusals
+from core.postgres.database import Database
+from core.postgres.errors import NoAnswerError, database_away
 
 MAX_TURN_PAUSE_SECONDS: Final = 0.25
 OPEN_STREAM_SECONDS: Final = 8.0  # a look-up of a connection, and a lock that is waited for
@@ -57,8 +60,8 @@ class Ingestor:
         authenticator: Authenticator,
         rate_limiter: RateLimiter,
         journal: Journal,
-        refusals: Refusals,
-        meter: Meter,
+        refusals: RejectionStatistics,
+        counters: Counters,
         database: Database,
         clock: Clock,
     ) -> None:
@@ -67,7 +70,7 @@ class Ingestor:
         self._rate_limiter = rate_limiter
         self._journal = journal
         self._refusals = refusals
-        self._meter = meter
+        self._counters = counters
         self._clock = clock
         self._long_steps = LongSteps()
 
@@ -96,7 +99,7 @@ class Ingestor:
             if self._long_steps.waiting >= MAX_WAITING_STEPS:
                 raise overloaded()
             await self._long_steps.begin(count)
-        draft = EventsDraft.check(caller, batch, self._clock.now_us())
+        draft = PendingEvents.check(caller, batch, self._clock.now_us())
         # The draft has what is needed. Memory that is free before the commit is used again while it
         # is still in the processor's caches.
         del batch
@@ -109,7 +112,7 @@ class Ingestor:
             raise
         assert isinstance(receipt, Receipt)
         if not (receipt.replayed or receipt.duplicate):
-            self._meter.accept(receipt.accepted)
+            self._counters.accept(receipt.accepted)
             self._count_rejected(draft.account, receipt.rejected)
         return receipt
 
@@ -117,11 +120,11 @@ class Ingestor:
         """Store a snapshot; it is durable when this returns."""
         if request.idempotency_key is not None:
             idempotency.check_key(request.idempotency_key)
-        draft = SnapshotDraft.check(caller, request, self._clock.now_us())
+        draft = PendingSnapshot.check(caller, request, self._clock.now_us())
         receipt = await self._journal.commit(draft)
         assert isinstance(receipt, SnapshotReceipt)
         if not receipt.replayed:
-            self._meter.accept_snapshot()
+            self._counters.accept_snapshot()
         return receipt
 
     async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
@@ -172,4 +175,4 @@ class Ingestor:
     def _count_rejected(self, account: Account, rejected: Sequence[Rejection] | None) -> None:
         if rejected:
             self._refusals.count_events(account, rejected)
-            self._meter.reject(rejected)
+            self._counters.reject(rejected)

@@ -12,9 +12,10 @@ from grpc_status import rpc_status
 
 from core import ids
 from core.clock import Clock
-from core.errors import INTERNAL_MESSAGE, ErrorCode, IngestError, StreamError, log_internal
-from core.events import Caller
+from core.error_codes import ErrorCode
+from core.errors import INTERNAL_MESSAGE, IngestError, StreamError, log_internal
 from core.limits import MAX_BODY_BYTES
+from core.models import Caller
 from grpc_api.errors import Errors, Failure
 
 log = logging.getLogger(__name__)

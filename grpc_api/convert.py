@@ -13,7 +13,8 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from core import ids
-from core.events import (
+from core.limits import MAX_BATCH_EVENTS
+from core.models import (
     Actor,
     Caller,
     Event,
@@ -26,9 +27,8 @@ from core.events import (
     SnapshotReceipt,
     distinct,
 )
-from core.limits import MAX_BATCH_EVENTS
 from core.timestamps import parse
-from grpc_api import event_columns
+from grpc_api import columnar
 from grpc_api.pb import ingest_pb2 as pb
 
 MAX_CACHED_ACTORS: Final = 10_000
@@ -39,12 +39,12 @@ _NANOS: Final = 1_000_000_000  # in a second
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def events(batch: event_columns.Batch) -> tuple[Events, int]:
+def events(batch: columnar.Batch) -> tuple[Events, int]:
     """The events of a batch, and the batch's size in bytes.
 
     Of a message that does not have the shape of an event, a :class:`Malformed` is made.
     """
-    merged, size_bytes = event_columns.merge(batch)
+    merged, size_bytes = columnar.merge(batch)
     # Columns are for the usual batch: no event has a Struct, and each has an actor.
     if not merged.metadata and len(merged.actor) == len(batch.events):
         with contextlib.suppress(ValueError):
@@ -91,7 +91,7 @@ def _moments(messages: Sequence[pb.IngestEvent], merged: Any) -> Sequence[int | 
     encoded = merged.timestamp[:]
     if not encoded:
         return [None] * len(messages)
-    columns = event_columns.timestamps(encoded) if len(encoded) == len(messages) else None
+    columns = columnar.timestamps(encoded) if len(encoded) == len(messages) else None
     if columns is None:
         return [_moment(message) for message in messages]
     seconds, nanos = columns

@@ -10,9 +10,10 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from core.errors import ErrorCode, IngestError, StreamError, StreamReason, docs_url
-from core.events import Rejection
+from core.error_codes import ErrorCode, StreamReason, docs_url
+from core.errors import IngestError, StreamError
 from core.limits import MAX_BATCH_EVENTS
+from core.models import Rejection
 from grpc_api.convert import rejected_events
 from grpc_api.pb import ingest_pb2 as pb
 

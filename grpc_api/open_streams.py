@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from core.errors import StreamError, StreamReason
+from core.error_codes import StreamReason
+from core.errors import StreamError
 from grpc_api.room import Room
 
 # A connection that is closed while its client is sending is reset, and what it was told last, acks

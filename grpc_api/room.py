@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from core.held_drafts import MAX_HELD_BYTES
+from core.journal.held_requests import MAX_HELD_BYTES
 
 # Without a bound many streams would fill what the journal may hold, which then refuses drafts, and
 # streams are to be slowed down instead. Usually they are so by what the journal wants; these are

@@ -11,10 +11,11 @@ import grpc
 from google.protobuf.message import Message
 
 from core.clock import Clock
-from core.errors import ErrorCode, IngestError
-from core.events import Caller, EventBatch, SnapshotRequest
+from core.counters import CANCELLED, OK, Counters
+from core.error_codes import ErrorCode
+from core.errors import IngestError
 from core.ingest import Ingestor, check_count
-from core.meter import CANCELLED, OK, Meter
+from core.models import Caller, EventBatch, SnapshotRequest
 from grpc_api import convert
 from grpc_api.call import Call, Context, parsed
 from grpc_api.errors import Errors, UnknownMethodError
@@ -35,12 +36,12 @@ class IngestServicer:
         self,
         ingestor: Ingestor,
         errors: Errors,
-        meter: Meter,
+        counters: Counters,
         clock: Clock,
         max_stream_seconds: float,
     ) -> None:
         self._ingestor = ingestor
-        self._meter = meter
+        self._counters = counters
         self._errors = errors
         self._clock = clock
         self._streams = OpenStreams(max_stream_seconds)
@@ -93,11 +94,11 @@ class IngestServicer:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[None]:
-        self._meter.stream(1)
+        self._counters.stream(1)
         try:
             yield
         finally:
-            self._meter.stream(-1)
+            self._counters.stream(-1)
 
     @contextlib.contextmanager
     def _counted(self, endpoint: str, call: Call) -> Iterator[None]:
@@ -106,7 +107,7 @@ class IngestServicer:
             yield
             code = OK
         finally:
-            self._meter.request("grpc", endpoint, call.code or code)
+            self._counters.request("grpc", endpoint, call.code or code)
 
     def _unary(
         self,

@@ -15,19 +15,20 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from core import ids
-from core.auth import MAX_CALLER_AGE_SECONDS
-from core.drafts import MIN_DRAFT_BYTES, MIN_ITEM_BYTES
-from core.errors import ErrorCode, IngestError, StreamError, StreamReason, unavailable
-from core.events import Caller, Event, EventBatch, EventColumns, Receipt, StreamPosition
+from core.access.authentication import MAX_CALLER_AGE_SECONDS
+from core.error_codes import ErrorCode, StreamReason
+from core.errors import IngestError, StreamError, unavailable
 from core.ingest import Ingestor, check_count
+from core.journal.pending import MIN_ITEM_BYTES, MIN_REQUEST_BYTES
 from core.limits import MAX_BATCH_EVENTS
+from core.models import Caller, Event, EventBatch, EventColumns, Receipt, StreamPosition
 from grpc_api import convert
 from grpc_api.call import Call
 from grpc_api.open_streams import Ending, Holder, OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
 
 MAX_IN_FLIGHT: Final = 32
-# The tail of a valid event's row (core/rows.py), without its metadata, is no longer than this.
+# The tail of a valid event's row (core/postgres/copy_rows.py), without its metadata, is no longer than this.
 MAX_TAIL_BYTES: Final = 122
 # How long what was read may still take once the stream must end: if its client has lost its
 # rights, and if it has not.
@@ -286,7 +287,7 @@ def draft_bytes(batch: EventBatch) -> int:
     else:
         texts = [event.metadata for event in events if isinstance(event, Event)]
     items = len(events) * (MIN_ITEM_BYTES + MAX_TAIL_BYTES)
-    return batch.size_bytes + MIN_DRAFT_BYTES + items + sum(map(len, filter(None, texts)))
+    return batch.size_bytes + MIN_REQUEST_BYTES + items + sum(map(len, filter(None, texts)))
 
 
 def _invalid(message: str) -> IngestError:

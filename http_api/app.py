@@ -14,12 +14,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from core.clock import Clock
-from core.errors import INTERNAL_MESSAGE, REFERENCE_PATH, ErrorCode, IngestError, log_internal
+from core.counters import Counters
+from core.error_codes import REFERENCE_PATH, ErrorCode
+from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
-from core.meter import Meter
-from http_api import errors, openapi
-from http_api.exchange import Exchange, ExchangeLayer
-from http_api.reference import render_reference
+from http_api import errors
+from http_api.docs import openapi
+from http_api.docs.reference import render_reference
+from http_api.middleware import RequestContext, RequestContextMiddleware
 from http_api.routes import add_ingest_routes, data_endpoints
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ def create_app(
     ingestor: Ingestor,
     readiness: Readiness,
     metrics: Metrics,
-    meter: Meter,
+    counters: Counters,
     base_url: str,
     clock: Clock,
 ) -> ASGIApp:
@@ -54,19 +56,19 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
 
-    def fail(exchange: Exchange, error: Exception) -> Response:
+    def fail(context: RequestContext, error: Exception) -> Response:
         if isinstance(error, IngestError):
-            log_internal(log, error, exchange.request_id)
-            if exchange.caller is not None:
-                ingestor.note_refusal(exchange.caller, error)
+            log_internal(log, error, context.request_id)
+            if context.caller is not None:
+                ingestor.note_refusal(context.caller, error)
         else:
             if isinstance(error, ClientDisconnect):
-                log.debug("the client went away", extra={"request_id": exchange.request_id})
+                log.debug("the client went away", extra={"request_id": context.request_id})
             else:
-                log.error("crashed", exc_info=error, extra={"request_id": exchange.request_id})
+                log.error("crashed", exc_info=error, extra={"request_id": context.request_id})
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
-        exchange.code = error.code
-        status, body, headers = errors.render_error(error, exchange.request_id, base_url)
+        context.code = error.code
+        status, body, headers = errors.render_error(error, context.request_id, base_url)
         return Response(body, status, headers, media_type="application/json")
 
     add_ingest_routes(app, ingestor, fail)
@@ -98,7 +100,7 @@ def create_app(
     @app.exception_handler(IngestError)
     @app.exception_handler(Exception)
     async def on_failure(request: Request, error: Exception) -> Response:
-        return fail(Exchange.of(request.scope), error)
+        return fail(RequestContext.of(request.scope), error)
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
@@ -112,12 +114,12 @@ def create_app(
                 "This path has other methods; see the Allow header.",
             ),
         }.get(HTTPStatus(error.status_code), (ErrorCode.INVALID_BODY.value, str(error.detail)))
-        exchange = Exchange.of(request.scope)
-        exchange.code = code
-        body = errors.envelope(code, message, exchange.request_id, base_url)
+        context = RequestContext.of(request.scope)
+        context.code = code
+        body = errors.envelope(code, message, context.request_id, base_url)
         return _json(error.status_code, body, dict(error.headers or {}))
 
-    return ExchangeLayer(app, data_endpoints(app), clock, meter)
+    return RequestContextMiddleware(app, data_endpoints(app), clock, counters)
 
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:

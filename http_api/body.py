@@ -8,11 +8,12 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from core.errors import ErrorCode, IngestError
+from core.error_codes import ErrorCode
+from core.errors import IngestError
 from core.limits import MAX_BODY_BYTES
-from http_api.connection import MAX_BODY_SECONDS
 from http_api.decoding import invalid_body
-from http_api.request_headers import RequestHeaders
+from http_api.headers import RequestHeaders
+from http_api.protocol import MAX_BODY_SECONDS
 
 # One for each event of a batch; what comes after a member is copied for each.
 MAX_GZIP_MEMBERS: Final = 500

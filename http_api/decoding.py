@@ -14,11 +14,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw
 
-from core import json_objects, validation
-from core.errors import ErrorCode, IngestError
-from core.events import Actor, Event, Malformed, Snapshot
+from core import json_text
+from core.error_codes import ErrorCode
+from core.errors import IngestError
 from core.limits import MAX_BATCH_EVENTS
-from core.validation import issues_message
+from core.models import Actor, Event, Malformed, Snapshot
+from core.rules import fields
+from core.rules.fields import issues_message
 from http_api.json_split import DocumentError, split_events, split_members
 from http_api.schemas import WireEvent, WireSnapshot
 
@@ -217,7 +219,7 @@ def _fields(text: bytes, known: dict[str, _Member], path: str, issues: list[str]
 
 def _storable_problem(text: bytes) -> str | None:
     try:
-        json_objects.decode(text)
+        json_text.decode(text)
     except ValueError as error:
         return str(error)
     return None
@@ -227,7 +229,7 @@ def _ignored_problem(ignored: list[tuple[str, Raw]]) -> str | None:
     # Unknown members and all but the last of duplicates are ignored, but U+0000 and the like spoil
     # an event wherever they stand. All are looked at together: there may be a hundred thousand.
     try:
-        validation.storable_text("".join([name for name, _ in ignored]))
+        fields.storable_text("".join([name for name, _ in ignored]))
     except ValueError as error:
         return str(error)
     return _storable_problem(b"[%b]" % b",".join([bytes(raw) for _, raw in ignored]))

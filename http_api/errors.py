@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from core.errors import ErrorCode, IngestError, docs_url
-from core.events import Rejection
+from core.error_codes import ErrorCode, docs_url
+from core.errors import IngestError
 from core.limits import MAX_BATCH_EVENTS
+from core.models import Rejection
 
 HTTP_STATUS: Final[dict[ErrorCode, int]] = {
     ErrorCode.MISSING_AUTHORIZATION: HTTPStatus.UNAUTHORIZED,

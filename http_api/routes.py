@@ -9,37 +9,37 @@ from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from core.auth import MAX_CALLER_AGE_SECONDS
+from core.access.authentication import MAX_CALLER_AGE_SECONDS
 from core.errors import IngestError
-from core.events import Caller, EventBatch, SnapshotRequest
 from core.ingest import Ingestor
+from core.models import Caller, EventBatch, SnapshotRequest
 from http_api.body import read_body
 from http_api.decoding import decode_events, decode_snapshot
-from http_api.exchange import Exchange
-from http_api.openapi.operations import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
-from http_api.request_headers import RequestHeaders
+from http_api.docs.openapi.operations import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.headers import RequestHeaders
+from http_api.middleware import RequestContext
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
 # Makes the answer to a request whose handling raised an error.
-Fail = Callable[[Exchange, Exception], Response]
+Fail = Callable[[RequestContext, Exception], Response]
 
 
 def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
     """The routes of ``/api/v1/ingest``, in the order of checks of contract section 4."""
 
-    async def admit(exchange: Exchange, headers: RequestHeaders) -> Caller:
+    async def admit(context: RequestContext, headers: RequestHeaders) -> Caller:
         try:
-            caller, exchange.budget = await ingestor.admit(headers.authorization())
+            caller, context.budget = await ingestor.admit(headers.authorization())
         except IngestError as error:
-            exchange.budget = error.budget
+            context.budget = error.budget
             raise
-        exchange.caller = caller
+        context.caller = caller
         return caller
 
     async def admit_body(
-        exchange: Exchange, headers: RequestHeaders, receive: Receive
+        context: RequestContext, headers: RequestHeaders, receive: Receive
     ) -> tuple[Caller, bytes]:
-        caller = await admit(exchange, headers)
+        caller = await admit(context, headers)
         loop = asyncio.get_running_loop()
         admitted = loop.time()
         body = await read_body(headers, receive)
@@ -51,35 +51,35 @@ def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
 
     @app.get(PING_PATH)
     async def ping(request: Request) -> Response:
-        caller = await admit(Exchange.of(request.scope), RequestHeaders(request.scope))
+        caller = await admit(RequestContext.of(request.scope), RequestHeaders(request.scope))
         status, body = render_ping(caller)
         return Response(body, status, media_type="application/json")
 
     async def ingest_events(
-        exchange: Exchange, headers: RequestHeaders, receive: Receive
+        context: RequestContext, headers: RequestHeaders, receive: Receive
     ) -> tuple[int, bytes]:
-        caller, body = await admit_body(exchange, headers, receive)
+        caller, body = await admit_body(context, headers, receive)
         events, size_bytes = decode_events(body), len(body)
         writing = ingestor.ingest(
             caller,
             EventBatch(
-                exchange.request_id, events, headers.idempotency_key(), size_bytes=size_bytes
+                context.request_id, events, headers.idempotency_key(), size_bytes=size_bytes
             ),
         )
         del body, events  # so that they are not held until the commit
         receipt = await writing
-        exchange.settle(receipt)
+        context.settle(receipt)
         return render_receipt(receipt)
 
     async def ingest_snapshot(
-        exchange: Exchange, headers: RequestHeaders, receive: Receive
+        context: RequestContext, headers: RequestHeaders, receive: Receive
     ) -> tuple[int, bytes]:
-        caller, body = await admit_body(exchange, headers, receive)
+        caller, body = await admit_body(context, headers, receive)
         wanted = SnapshotRequest(
-            exchange.request_id, decode_snapshot(body), headers.idempotency_key(), len(body)
+            context.request_id, decode_snapshot(body), headers.idempotency_key(), len(body)
         )
         receipt = await ingestor.ingest_snapshot(caller, wanted)
-        exchange.settle(receipt)
+        context.settle(receipt)
         return render_snapshot_receipt(receipt)
 
     app.router.routes += [
@@ -107,18 +107,18 @@ class _DataEndpoint:
 
     def __init__(
         self,
-        handle: Callable[[Exchange, RequestHeaders, Receive], Awaitable[tuple[int, bytes]]],
+        handle: Callable[[RequestContext, RequestHeaders, Receive], Awaitable[tuple[int, bytes]]],
         fail: Fail,
     ) -> None:
         self._handle = handle
         self._fail = fail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange.of(scope)
+        context = RequestContext.of(scope)
         try:
-            status, body = await self._handle(exchange, RequestHeaders(scope), receive)
+            status, body = await self._handle(context, RequestHeaders(scope), receive)
         except Exception as error:
-            await self._fail(exchange, error)(scope, receive, send)
+            await self._fail(context, error)(scope, receive, send)
             return
         headers = [
             (b"content-length", b"%d" % len(body)),

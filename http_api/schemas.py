@@ -8,15 +8,8 @@ import msgspec
 from msgspec import Raw
 
 from core import ids
-from core.events import (
-    Actor,
-    Caller,
-    Event,
-    Receipt,
-    Snapshot,
-    SnapshotReceipt,
-)
 from core.limits import MAX_BATCH_EVENTS
+from core.models import Actor, Caller, Event, Receipt, Snapshot, SnapshotReceipt
 from http_api.errors import rejected_members
 
 # An absent member stays at this; an explicit null is of the wrong type.

@@ -12,10 +12,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from core.clock import Clock
-from core.errors import ErrorCode, IngestError
-from http_api.connection import Connection
+from core.error_codes import ErrorCode
+from core.errors import IngestError
 from http_api.errors import render_error
-from http_api.exchange import Exchange, new_exchange
+from http_api.middleware import RequestContext, new_context
+from http_api.protocol import HttpProtocol
 
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2_048
@@ -33,12 +34,12 @@ class HttpServer:
         clock: Clock,
         drain_seconds: float,
     ) -> None:
-        class ServiceConnection(Connection):
-            def refuse(self, message: str) -> tuple[Exchange, int, bytes]:
-                exchange = new_exchange(clock)
+        class ServiceProtocol(HttpProtocol):
+            def refuse(self, message: str) -> tuple[RequestContext, int, bytes]:
+                context = new_context(clock)
                 error = IngestError(ErrorCode.INVALID_BODY, message)
-                status, body, _ = render_error(error, exchange.request_id, base_url)
-                return exchange, status, body
+                status, body, _ = render_error(error, context.request_id, base_url)
+                return context, status, body
 
         self._listener = listener
         self._drain_seconds = drain_seconds
@@ -46,7 +47,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=ServiceConnection,
+                http=ServiceProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -85,7 +86,7 @@ class _Server(uvicorn.Server):
     def cut(self) -> None:
         """End all connections, and so the wait for them."""
         for connection in tuple(self.server_state.connections):
-            if isinstance(connection, Connection):
+            if isinstance(connection, HttpProtocol):
                 connection.transport.abort()
         self.force_exit = True
 

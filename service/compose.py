@@ -10,26 +10,27 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from core.auth import Authenticator, deployment_secret
-from core.changes import Changes
+from core.access.api_keys import deployment_secret
+from core.access.authentication import Authenticator
+from core.access.invalidation import Invalidation
+from core.access.rate_limits import RateLimiter
 from core.clock import Clock
-from core.database import MAX_POOL_CONNECTIONS, Database
 from core.errors import IngestError
 from core.ingest import Ingestor
-from core.journal import Journal
-from core.migrate import is_migrated
-from core.ratelimit import RateLimiter
-from core.refusals import Refusals
-from core.upkeep import Upkeep
+from core.journal.journal import Journal
+from core.journal.rejection_statistics import RejectionStatistics
+from core.maintenance import Maintenance
+from core.postgres.database import MAX_POOL_CONNECTIONS, Database
+from core.postgres.migrate import is_migrated
 from grpc_api.errors import Errors
 from grpc_api.server import GrpcServer, Tls
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
-from service.crew import Crew
 from service.metrics import CONTENT_TYPE, MetricsPage
-from service.open_database import open_database
-from service.program import (
+from service.postgres.open_database import open_database
+from service.processes.shared_state import SharedState
+from service.runtime import (
     Ready,
     bring_up_to_date,
     configured_secret,
@@ -44,7 +45,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 READINESS_SECONDS: Final = 1.5
-# Of a crew together: leaves an embedded PostgreSQL connections for other commands.
+# Of a shared_state together: leaves an embedded PostgreSQL connections for other commands.
 MAX_CREW_CONNECTIONS: Final = 128
 
 
@@ -58,51 +59,54 @@ class Service(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, conninfo: str, clock: Clock | None = None, crew: Crew | None = None
+    settings: Settings,
+    conninfo: str,
+    clock: Clock | None = None,
+    shared_state: SharedState | None = None,
 ) -> AsyncIterator[Service]:
     """The service on a migrated database, accepting traffic within the block.
 
-    As one of a ``crew`` it shares the two ports with the others of it.
+    As one of a ``shared_state`` it shares the two ports with the others of it.
 
     Leaving the block stops it in order: no new requests, answers to those begun, the journal's
     last group, the statistics, the database.
     """
     clock = clock or Clock()
-    shared = crew is not None
-    crew = crew or Crew.alone()
-    meter = crew.meter
-    meter.begin()
+    shared = shared_state is not None
+    shared_state = shared_state or SharedState.alone()
+    counters = shared_state.counters
+    counters.begin()
     async with contextlib.AsyncExitStack() as stack:
         listener = bind(*host_and_port(settings.http), shared=shared)
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
-        most = min(MAX_POOL_CONNECTIONS, MAX_CREW_CONNECTIONS // crew.size)
+        most = min(MAX_POOL_CONNECTIONS, MAX_CREW_CONNECTIONS // shared_state.size)
         database = await stack.enter_async_context(Database(conninfo, max_connections=most))
         async with database.connection() as db:
             secret = await deployment_secret(db, configured_secret(settings))
 
-        refusals = Refusals()
-        upkeep = Upkeep(database, refusals, clock, settings.event_retention_months)
-        stack.push_async_callback(upkeep.finish)
-        await stack.enter_async_context(_background(upkeep.run(), failure))
-        changes = Changes(database, clock)
+        refusals = RejectionStatistics()
+        maintenance = Maintenance(database, refusals, clock, settings.event_retention_months)
+        stack.push_async_callback(maintenance.finish)
+        await stack.enter_async_context(_background(maintenance.run(), failure))
+        changes = Invalidation(database, clock)
         authenticator = Authenticator(database, changes, clock, secret)
         await stack.enter_async_context(_background(changes.run(), failure))
-        journal = Journal(database, clock, meter)
+        journal = Journal(database, clock, counters)
         await stack.enter_async_context(_background(journal.run(), failure, journal.close))
-        limiter = RateLimiter(clock, crew.buckets)
-        ingestor = Ingestor(authenticator, limiter, journal, refusals, meter, database, clock)
+        limiter = RateLimiter(clock, shared_state.buckets)
+        ingestor = Ingestor(authenticator, limiter, journal, refusals, counters, database, clock)
 
-        readiness = _Readiness(database, crew)
+        readiness = _Readiness(database, shared_state)
         url = http_url(*address(listener))
         public_url = settings.public_url or url
         server = HttpServer(
             create_app(
                 ingestor,
                 readiness.problem,
-                Metrics(MetricsPage(crew).render, CONTENT_TYPE),
-                meter,
+                Metrics(MetricsPage(shared_state).render, CONTENT_TYPE),
+                counters,
                 public_url,
                 clock,
             ),
@@ -113,7 +117,9 @@ async def running(
         )
         await stack.enter_async_context(_background(server.serve(), failure, server.stop))
         grpc_server = GrpcServer(
-            IngestServicer(ingestor, Errors(public_url), meter, clock, settings.stream_max_seconds),
+            IngestServicer(
+                ingestor, Errors(public_url), counters, clock, settings.stream_max_seconds
+            ),
             readiness.problem,
             address=settings.grpc,
             shared=shared,
@@ -161,9 +167,9 @@ class _Readiness:
     It should when enough of its workers do, and the database answers and has our schema.
     """
 
-    def __init__(self, database: Database, crew: Crew) -> None:
+    def __init__(self, database: Database, shared_state: SharedState) -> None:
         self._database = database
-        self._crew = crew
+        self._crew = shared_state
         self._draining = False
 
     def drain(self) -> None:

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from core import apps, keys, organizations
-from core.administration import AlreadyExistsError
-from core.apps import App
-from core.auth import digest, find_caller
-from core.database import Connection
-from core.organizations import Organization
+from core.access.api_keys import digest
+from core.access.authentication import find_caller
+from core.admin import apps, keys, organizations
+from core.admin.apps import App
+from core.admin.errors import AlreadyExistsError
+from core.admin.organizations import Organization
+from core.postgres.sessions import Connection
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The metrics page: what the whole crew has counted, in the text format of Prometheus."""
+"""The metrics page: what the whole shared_state has counted, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from core.meter import FAMILIES, Family
-from service.crew import Crew
+from core.counters import FAMILIES, Family
+from service.processes.shared_state import SharedState
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -25,9 +25,9 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 class MetricsPage:
     """Renders the page, which is the same whichever worker is asked."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, shared_state: SharedState) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_CrewCollector(crew))
+        self._registry.register(_CrewCollector(shared_state))
 
     def render(self) -> bytes:
         """The page as of now."""
@@ -35,19 +35,21 @@ class MetricsPage:
 
 
 class _CrewCollector(Collector):
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, shared_state: SharedState) -> None:
+        self._crew = shared_state
 
     def collect(self) -> Iterable[Metric]:
-        crew = self._crew
-        yield GaugeMetricFamily("wepeople_workers", "Worker processes wanted.", crew.size)
+        shared_state = self._crew
+        yield GaugeMetricFamily("wepeople_workers", "Worker processes wanted.", shared_state.size)
         yield GaugeMetricFamily(
-            "wepeople_workers_ready", "Worker processes that accept traffic.", crew.ready()
+            "wepeople_workers_ready", "Worker processes that accept traffic.", shared_state.ready()
         )
         yield CounterMetricFamily(
-            "wepeople_worker_restarts", "Worker processes that were replaced.", crew.restarts()
+            "wepeople_worker_restarts",
+            "Worker processes that were replaced.",
+            shared_state.restarts(),
         )
-        totals = crew.totals()
+        totals = shared_state.totals()
         for family in FAMILIES:
             yield _metric(family, totals[family.begin : family.begin + family.size])
 

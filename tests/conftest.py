@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from core.migrate import migrate
-from service.embedded_postgres import EmbeddedPostgres
-from tests.driver import Driver
-from tests.grpc_driver import GrpcDriver
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses, RunningService
-from tests.tenant import Tenant, make_tenant
+from core.postgres.migrate import migrate
+from service.postgres.embedded import EmbeddedPostgres
+from tests.support.driver import Driver
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.http_driver import HttpDriver
+from tests.support.running_service import Addresses, RunningService
+from tests.support.tenant import Tenant, make_tenant
 
 _numbers = itertools.count(1)
 
@@ -124,7 +124,7 @@ MakeTenant = Callable[..., Awaitable[Tenant]]
 
 @pytest.fixture
 def new_tenant(server: Addresses) -> MakeTenant:
-    """Makes organizations on the shared server; options as :func:`tests.tenant.make_tenant`."""
+    """Makes organizations on the shared server; options as :func:`tests.support.tenant.make_tenant`."""
 
     def make(**options: object) -> Awaitable[Tenant]:
         return make_tenant(server.database_url, **options)

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from service.output import note, visible
+from service.cli.output import note, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -22,7 +22,7 @@ import msgspec
 import psycopg
 import uvloop
 
-from core.database import one_line
+from core.postgres.errors import one_line
 from service.bench.http_load import LoadError, run_http
 from service.bench.load import (
     WARM_UP_SECONDS,
@@ -136,7 +136,7 @@ def main() -> None:
         serve_bare(int(sys.argv[2]), place)
         return
     if sys.argv[1:2] == ["--serve"]:
-        from service.cli import main as command
+        from service.cli.main import main as command
 
         _die_with_parent()
         sys.argv[1:2] = ["serve"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from core.partitions import settle
+from core.postgres.partitions import settle
 from service.bench.display import Display
 from service.bench.load import Began, Done, Ended, Failed, Load, Progress, Told, Work
 from service.bench.plan import Places, Row, Stage, copy_load

@@ -21,15 +21,17 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-from core import apps, ids, keys, organizations
-from core.administration import MAX_REQUESTS_PER_SECOND
-from core.auth import deployment_secret
-from core.database import Connection, Database
+from core import ids
+from core.access.api_keys import deployment_secret
+from core.admin import apps, keys, organizations
+from core.admin.checks import MAX_REQUESTS_PER_SECOND
+from core.postgres.database import Database
+from core.postgres.sessions import Connection
 from service.bench import sample
 from service.bench.resources import Processes, is_local, listening, of_pid, postgres_of
 from service.bench.yardsticks import Place
-from service.embedded_postgres import EmbeddedPostgres
-from service.open_database import open_database
+from service.postgres.embedded import EmbeddedPostgres
+from service.postgres.open_database import open_database
 from service.settings import Settings
 
 START_SECONDS: Final = 60.0

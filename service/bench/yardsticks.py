@@ -20,7 +20,8 @@ from msgspec import Struct
 from psycopg.types.json import Json, set_json_dumps
 
 from core import ids
-from core.database import MAX_JOURNAL_CONNECTIONS, session_conninfo
+from core.postgres.database import MAX_JOURNAL_CONNECTIONS
+from core.postgres.sessions import session_conninfo
 from core.timestamps import to_datetime
 from service.bench import sample
 from service.bench.load import CopyLoad

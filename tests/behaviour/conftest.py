@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from tests.behaviour.moved_time import MovedTime, TimedService
 from tests.conftest import _create, _drop
-from tests.driver import Driver
-from tests.grpc_driver import GrpcDriver
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses, RunningService
+from tests.support.driver import Driver
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.http_driver import HttpDriver
+from tests.support.moved_time import MovedTime, TimedService
+from tests.support.running_service import Addresses, RunningService
 
 Connect = Callable[[Addresses], Driver]
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from core import ids
-from tests.driver import Driver, Reply
-from tests.tenant import Tenant, event, snapshot
+from tests.support.driver import Driver, Reply
+from tests.support.tenant import Tenant, event, snapshot
 
 MAX_JSON_BYTES = 16_384
 NOBODY = ids.WORKER + "0" * 26

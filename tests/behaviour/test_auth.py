@@ -8,10 +8,10 @@ import pytest
 
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import CALLS, UNKNOWN_KEY, within_a_second
-from tests.behaviour.moved_time import TimedService
 from tests.conftest import MakeTenant
-from tests.driver import Driver, Reply
-from tests.tenant import FAST, Tenant, event
+from tests.support.driver import Driver, Reply
+from tests.support.moved_time import TimedService
+from tests.support.tenant import FAST, Tenant, event
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import CALLS, UNKNOWN_KEY, broken
-from tests.driver import Driver
-from tests.running_service import Addresses
-from tests.tenant import Tenant, event, make_tenant, snapshot
+from tests.support.driver import Driver
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant, event, make_tenant, snapshot
 
 pytestmark = pytest.mark.anyio
 

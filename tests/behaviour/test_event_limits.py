@@ -18,8 +18,8 @@ from tests.behaviour.examples import (
     json_of_size,
 )
 from tests.conftest import MakeTenant
-from tests.driver import Driver
-from tests.tenant import Tenant, event
+from tests.support.driver import Driver
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

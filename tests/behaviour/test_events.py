@@ -10,10 +10,10 @@ import pytest
 
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import BROKEN, NOBODY, broken
-from tests.behaviour.moved_time import TimedService
 from tests.conftest import MakeTenant
-from tests.driver import Driver
-from tests.tenant import Tenant, event
+from tests.support.driver import Driver
+from tests.support.moved_time import TimedService
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

@@ -18,14 +18,14 @@ import grpc
 import pytest
 from psycopg import AsyncConnection
 
-from core.database import session_conninfo
+from core.postgres.sessions import session_conninfo
 from tests.behaviour.history import clients, model, operators, stored, streams
 from tests.behaviour.history.world import World
 from tests.conftest import MakeTenant
-from tests.driver import Driver
-from tests.grpc_driver import GrpcDriver
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses
+from tests.support.driver import Driver
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.http_driver import HttpDriver
+from tests.support.running_service import Addresses
 
 pytestmark = pytest.mark.anyio
 

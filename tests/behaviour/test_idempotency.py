@@ -8,11 +8,11 @@ import pytest
 
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import KEY, broken, send, within_a_second, written
-from tests.behaviour.moved_time import TimedService
 from tests.conftest import MakeTenant
-from tests.driver import Driver, Reply
-from tests.http_driver import HttpDriver
-from tests.tenant import Tenant, event
+from tests.support.driver import Driver, Reply
+from tests.support.http_driver import HttpDriver
+from tests.support.moved_time import TimedService
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tests.behaviour.examples import KEY, broken, send, written
-from tests.driver import Driver
-from tests.tenant import Tenant, event
+from tests.support.driver import Driver
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

@@ -3,8 +3,8 @@
 import pytest
 
 from core import ids
-from tests.driver import Driver
-from tests.tenant import Tenant
+from tests.support.driver import Driver
+from tests.support.tenant import Tenant
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import broken, within_a_second
-from tests.behaviour.moved_time import TimedService
 from tests.conftest import MakeTenant
-from tests.driver import Driver, Reply
-from tests.tenant import Tenant, event, snapshot
+from tests.support.driver import Driver, Reply
+from tests.support.moved_time import TimedService
+from tests.support.tenant import Tenant, event, snapshot
 
 pytestmark = pytest.mark.anyio
 

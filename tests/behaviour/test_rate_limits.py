@@ -8,10 +8,10 @@ import pytest
 
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import CALLS, broken
-from tests.behaviour.moved_time import TimedService
-from tests.driver import Driver
-from tests.http_driver import HttpDriver
-from tests.tenant import Tenant, event
+from tests.support.driver import Driver
+from tests.support.http_driver import HttpDriver
+from tests.support.moved_time import TimedService
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

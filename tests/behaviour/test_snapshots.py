@@ -12,8 +12,8 @@ import pytest
 from core import ids
 from tests.behaviour.examples import BROKEN, MAX_JSON_BYTES, NOT_TYPES, TYPES, json_of_size
 from tests.conftest import MakeTenant
-from tests.driver import Driver
-from tests.tenant import Tenant, snapshot
+from tests.support.driver import Driver
+from tests.support.tenant import Tenant, snapshot
 
 pytestmark = pytest.mark.anyio
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.driver import Driver
-from tests.tenant import Tenant, event
+from tests.support.driver import Driver
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

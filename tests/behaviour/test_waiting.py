@@ -15,15 +15,15 @@ from uuid import UUID
 import pytest
 from psycopg import AsyncConnection
 
-import core.held_drafts
 import core.ingest
-import core.journal
-import core.rows
+import core.journal.held_requests
+import core.journal.journal
+import core.postgres.copy_rows
 from core import ids
 from tests.behaviour.examples import KEY
 from tests.conftest import MakeTenant
-from tests.driver import Driver
-from tests.tenant import Tenant, event, now_us, until_somebody_waits_for
+from tests.support.driver import Driver
+from tests.support.tenant import Tenant, event, now_us, until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
 
@@ -249,8 +249,8 @@ async def test_a_lock_that_is_never_given_up_is_named(
     hold: Callable[[AsyncConnection[Any], Tenant], Awaitable[None]],
     words: str,
 ) -> None:
-    monkeypatch.setattr(core.journal, "MAX_WAIT_SECONDS", 0.5)
-    monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr(core.journal.journal, "MAX_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(core.journal.journal, "MAX_ANSWER_SECONDS", 3.0)
     await driver.ingest(tenant.key, [event()], KEY)
     async with unfinished(tenant, False) as db:
         await hold(db, tenant)
@@ -280,9 +280,9 @@ async def test_who_would_wait_too_long_to_be_looked_at_is_told_so(
 async def test_what_waits_is_counted_with_all_the_memory_it_holds(
     driver: Driver, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core.journal, "MAX_WAIT_SECONDS", 2.0)
-    monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 3.0)
-    monkeypatch.setattr(core.held_drafts, "MAX_HELD_BYTES", 4_000_000)
+    monkeypatch.setattr(core.journal.journal, "MAX_WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(core.journal.journal, "MAX_ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr(core.journal.held_requests, "MAX_HELD_BYTES", 4_000_000)
     await driver.ingest(tenant.key, [event()])
     refused = event(eventType="not.allowed", metadata={"text": "x" * 16_000})
     big = [event(), *[refused] * 55]  # nine tenths of a megabyte, of which little is to be written
@@ -308,12 +308,14 @@ async def test_every_internal_error_is_logged_once_under_its_request_id(
     await driver.ingest(tenant.key, [event()])
     async with unfinished(tenant, False) as db:
         if reason == "overloaded":
-            monkeypatch.setattr(core.held_drafts, "MAX_HELD_DRAFTS", 0)
+            monkeypatch.setattr(core.journal.held_requests, "MAX_HELD_REQUESTS", 0)
         elif reason == "locked":
-            monkeypatch.setattr(core.journal, "MAX_ANSWER_SECONDS", 2.0)
+            monkeypatch.setattr(core.journal.journal, "MAX_ANSWER_SECONDS", 2.0)
             await charge(db, tenant)
         else:
-            monkeypatch.setattr(core.rows, "table", lambda _: b"what COPY does not take")
+            monkeypatch.setattr(
+                core.postgres.copy_rows, "table", lambda _: b"what COPY does not take"
+            )
         reply = await driver.ingest(tenant.key, [event()])
     assert reply.code == "internal_error"
     answered = [record for record in caplog.records if "internal_error" in record.getMessage()]

@@ -12,8 +12,8 @@ import pytest
 from core import ids
 from tests.behaviour.examples import BROKEN, NOBODY
 from tests.conftest import MakeTenant
-from tests.driver import Driver
-from tests.tenant import Tenant, event, snapshot
+from tests.support.driver import Driver
+from tests.support.tenant import Tenant, event, snapshot
 
 pytestmark = pytest.mark.anyio
 

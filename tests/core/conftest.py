@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from core.auth import find_caller
-from core.database import Database
-from tests.core.written import Written
-from tests.tenant import make_tenant
+from core.access.authentication import find_caller
+from core.postgres.database import Database
+from tests.support.journal_writer import Written
+from tests.support.tenant import make_tenant
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import ids, timestamps
-from tests.core.strategies import EXAMPLES
+from tests.support.strategies import EXAMPLES
 
 
 @EXAMPLES

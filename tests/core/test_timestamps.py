@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core import timestamps
-from tests.core import strategies
-from tests.core.strategies import EXAMPLES
+from tests.support import strategies
+from tests.support.strategies import EXAMPLES
 
 usual_texts = strategies.moments.map(timestamps.format_us)
 # As a usual one, but for a character or two.

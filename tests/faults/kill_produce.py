@@ -32,9 +32,9 @@ from typing import Any, Final, LiteralString, NamedTuple
 
 import psycopg
 
-from service.embedded_postgres import EmbeddedPostgres
-from tests.faults.served import PROGRAM, PROJECT, Served
-from tests.tenant import Tenant, event
+from service.postgres.embedded import EmbeddedPostgres
+from tests.support.served import PROGRAM, PROJECT, Served
+from tests.support.tenant import Tenant, event
 
 BATCH: Final = 20  # small, so that the stream outlasts the kills and many batches are in flight
 MAX_BATCHES_BEFORE: Final = 40  # that a new stream commits before the next kill

@@ -13,14 +13,14 @@ import httpx
 import psycopg
 import pytest
 
-import core.database
-import core.writer
-from tests.faults.proxy import Proxy
-from tests.grpc_api.stream_client import Stream
-from tests.grpc_driver import GrpcDriver
-from tests.http_driver import HttpDriver
-from tests.running_service import RunningService
-from tests.tenant import Tenant, event, make_tenant
+import core.journal.writer
+import core.postgres.database
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.http_driver import HttpDriver
+from tests.support.postgres_proxy import Proxy
+from tests.support.running_service import RunningService
+from tests.support.stream_client import Stream
+from tests.support.tenant import Tenant, event, make_tenant
 
 pytestmark = pytest.mark.anyio
 
@@ -152,8 +152,8 @@ async def test_the_rejections_of_a_producer_outlive_a_commit_that_was_not_answer
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core.database, "CHECKOUT_SECONDS", 0.3)
-    monkeypatch.setattr(core.writer, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(core.postgres.database, "CHECKOUT_SECONDS", 0.3)
+    monkeypatch.setattr(core.journal.writer, "SETTLE_SECONDS", 0.3)
 
 
 @pytest.mark.parametrize("key", [None, "batch-1"])

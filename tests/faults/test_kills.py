@@ -19,10 +19,10 @@ import httpx
 import psycopg
 import pytest
 
-from service.embedded_postgres import EmbeddedPostgres
-from tests.faults.served import Load, Served, is_alive, until
-from tests.http_api.raw import connect, post
-from tests.tenant import Tenant, event, until_somebody_waits_for
+from service.postgres.embedded import EmbeddedPostgres
+from tests.support.raw_http import connect, post
+from tests.support.served import Load, Served, is_alive, until
+from tests.support.tenant import Tenant, event, until_somebody_waits_for
 
 ROUNDS = 5
 

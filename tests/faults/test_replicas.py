@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.driver import Reply
-from tests.http_driver import HttpDriver
-from tests.running_service import RunningService
-from tests.tenant import event, make_tenant
+from tests.support.driver import Reply
+from tests.support.http_driver import HttpDriver
+from tests.support.running_service import RunningService
+from tests.support.tenant import event, make_tenant
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.grpc_api.stream_client import Stream
-from tests.grpc_driver import GrpcDriver
-from tests.running_service import Addresses, RunningService
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.running_service import Addresses, RunningService
+from tests.support.stream_client import Stream
 
 OpenStream = Callable[..., Stream]
 Connect = Callable[[Addresses], GrpcDriver]

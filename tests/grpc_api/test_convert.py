@@ -10,10 +10,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.events import Actor, Event, EventColumns, Malformed
+from core.models import Actor, Event, EventColumns, Malformed
 from grpc_api import convert
 from grpc_api.pb import ingest_pb2 as pb
-from tests.core.strategies import EXAMPLES
+from tests.support.strategies import EXAMPLES
 
 _texts = st.text(max_size=5)
 _int64 = st.integers(-(2**63), 2**63 - 1)

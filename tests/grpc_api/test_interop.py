@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.running_service import Addresses
-from tests.tenant import Tenant
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "wepeople.ingest.v1.IngestService"

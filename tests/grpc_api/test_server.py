@@ -17,11 +17,11 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_api import server as grpc_server
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.conftest import Connect, DatabaseAway
-from tests.grpc_api.inside import until
-from tests.grpc_api.stream_client import Stream
-from tests.grpc_driver import GrpcDriver, error_reply
-from tests.running_service import Addresses, RunningService
-from tests.tenant import Tenant, event, make_tenant, snapshot
+from tests.support.grpc_driver import GrpcDriver, error_reply
+from tests.support.inside import until
+from tests.support.running_service import Addresses, RunningService
+from tests.support.stream_client import Stream
+from tests.support.tenant import Tenant, event, make_tenant, snapshot
 
 pytestmark = pytest.mark.anyio
 

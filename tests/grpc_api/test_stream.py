@@ -13,11 +13,11 @@ from core import ids
 from grpc_api.pb import ingest_pb2 as pb
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import OpenStream
-from tests.grpc_api.stream_client import STREAM_EVENTS, batch, flood, opening
-from tests.grpc_driver import GrpcDriver
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses
-from tests.tenant import Tenant, event
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.http_driver import HttpDriver
+from tests.support.running_service import Addresses
+from tests.support.stream_client import STREAM_EVENTS, batch, flood, opening
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

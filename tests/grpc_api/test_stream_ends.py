@@ -10,9 +10,10 @@ import pytest
 
 from grpc_api import stream as event_stream
 from grpc_api.open_streams import Holder, OpenStreams
-from tests.behaviour.moved_time import MovedTime
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.grpc_api.inside import (
+from tests.support.cutting_proxy import Proxy
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.inside import (
     IN_FORCE_SECONDS,
     in_flight,
     no_stream_tasks,
@@ -21,12 +22,11 @@ from tests.grpc_api.inside import (
     until,
     written,
 )
-from tests.grpc_api.proxy import Proxy
-from tests.grpc_api.stream_client import End, Stream, batch, flood, numbered
-from tests.grpc_driver import GrpcDriver
-from tests.running_service import RunningService
-from tests.tcp_proxy import TcpProxy
-from tests.tenant import Tenant, event, make_tenant
+from tests.support.moved_time import MovedTime
+from tests.support.running_service import RunningService
+from tests.support.stream_client import End, Stream, batch, flood, numbered
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.tenant import Tenant, event, make_tenant
 
 pytestmark = pytest.mark.anyio
 

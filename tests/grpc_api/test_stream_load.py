@@ -19,13 +19,13 @@ import pytest
 
 from grpc_api.room import MAX_IN_FLIGHT_BYTES, Room
 from tests.grpc_api.conftest import Connect
-from tests.grpc_api.inside import in_flight
-from tests.grpc_api.service_process import ServiceProcess
-from tests.grpc_api.stream_client import PATIENCE_SECONDS, STREAM_EVENTS, End, Stream, batch
-from tests.grpc_driver import GrpcDriver
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses, RunningService
-from tests.tenant import Tenant, event, make_tenant
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.http_driver import HttpDriver
+from tests.support.inside import in_flight
+from tests.support.running_service import Addresses, RunningService
+from tests.support.service_process import ServiceProcess
+from tests.support.stream_client import PATIENCE_SECONDS, STREAM_EVENTS, End, Stream, batch
+from tests.support.tenant import Tenant, event, make_tenant
 
 pytestmark = pytest.mark.anyio
 

@@ -12,10 +12,10 @@ import pytest
 from grpc_api.stream import MAX_IN_FLIGHT
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.grpc_api.inside import IN_FORCE_SECONDS, no_stream_tasks, stream_tasks, written
-from tests.grpc_api.stream_client import Stream, batch, flood, numbered
-from tests.running_service import Addresses, RunningService
-from tests.tenant import Tenant, event, now_us
+from tests.support.inside import IN_FORCE_SECONDS, no_stream_tasks, stream_tasks, written
+from tests.support.running_service import Addresses, RunningService
+from tests.support.stream_client import Stream, batch, flood, numbered
+from tests.support.tenant import Tenant, event, now_us
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.grpc_api.stream_client import PATIENCE_SECONDS, End, Stream, opening
-from tests.running_service import Addresses, RunningService
-from tests.tenant import Tenant, event, make_tenant
+from tests.support.running_service import Addresses, RunningService
+from tests.support.stream_client import PATIENCE_SECONDS, End, Stream, opening
+from tests.support.tenant import Tenant, event, make_tenant
 
 pytestmark = pytest.mark.anyio
 

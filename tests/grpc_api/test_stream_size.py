@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec import structs
 
 from core import limits
-from core.drafts import EventsDraft
-from core.events import Actor, Event, EventBatch
+from core.journal.pending import PendingEvents
+from core.models import Actor, Event, EventBatch
 from grpc_api.stream import draft_bytes
-from tests.core.strategies import CALLER
+from tests.support.strategies import CALLER
 
 RECEIVED_US = 1_776_600_300_123_456
 
@@ -22,6 +22,6 @@ def test_a_stream_takes_room_for_all_that_its_draft_may_take() -> None:
         for number in range(limits.MAX_BATCH_EVENTS)
     ]
     batch = EventBatch("req_", events, streamed=True, size_bytes=1_000)
-    draft = EventsDraft.check(caller, batch, RECEIVED_US)
+    draft = PendingEvents.check(caller, batch, RECEIVED_US)
     assert len(draft.slots) == len(events)
     assert draft.size_bytes == draft_bytes(batch)

@@ -13,8 +13,8 @@ import pytest
 
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.pb.ingest_pb2_grpc import IngestServiceStub
-from tests.running_service import Addresses, RunningService
-from tests.tenant import Tenant
+from tests.support.running_service import Addresses, RunningService
+from tests.support.tenant import Tenant
 
 OPENSSL = shutil.which("openssl")
 pytestmark = [

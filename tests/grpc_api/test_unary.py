@@ -11,18 +11,17 @@ import grpc as grpc_library
 import pytest
 from google.rpc import error_details_pb2
 
-from core.errors import ErrorCode, StreamReason
+from core.error_codes import ErrorCode, StreamReason
 from grpc_api.errors import GRPC_STATUS, STREAM_STATUS
 from grpc_api.pb import ingest_pb2 as pb
-from tests import grpc_driver
 from tests.conftest import MakeTenant
-from tests.driver import Reply
-from tests.grpc_api import stream_client
 from tests.grpc_api.conftest import Connect
-from tests.grpc_driver import GrpcDriver, error_details
-from tests.http_driver import HttpDriver
-from tests.running_service import RunningService
-from tests.tenant import Tenant, event, make_tenant, snapshot
+from tests.support import grpc_driver, stream_client
+from tests.support.driver import Reply
+from tests.support.grpc_driver import GrpcDriver, error_details
+from tests.support.http_driver import HttpDriver
+from tests.support.running_service import RunningService
+from tests.support.tenant import Tenant, event, make_tenant, snapshot
 
 pytestmark = pytest.mark.anyio
 

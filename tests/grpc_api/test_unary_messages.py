@@ -13,9 +13,9 @@ from google.protobuf.struct_pb2 import ListValue, NullValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from grpc_api.pb import ingest_pb2 as pb
-from tests.driver import Reply
-from tests.grpc_driver import GrpcDriver, error_reply, event_message
-from tests.tenant import Tenant, event
+from tests.support.driver import Reply
+from tests.support.grpc_driver import GrpcDriver, error_reply, event_message
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ from google.protobuf.struct_pb2 import Struct
 
 from grpc_api.pb import ingest_pb2 as pb
 from tests.conftest import MakeTenant
-from tests.driver import JsonObject, Reply
-from tests.grpc_driver import GrpcDriver, _message_members
-from tests.http_driver import HttpDriver
-from tests.tenant import Tenant, event, snapshot
+from tests.support.driver import JsonObject, Reply
+from tests.support.grpc_driver import GrpcDriver, _message_members
+from tests.support.http_driver import HttpDriver
+from tests.support.tenant import Tenant, event, snapshot
 
 pytestmark = pytest.mark.anyio
 

@@ -13,11 +13,11 @@ from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2
 
 from grpc_api.pb import ingest_pb2 as pb
-from tests.driver import Reply
-from tests.grpc_driver import GrpcDriver, error_details, error_reply, event_message
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses
-from tests.tenant import Tenant, event
+from tests.support.driver import Reply
+from tests.support.grpc_driver import GrpcDriver, error_details, error_reply, event_message
+from tests.support.http_driver import HttpDriver
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 
@@ -232,7 +232,7 @@ async def test_the_scheme_is_read_without_regard_to_case(grpc: GrpcDriver, tenan
 
 
 def _call_unknown(target: str, shape: str, method: str) -> Any:
-    """Blocking, as :func:`tests.grpc_api.stream_client.flood`, and for the same reason."""
+    """Blocking, as :func:`tests.support.stream_client.flood`, and for the same reason."""
     with grpc_library.insecure_channel(target) as channel:
         rpc: Any = getattr(channel, shape)(method)
         try:

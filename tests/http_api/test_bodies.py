@@ -11,9 +11,9 @@ import zlib
 
 import pytest
 
-from tests.http_api.raw import EVENTS, SNAPSHOTS, ask, check_error, chunked, head, post
-from tests.running_service import Addresses
-from tests.tenant import Tenant, event
+from tests.support.raw_http import EVENTS, SNAPSHOTS, ask, check_error, chunked, head, post
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.http_api.raw import EVENTS, SNAPSHOTS, ask, check_error, post
-from tests.running_service import Addresses
-from tests.tenant import Tenant, event, snapshot
+from tests.support.raw_http import EVENTS, SNAPSHOTS, ask, check_error, post
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant, event, snapshot
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import MakeTenant
-from tests.http_api.raw import EVENTS, SNAPSHOTS, RawConnection, connect, post
-from tests.running_service import Addresses
-from tests.tenant import Tenant, event, snapshot
+from tests.support.raw_http import EVENTS, SNAPSHOTS, RawConnection, connect, post
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant, event, snapshot
 
 BOUNDED = settings(
     derandomize=True,

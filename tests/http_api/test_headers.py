@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from tests.conftest import MakeTenant
-from tests.http_api.raw import EVENTS, PING, SNAPSHOTS, ask, check_error, connect, head, post
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses, RunningService
-from tests.tenant import FAST, Tenant, event, make_tenant, now_us, snapshot
+from tests.support.http_driver import HttpDriver
+from tests.support.raw_http import EVENTS, PING, SNAPSHOTS, ask, check_error, connect, head, post
+from tests.support.running_service import Addresses, RunningService
+from tests.support.tenant import FAST, Tenant, event, make_tenant, now_us, snapshot
 
 pytestmark = pytest.mark.anyio
 

@@ -10,11 +10,11 @@ import httpx
 import psycopg
 import pytest
 
-from core.database import session_conninfo
-from tests.http_api.raw import ask, connect, head, post
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses, RunningService
-from tests.tenant import Tenant, event, make_tenant, until_somebody_waits_for
+from core.postgres.sessions import session_conninfo
+from tests.support.http_driver import HttpDriver
+from tests.support.raw_http import ask, connect, head, post
+from tests.support.running_service import Addresses, RunningService
+from tests.support.tenant import Tenant, event, make_tenant, until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.http_api.raw import SNAPSHOTS, ask, check_error, post
-from tests.http_driver import HttpDriver
-from tests.running_service import Addresses
-from tests.tenant import Tenant, event, snapshot
+from tests.support.http_driver import HttpDriver
+from tests.support.raw_http import SNAPSHOTS, ask, check_error, post
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant, event, snapshot
 
 pytestmark = pytest.mark.anyio
 

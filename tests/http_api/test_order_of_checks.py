@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeTenant
-from tests.http_api.raw import EVENTS, SNAPSHOTS, ask, check_error, chunked, head, post
-from tests.running_service import Addresses
-from tests.tenant import Tenant, event
+from tests.support.raw_http import EVENTS, SNAPSHOTS, ask, check_error, chunked, head, post
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from core.auth import generate_key
+from core.access.api_keys import generate_key
 from service.logs import JsonFormatter, configure_logs
-from tests.running_service import RunningService
-from tests.tenant import event, make_tenant
+from tests.support.running_service import RunningService
+from tests.support.tenant import event, make_tenant
 
 LEVELS = ("", "uvicorn", "uvicorn.error", "psycopg.pool", "asyncio")
 
@@ -122,8 +122,8 @@ def test_a_record_that_does_not_fit_its_arguments_is_still_a_line() -> None:
 @pytest.mark.usefixtures("root")
 def test_logs_go_to_stderr_from_their_level_on(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("WARNING")
-    logging.getLogger("core.journal").info("not this")
-    logging.getLogger("core.journal").warning("this")
+    logging.getLogger("core.journal.journal").info("not this")
+    logging.getLogger("core.journal.journal").warning("this")
     logging.getLogger("uvicorn.error").info("nor this")
     out, err = capsys.readouterr()
     assert out == ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tests.behaviour.history.record import Answer, Body
 from tests.behaviour.history.world import World
-from tests.driver import Driver
+from tests.support.driver import Driver
 
 BURST = 5
 

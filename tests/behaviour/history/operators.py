@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.behaviour.history.record import AppRecord, OrganizationRecord, Setting
 from tests.behaviour.history.world import SOMETIMES, World
-from tests.tenant import Tenant
+from tests.support.tenant import Tenant
 
 
 async def _change(setting: Setting[Any], value: Any, change: Callable[[], Awaitable[Any]]) -> None:

@@ -8,8 +8,8 @@ from math import inf
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from tests.driver import Reply
-from tests.tenant import Tenant
+from tests.support.driver import Reply
+from tests.support.tenant import Tenant
 
 T = TypeVar("T")
 

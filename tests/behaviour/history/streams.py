@@ -15,8 +15,8 @@ from grpc_status import rpc_status
 from grpc_api.pb import ingest_pb2 as pb
 from tests.behaviour.history.record import Answer, Body, KeyRecord, Operation
 from tests.behaviour.history.world import World
-from tests.grpc_api.stream_client import PATIENCE_SECONDS, End, Stream, checked
-from tests.grpc_driver import event_message
+from tests.support.grpc_driver import event_message
+from tests.support.stream_client import PATIENCE_SECONDS, End, Stream, checked
 
 MAX_SENT_AHEAD = 4
 MAX_BATCHES_A_STREAM = 40

@@ -23,7 +23,7 @@ from tests.behaviour.history.record import (
     Setting,
 )
 from tests.conftest import MakeTenant
-from tests.tenant import event, snapshot
+from tests.support.tenant import event, snapshot
 
 ALWAYS, SOMETIMES, NEVER = "ticket.resolved", "deal.won", "not.allowed"
 MAX_ITEMS = 6

@@ -1,0 +1,1 @@
+"""Who may send, and how much: keys, rights, rates, memory."""

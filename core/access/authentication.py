@@ -1,0 +1,220 @@
+"""API keys: their form, their digests, and who a credential speaks for (contract sections 3, 4).
+
+A key has 128 random bits, so a keyed digest is enough to store it safely and, unlike a password
+hash, costs microseconds to check. The digest is what is looked up: no secret is ever compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, Digester
+from core.access.invalidation import Invalidation
+from core.clock import Clock
+from core.error_codes import ErrorCode
+from core.errors import IngestError
+from core.models import Caller
+from core.postgres.database import Database
+from core.postgres.errors import NoAnswerError, database_away
+from core.postgres.sessions import Connection
+from core.timestamps import from_datetime
+
+# An operator's change is promised to be in force within a second (contract section 4). This is
+# how old a cached key may be, counted from when it was read or from the last proof that every
+# change since would have been heard.
+MAX_KEY_AGE_SECONDS: Final = 0.8
+# So long one may go on with a caller without authenticating anew: together less than the second.
+MAX_CALLER_AGE_SECONDS: Final = 0.1
+MAX_CACHED_KEYS: Final = 50_000
+# Unknown keys are remembered too, but cannot push out the known ones.
+MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
+MAX_CONCURRENT_LOOKUPS: Final = 4
+LOOKUP_SECONDS: Final = 3.0
+
+# RFC 6750: the scheme in any case, spaces, the token.
+_BEARER: Final = re.compile(
+    rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PREFIX}[0-9a-f]{{{2 * KEY_RANDOM_BYTES}}})\Z"
+)
+
+
+_FIND_KEY: Final = """
+SELECT k.id, k.organization_id, k.app_id, a.slug, a.name, o.developer_api, a.allowed_event_types,
+    k.requests_per_second, o.requests_per_second, k.revoked_at IS NOT NULL, k.expires_at
+FROM api_keys k
+JOIN apps a ON a.organization_id = k.organization_id AND a.id = k.app_id
+JOIN organizations o ON o.id = k.organization_id
+WHERE k.digest = %s
+"""
+
+
+async def find_caller(db: Connection, key_digest: bytes) -> Caller | None:
+    """Who the key of this digest speaks for, usable or not; None if there is no such key."""
+    row = await (await db.execute(_FIND_KEY, (key_digest,))).fetchone()
+    if row is None:
+        return None
+    *identity, allowed, key_rate, organization_rate, revoked, expires_at = row
+    expires_us = None if expires_at is None else from_datetime(expires_at)
+    rights = (frozenset(allowed), key_rate, organization_rate, revoked, expires_us)
+    return Caller(*(*identity, *rights))
+
+
+class _CachedKey(NamedTuple):
+    caller: Caller | None
+    read_at: float  # monotonic seconds
+
+
+class _Reading(NamedTuple):
+    task: asyncio.Task[Caller | None]
+    announced: int
+
+
+class Authenticator:
+    """Turns credentials into callers, from a cache that changes reach within a second."""
+
+    def __init__(
+        self, database: Database, changes: Invalidation, clock: Clock, secret: bytes
+    ) -> None:
+        self._database = database
+        self._changes = changes
+        self._clock = clock
+        self._digester = Digester(secret)
+        self._known: OrderedDict[bytes, _CachedKey] = OrderedDict()
+        self._unknown: OrderedDict[bytes, _CachedKey] = OrderedDict()
+        self._of_organization: dict[UUID, set[bytes]] = {}
+        # Requests that wait for the same key share one look-up; a flood of made-up keys leaves
+        # connections to the others.
+        self._reading: dict[bytes, _Reading] = {}
+        self._readers = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
+        # Counts announcements, so that what was read before one is not cached after it.
+        self._announced = 0
+        changes.subscribe(self._forget)
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """The caller behind an Authorization value, if the key may be used now.
+
+        Raises :class:`IngestError` in the order of contract section 4: ``missing_authorization``,
+        ``invalid_key``, ``key_revoked``, ``key_expired``, ``plan_disabled``; or ``internal_error``
+        if the database does not tell within seconds.
+        """
+        caller = await self.identify(authorization)
+        self.check_usable(caller)
+        return caller
+
+    async def identify(self, authorization: str | None) -> Caller:
+        """Whose key it is, usable or not; raises ``missing_authorization`` or ``invalid_key``."""
+        if authorization is None:
+            raise IngestError(
+                ErrorCode.MISSING_AUTHORIZATION,
+                "Send your API key in the header 'Authorization: Bearer wp_live_…'.",
+            )
+        match = _BEARER.match(authorization)
+        if match is None:
+            raise IngestError(
+                ErrorCode.INVALID_KEY,
+                "The Authorization header is not 'Bearer ' and a key: wp_live_ and 32 lower-case "
+                "hex digits.",
+            )
+        key_digest = self._digester.digest(match[1])
+        cached = self._cached(key_digest)
+        caller = await self._find(key_digest) if cached is None else cached.caller
+        if caller is None:
+            raise IngestError(ErrorCode.INVALID_KEY, "There is no such API key.")
+        return caller
+
+    def check_usable(self, caller: Caller) -> None:
+        """Raises ``key_revoked``, ``key_expired`` or ``plan_disabled``."""
+        if caller.revoked:
+            raise IngestError(ErrorCode.KEY_REVOKED, "This API key was revoked.")
+        if caller.expires_us is not None and caller.expires_us <= self._clock.now_us():
+            raise IngestError(ErrorCode.KEY_EXPIRED, "This API key has expired.")
+        if not caller.developer_api:
+            raise IngestError(
+                ErrorCode.PLAN_DISABLED,
+                "The organization's plan does not include the developer API.",
+            )
+
+    def _cached(self, key_digest: bytes) -> _CachedKey | None:
+        """What is cached of a key, if it may be trusted still."""
+        cached = self._known.get(key_digest) or self._unknown.get(key_digest)
+        if cached is None:
+            return None
+        trusted_until = max(cached.read_at, self._changes.heard_until) + MAX_KEY_AGE_SECONDS
+        return cached if self._clock.monotonic() < trusted_until else None
+
+    async def _find(self, key_digest: bytes) -> Caller | None:
+        reading = self._reading.get(key_digest)
+        if reading is None or reading.announced != self._announced:
+            task = asyncio.create_task(self._read(key_digest))
+            reading = self._reading[key_digest] = _Reading(task, self._announced)
+            task.add_done_callback(lambda _: self._end_reading(key_digest, task))
+        # Whoever gives up waiting does not take the answer from the others.
+        await asyncio.wait({reading.task}, timeout=LOOKUP_SECONDS)
+        if not reading.task.done():
+            raise database_away()
+        try:
+            return reading.task.result()
+        except NoAnswerError as error:
+            raise database_away() from error
+
+    async def _read(self, key_digest: bytes) -> Caller | None:
+        async with self._readers:
+            # Taken before reading: a change announced while we read must not be outlived.
+            read_at = self._clock.monotonic()
+            announced = self._announced
+            try:
+                caller = await self._look_up(key_digest)
+            except IngestError:
+                # A connection that died in the pool; a request must not be what finds it.
+                await self._database.discard_stale()
+                caller = await self._look_up(key_digest)
+            if announced == self._announced:
+                self._keep(key_digest, _CachedKey(caller, read_at))
+            return caller
+
+    async def _look_up(self, key_digest: bytes) -> Caller | None:
+        return await self._database.within(LOOKUP_SECONDS, self._ask(key_digest))
+
+    async def _ask(self, key_digest: bytes) -> Caller | None:
+        async with self._database.connection() as db:
+            return await find_caller(db, key_digest)
+
+    def _end_reading(self, key_digest: bytes, task: asyncio.Task[Caller | None]) -> None:
+        if not task.cancelled():
+            task.exception()  # told to whoever waits; if nobody does any more, to nobody
+        if (reading := self._reading.get(key_digest)) and reading.task is task:
+            del self._reading[key_digest]
+
+    def _keep(self, key_digest: bytes, entry: _CachedKey) -> None:
+        self._drop(key_digest)
+        if entry.caller is None:
+            self._unknown[key_digest] = entry
+            if len(self._unknown) > MAX_CACHED_UNKNOWN_KEYS:
+                self._unknown.popitem(last=False)
+            return
+        self._known[key_digest] = entry
+        self._of_organization.setdefault(entry.caller.organization_id, set()).add(key_digest)
+        if len(self._known) > MAX_CACHED_KEYS:
+            self._drop(next(iter(self._known)))
+
+    def _drop(self, key_digest: bytes) -> None:
+        self._unknown.pop(key_digest, None)
+        entry = self._known.pop(key_digest, None)
+        if entry is not None and entry.caller is not None:
+            siblings = self._of_organization[entry.caller.organization_id]
+            siblings.discard(key_digest)
+            if not siblings:
+                del self._of_organization[entry.caller.organization_id]
+
+    def _forget(self, organization_id: UUID | None) -> None:
+        self._announced += 1
+        self._unknown.clear()
+        if organization_id is None:
+            self._known.clear()
+            self._of_organization.clear()
+            return
+        for key_digest in self._of_organization.pop(organization_id, ()):
+            self._known.pop(key_digest, None)

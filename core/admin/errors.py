@@ -1,0 +1,33 @@
+"""RejectionStatistics of an operator's request.
+
+The messages are for the person who typed the command: they name the value and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AdministrationError(Exception):
+    """An operator's request that was refused. Nothing was changed."""
+
+
+class InvalidValueError(AdministrationError, ValueError):
+    """A value breaks a rule, whatever the database holds."""
+
+
+class NotFoundError(AdministrationError):
+    """What the operator named does not exist, or several things answer to the name."""
+
+
+class AlreadyExistsError(AdministrationError):
+    """What the operator wants to make would not be the only one of its name."""
+
+
+def not_found(what: str, given: str, known: Iterable[str], remedy: str) -> NotFoundError:
+    """Says that nothing has this name, and what was perhaps meant or how to see what there is."""
+    close = get_close_matches(given, known, n=1)
+    return NotFoundError(
+        f"there is no {what} {given!r}: " + (f"did you mean {close[0]!r}?" if close else remedy)
+    )

@@ -1,0 +1,161 @@
+"""API keys as operators make, list and revoke them; how they are checked is in core/access/authentication.py."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from msgspec import Struct, structs
+
+from core import ids, limits
+from core.access.api_keys import KEY_PREFIX, digest, generate_key
+from core.admin import checks
+from core.admin.apps import App
+from core.admin.errors import InvalidValueError, NotFoundError
+from core.postgres.sessions import Connection
+from core.timestamps import MAX_US, from_datetime, to_datetime
+
+HINT_CHARACTERS: Final = 4
+
+State = Literal["active", "expired", "revoked"]
+
+
+class ApiKey(Struct, frozen=True):
+    """What is known of a key; the key itself is known only to whoever was shown it.
+
+    ``hint``: its last characters, to tell keys apart.
+    """
+
+    id: UUID
+    organization_id: UUID
+    organization_name: str
+    app_id: UUID
+    app_slug: str
+    hint: str
+    requests_per_second: int
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def state(self, now_us: int) -> State:
+        """Whether the key can be used now, and if not, why."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and from_datetime(self.expires_at) <= now_us:
+            return "expired"
+        return "active"
+
+
+_INSERT: Final = """
+INSERT INTO api_keys (
+    organization_id, id, app_id, digest, hint, requests_per_second, created_at, expires_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+
+async def create(
+    db: Connection,
+    app: App,
+    secret: bytes,
+    now_us: int,
+    *,
+    expires_us: int | None = None,
+    requests_per_second: int = limits.DEFAULT_KEY_REQUESTS_PER_SECOND,
+) -> tuple[ApiKey, str]:
+    """Make a key; returns what is kept of it and the key itself, which exists only here.
+
+    ``secret`` keys the digests of this deployment (:func:`core.access.api_keys.deployment_secret`).
+    """
+    if expires_us is not None and expires_us <= now_us:
+        raise InvalidValueError("the expiry must be in the future")
+    if expires_us is not None and expires_us > MAX_US:
+        raise InvalidValueError("the expiry must be before the year 10000")
+    key = generate_key()
+    made = ApiKey(
+        ids.new(now_us),
+        app.organization_id,
+        app.organization_name,
+        app.id,
+        app.slug,
+        key[-HINT_CHARACTERS:],
+        checks.requests_per_second(requests_per_second),
+        to_datetime(now_us),
+        None if expires_us is None else to_datetime(expires_us),
+        None,
+    )
+    await db.execute(
+        _INSERT,
+        (
+            made.organization_id,
+            made.id,
+            made.app_id,
+            digest(key, secret),
+            made.hint,
+            made.requests_per_second,
+            made.created_at,
+            made.expires_at,
+        ),
+    )
+    return made, key
+
+
+_LIST: Final = """
+SELECT api_keys.id, organizations.id, organizations.name, apps.id, slug, hint,
+    api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at
+FROM api_keys
+JOIN apps ON apps.organization_id = api_keys.organization_id AND apps.id = app_id
+JOIN organizations ON organizations.id = api_keys.organization_id
+WHERE %(app)s::uuid IS NULL
+    OR api_keys.organization_id = %(organization)s AND api_keys.app_id = %(app)s
+ORDER BY organizations.name, slug, api_keys.id
+"""
+
+
+async def of_app(db: Connection, app: App | None = None) -> list[ApiKey]:
+    """The keys of an app, or of all of them, oldest first within an app."""
+    values = {"app": app and app.id, "organization": app and app.organization_id}
+    return [ApiKey(*row) for row in await (await db.execute(_LIST, values)).fetchall()]
+
+
+_FIND: Final = """
+SELECT api_keys.id, organizations.id, organizations.name, apps.id, slug, hint,
+    api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at
+FROM api_keys
+JOIN apps ON apps.organization_id = api_keys.organization_id AND apps.id = app_id
+JOIN organizations ON organizations.id = api_keys.organization_id
+WHERE api_keys.id = %s OR digest = %s
+"""
+
+
+async def find(db: Connection, given: str, secret: bytes) -> ApiKey:
+    """The key of that id; or that very key, for whoever found one lying about.
+
+    NotFoundError if there is none; its message never repeats a key.
+    """
+    given_digest = digest(given, secret) if given.startswith(KEY_PREFIX) else None
+    key_id = ids.parse(ids.KEY, given)
+    row = await (await db.execute(_FIND, (key_id, given_digest))).fetchone()
+    if row is None:
+        shown = f"{KEY_PREFIX}…" if given.startswith(KEY_PREFIX) else repr(given)
+        raise NotFoundError(
+            f"there is no key {shown}: `wepeople-ingest key list` shows the ids of those there are"
+        )
+    return ApiKey(*row)
+
+
+# The first revocation stands: it says since when the key has been of no use.
+_REVOKE: Final = """
+UPDATE api_keys SET revoked_at = COALESCE(revoked_at, %s)
+WHERE organization_id = %s AND id = %s
+RETURNING revoked_at
+"""
+
+
+async def revoke(db: Connection, key: ApiKey, now_us: int) -> ApiKey:
+    """End a key's life, on every server within a second; again is harmless."""
+    values = (to_datetime(now_us), key.organization_id, key.id)
+    row = await (await db.execute(_REVOKE, values)).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no key {ids.text(ids.KEY, key.id)}")
+    return structs.replace(key, revoked_at=row[0])

@@ -1,0 +1,85 @@
+"""Snapshots as operators read them: the current cards and their history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from core import ids
+from core.postgres.sessions import Connection
+
+
+class StoredSnapshot(Struct, frozen=True):
+    """A snapshot as it was stored. ``metrics`` and ``metadata``: the JSON texts as sent.
+
+    ``is_card``: it is the current card, not one that another replaced.
+    """
+
+    id: UUID
+    snapshot_type: str
+    occurred_at: datetime
+    metrics: str
+    metadata: str | None
+    is_card: bool
+    app_id: UUID
+    app_slug: str
+    worker_id: UUID
+    worker_name: str
+
+    @property
+    def received_us(self) -> int:
+        """When it was received, in microseconds since the epoch, exact to the millisecond."""
+        return ids.created_us(self.id)
+
+
+_CARDS: Final = """
+SELECT snapshot.id, snapshot.snapshot_type, snapshot.occurred_at, metrics::text, metadata::text,
+    true, apps.id, slug, workers.id, display_name
+FROM snapshot_cards AS card
+JOIN snapshot_history AS snapshot ON snapshot.organization_id = card.organization_id
+    AND snapshot.id = snapshot_id
+JOIN apps ON apps.organization_id = card.organization_id AND apps.id = card.app_id
+JOIN workers ON workers.organization_id = card.organization_id AND workers.id = card.worker_id
+WHERE card.organization_id = %(organization)s
+    AND (%(worker)s::uuid IS NULL OR card.worker_id = %(worker)s)
+ORDER BY display_name, workers.id, snapshot.snapshot_type, slug
+"""
+
+
+async def cards(
+    db: Connection, organization_id: UUID, worker_id: UUID | None = None
+) -> list[StoredSnapshot]:
+    """The current cards of an organization or of one of its workers, by worker and type."""
+    cursor = await db.execute(_CARDS, {"organization": organization_id, "worker": worker_id})
+    return [StoredSnapshot(*row) for row in await cursor.fetchall()]
+
+
+_HISTORY: Final = """
+SELECT snapshot.id, snapshot.snapshot_type, snapshot.occurred_at, metrics::text, metadata::text,
+    snapshot.id IS NOT DISTINCT FROM snapshot_id, apps.id, slug, workers.id, display_name
+FROM (
+    SELECT * FROM snapshot_history
+    WHERE organization_id = %(organization)s
+        AND (%(worker)s::uuid IS NULL OR worker_id = %(worker)s)
+    ORDER BY id DESC
+    LIMIT %(limit)s
+) AS snapshot
+JOIN apps ON apps.organization_id = snapshot.organization_id AND apps.id = snapshot.app_id
+JOIN workers ON workers.organization_id = snapshot.organization_id
+    AND workers.id = snapshot.worker_id
+LEFT JOIN snapshot_cards AS card ON card.organization_id = snapshot.organization_id
+    AND card.worker_id = snapshot.worker_id AND card.app_id = snapshot.app_id
+    AND card.snapshot_type = snapshot.snapshot_type
+ORDER BY snapshot.id DESC
+"""
+
+
+async def history(
+    db: Connection, organization_id: UUID, worker_id: UUID | None, limit: int
+) -> list[StoredSnapshot]:
+    """The latest snapshots, those replaced since included, newest received first."""
+    values = {"organization": organization_id, "worker": worker_id, "limit": limit}
+    return [StoredSnapshot(*row) for row in await (await db.execute(_HISTORY, values)).fetchall()]

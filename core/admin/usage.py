@@ -1,0 +1,64 @@
+"""An organization's month in numbers: what its quota is, what it used, what was refused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from core.admin.errors import NotFoundError
+from core.postgres.sessions import Connection
+from core.timestamps import month_start
+
+
+class Refused(Struct, frozen=True):
+    """How many events were rejected one by one, and how many requests as a whole."""
+
+    events: int
+    requests: int
+
+
+class Usage(Struct, frozen=True):
+    """A calendar month (UTC). ``used``: accepted events and snapshots; None: no quota.
+
+    ``rejected`` is by error code. Servers add to it every second, to ``used`` with every commit.
+    """
+
+    month: date
+    quota: int | None
+    used: int
+    rejected: Mapping[str, Refused]
+
+    @property
+    def left(self) -> int | None:
+        """How many more events fit; a quota lowered below what is used leaves none."""
+        return None if self.quota is None else max(self.quota - self.used, 0)
+
+
+_ACCOUNT: Final = """
+SELECT monthly_quota, COALESCE(used, 0)
+FROM organizations LEFT JOIN quota_usage ON organization_id = id AND month = %s
+WHERE id = %s
+"""
+_REFUSALS: Final = """
+SELECT code, events, requests FROM refusals
+WHERE organization_id = %s AND month = %s
+ORDER BY events DESC, requests DESC, code
+"""
+
+
+async def read(db: Connection, organization_id: UUID, now_us: int) -> Usage:
+    """The usage of the month that contains the moment."""
+    month = month_start(now_us).date()
+    row = await (await db.execute(_ACCOUNT, (month, organization_id))).fetchone()
+    if row is None:
+        raise NotFoundError("the organization does not exist any more")
+    cursor = await db.execute(_REFUSALS, (organization_id, month))
+    rejected = {
+        code: Refused(events, requests) for code, events, requests in await cursor.fetchall()
+    }
+    quota, used = row
+    return Usage(month, quota, used, rejected)

@@ -1,0 +1,132 @@
+"""People: an organization's workers as operators see them, by name and with what apps call them.
+
+How events come by their workers, and make them, is in core/journal/workers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from msgspec import Struct
+
+from core import ids
+from core.admin import checks
+from core.admin.errors import AlreadyExistsError, NotFoundError
+from core.postgres.errors import violated_constraint
+from core.postgres.sessions import Connection
+from core.rules import fields
+from core.rules.fields import email_key
+from core.timestamps import to_datetime
+
+_EMAIL_IS_UNIQUE: Final = "workers_email"
+
+
+class Link(Struct, frozen=True):
+    """An app's own id for a person."""
+
+    app_slug: str
+    external_id: str
+
+
+class Person(Struct, frozen=True):
+    """A worker with all that is known of the person."""
+
+    id: UUID
+    display_name: str
+    email: str | None
+    created_at: datetime
+    links: Sequence[Link] = ()
+
+
+_CREATE: Final = """
+INSERT INTO workers (organization_id, id, display_name, email, email_key, created_at)
+VALUES (%s, %s, %s, %s, %s, %s)
+"""
+
+
+async def create(
+    db: Connection, organization_id: UUID, display_name: str, email: str | None, now_us: int
+) -> Person:
+    """Make a worker ahead of the first event; AlreadyExistsError if somebody has the e-mail."""
+    checks.name("worker name", display_name)
+    if email is not None:
+        checks.checked("e-mail", fields.email, email)
+    person = Person(ids.new(now_us), display_name, email, to_datetime(now_us))
+    key = None if email is None else email_key(email)
+    row = (organization_id, person.id, display_name, email, key, person.created_at)
+    try:
+        await db.execute(_CREATE, row)
+    except psycopg.IntegrityError as error:
+        if violated_constraint(error) == _EMAIL_IS_UNIQUE:
+            raise AlreadyExistsError(
+                f"a worker with the e-mail {email!r} exists already in this organization"
+            ) from error
+        raise
+    return person
+
+
+_SELECT: Final = """
+SELECT workers.id, display_name, email, workers.created_at,
+    array_remove(array_agg(slug ORDER BY slug, external_id), NULL),
+    array_remove(array_agg(external_id ORDER BY slug, external_id), NULL)
+FROM workers
+LEFT JOIN worker_links ON worker_links.organization_id = workers.organization_id
+    AND worker_id = workers.id
+LEFT JOIN apps ON apps.organization_id = workers.organization_id AND apps.id = app_id
+WHERE workers.organization_id = %(organization)s AND (%(any)s OR workers.id = %(id)s
+    OR email_key = %(email_key)s OR external_id = %(external_id)s)
+GROUP BY workers.organization_id, workers.id
+ORDER BY display_name, workers.id
+"""
+
+
+async def of_organization(db: Connection, organization_id: UUID) -> list[Person]:
+    """Every worker of an organization, by name."""
+    values = {"any": True, "id": None, "email_key": None, "external_id": None}
+    return await _select(db, organization_id, values)
+
+
+async def find(db: Connection, organization_id: UUID, given: str) -> Person:
+    """The worker of that id, else of that e-mail, else the one whom an app calls that.
+
+    NotFoundError if there is none, or if apps call several workers that.
+    """
+    text = checks.storable(given)
+    worker_id = ids.parse(ids.WORKER, given)
+    values = {
+        "any": False,
+        "id": worker_id,
+        "email_key": text and email_key(text),
+        "external_id": text,
+    }
+    found = await _select(db, organization_id, values)
+    by_id = [person for person in found if person.id == worker_id]
+    by_email = [
+        person for person in found if person.email and email_key(person.email) == email_key(given)
+    ]
+    found = by_id or by_email or found
+    if len(found) > 1:
+        which = ", ".join(
+            f"{ids.text(ids.WORKER, person.id)} ({person.display_name})" for person in found
+        )
+        raise NotFoundError(f"{given!r} is what apps call several workers, name one: {which}")
+    if not found:
+        raise NotFoundError(
+            f"there is no worker {given!r} in this organization: give an id, an e-mail or an "
+            "externalId; `wepeople-ingest worker list` shows those there are"
+        )
+    return found[0]
+
+
+async def _select(
+    db: Connection, organization_id: UUID, values: Mapping[str, object]
+) -> list[Person]:
+    cursor = await db.execute(_SELECT, {"organization": organization_id, **values})
+    return [
+        Person(worker_id, name, email, created_at, tuple(map(Link, slugs, external_ids)))
+        for worker_id, name, email, created_at, slugs, external_ids in await cursor.fetchall()
+    ]

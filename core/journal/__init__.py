@@ -1,0 +1,1 @@
+"""How accepted data becomes durable: queue, transaction, and one module for each noun it stores."""

@@ -1,0 +1,97 @@
+"""Snapshots: the rules of one, its history, and which of them is the current card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from core.postgres.pipeline import Command, Statement, as_records
+from core.rules.snapshot import CheckedSnapshot
+from core.timestamps import to_datetime
+
+
+class SnapshotRow(Struct, frozen=True):
+    """A snapshot with its worker: what is stored."""
+
+    organization_id: UUID
+    app_id: UUID
+    id: UUID
+    worker_id: UUID
+    checked: CheckedSnapshot
+
+    @property
+    def card(self) -> tuple[UUID, UUID, UUID, str]:
+        """Which card it is a version of. Sorts, for a fixed lock order."""
+        return (self.organization_id, self.worker_id, self.app_id, self.checked.snapshot_type)
+
+
+_INSERT_HISTORY: Final = Statement(
+    "insert_snapshots",
+    "json",
+    """
+INSERT INTO snapshot_history (
+    organization_id, app_id, id, worker_id, snapshot_type, occurred_at, metrics, metadata)
+SELECT organization_id, app_id, id, worker_id, snapshot_type, occurred_at,
+    metrics::json, metadata::json
+FROM json_to_recordset($1) AS arrived (
+    organization_id uuid, app_id uuid, id uuid, worker_id uuid, snapshot_type text,
+    occurred_at timestamptz, metrics text, metadata text)
+""",
+)
+
+# The newest timestamp is the card; on a tie the later arrival is, so it replaces an equal one.
+_REPLACE_CARDS: Final = Statement(
+    "replace_cards",
+    "json",
+    """
+INSERT INTO snapshot_cards AS card (
+    organization_id, worker_id, app_id, snapshot_type, snapshot_id, occurred_at)
+SELECT organization_id, worker_id, app_id, snapshot_type, id, occurred_at
+FROM json_to_recordset($1) AS newest (
+    organization_id uuid, app_id uuid, id uuid, worker_id uuid, snapshot_type text,
+    occurred_at timestamptz)
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (organization_id, worker_id, app_id, snapshot_type) DO UPDATE SET
+    snapshot_id = excluded.snapshot_id, occurred_at = excluded.occurred_at
+WHERE excluded.occurred_at >= card.occurred_at
+""",
+)
+
+
+def store(arrived: Sequence[SnapshotRow]) -> list[Command]:
+    """Add snapshots, in order of arrival, to the history and make the newest the cards."""
+    if not arrived:
+        return []
+    newest: dict[tuple[UUID, UUID, UUID, str], SnapshotRow] = {}
+    for row in arrived:
+        current = newest.get(row.card)
+        if current is None or row.checked.occurred_us >= current.checked.occurred_us:
+            newest[row.card] = row
+    return [
+        Command(_INSERT_HISTORY, _records(arrived)),
+        Command(_REPLACE_CARDS, _records(newest.values())),
+    ]
+
+
+def _records(snapshots: Iterable[SnapshotRow]) -> str:
+    # JSON texts are strings in it: they are to stay as they are, to the last digit.
+    whose = ("organization_id", "app_id", "id", "worker_id")
+    return as_records(
+        (*whose, "snapshot_type", "occurred_at", "metrics", "metadata"),
+        [
+            (
+                *(getattr(row, name) for name in whose),
+                row.checked.snapshot_type,
+                to_datetime(row.checked.occurred_us),
+                row.checked.metrics,
+                row.checked.metadata,
+            )
+            for row in snapshots
+        ],
+    )
+
+
+# --- for operators ---------------------------------------------------------------------------

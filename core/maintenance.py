@@ -1,0 +1,116 @@
+"""Maintenance: the periodic work behind the service, in one task.
+
+Every process does it; the database arbitrates, so that doing it twice is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import psycopg
+
+from core.clock import Clock
+from core.errors import IngestError
+from core.journal import idempotency
+from core.journal.rejection_statistics import FLUSH_SECONDS, RejectionStatistics
+from core.postgres import partitions
+from core.postgres.database import Database
+from core.postgres.errors import one_line
+from core.postgres.sessions import JOURNAL_SESSION_NAME, Connection
+
+log = logging.getLogger(__name__)
+
+CLEAN_SECONDS: Final = 30.0
+PARTITIONS_SECONDS: Final = 600.0
+HUNG_CHECK_SECONDS: Final = 5.0
+# A process that lives has cut its connection long before (core/journal/writer.py).
+MAX_COPY_SECONDS: Final = 15.0
+# Partitions are made three months ahead; with less than this left somebody must look.
+HORIZON_ALARM_US: Final = 31 * 86_400 * 1_000_000
+
+
+# No timeout of PostgreSQL's ends a COPY that waits for its client. If that hangs, or its host is
+# gone, the COPY would keep its locks.
+_END_HUNG: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = %s
+    AND state = 'active' AND wait_event = 'ClientRead'
+    AND xact_start < now() - %s * interval '1 second'
+"""
+
+
+class Maintenance:
+    """Flushes statistics, forgets old idempotency keys, makes and drops partitions.
+
+    It also ends transactions of processes that hang.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        refusals: RejectionStatistics,
+        clock: Clock,
+        retention_months: int | None,
+    ) -> None:
+        self._database = database
+        self._refusals = refusals
+        self._clock = clock
+        self._retention_months = retention_months
+
+    async def run(self) -> None:
+        """Work until cancelled. What fails is logged and tried again at its next turn."""
+        await asyncio.gather(
+            self._repeat(FLUSH_SECONDS, self._refusals.flush),
+            self._repeat(CLEAN_SECONDS, self._clean),
+            self._repeat(PARTITIONS_SECONDS, self._keep_partitions),
+            self._repeat(HUNG_CHECK_SECONDS, self._end_hung),
+        )
+
+    async def finish(self) -> None:
+        """Flush what was counted; the last act before the database is closed."""
+        await self._attempt(self._refusals.flush)
+
+    async def _repeat(self, seconds: float, work: Callable[[Connection], Awaitable[None]]) -> None:
+        while True:
+            await self._attempt(work)
+            await asyncio.sleep(seconds)
+
+    async def _attempt(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+        try:
+            async with self._database.connection() as db:
+                await work(db)
+        except (psycopg.Error, IngestError) as error:
+            log.warning(
+                "maintenance failed, will be tried again: %s", one_line(error.__cause__ or error)
+            )
+
+    async def _clean(self, db: Connection) -> None:
+        cleaned = idempotency.MAX_CLEANED_AT_ONCE
+        while cleaned == idempotency.MAX_CLEANED_AT_ONCE:
+            cleaned = await idempotency.clean(db, self._clock.now_us())
+
+    async def _end_hung(self, db: Connection) -> None:
+        cursor = await db.execute(_END_HUNG, (JOURNAL_SESSION_NAME, MAX_COPY_SECONDS))
+        if cursor.rowcount:
+            log.warning(
+                "ended %d transactions that waited for their rows for over %g s: a process of the "
+                "service, here or elsewhere, hangs or is gone",
+                cursor.rowcount,
+                MAX_COPY_SECONDS,
+            )
+
+    async def _keep_partitions(self, db: Connection) -> None:
+        now_us = self._clock.now_us()
+        try:
+            for name in await partitions.ensure_partitions(db, now_us):
+                log.info("made partition %s", name)
+            if self._retention_months is not None:
+                for name in await partitions.drop_expired(db, now_us, self._retention_months):
+                    log.info("dropped partition %s: its retention has ended", name)
+        finally:
+            horizon_us = await partitions.horizon_us(db)
+            if horizon_us is None or horizon_us - now_us < HORIZON_ALARM_US:
+                log.error("partitions for events end too soon: new months cannot be made")

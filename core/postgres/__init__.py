@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, sessions, errors, COPY, schema."""

@@ -1,0 +1,104 @@
+"""Rows of the events table in the bytes of PostgreSQL's binary COPY.
+
+https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a row is its number of
+fields, then each field's length and bytes; NULL is the length -1; integers are big-endian.
+
+A row is made of two pieces: the head (who, and the half of the id that all ids of a batch share),
+built once for each person of a batch, and the tail (what happened), packed while it is validated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from core.models import Worker
+
+COPY_EVENTS: Final = """
+COPY events (
+    organization_id, app_id, worker_id, id,
+    occurred_at, duration_seconds, metadata, event_type, category)
+FROM STDIN (FORMAT binary)
+"""
+
+_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
+_TRAILER: Final = b"\xff\xff"
+NONE: Final = _SIGNATURE + _TRAILER  # what COPY takes if there are no rows
+_COUNT: Final = struct.pack(">h", 9)  # of a row's fields
+_NULL: Final = b"\xff\xff\xff\xff"
+_UUID_LENGTH: Final = struct.pack(">i", 16)
+_length: Final = struct.Struct(">i").pack
+_integer: Final = struct.Struct(">ii").pack
+_half_id_and_moment: Final = struct.Struct(">Qiq").pack
+_all_given: Final = struct.Struct(">Qiqiii").pack  # and duration, and the length of metadata
+_HALF: Final = (1 << 64) - 1  # of the bits of an id
+_POSTGRES_EPOCH_US: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
+
+
+def kind(event_type: str, category: str) -> bytes:
+    """The fields event_type and category: the end of a tail, the same for many events."""
+    return _fields(event_type.encode(), category.encode())
+
+
+def _fields(*values: bytes) -> bytes:
+    return b"".join([_length(len(value)) + value for value in values])
+
+
+def tails(
+    first_id: UUID,
+    kinds: Sequence[bytes],
+    instants: Sequence[int],
+    durations: Sequence[int | None],
+    metadata: Sequence[bytes | None],
+) -> list[bytes]:
+    """The second half of the id, and the fields after it.
+
+    Ids count up from ``first_id`` (:func:`ids.first_of_batch`). ``instants``: microseconds since
+    1970. ``durations``: seconds.
+    """
+    first = first_id.int & _HALF
+    halves = range(first, first + len(kinds))
+    columns: tuple[Any, ...] = (halves, instants, durations, metadata, kinds)
+    # To fail where something is not given is faster than to look for it before.
+    with contextlib.suppress(TypeError, struct.error):
+        return [
+            _all_given(half, 8, us - _POSTGRES_EPOCH_US, 4, seconds, len(text)) + text + its_kind
+            for half, us, seconds, text, its_kind in zip(*columns, strict=True)
+        ]
+    return [
+        _half_id_and_moment(half, 8, us - _POSTGRES_EPOCH_US)
+        + (_NULL if seconds is None else _integer(4, seconds))
+        + (_NULL if text is None else _length(len(text)) + text)
+        + its_kind
+        for half, us, seconds, text, its_kind in zip(*columns, strict=True)
+    ]
+
+
+def assemble(
+    organization_id: UUID,
+    app_id: UUID,
+    first_id: UUID,
+    workers: Sequence[Worker | None],
+    slots: Sequence[int],
+    tails: Sequence[bytes],
+) -> list[bytes]:
+    """The pieces of a batch's rows, in order: the head and the tail of each.
+
+    ``first_id``: as for the tails. ``slots`` says for each tail which of the workers its event is
+    about.
+    """
+    before = _COUNT + _fields(organization_id.bytes, app_id.bytes) + _UUID_LENGTH
+    after = _UUID_LENGTH + first_id.bytes[:8]
+    heads = [b"" if worker is None else before + worker.id.bytes + after for worker in workers]
+    pieces = [b""] * (2 * len(tails))
+    pieces[::2] = map(heads.__getitem__, slots)
+    pieces[1::2] = tails
+    return pieces
+
+
+def table(pieces: Sequence[bytes]) -> bytes:
+    """What COPY takes: all rows, whose pieces are given; :data:`NONE` if there are none."""
+    return b"".join([_SIGNATURE, *pieces, _TRAILER])

@@ -1,0 +1,115 @@
+"""Schema migrations: plain SQL files, applied in order, once, by one process at a time.
+
+A file that has landed never changes; its checksum is kept to prove it. Each file is one
+transaction together with the row that records it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+import psycopg
+from psycopg import AsyncConnection, errors, sql
+
+from core.clock import Clock
+from core.postgres.errors import DatabaseUnusableError
+from core.postgres.partitions import ensure_partitions
+from core.postgres.sessions import session_conninfo
+
+_ADVISORY_LOCK: Final = 7_227_001  # any fixed number: serializes migrating processes
+LOCK_WAIT_SECONDS: Final = 60
+
+_CREATE_LEDGER: Final = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version     integer PRIMARY KEY,
+    name        text NOT NULL,
+    checksum    text NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+_HAS: Final = "SELECT EXISTS (SELECT FROM schema_migrations WHERE version = %s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One SQL file of ``core/postgres/migrations``: ``0001_initial.sql`` is version 1."""
+
+    version: int
+    name: str
+    statements: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file, hexadecimal."""
+        return hashlib.sha256(self.statements.encode()).hexdigest()
+
+
+def available() -> list[Migration]:
+    """The migrations this release brings, oldest first."""
+    folder = resources.files("core.postgres") / "migrations"
+    files = sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name
+    )
+    return [
+        Migration(int(file.name.split("_", 1)[0]), file.name, file.read_text("utf-8"))
+        for file in files
+    ]
+
+
+async def migrate(conninfo: str, clock: Clock | None = None) -> list[str]:
+    """Bring the database to this release's schema; returns the names of the files applied.
+
+    Raises :class:`DatabaseUnusableError` if an applied file was changed since, or if the database
+    is newer than this release. Also makes sure that partitions exist for now and ahead.
+    """
+    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
+        await db.execute(
+            sql.SQL("SET lock_timeout = {}; SET statement_timeout = 0").format(
+                sql.Literal(f"{LOCK_WAIT_SECONDS}s")
+            )
+        )
+        await db.execute("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
+        await db.execute(_CREATE_LEDGER)
+        pending = await _pending(db)
+        for migration in pending:
+            async with db.transaction():
+                await db.execute(migration.statements.encode())
+                await db.execute(
+                    "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+                    (migration.version, migration.name, migration.checksum),
+                )
+        await ensure_partitions(db, (clock or Clock()).now_us())
+        return [migration.name for migration in pending]
+
+
+async def _pending(db: psycopg.AsyncConnection[tuple[object, ...]]) -> list[Migration]:
+    known = {migration.version: migration for migration in available()}
+    rows = await db.execute("SELECT version, name, checksum FROM schema_migrations")
+    applied = {int(str(version)): (name, checksum) async for version, name, checksum in rows}
+    for version, (name, checksum) in sorted(applied.items()):
+        if version not in known:
+            raise DatabaseUnusableError(
+                f"the database has migration {name}, which this release does not know: "
+                "run the newer release"
+            )
+        if known[version].checksum != checksum:
+            raise DatabaseUnusableError(
+                f"migration {name} was changed after it was applied: restore the original file"
+            )
+    return [migration for version, migration in sorted(known.items()) if version not in applied]
+
+
+async def is_migrated(db: AsyncConnection[tuple[object, ...]]) -> bool:
+    """Whether the database has every migration of this release.
+
+    It may have newer ones: while an upgrade rolls, the older replicas go on.
+    """
+    try:
+        row = await (await db.execute(_HAS, (available()[-1].version,))).fetchone()
+    except errors.UndefinedTable:
+        return False
+    return row is not None and row[0] is True

@@ -1,0 +1,111 @@
+"""Monthly partitions of the events: made ahead of time, dropped when retention ends.
+
+There is no default partition, for it would have to be scanned whenever a month is added; so the
+months must exist before they begin, and :func:`horizon_us` lets an alarm see that they do.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from psycopg import sql
+
+from core import ids
+from core.postgres.sessions import Connection
+from core.timestamps import from_datetime, month_start
+
+MONTHS_AHEAD: Final = 3
+# Dropping needs the table for itself. While it waits for a reader, every writer waits behind it.
+DROP_LOCK_MS: Final = 100
+_NAME: Final = re.compile(r"events_(\d{4})_(\d{2})\Z")
+_SHORT_WAIT: Final = f"SET LOCAL lock_timeout = {DROP_LOCK_MS}"
+_ADVISORY_LOCK: Final = 7_227_002  # one process at a time changes the set of partitions
+
+_PARTITIONS: Final = """
+SELECT child.relname::text
+FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+WHERE inhparent = 'events'::regclass
+"""
+
+
+def _add_months(month: datetime, count: int) -> datetime:
+    years, index = divmod(month.month - 1 + count, 12)
+    return month.replace(year=month.year + years, month=index + 1)
+
+
+def _name(month: datetime) -> str:
+    return f"events_{month.year:04}_{month.month:02}"
+
+
+async def _existing(db: Connection) -> dict[str, datetime]:
+    names = [row[0] for row in await (await db.execute(_PARTITIONS)).fetchall()]
+    return {
+        name: datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)
+        for name in names
+        if (match := _NAME.match(name))
+    }
+
+
+async def ensure_partitions(db: Connection, now_us: int) -> list[str]:
+    """Make the partitions of this month and the next ones; returns the names of the new ones."""
+    this_month = month_start(now_us)
+    wanted = [_add_months(this_month, count) for count in range(MONTHS_AHEAD + 1)]
+    existing = await _existing(db)
+    if all(_name(month) in existing for month in wanted):
+        return []
+    created = []
+    async with db.transaction():
+        await db.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
+        existing = await _existing(db)
+        # Attached rather than made in place: that stops neither readers nor writers of events.
+        for month in wanted:
+            if _name(month) in existing:
+                continue
+            await db.execute(
+                sql.SQL(
+                    "CREATE TABLE {0} (LIKE events INCLUDING ALL); "
+                    "ALTER TABLE events ATTACH PARTITION {0} FOR VALUES FROM ({1}) TO ({2})"
+                ).format(
+                    sql.Identifier(_name(month)),
+                    sql.Literal(str(ids.first_at(from_datetime(month)))),
+                    sql.Literal(str(ids.first_at(from_datetime(_add_months(month, 1))))),
+                )
+            )
+            created.append(_name(month))
+    return created
+
+
+async def drop_expired(db: Connection, now_us: int, retention_months: int) -> list[str]:
+    """Drop the events of months that ended ``retention_months`` full months ago or earlier.
+
+    With 1, the current and the previous month are kept. Returns the names of what was dropped.
+    Raises ``LockNotAvailable`` while somebody reads the events for long; it can be tried later.
+    """
+    oldest_kept = _add_months(month_start(now_us), -retention_months)
+    dropped = []
+    for name, month in sorted((await _existing(db)).items()):
+        if month < oldest_kept:
+            async with db.transaction():
+                await db.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
+                await db.execute(_SHORT_WAIT)
+                await db.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
+            dropped.append(name)
+    return dropped
+
+
+async def settle(db: Connection) -> None:
+    """Do now what the server would do some time after many events were stored.
+
+    So that measurements do not have it to pay for. ``db`` is in autocommit mode, its role a
+    superuser, as in an embedded database.
+    """
+    await db.execute("VACUUM (ANALYZE) events")
+    await db.execute("CHECKPOINT")
+
+
+async def horizon_us(db: Connection) -> int | None:
+    """Until when events can be stored, in microseconds since the epoch; None: no partition."""
+    months = (await _existing(db)).values()
+    return from_datetime(_add_months(max(months), 1)) if months else None

@@ -1,0 +1,201 @@
+"""Statements that are sent several at a time, for one round trip: how the journal writes.
+
+A busy event loop comes to an answer only after all else that is ready, so a transaction lasts
+mostly as long as it has round trips. Statements are prepared by name on each connection at their
+first use and executed by name (https://www.postgresql.org/docs/current/sql-execute.html); all that
+are sent together are one simple query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import msgspec
+from psycopg import errors, generators
+from psycopg.abc import PQGen
+from psycopg.pq import Escaping, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.waiting import Wait
+
+from core.postgres.sessions import Connection
+
+COPY_BYTES: Final = 262_144  # at a time: the next ones when the socket has taken these
+
+
+class Statement(NamedTuple):
+    """A statement to be prepared. ``types``: of its parameters, ``$1`` and so on in ``sql``."""
+
+    name: str
+    types: str
+    sql: str
+
+
+class Command:
+    """A statement with its arguments, all of them text; and its result, once it is ``done``.
+
+    ``rows``: values as PostgreSQL's text, None for NULL. ``tag``: PostgreSQL's command tag, such as
+    ``INSERT 0 5``. ``count``: the rows that were returned or changed.
+    """
+
+    def __init__(self, statement: Statement | str, *arguments: str) -> None:
+        self.statement = statement
+        self.arguments = arguments
+        self.done = False
+        self.tag = ""
+        self.count = 0
+        self.rows: list[list[Any]] = []
+
+    def settle(self, result: PGresult) -> None:
+        """Take the result."""
+        self.done = True
+        self.tag = (result.command_status or b"").decode()
+        self.count = result.command_tuples or 0
+        self.rows = [
+            [_text(result.get_value(row, column)) for column in range(result.nfields)]
+            for row in range(result.ntuples)
+        ]
+
+
+class CopyCommand(Command):
+    """A COPY FROM STDIN. The calls that are sent with it, and come after it, run once it has ended.
+
+    Nothing else can be sent on the connection until :meth:`write` or :meth:`abandon` has ended it.
+    It is ``done`` from when it is begun; its ``tag`` and ``count`` come with its end.
+    """
+
+    def __init__(self, statement: Statement | str, *arguments: str) -> None:
+        super().__init__(statement, *arguments)
+        self.following: Sequence[Command | Statement] = ()  # as :func:`send` finds
+
+    async def write(self, db: Connection, data: bytes) -> None:
+        """Write all data, end the COPY and wait for the calls that follow it.
+
+        Raises the server's error if it refuses the data, or if one of those calls fails. The
+        connection is closed, as by :func:`send`, if all of that does not come to its end.
+        """
+        whole = memoryview(data)
+        parts = [whole[start : start + COPY_BYTES] for start in range(0, len(data), COPY_BYTES)]
+        _settle(db, [self, *self.following], await _run(db, _copied(db.pgconn, parts, None)))
+
+    async def abandon(self, db: Connection, reason: str) -> None:
+        """Have the COPY fail, and with it the transaction: what follows it does not run."""
+        await _run(db, _copied(db.pgconn, (), reason.encode()))
+
+
+def _copied(
+    pgconn: PGconn, parts: Iterable[memoryview], failure: bytes | None
+) -> PQGen[list[PGresult]]:
+    # As psycopg's copy_to and copy_end, but without waiting first until the socket is writable. A
+    # Unix socket becomes so only when three quarters of its buffer are empty: PostgreSQL would run
+    # out of data.
+    data = [partial(pgconn.put_copy_data, part) for part in parts]
+    for put in (*data, partial(pgconn.put_copy_end, failure)):
+        while put() == 0:
+            yield Wait.W
+        while pgconn.flush():
+            yield Wait.W
+    results: list[PGresult] = yield from generators.fetch_many(pgconn)
+    return results
+
+
+BEGIN: Final = "BEGIN"
+COMMIT: Final = "COMMIT"
+LOCK_TIMEOUT: Final = Statement(
+    "set_lock_timeout", "text", "SELECT set_config('lock_timeout', $1, true)"
+)
+
+_DONE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.COPY_IN)
+_PREPARE: Final = b"PREPARE %b (%b) AS %b"
+_EXECUTE: Final = b"EXECUTE %b (%b)"
+_prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
+
+
+async def send(
+    db: Connection, calls: Iterable[Command | None], meanwhile: Callable[[], None] | None = None
+) -> None:
+    """Run the calls in their order, in one round trip; None stands for no call.
+
+    Of calls with a :class:`CopyCommand` among them, those after it run when it is ended. ``meanwhile`` is
+    called once all are sent, while the server is at them.
+
+    Raises the error of the first that fails, as psycopg does. Those before it are ``done``, those
+    after it were not run. The connection is closed if the answers do not come, or if the caller is
+    cancelled or ``meanwhile`` raises before.
+    """
+    known = _prepared.setdefault(db, set())
+    escape = Escaping(db.pgconn).escape_literal
+    parts: list[bytes] = []
+    sent: list[Command | Statement] = []
+    for call in calls:
+        if call is None:
+            continue
+        statement = call.statement
+        if isinstance(statement, str):
+            parts.append(statement.encode())
+        else:
+            if statement.name not in known and statement not in sent:
+                sent.append(statement)
+                parts.append(_PREPARE % tuple(map(str.encode, statement)))
+            arguments = b", ".join([escape(argument.encode()) for argument in call.arguments])
+            parts.append(_EXECUTE % (statement.name.encode(), arguments))
+        sent.append(call)
+    for position, one in enumerate(sent):
+        if isinstance(one, CopyCommand):
+            one.following = sent[position + 1 :]
+    _settle(db, sent, await _run(db, _sent(db.pgconn, b"; ".join(parts), meanwhile)))
+
+
+def _sent(
+    pgconn: PGconn, query: bytes, meanwhile: Callable[[], None] | None
+) -> PQGen[list[PGresult]]:
+    pgconn.send_query(query)
+    if meanwhile is not None:
+        meanwhile()
+    results: list[PGresult] = yield from generators.execute(pgconn)
+    return results
+
+
+async def _run(db: Connection, steps: PQGen[list[PGresult]]) -> list[PGresult]:
+    async with db.lock:
+        try:
+            return await db.wait(steps)
+        except BaseException:
+            # What is prepared on it is not known, and a COPY must not end with half of its data.
+            await db.close()
+            raise
+
+
+def _settle(
+    db: Connection, sent: Sequence[Command | Statement], results: Iterable[PGresult]
+) -> None:
+    known = _prepared[db]
+    for what, result in zip(sent, results, strict=False):  # there is none after a failure
+        if result.status not in _DONE:
+            error = errors.error_from_result(result)
+            if isinstance(error, errors.InvalidSqlStatementName):
+                known.clear()  # somebody has deallocated them, as psycopg does with its own
+            raise error
+        if isinstance(what, Statement):
+            known.add(what.name)
+        else:
+            what.settle(result)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def to_json(records: Sequence[msgspec.Struct]) -> str:
+    """The JSON text that ``json_to_recordset`` reads; bytes are base64 in it."""
+    return _encode(records).decode()
+
+
+def as_records(names: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """As :func:`to_json`, of rows and what their columns are called."""
+    return _encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
+
+
+_encode: Final = msgspec.json.Encoder().encode

@@ -1,0 +1,113 @@
+"""Sessions: the settings every connection of the service relies on, and its socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from core.postgres.errors import DatabaseUnusableError
+
+Connection = AsyncConnection[Any]
+MIN_POSTGRES_VERSION: Final = 150_000
+CONNECT_SECONDS: Final = 5
+STATEMENT_SECONDS: Final = 10
+LOCK_SECONDS: Final = 3
+# The journal's groups are of many organizations, which are not to wait for one's lock. Other
+# replicas' groups last milliseconds; who holds a lock for longer is waited for apart.
+JOURNAL_LOCK_MILLISECONDS: Final = 200
+# Of a group's rows: by default they wait for the event loop several times, and so does PostgreSQL.
+SEND_BUFFER_BYTES: Final = 1_048_576
+JOURNAL_SESSION_NAME: Final = "wepeople-ingest journal"
+# Ends the transaction of a process that hangs, so that its locks do not hang the others; in the
+# middle of a COPY it does not (core/maintenance.py).
+IDLE_IN_TRANSACTION_SECONDS: Final = 15
+_SESSION: Final = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        "timezone": "UTC",
+        "client_encoding": "UTF8",
+        "default_transaction_isolation": r"read\ committed",
+        # What an acknowledgement means is not for a server's configuration to loosen.
+        "synchronous_commit": "on",
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "lock_timeout": f"{LOCK_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
+    }.items()
+)
+
+
+def session_conninfo(conninfo: str, application_name: str = "wepeople-ingest") -> str:
+    """The connection string with the settings every session of the service relies on."""
+    given = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+    options = " ".join(part for part in (given.get("options"), _SESSION) if part)
+    defaults = {
+        "application_name": application_name,
+        "connect_timeout": str(CONNECT_SECONDS),
+        # Finds a dead peer within seconds instead of the two hours of the kernel's default.
+        "keepalives_idle": "5",
+        "keepalives_interval": "2",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "10000",
+    }
+    return make_conninfo(conninfo, **{**defaults, **given, "options": options})
+
+
+async def logs_statements(db: Connection) -> bool:
+    """Whether the server logs the text of statements that fail; the journal's hold their values."""
+    cursor = await db.execute("SELECT current_setting('log_min_error_statement')")
+    row = await cursor.fetchone()
+    return row is None or row[0] not in ("fatal", "panic")
+
+
+@contextlib.contextmanager
+def cut_after(db: Connection, seconds: float) -> Iterator[None]:
+    """Cut the connection if the block takes longer: what waits for it fails as if it were lost.
+
+    For what must not wait for a server that hangs: psycopg gives it ten seconds to take note of a
+    cancelled wait.
+    """
+
+    def cut() -> None:
+        with (
+            contextlib.suppress(OSError, psycopg.OperationalError),
+            _socket_of(db) as same,
+        ):
+            same.shutdown(socket.SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(seconds, cut)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _socket_of(db: Connection) -> socket.socket:
+    """The connection's socket, under a descriptor of its own, which the caller closes."""
+    return socket.socket(fileno=os.dup(db.pgconn.socket))
+
+
+async def widen_send_buffer(db: Connection) -> None:
+    """Let a connection take what a whole COPY sends, as far as the system allows."""
+    with _socket_of(db) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+
+def with_option(conninfo: str, name: str, value: str) -> str:
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    return make_conninfo(conninfo, options=f"{options} -c {name}={value}")  # the last one counts
+
+
+def check_version(version: int) -> None:
+    if version < MIN_POSTGRES_VERSION:
+        raise DatabaseUnusableError(
+            f"PostgreSQL {version // 10_000} is too old: "
+            f"version {MIN_POSTGRES_VERSION // 10_000} or later is needed"
+        )

@@ -1,0 +1,192 @@
+"""The rules of an event that need no database (contract sections 2 and 5).
+
+Each rule is one small function that returns the value ready to be stored or raises ValueError with
+the words for the client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+from core import ids, json_text, limits, timestamps
+from core.models import Actor, Caller, Event, WorkerByEmail, WorkerById, WorkerByLink, WorkerName
+
+MAX_ISSUES_IN_MESSAGE: Final = 8
+MAX_CACHED_NAMES: Final = 10_000
+
+_TYPE: Final = re.compile(limits.TYPE_PATTERN.removesuffix("$") + r"\Z")
+_CATEGORIES: Final = frozenset(limits.CATEGORIES)
+_NOBODY: Final = UUID(int=0)
+
+
+def type_name(value: str) -> str:
+    """An eventType or snapshotType."""
+    if not _TYPE.match(value):
+        raise ValueError(
+            f"must be {limits.MIN_TYPE_CHARACTERS} to {limits.MAX_TYPE_CHARACTERS} characters "
+            "of A-Z a-z 0-9 _ . - that start and end with a letter or digit"
+        )
+    return value
+
+
+def category(value: str) -> str:
+    """One of the seven categories."""
+    if value not in _CATEGORIES:
+        raise ValueError(f"must be one of {', '.join(limits.CATEGORIES)}")
+    return value
+
+
+def moment(value: str | int) -> tuple[int, str]:
+    """A timestamp: microseconds since the epoch, and how it is echoed."""
+    if isinstance(value, str):
+        return timestamps.parse(value)
+    return instant(value), timestamps.format_us(value)
+
+
+def instant(value: str | int) -> int:
+    """A timestamp, as :func:`moment`, that is not echoed."""
+    if isinstance(value, str):
+        return timestamps.parse(value)[0]
+    if not timestamps.MIN_US <= value <= timestamps.MAX_US:
+        raise ValueError("must be in the years 1 to 9999")
+    return value
+
+
+def duration(value: int | float) -> int:
+    """Whole seconds of at most a day; 240.0 is whole."""
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError("must be a whole number of seconds")
+        value = int(value)
+    if value < 0:
+        raise ValueError("must be at least 0")
+    if value > limits.MAX_DURATION_SECONDS:
+        raise ValueError(f"must be at most {limits.MAX_DURATION_SECONDS}")
+    return value
+
+
+def text(value: str, most: int, least: int = 1) -> str:
+    """Free text of a person's or a system's choosing, kept exactly as sent."""
+    if not least <= len(value) <= most:
+        raise ValueError(f"must be {least} to {most} characters")
+    return storable_text(value)
+
+
+def storable_text(value: str) -> str:
+    """Text that PostgreSQL can store, and JSON and protobuf can say."""
+    if "\0" in value:
+        raise ValueError("must not contain U+0000")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("must not contain unpaired surrogates") from None
+    return value
+
+
+def email(value: str) -> str:
+    """An e-mail address; what precedes the @ can become a display name, so it is not empty."""
+    text(value, limits.MAX_EMAIL_CHARACTERS, limits.MIN_EMAIL_CHARACTERS)
+    if not value.find("@") > 0 or value.endswith("@"):
+        raise ValueError("must be an e-mail address with something on both sides of the @")
+    return value
+
+
+def email_key(value: str) -> str:
+    """How two e-mails are compared: without regard to case, trimmed of nothing."""
+    return value.lower()
+
+
+def name(value: str) -> str:
+    """An externalId or displayName."""
+    return text(value, limits.MAX_NAME_CHARACTERS)
+
+
+def worker_id(value: str) -> str:
+    """A worker id of any form: a wrong one is not found, only what no store holds is malformed."""
+    return text(value, limits.MAX_BODY_BYTES)
+
+
+def worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
+    """How this actor names its worker, or None if it names nobody. Raises ValueError.
+
+    The worker id outranks the link, the link outranks the e-mail; all that is given must be valid.
+    """
+    if actor.display_name is not None:
+        name(actor.display_name)
+    if actor.email is not None:
+        email(actor.email)
+    if actor.external_id is not None:
+        name(actor.external_id)
+    if actor.worker_id is not None:
+        found = ids.parse(ids.WORKER, worker_id(actor.worker_id))
+        return WorkerById(caller.organization_id, found or _NOBODY)
+    if actor.external_id is not None:
+        return WorkerByLink(caller.organization_id, caller.app_id, actor.external_id)
+    if actor.email is not None:
+        return WorkerByEmail(caller.organization_id, email_key(actor.email))
+    return None
+
+
+_cached_name: Final = lru_cache(MAX_CACHED_NAMES)(worker_name)
+
+
+def known_name(actor: Actor, caller: Caller) -> WorkerName | None:
+    """As :func:`worker_name`, from memory if it can be: the same people come again and again."""
+    # A worker id may be of any length before it is judged; nothing so large is kept.
+    return (_cached_name if actor.worker_id is None else worker_name)(actor, caller)
+
+
+NO_ACTOR: Final = "actor: must have a workerId, an externalId or an email"
+
+
+def issues_message(issues: Sequence[str], path: str = "") -> str:
+    """All issues of an item in one message, each with its path, cut off at a bounded number.
+
+    An issue starts with its member (``duration: …``), or with ``:`` if it is about the whole item.
+    """
+    shown = [
+        f"{path}{'.' if path and not issue.startswith(':') else ''}{issue}"
+        for issue in issues[:MAX_ISSUES_IN_MESSAGE]
+    ]
+    if len(issues) > MAX_ISSUES_IN_MESSAGE:
+        shown.append(f"and {len(issues) - MAX_ISSUES_IN_MESSAGE} more")
+    return "; ".join(shown)
+
+
+def event_issues(event: Event) -> list[str]:
+    """Everything that is wrong with the form of an event: ``duration: must be at least 0``."""
+    return [
+        *issue("eventType", type_name, event.event_type),
+        *issue("category", category, event.category),
+        *actor_issues(event.actor),
+        *issue("timestamp", moment, event.timestamp),
+        *issue("duration", duration, event.duration),
+        *issue("metadata", json_text.storable, event.metadata),
+    ]
+
+
+def actor_issues(actor: Actor | None) -> list[str]:
+    """Everything that is wrong with the form of an actor."""
+    if actor is None:
+        return []
+    return [
+        *issue("actor.workerId", worker_id, actor.worker_id),
+        *issue("actor.externalId", name, actor.external_id),
+        *issue("actor.email", email, actor.email),
+        *issue("actor.displayName", name, actor.display_name),
+    ]
+
+
+def issue(path: str, rule: Callable[[Any], object], value: object) -> list[str]:
+    """The rule's complaint about a value, with its path, or nothing; absent members are fine."""
+    if value is not None:
+        try:
+            rule(value)
+        except ValueError as error:
+            return [f"{path}: {error}"]
+    return []

@@ -1,0 +1,97 @@
+"""The rules of a snapshot that need no database (contract section 6)."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from msgspec import Struct
+
+from core import json_text, limits
+from core.error_codes import ErrorCode
+from core.errors import IngestError
+from core.models import Caller, Snapshot, WorkerName
+from core.rules import fields
+
+MAX_METRIC_NAME_SHOWN_CHARACTERS: Final = 100
+
+
+class CheckedSnapshot(Struct, frozen=True):
+    """A snapshot that passed the rules; whether its worker exists is for the database."""
+
+    snapshot_type: str
+    worker_name: WorkerName
+    occurred_us: int
+    metrics: str
+    metadata: str | None
+
+
+def check_snapshot(caller: Caller, snapshot: Snapshot, received_us: int) -> CheckedSnapshot:
+    """Judge a snapshot, in the order of contract section 5; raises the first failure.
+
+    A snapshot type needs no whitelisting: the whitelist is of event types.
+    """
+    issues = _issues(snapshot)
+    if issues:
+        raise IngestError(ErrorCode.INVALID_BODY, fields.issues_message(issues))
+    actor = snapshot.actor
+    name = None if actor is None else fields.worker_name(actor, caller)
+    if name is None:
+        raise IngestError(ErrorCode.MISSING_ACTOR, fields.NO_ACTOR)
+    metadata = None if snapshot.metadata is None else json_text.storable(snapshot.metadata)
+    return CheckedSnapshot(
+        snapshot.snapshot_type,
+        name,
+        received_us if snapshot.timestamp is None else fields.moment(snapshot.timestamp)[0],
+        json_text.storable(snapshot.metrics).decode(),
+        metadata if metadata is None else metadata.decode(),
+    )
+
+
+def _issues(snapshot: Snapshot) -> list[str]:
+    try:
+        metrics = json_text.parse(snapshot.metrics)[1]
+        metric_issues = [
+            issue for name, metric in metrics.items() for issue in _metric_issues(name, metric)
+        ]
+    except ValueError as error:
+        metric_issues = [f"metrics: {error}"]
+    return [
+        *fields.issue("snapshotType", fields.type_name, snapshot.snapshot_type),
+        *fields.actor_issues(snapshot.actor),
+        *fields.issue("timestamp", fields.moment, snapshot.timestamp),
+        *metric_issues,
+        *fields.issue("metadata", json_text.storable, snapshot.metadata),
+    ]
+
+
+def _metric_issues(name: str, metric: object) -> list[str]:
+    path = f"metrics.{name[:MAX_METRIC_NAME_SHOWN_CHARACTERS]}"
+    if isinstance(metric, str):
+        return fields.issue(path, _label, metric)
+    if not isinstance(metric, dict):
+        if _is_number(metric):
+            return []
+        return [f"{path}: must be a finite number, a string or an object with a value"]
+    issues = []
+    if not _is_number(metric.get("value")):
+        issues.append(f"{path}.value: must be a finite number")
+    if "unit" in metric and metric["unit"] not in limits.METRIC_UNITS:
+        issues.append(f"{path}.unit: must be one of {', '.join(limits.METRIC_UNITS)}")
+    if "label" in metric:
+        label = metric["label"]
+        issues += (
+            fields.issue(f"{path}.label", _label, label)
+            if isinstance(label, str)
+            else [f"{path}.label: must be a string"]
+        )
+    return issues
+
+
+def _is_number(value: object) -> bool:
+    # A bool is an int to Python, not to JSON.
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _label(value: str) -> str:
+    return fields.text(value, limits.MAX_LABEL_CHARACTERS, least=0)

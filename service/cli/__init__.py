@@ -1,0 +1,1 @@
+"""``wepeople-ingest``: the operator's command line."""

@@ -1,0 +1,166 @@
+"""``wepeople-ingest events``: the monitoring timeline."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from service.cli.help import examples
+from service.cli.output import (
+    json_line,
+    moment,
+    note,
+    print_json,
+    print_json_line,
+    print_row,
+    print_table,
+)
+from service.cli.session import Json, OnlyWorker, OrganizationName, Session, run, to_text
+
+if TYPE_CHECKING:
+    from core.admin.timeline import Selection, TimelineEvent
+
+FOLLOW_POLL_SECONDS: Final = 0.5
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 100_000
+HEADERS: Final = (
+    "OCCURRED (UTC)",
+    "EVENT TYPE",
+    "CATEGORY",
+    "WORKER",
+    "SOURCE",
+    "DURATION",
+    "METADATA",
+)
+# While events are followed, what will be the widest is not known.
+FOLLOW_WIDTHS: Final = (19, 20, 18, 18, 18, 8)
+EXAMPLES: Final = examples(
+    "events Acme --follow",
+    "events Acme --app crm-hub --worker alex@acme.example --limit 500 --json",
+)
+
+
+def events(
+    organization: OrganizationName,
+    app_name: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="A",
+            help="Only of this app: its id or slug.",
+            show_default=False,
+        ),
+    ] = None,
+    worker: OnlyWorker = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_LIMIT, help="How many at most.")
+    ] = DEFAULT_LIMIT,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with events as they come, until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show an organization's latest events, the latest received first.
+
+    With --follow the order is the other way round, and events that come later follow; with --json
+    each is then a document on a line of its own.
+    """
+
+    async def work(session: Session) -> list[TimelineEvent]:
+        from core.admin import timeline
+
+        owner = await session.organization(organization)
+        selection = timeline.Selection(
+            owner.id,
+            None if app_name is None else (await session.app(app_name, owner)).id,
+            None if worker is None else (await session.worker(worker, owner)).id,
+        )
+        if follow:
+            await _until_stopped(_follow(session, selection, limit, as_json))
+            return []
+        return await timeline.newest(session.db, selection, limit)
+
+    found = run(work)
+    if follow:
+        return
+    if as_json:
+        print_json([_event_to_json(event) for event in found])
+    elif not found:
+        note("There are no such events.")
+    else:
+        print_table(
+            HEADERS,
+            [_event_cells(event) for event in found],
+        )
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Do work that has no end of its own until Ctrl-C or SIGTERM, which is its success."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    # Also where SIGINT came ignored from the parent, as it does to a shell's background jobs.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+async def _follow(session: Session, selection: Selection, limit: int, as_json: bool) -> None:
+    """Print events until cancelled."""
+    from core.admin.timeline import MAX_EVENTS_A_POLL, Follower
+
+    follower = Follower(session.db, selection)
+    found = await follower.start(limit)
+    while True:
+        for event in found:
+            if as_json:
+                print_json_line(_event_to_json(event))
+            else:
+                print_row(_event_cells(event), FOLLOW_WIDTHS)
+        if len(found) < MAX_EVENTS_A_POLL:
+            await asyncio.sleep(FOLLOW_POLL_SECONDS)
+        found = await follower.news()
+
+
+def _event_cells(event: TimelineEvent) -> tuple[str, ...]:
+    from core.admin import apps
+
+    seconds = event.duration_seconds
+    return (
+        moment(event.occurred_at),
+        event.event_type,
+        event.category,
+        event.worker_name,
+        apps.source(event.app_slug),
+        "" if seconds is None else f"{seconds} s",
+        json_line(event.metadata),
+    )
+
+
+def _event_to_json(event: TimelineEvent) -> dict[str, object]:
+    from msgspec import Raw
+
+    from core import ids
+    from core.admin import apps
+    from core.timestamps import format_us
+
+    return {
+        "id": ids.text(ids.EVENT, event.id),
+        "receivedAt": format_us(event.received_us),
+        "timestamp": to_text(event.occurred_at),
+        "eventType": event.event_type,
+        "category": event.category,
+        "source": apps.source(event.app_slug),
+        "appId": ids.text(ids.APP, event.app_id),
+        "worker": {
+            "id": ids.text(ids.WORKER, event.worker_id),
+            "displayName": event.worker_name,
+        },
+        "duration": event.duration_seconds,
+        "metadata": None if event.metadata is None else Raw(event.metadata.encode()),
+    }

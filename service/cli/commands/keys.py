@@ -1,0 +1,160 @@
+"""``wepeople-ingest key``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.help import Command, Group, examples
+from service.cli.output import moment, note, print_fields, print_json, print_table
+from service.cli.session import AppName, Json, Session, duration_option, now_us, run, to_text
+
+if TYPE_CHECKING:
+    from core.admin.keys import ApiKey
+
+app = typer.Typer(cls=Group, no_args_is_help=True, help="API keys: what an app authenticates with.")
+
+
+@app.command(
+    cls=Command,
+    epilog=examples("key create crm-hub", "key create Acme/crm-hub --expires-in 30d --rate 10"),
+)
+def create(
+    app_name: AppName,
+    expires_in: Annotated[
+        int | None,
+        duration_option("When it stops working: 90s, 15m, 12h, 30d. Never, if not given."),
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Requests a second; 60 if not given.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and show it, this once: only its digest is stored."""
+    from core import ids, limits
+    from core.admin import keys
+
+    async def work(session: Session) -> tuple[ApiKey, str]:
+        created_us = now_us()
+        return await keys.create(
+            session.db,
+            await session.app(app_name),
+            await session.secret(),
+            created_us,
+            expires_us=None if expires_in is None else created_us + expires_in * 1_000_000,
+            requests_per_second=rate or limits.DEFAULT_KEY_REQUESTS_PER_SECOND,
+        )
+
+    made, key = run(work)
+    try:
+        if as_json:
+            print_json({**_to_json(made), "key": key})
+        else:
+            print_fields({"key": key, **_fields(made)})
+    except OSError as error:
+        key_id = ids.text(ids.KEY, made.id)
+        note(
+            f"The key {key_id} was made but could not be shown: {error.strerror or error}. "
+            f"Revoke it: wepeople-ingest key revoke {key_id}"
+        )
+        raise typer.Exit(1) from None
+    if not as_json:
+        note("Keep the key now: it is not stored and cannot be shown again.")
+
+
+@app.command("list", cls=Command)
+def list_keys(
+    app_name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="APP", help="Only this app's: its id, slug or ORG/SLUG.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List keys, those that no longer work included: of one app, or of all."""
+    from core import ids
+    from core.admin import keys
+
+    async def work(session: Session) -> list[ApiKey]:
+        owner = None if app_name is None else await session.app(app_name)
+        return await keys.of_app(session.db, owner)
+
+    found = run(work)
+    if as_json:
+        print_json([_to_json(key) for key in found])
+    elif not found:
+        note("There are no keys yet. Make one: wepeople-ingest key create APP")
+    else:
+        print_table(
+            ("ID", "ENDS IN", "STATE", "RATE", "CREATED (UTC)", "EXPIRES (UTC)", "APP"),
+            [
+                (
+                    ids.text(ids.KEY, key.id),
+                    f"…{key.hint}",
+                    key.state(now_us()),
+                    f"{key.requests_per_second}/s",
+                    moment(key.created_at),
+                    moment(key.expires_at) or "never",
+                    f"{key.organization_name}/{key.app_slug}",
+                )
+                for key in found
+            ],
+        )
+
+
+@app.command(cls=Command, epilog=examples("key revoke key_01HP3K5V4J3M9NVT8XZKQ9YQ2E"))
+def revoke(
+    key: Annotated[
+        str,
+        typer.Argument(metavar="KEY", help="The key's id; or the key itself, if you found one."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """End a key for good, on every running server within a second. Again is harmless."""
+    from core.admin import keys
+
+    async def work(session: Session) -> ApiKey:
+        secret = await session.secret()
+        return await keys.revoke(session.db, await keys.find(session.db, key, secret), now_us())
+
+    revoked = run(work)
+    if as_json:
+        print_json(_to_json(revoked))
+    else:
+        print_fields(_fields(revoked))
+
+
+def _to_json(key: ApiKey) -> dict[str, object]:
+    from core import ids
+
+    return {
+        "id": ids.text(ids.KEY, key.id),
+        "appId": ids.text(ids.APP, key.app_id),
+        "organizationId": ids.text(ids.ORGANIZATION, key.organization_id),
+        "endsIn": key.hint,
+        "state": key.state(now_us()),
+        "requestsPerSecond": key.requests_per_second,
+        "createdAt": to_text(key.created_at),
+        "expiresAt": to_text(key.expires_at),
+        "revokedAt": to_text(key.revoked_at),
+    }
+
+
+def _fields(key: ApiKey) -> dict[str, object]:
+    from core import ids
+
+    fields: dict[str, object] = {
+        "id": ids.text(ids.KEY, key.id),
+        "app": f"{key.organization_name}/{key.app_slug}",
+        "rate limit": f"{key.requests_per_second} requests/s",
+        "created (UTC)": moment(key.created_at),
+        "expires (UTC)": moment(key.expires_at) or "never",
+    }
+    if key.revoked_at is not None:
+        fields["revoked (UTC)"] = moment(key.revoked_at)
+    return fields

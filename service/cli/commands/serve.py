@@ -1,0 +1,224 @@
+"""``wepeople-ingest serve`` and ``migrate``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from service.cli.help import PROGRAM, Command, examples
+from service.cli.output import note, print_json, print_json_line, print_text
+from service.cli.session import Json, reachable_database
+
+if TYPE_CHECKING:
+    from service.runtime import Ready
+
+_EVENT: Final = (
+    '{"events": [{"eventType": "ticket.resolved", "category": "project_management", '
+    '"actor": {"externalId": "crm-user-42"}, "duration": 240, '
+    '"metadata": {"ticket_id": "SUP-431"}}]}'
+)
+_SNAPSHOT: Final = (
+    '{"snapshotType": "tickets_open", "actor": {"externalId": "crm-user-42"}, '
+    '"metrics": {"open": {"value": 12, "unit": "count"}, "load": "normal"}}'
+)
+
+
+class ServeCommand(Command):
+    """Adds the settings to the help, which are read only when somebody asks for it."""
+
+    def format_options(self, context: Any, formatter: Any) -> None:
+        """The options, then the settings."""
+        from service.settings import settings_help
+
+        super().format_options(context, formatter)
+        with formatter.section("Settings, by environment"):
+            formatter.write_dl(
+                [
+                    (variable, f"{meaning}  [default: {default}]" if default else meaning)
+                    for variable, default, meaning in settings_help()
+                ]
+            )
+
+
+def _checked(variable: str) -> Any:
+    def check(given: str | None) -> str | None:
+        if given is not None:
+            from service.settings import Settings, SettingsError
+
+            try:
+                Settings.from_environment({variable: given or "nothing"})
+            except SettingsError as error:
+                raise typer.BadParameter(str(error).removeprefix(f"{variable}: ")) from None
+        return given
+
+    return check
+
+
+def _workers(given: int | None) -> int | None:
+    checked = _checked("WEPEOPLE_WORKERS")(None if given is None else str(given))
+    return None if checked is None else int(checked)
+
+
+def serve(
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the REST API listens; port 0 is any free port. Default: WEPEOPLE_HTTP.",
+            callback=_checked("WEPEOPLE_HTTP"),
+            show_default=False,
+        ),
+    ] = None,
+    grpc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the gRPC API listens; port 0 is any free port. Default: WEPEOPLE_GRPC.",
+            callback=_checked("WEPEOPLE_GRPC"),
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many processes serve together, on the same two ports. "
+            "Default: WEPEOPLE_WORKERS.",
+            callback=_workers,
+            show_default=False,
+        ),
+    ] = None,
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="Make an organization, an app and a key to try it with."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the service until Ctrl-C or SIGTERM; what was begun is then finished.
+
+    Without DATABASE_URL it brings a PostgreSQL of its own. The database is brought up to date
+    first. Logs go to stderr. With --json the only output on stdout is one line, as soon as the
+    service accepts traffic: {"event": "ready", "http": URL, "grpc": HOST:PORT}.
+
+    With --workers one process supervises N others, replaces those that end and is the one to
+    signal. /readyz and grpc.health.v1 then speak for all: not ready until all have started,
+    while fewer than half accept traffic, and while stopping. /metrics (Prometheus) needs no key:
+    keep it inside.
+    """
+    from service.logs import configure_logs
+    from service.runtime import run
+    from service.settings import Settings
+
+    settings = Settings.from_environment(os.environ)
+    given = {"http": http, "grpc": grpc, "workers": workers}
+    settings = settings.model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    configure_logs(settings.log_level)
+    log = logging.getLogger(__name__)
+    if settings.workers > 1:
+        from service.processes.supervisor import run
+        from service.processes.supervisor import serve as serving
+    else:
+        from service.compose import serve as serving
+    run(
+        serving(
+            settings,
+            demo=demo,
+            on_ready=_print_ready_line if as_json else _print_welcome,
+            progress=log.info if as_json else note,
+        )
+    )
+
+
+def migrate(as_json: Json = False) -> None:
+    """Bring the database to this release's tables. `serve` does so too when it starts.
+
+    Safe beside running servers, and to repeat.
+    """
+    from core.postgres.migrate import migrate as apply
+    from service.settings import Settings
+
+    async def work() -> list[str]:
+        async with reachable_database(Settings.from_environment(os.environ)) as conninfo:
+            return await apply(conninfo)
+
+    applied = asyncio.run(work())
+    if as_json:
+        print_json({"applied": applied})
+    elif applied:
+        print_text("\n".join(f"applied {name}" for name in applied))
+    else:
+        print_text("The database is up to date.")
+
+
+SERVE_EXAMPLES: Final = examples(
+    "serve --demo",
+    "serve --http 127.0.0.1:0 --json",
+    "serve --http 0.0.0.0:8080 --grpc 0.0.0.0:50051 --workers 4",
+)
+
+
+def _print_ready_line(ready: Ready) -> None:
+    line = {"event": "ready", "http": ready.http}
+    if ready.grpc is not None:
+        line["grpc"] = ready.grpc
+    if ready.demo is not None and ready.demo.key is not None:
+        line["demoKey"] = ready.demo.key
+    print_json_line(line)
+
+
+def _print_welcome(ready: Ready) -> None:
+    lines = ["", "WePeople ingest is ready.", "", f"  HTTP  {ready.http}"]
+    if ready.grpc is not None:
+        lines.append(f"  gRPC  {ready.grpc}")
+    if ready.demo is not None:
+        command = _command()
+        organization = shlex.quote(ready.demo.app.partition("/")[0])
+        if ready.demo.key is None:
+            lines += [
+                "",
+                "There is a demo key already, which cannot be shown again. For another one:",
+                "",
+                f"  {command} key create {shlex.quote(ready.demo.app)}",
+            ]
+        else:
+            lines += ["", "Try it:", "", *_curl_lines(ready.http, ready.demo.key)]
+            if ready.grpc is not None:
+                lines += ["", *_grpcurl_lines(ready.grpc, ready.demo.key)]
+        lines += ["", "See what came in:", "", f"  {command} events {organization} --follow"]
+    print_text("\n".join([*lines, "", "Ctrl-C stops it.", ""]))
+
+
+def _command() -> str:
+    """How this program was called, if its bare name would not be found."""
+    return PROGRAM if shutil.which(PROGRAM) else shlex.quote(sys.argv[0])
+
+
+def _curl_lines(url: str, key: str) -> list[str]:
+    authorization = f"-H 'Authorization: Bearer {key}'"
+    return [
+        f"  curl {url}/api/v1/ingest/ping {authorization}",
+        "",
+        f"  curl {url}/api/v1/ingest/events {authorization} \\",
+        "    -H 'Content-Type: application/json' \\",
+        f"    -d '{_EVENT}'",
+        "",
+        f"  curl {url}/api/v1/ingest/snapshots {authorization} \\",
+        "    -H 'Content-Type: application/json' \\",
+        f"    -d '{_SNAPSHOT}'",
+    ]
+
+
+def _grpcurl_lines(address: str, key: str) -> list[str]:
+    return [
+        f"  grpcurl -plaintext -H 'authorization: Bearer {key}' \\",
+        f"    {address} wepeople.ingest.v1.IngestService/Ping",
+    ]

@@ -1,0 +1,1 @@
+"""``wepeople-ingest produce``: files of events into the service."""

@@ -1,0 +1,186 @@
+"""A command's session: the settings, one connection to the database, and the options all share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import typer
+
+from service.cli.durations import parse_seconds
+from service.cli.output import note
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from core.admin.apps import App
+    from core.admin.organizations import Organization
+    from core.admin.workers import Person
+    from core.postgres.sessions import Connection
+    from service.settings import Settings
+
+T = TypeVar("T")
+
+# A person waits for this, with nobody else's request behind it: longer than a server may take.
+STATEMENT_SECONDS: Final = 60
+PATIENCE_SECONDS: Final = 1.0  # before a person is told what a command waits for
+MAX_DIGITS: Final = 100  # of a number on the command line; which numbers are good, the core says
+
+
+@dataclass(frozen=True)
+class Session:
+    """What commands work with; ``db`` is migrated and in autocommit mode."""
+
+    settings: Settings
+    db: Connection
+
+    async def organization(self, given: str) -> Organization:
+        """The organization of that id or name."""
+        from core.admin import organizations
+
+        return await organizations.find(self.db, given)
+
+    async def app(self, given: str, organization: Organization | None = None) -> App:
+        """The app of that id, slug or ``ORG/SLUG``."""
+        from core.admin import apps
+
+        return await apps.find(self.db, given, organization.id if organization else None)
+
+    async def worker(self, given: str, organization: Organization) -> Person:
+        """The worker of that id, e-mail or externalId."""
+        from core.admin import workers
+
+        return await workers.find(self.db, organization.id, given)
+
+    async def secret(self) -> bytes:
+        """What keys the digests of this deployment's API keys."""
+        from core.access.api_keys import deployment_secret
+
+        configured = self.settings.key_secret
+        return await deployment_secret(
+            self.db, None if configured is None else configured.get_secret_value()
+        )
+
+
+def now_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+def run(work: Callable[[Session], Awaitable[T]]) -> T:
+    """Do the work of a command beside whatever servers run.
+
+    An embedded database is started, and brought up to date, if need be. Raises what
+    ``service.cli.main`` explains to the person.
+    """
+    return asyncio.run(_run(work))
+
+
+async def _run(work: Callable[[Session], Awaitable[T]]) -> T:
+    from core.postgres.database import Database
+    from core.postgres.errors import DatabaseUnusableError
+    from core.postgres.migrate import is_migrated, migrate
+    from service.settings import Settings
+
+    settings = Settings.from_environment(os.environ)
+    async with reachable_database(settings) as conninfo:
+        db = await Database(conninfo).dedicated("wepeople-ingest command")
+        async with db:
+            if not await is_migrated(db):
+                if settings.database_url is not None:
+                    raise DatabaseUnusableError(
+                        "the database does not have this release's tables: run "
+                        "`wepeople-ingest migrate`"
+                    )
+                await migrate(conninfo)
+            await db.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+            return await work(Session(settings, db))
+
+
+@contextlib.asynccontextmanager
+async def reachable_database(settings: Settings) -> AsyncIterator[str]:
+    """The connection string of the database that the settings name.
+
+    What takes an embedded one long is told only if it does take long.
+    """
+    from service.postgres.open_database import open_database
+
+    said: list[str] = []
+
+    async def tell() -> None:
+        await asyncio.sleep(PATIENCE_SECONDS)
+        if said:
+            note(f"{said[-1]} …")
+
+    # Somebody else's server is there or it is not: no use in waiting for it.
+    progress = said.append if settings.database_url is None else None
+    async with contextlib.AsyncExitStack() as stack:
+        task = asyncio.create_task(tell())
+        try:
+            conninfo = await stack.enter_async_context(open_database(settings, progress))
+        finally:
+            task.cancel()
+        yield conninfo
+
+
+# --- options and arguments that several commands share ---------------------------------------
+
+
+def to_text(moment: datetime | None) -> str | None:
+    """A moment as scripts get it: RFC 3339 in UTC."""
+    from core.timestamps import format_us, from_datetime
+
+    return None if moment is None else format_us(from_datetime(moment))
+
+
+def _json_anywhere(context: typer.Context, value: bool) -> bool:
+    return value or bool(context.find_root().params.get("as_json"))
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON, for scripts.", callback=_json_anywhere),
+]
+OrganizationName = Annotated[
+    str, typer.Argument(metavar="ORG", help="The organization: its id or its name.")
+]
+AppName = Annotated[
+    str, typer.Argument(metavar="APP", help="The app: its id, its slug, or ORG/SLUG.")
+]
+OnlyWorker = Annotated[
+    str | None,
+    typer.Option(
+        "--worker",
+        metavar="W",
+        help="Only about this worker: an id, an e-mail or an externalId.",
+        show_default=False,
+    ),
+]
+
+
+def _duration(given: str) -> int:
+    try:
+        return parse_seconds(given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def duration_option(meaning: str) -> Any:
+    """An option whose value is a duration, in seconds to the command."""
+    return typer.Option(parser=_duration, metavar="DURATION", help=meaning, show_default=False)
+
+
+def parse_quota(given: str | None) -> int | None:
+    """A quota option: a number of events or ``none``."""
+    if given is None or given.lower() == "none":
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS):
+        raise typer.BadParameter(
+            f"{given!r} is neither a number of events nor none", param_hint="'--quota'"
+        )
+    return int(given)

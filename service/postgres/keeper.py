@@ -1,0 +1,270 @@
+"""The keeper: the parent of PostgreSQL, which lives for as long as somebody holds a lease.
+
+Every user of the embedded database (a server, its workers, a command, a test) keeps one connection
+open to the keeper's Unix socket. The kernel closes it however the user ends, so the keeper always
+knows who is left. When the last one is gone it shuts PostgreSQL down and ends, too.
+
+Run as `python -m service.postgres.keeper DATA_FOLDER BINARIES_FOLDER`. It returns once the
+keeper is listening, in the background, or a keeper was there already (status 0), or with the reason
+on stderr why there can be none (status 1).
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from service.postgres.account import account_for, reachable_install
+from service.postgres.cluster import (
+    DATABASE,
+    HOME,
+    KEEPER_SOCKET,
+    POLL_SECONDS,
+    PORT,
+    POSTGRES_LOG,
+    SUPERUSER,
+    Cluster,
+    EmbeddedPostgresError,
+    keep_log_small,
+    socket_folder,
+    verify_private,
+)
+from service.postgres.leases import Leases
+
+KEEPER_LOCK = "keeper.lock"
+KEEPER_LOG = "keeper.log"
+
+LOCK_SECONDS = 40.0  # longer than a predecessor can take to stop PostgreSQL
+START_SECONDS = 300.0  # a crash may leave some gigabytes of log to replay
+TERMINATE_SECONDS = 30.0  # after SIGTERM: for servers, told at the same time, to drain
+MAX_STARTS = 5  # of PostgreSQL, within ...
+RESTART_WINDOW_SECONDS = 60.0
+RESTART_PAUSE_SECONDS = 0.3  # the last processes of a killed postmaster need a moment
+ROUND_SECONDS = 10.0  # how often to look at what nothing wakes us for
+BACKLOG = 128
+
+
+class Keeper:
+    """Runs one cluster for its leases. `run` returns when nobody needs it any more."""
+
+    def __init__(
+        self, cluster: Cluster, listener: socket.socket, conninfo: dict[str, object]
+    ) -> None:
+        self._cluster = cluster
+        self._listener = listener
+        self._conninfo = conninfo
+        self._terminate_at: float | None = None
+        wakeup, self._wake = socket.socketpair()
+        for end in (wakeup, self._wake):
+            end.setblocking(False)
+        self._leases = Leases(listener, wakeup)
+        self._postmaster: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Serve. Whatever goes wrong is told to the leases and logged, and ends the keeper."""
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # it is enough to be woken
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        for meant_for_others in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(meant_for_others, lambda *_: None)
+        try:
+            stopped = self._cluster.stop_predecessor()
+            if stopped is not None:
+                log(f"stopped the PostgreSQL of an earlier keeper, process {stopped}")
+            if not self._cluster.exists():
+                self._leases.progress("creating the database files")
+                self._cluster.create(self._leases.wait)
+            self._serve()
+        except EmbeddedPostgresError as failure:
+            self._give_up(str(failure), str(failure))
+        except Exception as error:
+            reason = f"the keeper of PostgreSQL failed: {error}. {KEEPER_LOG} tells more."
+            self._give_up(reason, traceback.format_exc())
+        finally:
+            # From here on whoever comes starts another keeper, which waits for our lock. Those
+            # who have knocked and were not heard see the end of their connection, and do the same.
+            sockets = Path(self._cluster.sockets_here)
+            (sockets / KEEPER_SOCKET).unlink(missing_ok=True)
+            self._listener.close()
+            if self._postmaster is not None:
+                self._cluster.stop(self._postmaster)
+            with suppress(OSError):
+                sockets.rmdir()  # if it is the one under /tmp, and not the home
+            log("PostgreSQL has stopped; the keeper ends")
+
+    def _serve(self) -> None:
+        starts: deque[float] = deque(maxlen=MAX_STARTS)
+        while not self._is_over():
+            if len(starts) == MAX_STARTS and time.monotonic() - starts[0] < RESTART_WINDOW_SECONDS:
+                raise self._cluster.failure(
+                    f"PostgreSQL has ended by itself {MAX_STARTS} times "
+                    f"in {RESTART_WINDOW_SECONDS:.0f} s."
+                )
+            self._leases.progress("starting PostgreSQL")
+            if starts:
+                time.sleep(RESTART_PAUSE_SECONDS)
+            starts.append(time.monotonic())
+            self._postmaster = postmaster = self._cluster.start()
+            deadline = time.monotonic() + START_SECONDS
+            while postmaster.poll() is None and not self._cluster.is_ready(postmaster):
+                if self._is_over():
+                    return
+                if time.monotonic() > deadline:
+                    raise self._cluster.failure(
+                        f"PostgreSQL was not ready within {START_SECONDS:.0f} s."
+                    )
+                self._leases.wait(POLL_SECONDS)
+            if postmaster.poll() is None:
+                log(f"PostgreSQL is ready, process {postmaster.pid}")
+                self._leases.answer({"conninfo": self._conninfo})
+            while postmaster.poll() is None:
+                if self._is_over():
+                    return
+                keep_log_small(POSTGRES_LOG)
+                left = self._leases.seconds_left()
+                self._leases.wait(ROUND_SECONDS if left is None else left)
+            log(f"PostgreSQL has ended by itself with status {postmaster.returncode}")
+            if self._terminate_at is not None:
+                return
+
+    def _give_up(self, reason: str, details: str) -> None:
+        log(details)
+        self._leases.answer({"error": reason})
+        while left := self._leases.seconds_left():  # whoever started us may not be here yet
+            self._leases.wait(left)
+
+    def _is_over(self) -> bool:
+        self._leases.wait(0)  # who has knocked already is not turned away
+        left = self._leases.seconds_left()
+        if self._terminate_at is None:
+            return left == 0
+        return left is not None or time.monotonic() > self._terminate_at
+
+    def _on_terminate(self, _signal: int, _frame: FrameType | None) -> None:
+        # The machine or the service goes down. Those who hold leases have been told as well and
+        # may still have something to commit.
+        self._terminate_at = time.monotonic() + TERMINATE_SECONDS
+
+
+def log(text: str) -> None:
+    """One line into keeper.log."""
+    with suppress(OSError):  # a full disk must not be the end of the keeper
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
+        sys.stderr.flush()
+
+
+def open_keeper(data_dir: Path, install: Path) -> Keeper | None:
+    """Become the keeper of the data folder, as an ordinary user; None if there is one already."""
+    home = data_dir / HOME
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, exist_ok=True)
+    is_root = os.geteuid() == 0
+    # Root follows no link that the owner of the data folder may have laid.
+    home_fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if is_root else 0))
+    seen_home = os.fspath(home)
+    pass_fds: tuple[int, ...] = ()
+    if is_root:
+        is_used = any(home.iterdir())  # asked first: a rival gives it away before writing to it
+        owner_uid = os.fstat(home_fd).st_uid
+        if owner_uid == 0 and is_used:
+            raise EmbeddedPostgresError(
+                f"{home} belongs to root and is not empty: it was not made by this program. "
+                "Choose another data folder."
+            )
+        account = account_for(owner_uid, data_dir.stat().st_uid)
+        install = reachable_install(install, account)
+        if owner_uid == 0:
+            os.fchown(home_fd, account.uid, account.gid)
+        account.become()
+        if Path("/proc/self/fd").is_dir():
+            # An open folder is reached through here whatever the folders above it allow.
+            seen_home, pass_fds = f"/proc/self/fd/{home_fd}", (home_fd,)
+        elif not os.access(home, os.X_OK):
+            raise EmbeddedPostgresError(
+                f"PostgreSQL does not run as root, and user {account.name!r} cannot reach {home}. "
+                "Choose a data folder that every user may walk to, or run as an ordinary user."
+            )
+    os.fchdir(home_fd)
+    if not _take_lock(home):
+        return None
+    folder = socket_folder(home)
+    here = _sockets_here(home)
+    if here != ".":
+        folder.mkdir(mode=0o700, exist_ok=True)
+        verify_private(folder, os.geteuid())
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    Path(here, KEEPER_SOCKET).unlink(missing_ok=True)
+    listener.bind(f"{here}/{KEEPER_SOCKET}")
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    cluster = Cluster(install, seen_home, seen_home if here == "." else here, here, pass_fds)
+    conninfo = {"host": os.fspath(folder), "port": PORT, "user": SUPERUSER, "dbname": DATABASE}
+    return Keeper(cluster, listener, conninfo)
+
+
+def _sockets_here(home: Path) -> str:
+    folder = socket_folder(home)
+    return "." if folder == home else os.fspath(folder)
+
+
+def _take_lock(home: Path) -> bool:
+    """Lock the home for the life of this process; False if a keeper is serving there instead."""
+    lock = os.open(KEEPER_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            # Either a rival has won and will listen in a moment, or a predecessor is stopping.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
+                probe.setblocking(False)
+                with suppress(BlockingIOError):  # so many are knocking that we would have to wait
+                    probe.connect(f"{_sockets_here(home)}/{KEEPER_SOCKET}")
+                return False
+            if time.monotonic() > deadline:
+                raise EmbeddedPostgresError(
+                    f"the earlier keeper of {home} has not ended within {LOCK_SECONDS:.0f} s; "
+                    f"its {KEEPER_LOG} may tell why."
+                ) from None
+            time.sleep(POLL_SECONDS)
+
+
+def main() -> int:
+    """Start a keeper in the background, unless there is one; see the top of the module."""
+    os.umask(0o077)
+    data_dir, install = Path(sys.argv[1]), Path(sys.argv[2])
+    try:
+        keeper = open_keeper(data_dir, install)
+        if keeper is None:
+            return 0
+        keep_log_small(KEEPER_LOG)
+        log_fd = os.open(KEEPER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except EmbeddedPostgresError as failure:
+        sys.stderr.write(str(failure))
+        return 1
+    except OSError as error:
+        sys.stderr.write(
+            f"{data_dir} cannot be the data folder: {error} (as user id {os.geteuid()}). "
+            "Put that right, or choose another folder."
+        )
+        return 1
+    if os.fork():
+        os._exit(0)  # the starter, who waits for this, now finds the keeper listening
+    for standard in (1, 2):
+        os.dup2(log_fd, standard)
+    os.close(log_fd)
+    keeper.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Removing an organization: everything that is its own, and nothing of anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from psycopg import sql
+
+from core import ids
+from core.admin import organizations
+from core.admin.errors import NotFoundError
+from core.errors import IngestError
+from tests.support.journal_writer import Written
+from tests.support.tenant import Tenant, make_tenant, now_us, until_somebody_waits_for
+
+pytestmark = pytest.mark.anyio
+
+MONTH_US = 31 * 86_400 * 1_000_000
+EVENTS = 7
+
+
+async def tables(tenant: Tenant) -> list[str]:
+    """Every table with rows of organizations."""
+    rows = await tenant.rows(
+        "SELECT table_name::text AS name FROM information_schema.columns "
+        "JOIN information_schema.tables USING (table_schema, table_name) "
+        "WHERE column_name = 'organization_id' AND table_type = 'BASE TABLE' "
+        "AND table_schema = 'public'"
+    )
+    return [row["name"] for row in rows]
+
+
+async def left(tenant: Tenant) -> dict[str, int]:
+    """How many rows of the organization each table has; those with none are left out."""
+    found = {}
+    async with await tenant.connect() as db:
+        for name, column in [
+            *((name, "organization_id") for name in await tables(tenant)),
+            ("organizations", "id"),
+        ]:
+            query = sql.SQL("SELECT count(*) FROM {} WHERE {} = %s").format(
+                sql.Identifier(name), sql.Identifier(column)
+            )
+            row = await (await db.execute(query, (tenant.organization.id,))).fetchone()
+            assert row is not None
+            if row[0]:
+                found[name] = row[0]
+    return found
+
+
+async def furnish(tenant: Tenant) -> None:
+    """Rows in every table: events in two months, a worker with a link, and so on."""
+    organization, app = tenant.organization.id, tenant.app.id
+    worker = ids.new(now_us())
+    for number in range(EVENTS):
+        received_us = now_us() + MONTH_US * (number % 2)
+        await tenant.rows(
+            "INSERT INTO events VALUES (%s, %s, %s, %s, 'ticket.resolved', 'code', now())",
+            *(organization, app, ids.new(received_us), worker),
+        )
+    for statement in (
+        "INSERT INTO workers VALUES (%(o)s, %(w)s, 'Alex', NULL, NULL, now())",
+        "INSERT INTO worker_links VALUES (%(o)s, %(a)s, 'crm-user-1', %(w)s)",
+        "INSERT INTO producers VALUES (%(o)s, %(a)s, 'p', 1, 1, 0, 1, now())",
+        "INSERT INTO quota_usage VALUES (%(o)s, '2026-04-01', 7, 7)",
+        "INSERT INTO refusals VALUES (%(o)s, '2026-04-01', 'invalid_body', 1, 1)",
+        "INSERT INTO idempotency_keys VALUES (%(o)s, %(a)s, 'events', 'k', '', '{}', now())",
+        "INSERT INTO snapshot_history VALUES (%(o)s, %(w)s, %(a)s, %(w)s, 'card', now(), '{}')",
+        "INSERT INTO snapshot_cards VALUES (%(o)s, %(w)s, %(a)s, 'card', %(w)s, now())",
+    ):
+        async with await tenant.connect() as db:
+            await db.execute(statement.encode(), {"o": organization, "a": app, "w": worker})
+
+
+async def test_removes_all_of_one_organization_and_nothing_of_another(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(organizations, "MAX_REMOVED_AT_ONCE", 2)
+    going, staying = await make_tenant(database_url), await make_tenant(database_url)
+    for tenant in (going, staying):
+        await furnish(tenant)
+    before = await left(staying)
+    # A table that is new one day has to be thought of.
+    partitions = {name for name in await tables(going) if name.startswith("events_")}
+    assert set(await tables(going)) - partitions == set(before) - {"organizations"} - partitions
+    assert len(partitions & set(before)) == 2
+
+    async with await going.connect() as db:
+        assert await organizations.remove(db, going.organization.id) == EVENTS
+
+    assert await left(going) == {}
+    assert await left(staying) == before
+    async with await going.connect() as db:
+        with pytest.raises(NotFoundError):
+            await organizations.remove(db, going.organization.id)
+
+
+async def test_what_was_let_in_before_is_not_stored_after(
+    five: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
+    late = [five.draft(2), five.draft(1, key="late")]
+    async with await five.tenant.connect() as db:
+        await organizations.remove(db, five.tenant.organization.id)
+    for outcome in await five.write(*late):
+        assert isinstance(outcome, IngestError)
+        assert outcome.code == "quota_exceeded"
+    assert await left(five.tenant) == {}
+
+
+async def test_nothing_is_stored_while_an_organization_goes(
+    five: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
+    await five.write(five.draft(1))
+    late = five.draft(2)
+    async with await five.tenant.connect() as db, await five.tenant.connect() as other:
+        await other.execute("BEGIN")
+        await other.execute("SELECT FROM apps FOR UPDATE")  # removed late, after the events
+        removing = asyncio.create_task(organizations.remove(db, five.tenant.organization.id))
+        await until_somebody_waits_for(other, five.tenant)
+        writing = asyncio.create_task(five.write(late))
+        await asyncio.sleep(0.1)
+        await other.execute("COMMIT")
+        await removing
+    [outcome] = await writing
+    assert isinstance(outcome, IngestError)
+    assert await left(five.tenant) == {}

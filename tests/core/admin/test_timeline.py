@@ -1,0 +1,113 @@
+"""Reading and following the timeline, where commits come late and out of order."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from core import ids
+from core.admin import timeline, workers
+from core.admin.timeline import Follower, Selection
+from core.postgres.sessions import Connection
+from core.timestamps import to_datetime
+from tests.support.tenant import make_tenant, now_us
+
+pytestmark = pytest.mark.anyio
+
+SECOND_US = 1_000_000
+
+INSERT = """
+INSERT INTO events (organization_id, app_id, id, worker_id, event_type, category, occurred_at)
+VALUES (%s, %s, %s, %s, 'ticket.resolved', 'other', %s)
+"""
+
+
+class Writer:
+    """Stores events as received at a moment of the test's choice."""
+
+    def __init__(self, db: Connection, selection: Selection) -> None:
+        assert selection.app_id is not None
+        assert selection.worker_id is not None
+        self._db = db
+        self._whose = (selection.organization_id, selection.app_id)
+        self._worker_id = selection.worker_id
+
+    async def store(self, received_us: int) -> UUID:
+        event_id = ids.new(received_us)
+        moment = to_datetime(received_us)
+        await self._db.execute(INSERT, (*self._whose, event_id, self._worker_id, moment))
+        return event_id
+
+
+async def told(follower: Follower) -> list[UUID]:
+    return [event.id for event in await follower.news()]
+
+
+async def test_every_event_is_told_once_however_late_it_commits(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    base = now_us() - 60 * SECOND_US
+    async with await tenant.connect() as reading, await tenant.connect() as writing:
+        worker = await workers.create(writing, tenant.organization.id, "Alex", None, base)
+        selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
+        writer = Writer(writing, selection)
+        follower = Follower(reading, selection)
+        assert await follower.start(10) == []
+        assert await told(follower) == []
+
+        first = await writer.store(base)
+        assert await told(follower) == [first]
+        # Two received in one order and committed in the other.
+        async with await tenant.connect() as slow, slow.transaction():
+            early = await Writer(slow, selection).store(base + SECOND_US)
+            late = await writer.store(base + 10 * SECOND_US)
+            assert await told(follower) == [late]
+        assert await told(follower) == [early]
+        assert await told(follower) == []
+
+        # Beyond what any commit can take, the past is not searched again.
+        await writer.store(base - 60 * SECOND_US)
+        assert await told(follower) == []
+        in_order = [await writer.store(base + second * SECOND_US) for second in (20, 21, 22)]
+        assert await told(follower) == in_order
+
+
+async def test_a_start_tells_the_latest_and_takes_the_rest_as_told(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    other = await tenant.another_app()
+    base = now_us() - 60 * SECOND_US
+    async with await tenant.connect() as db:
+        worker = await workers.create(db, tenant.organization.id, "Alex", None, base)
+        selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
+        mine = Writer(db, selection)
+        others = Writer(db, Selection(tenant.organization.id, other.app.id, worker.id))
+        stored = [await mine.store(base + step) for step in range(0, 5_000, 1_000)]
+        await others.store(base)
+
+        assert [event.id for event in await timeline.newest(db, selection, 2)] == stored[:2:-1]
+        for limit in (0, 2):
+            follower = Follower(db, selection)
+            started = [event.id for event in await follower.start(limit)]
+            assert started == stored[len(stored) - limit :]
+            assert await told(follower) == []
+            await others.store(base + (limit + 1) * SECOND_US)
+            assert await told(follower) == []
+        assert await told(Follower(db, selection)) == stored  # without a start: from the beginning
+        everything = Selection(tenant.organization.id)
+        assert len(await timeline.newest(db, everything, 100)) == 8
+
+
+async def test_more_than_one_answer_holds_is_told_in_several(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "MAX_EVENTS_A_POLL", 3)
+    tenant = await make_tenant(database_url)
+    base = now_us() - 600 * SECOND_US
+    async with await tenant.connect() as db:
+        worker = await workers.create(db, tenant.organization.id, "Alex", None, base)
+        selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
+        follower = Follower(db, selection)
+        writer = Writer(db, selection)
+        stored = [await writer.store(base + step * 30 * SECOND_US) for step in range(8)]
+        answers = [await told(follower) for _ in range(4)]
+        assert answers == [stored[:3], stored[3:6], stored[6:], []]

@@ -1,0 +1,103 @@
+"""Which drafts wait for which others while they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+import core.postgres.database
+from core.counters import Counters
+from core.journal.journal import Journal
+from core.journal.pending import PendingRequest
+from core.journal.producers import key, open_stream
+from core.journal.queue import Queue
+from core.models import StreamPosition
+from tests.support.journal_writer import Written
+from tests.support.tenant import until_somebody_waits_for
+
+pytestmark = pytest.mark.anyio
+
+WAITING = """
+SELECT pid FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No draft leaves its group for a lane while a test holds a lock."""
+    monkeypatch.setattr(core.postgres.database, "JOURNAL_LOCK_MILLISECONDS", 20_000)
+
+
+@contextlib.asynccontextmanager
+async def running(written: Written) -> AsyncIterator[Journal]:
+    """A journal that commits until the block ends."""
+    journal = Journal(written.database, written.clock, Counters())
+    run = asyncio.create_task(journal.run())
+    try:
+        yield journal
+    finally:
+        journal.close()
+        await run
+
+
+async def test_a_single_request_does_not_wait_for_the_transaction_of_a_stream(
+    five: Written,
+) -> None:
+    async with five.database.connection() as db:
+        await open_stream(db, key(five.caller, "p"), five.clock.now_us())
+    async with running(five) as journal, await five.tenant.connect() as db:
+        await db.execute("BEGIN")
+        await db.execute("SELECT FROM producers FOR UPDATE")
+        batch = five.draft(3, position=StreamPosition("p", 1, 1))
+        streamed = asyncio.create_task(journal.commit(batch))
+        await until_somebody_waits_for(db, five.tenant)
+        assert (await journal.commit(five.draft(2))).quota_left == 3
+        assert not streamed.done()
+        await db.execute("COMMIT")
+        assert (await streamed).quota_left == 0
+    assert await five.tenant.used() == len(await five.tenant.events()) == 5
+
+
+async def test_what_is_left_is_as_of_the_commit(five: Written) -> None:
+    async with five.database.connection() as db:
+        await open_stream(db, key(five.caller, "p"), five.clock.now_us())
+    await five.write(five.draft(1))
+    async with running(five) as journal, await five.tenant.connect() as db:
+        await db.execute("BEGIN")
+        await db.execute("UPDATE quota_usage SET used = used + 1")
+        waiting = [
+            asyncio.create_task(journal.commit(draft))
+            for draft in (five.draft(1), five.draft(1, position=StreamPosition("p", 1, 1)))
+        ]
+        deadline = time.monotonic() + 20
+        while len(await five.tenant.rows(WAITING)) < 2:
+            assert time.monotonic() < deadline, "nobody waits"
+            await asyncio.sleep(0.005)
+        await db.execute("COMMIT")
+        left = [(await one).quota_left for one in waiting]
+        assert set(left) == {1, 2}
+
+
+async def test_who_has_nothing_to_write_waits(
+    five: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    take_group = Queue.take_group
+
+    def counted(queue: Queue, parted: Callable[[PendingRequest], bool]) -> list[PendingRequest]:
+        nonlocal looks
+        looks += 1
+        return take_group(queue, parted)
+
+    monkeypatch.setattr(Queue, "take_group", counted)
+    async with running(five) as journal:
+        await journal.commit(five.draft(1))
+        await asyncio.sleep(0.1)
+        before = looks
+        await asyncio.sleep(0.1)
+        assert looks == before

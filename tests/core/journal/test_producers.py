@@ -1,0 +1,39 @@
+"""How far producers have come, which tells what became of a commit without an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.journal import producers
+from core.journal.producers import Advance, Progress
+from core.postgres.pipeline import send
+from tests.support.tenant import make_tenant
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_producer_has_reached_a_sequence_in_its_own_epoch_only(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    one, other = (
+        producers.ProducerKey(tenant.organization.id, tenant.app.id, name) for name in "ab"
+    )
+    async with await tenant.connect() as db:
+
+        async def reached(**progress: Progress) -> bool:
+            keys = {"one": one, "other": other}
+            return await producers.have_reached(db, {keys[n]: p for n, p in progress.items()})
+
+        assert await producers.open_stream(db, one, 0) == Progress(0, 1, 0, 0)
+        await producers.open_stream(db, other, 0)
+        assert not await reached()
+        assert not await reached(one=Progress(1, 1, 0, 0))
+        await send(db, [producers.advance({one: Advance(2, 0, 0)})])
+        assert await reached(one=Progress(1, 1, 0, 0))
+        assert await reached(one=Progress(2, 1, 0, 0))
+        assert not await reached(one=Progress(3, 1, 0, 0))
+        # Its successor has sent the same again, or found it committed: nobody knows.
+        assert await producers.open_stream(db, one, 0) == Progress(2, 2, 0, 0)
+        assert not await reached(one=Progress(2, 1, 0, 0))
+        # Of a group any other will do.
+        await send(db, [producers.advance({other: Advance(1, 0, 0)})])
+        assert await reached(one=Progress(2, 1, 0, 0), other=Progress(1, 1, 0, 0))

@@ -1,0 +1,105 @@
+"""Which drafts are written together, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from core.journal.pending import PendingEvents
+from core.journal.queue import GROUPS_AHEAD, Queue
+from core.models import Actor, Event, EventBatch
+from tests.support.strategies import CALLER
+
+pytestmark = pytest.mark.anyio
+
+RECEIVED_US = 1_776_600_300_123_456
+EVENT = Event("deal.won", "code", Actor(external_id="crm-user-1"))
+LARGE = 500  # events
+MAX_EVENTS = 4_000
+MAX_DRAFTS = 500
+
+
+def _queue() -> Queue:
+    return Queue(MAX_EVENTS, MAX_DRAFTS)
+
+
+def _join(queue: Queue, name: str, events: int = LARGE, key: str | None = None) -> PendingEvents:
+    batch = EventBatch(name, [EVENT] * events, key)
+    draft = PendingEvents.check(CALLER, batch, RECEIVED_US)
+    draft.answer = asyncio.get_running_loop().create_future()
+    queue.join(draft)
+    return draft
+
+
+def _take(queue: Queue) -> list[str]:
+    return [draft.request_id for draft in queue.take_group(lambda _: False)]
+
+
+async def test_a_group_has_at_most_so_many_events_and_requests() -> None:
+    queue = _queue()
+    full = MAX_EVENTS // LARGE
+    for number in range(full + 1):
+        _join(queue, f"large {number}")
+    assert _take(queue) == [f"large {number}" for number in range(full)]
+    assert _take(queue) == [f"large {full}"]
+    for number in range(MAX_DRAFTS + 1):
+        _join(queue, f"small {number}", 1)
+    assert len(_take(queue)) == MAX_DRAFTS
+    assert _take(queue) == [f"small {MAX_DRAFTS}"]
+    assert not queue
+
+
+async def test_equal_keys_are_never_in_one_group() -> None:
+    queue = _queue()
+    for number in range(3):
+        _join(queue, f"equal {number}", 1, key="the key")
+    _join(queue, "other", 1, key="another key")
+    assert _take(queue) == ["equal 0", "other"]
+    assert _take(queue) == ["equal 1"]
+    assert _take(queue) == ["equal 2"]
+
+
+async def test_what_is_put_back_comes_first_again() -> None:
+    queue = _queue()
+    names = [f"batch {number}" for number in range(3)]
+    for name in names:
+        _join(queue, name)
+    drafts = queue.take_group(lambda _: False)
+    assert [draft.request_id for draft in drafts] == names
+    _join(queue, "batch 3")
+    queue.put_back(drafts)
+    assert _take(queue) == [*names, "batch 3"]
+
+
+async def test_nobody_is_written_whose_answer_is_there_already() -> None:
+    queue = _queue()
+    draft = _join(queue, "gone")
+    _join(queue, "single")
+    draft.answer.cancel()
+    assert _take(queue) == ["single"]
+
+
+async def test_there_is_room_while_less_waits_than_the_next_groups_take() -> None:
+    queue = _queue()
+    assert queue.has_room.is_set()
+    for number in range(GROUPS_AHEAD * MAX_EVENTS // LARGE - 1):
+        _join(queue, f"batch {number}")
+    assert queue.has_room.is_set()
+    draft = _join(queue, "the last one")
+    assert not queue.has_room.is_set()
+    queue.leave(draft)
+    queue.leave(draft)
+    assert queue.has_room.is_set()
+    queue.join(draft)
+    assert not queue.has_room.is_set()
+    group = queue.take_group(lambda _: False)
+    assert queue.has_room.is_set()
+    queue.put_back(group)
+    assert not queue.has_room.is_set()
+    while queue:
+        queue.take_group(lambda _: False)
+    for _ in range(GROUPS_AHEAD):
+        assert queue.has_room.is_set()
+        _join(queue, "as much as a group", MAX_EVENTS)
+    assert not queue.has_room.is_set()

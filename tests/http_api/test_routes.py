@@ -1,0 +1,85 @@
+"""Data goes straight to its endpoints, all else through FastAPI; no client can tell which."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from core.ingest import Ingestor
+from tests.conftest import MakeTenant
+from tests.support.raw_http import EVENTS, PING, SNAPSHOTS, Answer, ask, head, post
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant, event, snapshot
+
+pytestmark = pytest.mark.anyio
+
+ONE = json.dumps({"events": [event()]}).encode()
+CARD = json.dumps(snapshot()).encode()
+
+
+def requests(key: str | None) -> dict[str, bytes]:
+    """One on each endpoint: the first goes through FastAPI."""
+    return {
+        PING: head(key, "GET", PING),
+        EVENTS: post(key, ONE),
+        SNAPSHOTS: post(key, CARD, SNAPSHOTS),
+    }
+
+
+def without_its_own(answer: Answer) -> tuple[Any, ...]:
+    """What answers to different requests have in common, order of headers included."""
+    its_own = {"x-request-id", "date", "x-ratelimit-remaining"}
+    headers = [(name, None if name in its_own else value) for name, value in answer.headers.items()]
+    error = {**answer.json["error"], "requestId": None}
+    assert answer.json["error"]["requestId"] == answer.headers["x-request-id"]
+    return answer.status, headers, error
+
+
+async def test_data_does_not_go_through_fastapi(
+    server: Addresses, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def called(*_: object) -> None:
+        raise AssertionError
+
+    asked = requests(tenant.key)
+    monkeypatch.setattr(FastAPI, "__call__", called)
+    assert (await ask(server.http, asked[EVENTS])).status == 202
+    assert (await ask(server.http, asked[SNAPSHOTS])).status == 202
+    assert (await ask(server.http, asked[PING])).status == 500
+
+
+@pytest.mark.parametrize("key", [None, "nonsense", "wp_live_" + "0" * 32])
+async def test_a_refusal_is_the_same_on_both_roads(server: Addresses, key: str | None) -> None:
+    answers = [await ask(server.http, request) for request in requests(key).values()]
+    assert answers[0].status == 401
+    assert len({str(without_its_own(answer)) for answer in answers}) == 1
+
+
+async def test_a_refusal_of_a_known_key_is_the_same_on_both_roads(
+    server: Addresses, new_tenant: MakeTenant
+) -> None:
+    tenant = await new_tenant(developer_api=False)
+    answers = [await ask(server.http, request) for request in requests(tenant.key).values()]
+    assert answers[0].status == 402
+    assert len({str(without_its_own(answer)) for answer in answers}) == 1
+
+
+async def test_a_crash_is_the_same_on_both_roads_and_logged_once(
+    server: Addresses,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def crash(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Ingestor, "admit", crash)
+    answers = [await ask(server.http, request) for request in requests(tenant.key).values()]
+    assert answers[0].status == 500
+    assert len({str(without_its_own(answer)) for answer in answers}) == 1
+    assert b"secret" not in answers[0].body
+    logged = [record.__dict__["request_id"] for record in caplog.records]
+    assert logged == [answer.headers["x-request-id"] for answer in answers]

@@ -1,0 +1,382 @@
+"""Several worker processes behind one port for each protocol, and the supervisor over them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from core.postgres.sessions import session_conninfo
+from http_api.server import address, bind, reserve
+from service.postgres.embedded import EmbeddedPostgres
+from tests.support.driver import Driver, Reply
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.http_driver import HttpDriver
+from tests.support.raw_http import connect, post
+from tests.support.served import PROGRAM, Load, Served, is_alive, until
+from tests.support.tenant import Tenant, event, make_tenant, until_somebody_waits_for
+
+pytestmark = pytest.mark.anyio
+
+WORKERS = 2
+CONNECTIONS = 20  # so that none of the workers is left out by chance
+GONE_SECONDS = 20.0
+ANY_PORTS = {"--http": "127.0.0.1:0", "--grpc": "127.0.0.1:0"}
+
+
+@contextlib.contextmanager
+def shared_state() -> Iterator[Served]:
+    """A service with workers in a folder of its own, of which nothing remains."""
+    folder = Path(tempfile.mkdtemp(prefix="wp-", dir="/tmp"))
+    served = Served(folder / "data", workers=WORKERS)
+    try:
+        served.start()
+        yield served
+    finally:
+        served.kill()
+        until(lambda: not is_alive(served.postmaster()), GONE_SECONDS)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Served]:
+    """A shared_state for the tests that do it no harm."""
+    with shared_state() as served:
+        yield served
+
+
+@pytest.fixture
+def own() -> Iterator[Served]:
+    """A shared_state for a test that kills."""
+    with shared_state() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def database_of_crew(shared: Served) -> Iterator[str]:
+    """Where the shared shared_state stores."""
+    with EmbeddedPostgres(shared.data_dir).acquire() as lease:
+        yield lease.conninfo
+
+
+@pytest.fixture
+async def drivers(shared: Served) -> AsyncIterator[list[Driver]]:
+    """Clients of both protocols, each with a connection of its own."""
+    drivers: list[Driver] = []
+    for _ in range(CONNECTIONS):
+        drivers += [HttpDriver(shared.url), GrpcDriver(shared.grpc, own_connection=True)]
+    yield drivers
+    for driver in drivers:
+        await driver.close()
+
+
+def owners(port: int) -> set[int]:
+    """The processes that hold the connections to a port of this machine."""
+    inodes = set()
+    tables = [Path("/proc/net", name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    for line in itertools.chain(*tables):
+        fields = line.split()
+        established = fields[3] == "01"
+        if established and int(fields[1].split(":")[1], 16) == port:
+            inodes.add(f"socket:[{fields[9]}]")
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) in inodes:
+                found.add(int(link.parts[2]))
+    return found
+
+
+def page(url: str, path: str) -> httpx.Response:
+    """A page, over a connection of its own, from whichever worker."""
+    response = httpx.get(f"{url}{path}")
+    assert response.status_code == 200, response.text
+    return response
+
+
+def metrics(url: str) -> dict[str, float]:
+    """The metrics page, by series."""
+    answer = page(url, "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = [line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#")]
+    return {series: float(value) for series, value in lines}
+
+
+async def test_every_worker_answers_on_the_one_port_of_each_protocol(
+    shared: Served, drivers: list[Driver], database_of_crew: str
+) -> None:
+    tenant = await make_tenant(database_of_crew)
+    replies = await asyncio.gather(*(driver.ping(tenant.key) for driver in drivers))
+    assert {reply.code for reply in replies} == {None}
+    workers = shared.workers()
+    assert len(workers) == WORKERS
+    for given in (shared.url, shared.grpc):
+        port = int(given.rpartition(":")[2])
+        assert owners(port) - {os.getpid()} == workers
+    assert json.loads(page(shared.url, "/readyz").text) == {"status": "ready"}
+
+
+async def test_the_quota_is_exact_across_workers(
+    drivers: list[Driver], database_of_crew: str
+) -> None:
+    tenant = await make_tenant(database_of_crew, monthly_quota=500)
+    replies = await asyncio.gather(
+        *(
+            drivers[n % len(drivers)].ingest(tenant.key, [event(f"w-{n % 9}")] * 7)
+            for n in range(100)
+        )
+    )
+    accepted = sum(len(reply.accepted) for reply in replies)
+    assert accepted == len(await tenant.events()) == await tenant.used() == 500
+
+
+async def test_an_idempotency_key_is_written_once_across_workers(
+    drivers: list[Driver], database_of_crew: str
+) -> None:
+    tenant = await make_tenant(database_of_crew)
+    of_http = [driver for driver in drivers if driver.name == "http"]
+
+    async def send(batch: int, client: int) -> Reply:
+        return await of_http[client].ingest(tenant.key, [event(f"w-{batch}")] * 2, f"batch-{batch}")
+
+    for batch in range(10):
+        replies = await asyncio.gather(*(send(batch, client) for client in range(8)))
+        assert len({str(reply.answer) for reply in replies}) == 1
+        assert [reply.replayed for reply in replies].count(False) == 1
+    assert len(await tenant.events()) == await tenant.used() == 20
+
+
+async def test_a_rate_limit_holds_for_all_workers_together(
+    drivers: list[Driver], database_of_crew: str
+) -> None:
+    rate = 10  # so that a busy machine does not take as long as they all need
+    tenant = await make_tenant(database_of_crew, key_requests_per_second=rate)
+    first = await drivers[0].ping(tenant.key)
+    assert first.rate_remaining == rate - 1
+    await asyncio.sleep(1.1)
+    begin = time.monotonic()
+    replies = await asyncio.gather(*(driver.ping(tenant.key) for driver in drivers * 2))
+    most = rate + rate * (time.monotonic() - begin)
+    admitted = [reply.code for reply in replies].count(None)
+    assert rate <= admitted <= most
+    assert {reply.code for reply in replies} == {None, "rate_limited"}
+
+
+async def test_metrics_cover_all_workers_and_name_nobody(
+    shared: Served, drivers: list[Driver], database_of_crew: str
+) -> None:
+    tenant = await make_tenant(database_of_crew)
+    before = metrics(shared.url)
+    wrong = event("w-1", eventType="never.allowed")
+    for driver in drivers:
+        assert (await driver.ingest(tenant.key, [event(), event(), wrong])).code is None
+    assert (await drivers[0].ping("wp_live_" + "0" * 32)).code == "invalid_key"
+    series = 'wepeople_requests_total{code="invalid_key",endpoint="ping",protocol="http"}'
+    deadline = time.monotonic() + 20
+    while metrics(shared.url).get(series, 0) == before.get(series, 0):  # counted once answered
+        assert time.monotonic() < deadline
+    count = len(drivers)
+    pages = [metrics(shared.url) for _ in range(CONNECTIONS)]
+
+    def grown(series: str) -> set[float]:
+        return {seen[series] - before.get(series, 0) for seen in pages}
+
+    assert grown("wepeople_events_accepted_total") == {2 * count}
+    assert grown('wepeople_events_rejected_total{code="forbidden_event_type"}') == {count}
+    for protocol in ("http", "grpc"):
+        labels = f'{{code="ok",endpoint="events",protocol="{protocol}"}}'
+        assert grown(f"wepeople_requests_total{labels}") == {count / 2}
+    assert grown(series) == {1}
+    assert grown('wepeople_journal_groups_total{outcome="committed"}') == {count}
+    assert grown("wepeople_journal_commit_seconds_count") == {count}
+    assert grown("wepeople_journal_group_events_sum") == {2 * count}
+    for seen in pages:
+        assert seen["wepeople_workers"] == seen["wepeople_workers_ready"] == WORKERS
+        assert seen["wepeople_journal_waiting_drafts"] == seen["wepeople_open_streams"] == 0
+    text = page(shared.url, "/metrics").text
+    for name in (tenant.key, tenant.organization_id, tenant.organization.name, "crm-hub"):
+        assert name not in text
+    assert set(re.findall(r'[{,](\w+)="', text)) == {
+        "protocol",
+        "endpoint",
+        "code",
+        "outcome",
+        "le",
+    }
+
+
+def attempt(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A service that should not start."""
+    root = os.fspath(Path(__file__).parents[3])
+    return subprocess.run(
+        [*PROGRAM, "serve", "--json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": root},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_port_that_is_taken_is_an_error(
+    shared: Served, database_of_crew: str, protocol: str, workers: str
+) -> None:
+    # The shared_state's own port is the hardest: it is shared, by the same user.
+    taken = {"http": shared.url.removeprefix("http://"), "grpc": shared.grpc}[protocol]
+    addresses = {**ANY_PORTS, f"--{protocol}": taken}
+    done = attempt(database_of_crew, "--workers", workers, *itertools.chain(*addresses.items()))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"wepeople-ingest: cannot listen on {taken}: " in done.stderr
+
+
+def test_a_port_is_held_before_a_worker_listens() -> None:
+    with reserve("127.0.0.1", 0) as holder:
+        host, port = address(holder)
+        for rival in (reserve, bind):
+            with pytest.raises(OSError, match=f"cannot listen on {host}:{port}: Address already"):
+                rival(host, port)
+        with bind(host, port, shared=True), bind(host, port, shared=True):
+            pass
+    with bind(host, port):
+        pass
+
+
+def test_a_port_that_a_stranger_has_is_an_error(database_of_crew: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = f"127.0.0.1:{stranger.getsockname()[1]}"
+        done = attempt(database_of_crew, "--workers", "2", "--http", "127.0.0.1:0", "--grpc", taken)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot listen on {taken}: Address already in use" in done.stderr
+
+
+def test_what_no_worker_can_do_is_one_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_of_crew: str
+) -> None:
+    (tmp_path / "wrong.pem").write_text("this is no certificate")
+    for name in ("CERTIFICATE", "KEY"):
+        monkeypatch.setenv(f"WEPEOPLE_GRPC_TLS_{name}", str(tmp_path / "wrong.pem"))
+    done = attempt(database_of_crew, "--workers", "2", *itertools.chain(*ANY_PORTS.items()))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "wepeople-ingest: cannot use" in done.stderr
+    assert "wrong.pem" in done.stderr
+
+
+# --- ends ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(90)
+def test_a_killed_worker_is_replaced_while_the_others_answer(own: Served) -> None:
+    tenant = own.tenant()
+    headers = {"Authorization": f"Bearer {tenant.key}"}
+    for _ in range(CONNECTIONS):
+        body = {"events": [event()]}
+        url = f"{own.url}/api/v1/ingest/events"
+        assert httpx.post(url, json=body, headers=headers).status_code == 202
+    before = own.workers()
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: not is_alive(victim), GONE_SECONDS)
+    deadline = time.monotonic() + 40
+    ready = 1.0
+    while ready < WORKERS:
+        assert time.monotonic() < deadline
+        assert httpx.get(f"{own.url}/api/v1/ingest/ping", headers=headers).status_code == 200
+        page(own.url, "/readyz")  # half of two is enough
+        ready = metrics(own.url)["wepeople_workers_ready"]
+    after = own.workers()
+    assert len(after) == WORKERS
+    assert len(after & before) == WORKERS - 1
+    counted = metrics(own.url)
+    assert counted["wepeople_worker_restarts_total"] == 1
+    assert counted["wepeople_events_accepted_total"] == CONNECTIONS  # no counter falls
+    lines = [json.loads(line) for line in own.log.read_text().splitlines()]
+    (said,) = [
+        line["message"] for line in lines if line["logger"] == "service.processes.supervisor"
+    ]
+    assert f"process {victim}) was ended by a signal: Killed" in said
+
+
+@pytest.mark.timeout(90)
+def test_a_killed_supervisor_leaves_nothing_behind(own: Served) -> None:
+    remaining = {*own.workers(), own.postmaster()}
+    assert len(remaining) == WORKERS + 1
+    assert all(map(is_alive, remaining))
+    own.kill()
+    until(lambda: not any(map(is_alive, remaining)), GONE_SECONDS)
+
+
+@pytest.mark.timeout(90)
+def test_everything_is_killed_and_stopped_under_load_and_nothing_is_lost(own: Served) -> None:
+    tenant = own.tenant()
+
+    def trouble() -> None:
+        time.sleep(0.5)
+        os.kill(min(own.workers()), signal.SIGKILL)
+        time.sleep(0.5)
+        workers = own.workers()
+        assert own.terminate() == 0
+        assert not any(map(is_alive, workers))
+        own.start()
+        time.sleep(0.5)
+        own.kill()
+        own.start()
+        time.sleep(0.3)
+
+    load = Load(own, tenant)
+    asyncio.run(load.run(trouble))
+    load.check(own.batches(tenant))
+
+
+@pytest.mark.timeout(90)
+async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(own: Served) -> None:
+    tenant = await asyncio.to_thread(own.tenant)
+    one = json.dumps({"events": [event()]}).encode()
+    async with held_up(tenant) as lock, connect(own.url) as waiting:
+        await waiting.send(post(tenant.key, one))
+        await until_somebody_waits_for(lock, tenant)
+        own.send(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        assert is_alive(own.pid)
+        await lock.close()
+        assert (await waiting.answer()).status == 202
+        assert await asyncio.to_thread(own.wait) == 0
+    await asyncio.to_thread(own.start)
+    workers = own.workers()
+    async with held_up(tenant) as lock, connect(own.url) as waiting:
+        await waiting.send(post(tenant.key, one))
+        await until_somebody_waits_for(lock, tenant)
+        own.send(signal.SIGINT)
+        await asyncio.sleep(1)  # two that come together are one
+        begin = time.monotonic()
+        own.send(signal.SIGINT)
+        assert await asyncio.to_thread(own.wait) == 1
+        assert time.monotonic() - begin < 5  # the drain takes ten
+        assert await waiting.rest() == b""
+    until(lambda: not any(map(is_alive, workers)), GONE_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def held_up(tenant: Tenant) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Hold a lock that every write needs, until the block ends or closes the connection."""
+    conninfo = session_conninfo(tenant.database_url)
+    async with await psycopg.AsyncConnection.connect(conninfo) as db:
+        await db.execute("LOCK TABLE quota_usage IN EXCLUSIVE MODE")
+        yield db

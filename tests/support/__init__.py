@@ -1,0 +1,1 @@
+"""Drivers, doubles, proxies and process starters that tests share."""

@@ -1,0 +1,81 @@
+"""The whole service in this process, on free ports, composed as in production."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from typing import Any, Self
+
+from core.clock import Clock
+from service.compose import Service, running
+from service.runtime import run
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a service under test is."""
+
+    http: str  # a URL
+    grpc: str  # HOST:PORT
+    database_url: str
+
+
+class RunningService:
+    """Runs the service in a thread with a loop of its own; a context manager.
+
+    Tests talk to it through its sockets only. What fails in it while it stops is raised.
+    """
+
+    def __init__(self, database_url: str, clock: Clock | None = None, **settings: Any) -> None:
+        self._database_url = database_url
+        self._clock = clock
+        self._settings = Settings.from_environment({}).model_copy(
+            update={"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **settings}
+        )
+        self._thread = threading.Thread(target=self._main, name="service under test")
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._service: Service | None = None
+
+    def _main(self) -> None:
+        try:
+            run(self._serve())
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with running(self._settings, self._database_url, self._clock) as service:
+            self._service = service
+            self._ready.set()
+            await self._stop.wait()
+
+    def start(self) -> Addresses:
+        """Start it; returns when it accepts traffic."""
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._service is not None
+        return Addresses(self._service.http, self._service.grpc, self._database_url)
+
+    def stop(self) -> None:
+        """Drain and stop it, as on SIGTERM."""
+        if self._thread.is_alive() and self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Self:
+        self.addresses = self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,201 @@
+"""An organization of its own for each test, made as the command line makes it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+
+from core import ids
+from core.access.api_keys import deployment_secret
+from core.admin import apps, keys, organizations, whitelist
+from core.postgres.sessions import session_conninfo
+
+EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
+FAST: Final = 100_000  # requests a second: no test but those about limits meets one
+
+_numbers = itertools.count(1)
+
+
+def now_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+def event(external_id: str = "crm-user-1", **members: Any) -> dict[str, Any]:
+    """A valid event, with members replaced; a member given as ``...`` is left out."""
+    whole = {
+        "eventType": "ticket.resolved",
+        "category": "project_management",
+        "actor": {"externalId": external_id},
+        **members,
+    }
+    return {name: value for name, value in whole.items() if value is not ...}
+
+
+def snapshot(external_id: str = "crm-user-1", **members: Any) -> dict[str, Any]:
+    """A valid snapshot, with members replaced; a member given as ``...`` is left out."""
+    whole = {
+        "snapshotType": "tickets_open",
+        "actor": {"externalId": external_id},
+        "metrics": {"open": 12},
+        **members,
+    }
+    return {name: value for name, value in whole.items() if value is not ...}
+
+
+@dataclass
+class Tenant:
+    """An organization with one app and one key, and what the database holds of it."""
+
+    database_url: str
+    organization: organizations.Organization
+    app: apps.App
+    api_key: keys.ApiKey
+    key: str
+
+    async def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        """Run a query, for its rows if it has columns; ``%s`` are the parameters."""
+        async with await self.connect() as db, db.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(query.encode(), parameters)
+            if cursor.description:
+                return await cursor.fetchall()
+            assert not (cursor.statusmessage or "").startswith("SELECT"), "rows without columns"
+            return []
+
+    async def connect(self) -> AsyncConnection[Any]:
+        """A connection of the test's own."""
+        return await AsyncConnection.connect(session_conninfo(self.database_url), autocommit=True)
+
+    async def events(self) -> list[dict[str, Any]]:
+        """The organization's stored events in order of their ids; metadata as its text."""
+        return await self.rows(
+            "SELECT id, app_id, worker_id, event_type, category, occurred_at, duration_seconds, "
+            "metadata::text AS metadata FROM events WHERE organization_id = %s ORDER BY id",
+            self.organization.id,
+        )
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """The organization's workers in order of their ids."""
+        return await self.rows(
+            "SELECT id, display_name, email FROM workers WHERE organization_id = %s ORDER BY id",
+            self.organization.id,
+        )
+
+    async def used(self) -> int:
+        """The events charged to the organization's quota, all months together."""
+        rows = await self.rows(
+            "SELECT COALESCE(sum(used), 0)::bigint AS used FROM quota_usage "
+            "WHERE organization_id = %s",
+            self.organization.id,
+        )
+        return int(rows[0]["used"])
+
+    async def update(self, **changes: Any) -> None:
+        """Change the organization: monthly_quota, developer_api, requests_per_second."""
+        async with await self.connect() as db:
+            await organizations.update(db, self.organization.id, **changes)
+
+    async def allow(self, *event_types: str) -> None:
+        """Whitelist event types."""
+        async with await self.connect() as db:
+            await whitelist.allow(db, self.organization.id, self.app.id, event_types)
+
+    async def deny(self, *event_types: str) -> None:
+        """Take event types off the whitelist."""
+        async with await self.connect() as db:
+            await whitelist.deny(db, self.organization.id, self.app.id, event_types)
+
+    async def another_app(self, event_types: Iterable[str] = EVENT_TYPES) -> Tenant:
+        """Another app of the same organization, with a key."""
+        async with await self.connect() as db:
+            slug = f"app-{next(_numbers)}"
+            app = await apps.create(
+                db, self.organization, slug, slug.upper(), event_types, now_us()
+            )
+            return await self._with_key(db, app)
+
+    async def another_key(self, **options: Any) -> Tenant:
+        """Another key of the same app: expires_us, requests_per_second."""
+        async with await self.connect() as db:
+            return await self._with_key(db, self.app, **options)
+
+    async def _with_key(self, db: AsyncConnection[Any], app: apps.App, **options: Any) -> Tenant:
+        secret = await deployment_secret(db, None)
+        options = {"requests_per_second": FAST, **options}
+        api_key, key = await keys.create(db, app, secret, now_us(), **options)
+        return Tenant(self.database_url, self.organization, app, api_key, key)
+
+    async def revoke(self) -> None:
+        """Revoke the key."""
+        async with await self.connect() as db:
+            await keys.revoke(db, self.api_key, now_us())
+
+    async def expire(self) -> None:
+        """Let the key expire now."""
+        await self.rows(
+            "UPDATE api_keys SET expires_at = now() WHERE organization_id = %s AND id = %s",
+            self.organization.id,
+            self.api_key.id,
+        )
+
+    async def cards(self) -> list[dict[str, Any]]:
+        """The current snapshot cards in order of their types; metrics as their text."""
+        return await self.rows(
+            "SELECT snapshot_type, app_id, worker_id, occurred_at, metrics::text AS metrics, "
+            "metadata::text AS metadata FROM snapshot_cards "
+            "JOIN snapshot_history USING (organization_id, app_id, worker_id, snapshot_type, "
+            "occurred_at) WHERE organization_id = %s AND id = snapshot_id "
+            "ORDER BY snapshot_type, app_id, worker_id",
+            self.organization.id,
+        )
+
+    async def history(self) -> list[dict[str, Any]]:
+        """Every snapshot ever accepted, in order of arrival; metrics as their text."""
+        return await self.rows(
+            "SELECT snapshot_type, app_id, worker_id, occurred_at, metrics::text AS metrics "
+            "FROM snapshot_history WHERE organization_id = %s ORDER BY id",
+            self.organization.id,
+        )
+
+    @property
+    def organization_id(self) -> str:
+        """As clients see it."""
+        return ids.text(ids.ORGANIZATION, self.organization.id)
+
+
+async def until_somebody_waits_for(db: AsyncConnection[Any], tenant: Tenant) -> None:
+    """Return once a statement waits for a lock of that connection; fails after twenty seconds."""
+    deadline = time.monotonic() + 20
+    while not await tenant.rows(
+        "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))",
+        db.info.backend_pid,
+    ):
+        assert time.monotonic() < deadline, "nobody waits"
+        await asyncio.sleep(0.005)
+
+
+async def make_tenant(database_url: str, **options: Any) -> Tenant:
+    """A new organization; options: monthly_quota, developer_api, requests_per_second (its own),
+    key_requests_per_second, expires_us, event_types. A rate of None is the service's default."""
+    key_options = {"requests_per_second": options.pop("key_requests_per_second", FAST)}
+    if "expires_us" in options:
+        key_options["expires_us"] = options.pop("expires_us")
+    event_types = options.pop("event_types", EVENT_TYPES)
+    options = {"requests_per_second": FAST, **options}
+    for given in (options, key_options):
+        if given["requests_per_second"] is None:
+            del given["requests_per_second"]
+    async with await AsyncConnection.connect(session_conninfo(database_url), autocommit=True) as db:
+        name = f"Organization {next(_numbers)} {time.time_ns()}"
+        organization = await organizations.create(db, name, now_us(), **options)
+        app = await apps.create(db, organization, "crm-hub", "CRM Hub", event_types, now_us())
+        secret = await deployment_secret(db, None)
+        api_key, key = await keys.create(db, app, secret, now_us(), **key_options)
+    return Tenant(database_url, organization, app, api_key, key)
