@@ -89,24 +89,24 @@ _REJECTED: Final = _layout.add(
 )
 _GROUPS: Final = _layout.add(
     "counter",
-    "wepeople_journal_groups",
-    "Groups the journal wrote, by what became of them.",
+    "wepeople_journal_transactions",
+    "Transactions of the journal, by their outcome.",
     {"outcome": ("committed", "failed")},
 )
 _GROUP_EVENTS: Final = _layout.add(
     "histogram",
-    "wepeople_journal_group_events",
-    "Events and snapshots offered in one group.",
+    "wepeople_journal_transaction_events",
+    "Events and snapshots offered in one transaction.",
     bounds=GROUP_EVENTS,
 )
 _COMMIT_SECONDS: Final = _layout.add(
     "histogram",
     "wepeople_journal_commit_seconds",
-    "How long it took to write one group, its commit included.",
+    "How long it took to write one transaction, its commit included.",
     bounds=COMMIT_SECONDS,
 )
 _WAITING: Final = _layout.add(
-    "gauge", "wepeople_journal_waiting_drafts", "Requests and batches that wait for the journal."
+    "gauge", "wepeople_journal_waiting_requests", "Requests and batches that wait for the journal."
 )
 _STREAMS: Final = _layout.add("gauge", "wepeople_open_streams", "gRPC streams being served.")
 
@@ -150,15 +150,15 @@ class Counters:
         for code, count in Counter(one.code for one in rejected).items():
             self._cells[_REJECTED_CELLS[code]] += count
 
-    def group(self, events: int, seconds: float, *, committed: bool) -> None:
-        """Count a group that the journal has written, or could not write."""
+    def transaction(self, events: int, seconds: float, *, committed: bool) -> None:
+        """Count a transaction that the journal has written, or could not write."""
         self._cells[_GROUPS.begin + (not committed)] += 1
         self._observe(_GROUP_EVENTS, events)
         self._observe(_COMMIT_SECONDS, seconds)
 
-    def waiting(self, drafts: int) -> None:
-        """Tell how many drafts wait for the journal."""
-        self._cells[_WAITING.begin] = drafts
+    def waiting(self, requests: int) -> None:
+        """Tell how many requests wait for the journal."""
+        self._cells[_WAITING.begin] = requests
 
     def stream(self, opened: int) -> None:
         """Count a stream that opens, 1, or ends, -1."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 from core import limits
 from core.access.authentication import Authenticator
@@ -14,10 +15,11 @@ from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
 from core.errors import IngestError
-from core.journal import idempotency, producers
+from core.journal import producers, stored_receipt
 from core.journal.held_requests import overloaded
 from core.journal.journal import Journal
-from core.journal.pending import PendingEvents, PendingSnapshot
+from core.journal.pending_events import PendingEvents, most_bytes
+from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
 from core.journal.quota import Account
 from core.journal.rejection_statistics import RejectionStatistics
@@ -60,7 +62,7 @@ class Ingestor:
         authenticator: Authenticator,
         rate_limiter: RateLimiter,
         journal: Journal,
-        refusals: RejectionStatistics,
+        rejections: RejectionStatistics,
         counters: Counters,
         database: Database,
         clock: Clock,
@@ -69,7 +71,7 @@ class Ingestor:
         self._authenticator = authenticator
         self._rate_limiter = rate_limiter
         self._journal = journal
-        self._refusals = refusals
+        self._rejections = rejections
         self._counters = counters
         self._clock = clock
         self._long_steps = LongSteps()
@@ -89,48 +91,53 @@ class Ingestor:
             raise
 
     async def ingest(self, caller: Caller, batch: EventBatch) -> Receipt:
-        """Store a batch; what of it was accepted is durable when this returns."""
+        """Store the batch of a single request; its accepted events are durable on return."""
         count = len(batch.events)
         check_count(count)
-        if batch.idempotency_key is not None:
-            idempotency.check_key(batch.idempotency_key)
-        # Those of streams were let in by begin_reading.
-        if count >= MIN_LONG_EVENTS and not batch.streamed:
+        if count >= MIN_LONG_EVENTS:
             if self._long_steps.waiting >= MAX_WAITING_STEPS:
                 raise overloaded()
             await self._long_steps.begin(count)
-        draft = PendingEvents.check(caller, batch, self._clock.now_us())
-        # The draft has what is needed. Memory that is free before the commit is used again while it
-        # is still in the processor's caches.
+        answer = self.enqueue(caller, batch)
+        # The pending request has what is needed. Memory that is free before the commit is used
+        # again while it is still in the processor's caches.
         del batch
-        try:
-            if not draft.slots and draft.claim is None and not draft.streamed:
-                raise draft.refusal()
-            receipt = await self._journal.commit(draft)
-        except IngestError as error:
-            self._count_rejected(draft.account, error.rejected)
-            raise
-        assert isinstance(receipt, Receipt)
-        if not (receipt.replayed or receipt.duplicate):
-            self._counters.accept(receipt.accepted)
-            self._count_rejected(draft.account, receipt.rejected)
-        return receipt
+        return await answer
 
-    async def ingest_snapshot(self, caller: Caller, request: SnapshotRequest) -> SnapshotReceipt:
+    def enqueue(self, caller: Caller, batch: EventBatch) -> asyncio.Future[Receipt]:
+        """Judge a batch and put it in line to be stored; the future is its answer.
+
+        Batches are committed in the order of these calls, which is why this is no coroutine: a
+        stream calls it once for each of its batches. Raises as the future can fail
+        (:meth:`Journal.enqueue`).
+        """
+        check_count(len(batch.events))
+        if batch.idempotency_key is not None:
+            stored_receipt.check_key(batch.idempotency_key)
+        request = PendingEvents.check(caller, batch, self._clock.now_us())
+        if not request.actor_indexes and request.claim is None and not request.is_streamed:
+            refusal = request.refusal()
+            self._count_rejected(request.account, refusal.rejected)
+            raise refusal
+        answer = cast("asyncio.Future[Receipt]", self._journal.enqueue(request))
+        answer.add_done_callback(partial(self._count_outcome, request.account))
+        return answer
+
+    async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
         """Store a snapshot; it is durable when this returns."""
-        if request.idempotency_key is not None:
-            idempotency.check_key(request.idempotency_key)
-        draft = PendingSnapshot.check(caller, request, self._clock.now_us())
-        receipt = await self._journal.commit(draft)
+        if wanted.idempotency_key is not None:
+            stored_receipt.check_key(wanted.idempotency_key)
+        request = PendingSnapshot.check(caller, wanted, self._clock.now_us())
+        receipt = await self._journal.enqueue(request)
         assert isinstance(receipt, SnapshotReceipt)
         if not receipt.replayed:
             self._counters.accept_snapshot()
         return receipt
 
     async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
-        """Begin a stream in the name of a producer, ending what an older stream may write."""
+        """Begin a stream in the name of a producer; an older one can write no more."""
         producers.check_producer_id(producer_id)
-        opening = self._open(producers.key(caller, producer_id))
+        opening = self._open(producers.producer_key(caller, producer_id))
         try:
             return await self._database.within(OPEN_STREAM_SECONDS, opening)
         except NoAnswerError as error:
@@ -143,13 +150,18 @@ class Ingestor:
     async def begin_reading(self, events: int) -> None:
         """Wait until another batch of streams is wanted, and then for a turn to read it in.
 
-        It is judged, by :meth:`ingest`, in the next turn, while it is in the processor's caches.
+        The batch is judged in the next turn (:meth:`enqueue`), while it is in the processor's
+        caches.
         """
-        await self._journal.until_wanted()
+        await self._journal.wait_for_room()
         await self._long_steps.begin(2 * events)
 
+    def memory_needed(self, batch: EventBatch) -> int:
+        """An upper bound of the bytes that the batch takes until it is answered."""
+        return most_bytes(batch)
+
     async def await_turn(self, authorization: str | None) -> Caller:
-        """Authenticate again and wait for a rate token: how a stream is paced, batch by batch."""
+        """Authenticate again and wait for a rate token; this paces a stream, batch by batch."""
         while True:
             caller = await self._authenticator.authenticate(authorization)
             try:
@@ -170,9 +182,21 @@ class Ingestor:
         A batch whose every event was refused is counted by its events, in :meth:`ingest`.
         """
         if error.rejected is None:
-            self._refusals.count_request(caller.organization_id, error.code, self._clock.now_us())
+            self._rejections.count_request(caller.organization_id, error.code, self._clock.now_us())
+
+    def _count_outcome(self, account: Account, answer: asyncio.Future[Receipt]) -> None:
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if isinstance(error, IngestError):
+            self._count_rejected(account, error.rejected)
+        elif error is None:
+            receipt = answer.result()
+            if not (receipt.replayed or receipt.duplicate):
+                self._counters.accept(receipt.accepted)
+                self._count_rejected(account, receipt.rejected)
 
     def _count_rejected(self, account: Account, rejected: Sequence[Rejection] | None) -> None:
         if rejected:
-            self._refusals.count_events(account, rejected)
+            self._rejections.count_events(account, rejected)
             self._counters.reject(rejected)

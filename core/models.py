@@ -86,9 +86,11 @@ class EventColumns(Struct, frozen=True):
 
 
 def distinct(values: Iterable[T]) -> tuple[list[int], list[T]]:
-    """For each value its slot, an index into the distinct values; and those, as they first come."""
-    slots: dict[T, int] = {}
-    return [slots.setdefault(value, len(slots)) for value in values], list(slots)
+    """For each value its actor_index, an index into the distinct values; and those, as they first come."""
+    actor_indexes: dict[T, int] = {}
+    return [actor_indexes.setdefault(value, len(actor_indexes)) for value in values], list(
+        actor_indexes
+    )
 
 
 # The events of a batch, in either form: both have a length and iterate over events in their order.

@@ -19,17 +19,14 @@ from core.access.authentication import MAX_CALLER_AGE_SECONDS
 from core.error_codes import ErrorCode, StreamReason
 from core.errors import IngestError, StreamError, unavailable
 from core.ingest import Ingestor, check_count
-from core.journal.pending import MIN_ITEM_BYTES, MIN_REQUEST_BYTES
 from core.limits import MAX_BATCH_EVENTS
-from core.models import Caller, Event, EventBatch, EventColumns, Receipt, StreamPosition
+from core.models import Caller, EventBatch, Receipt, StreamPosition
 from grpc_api import convert
 from grpc_api.call import Call
 from grpc_api.open_streams import Ending, Holder, OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
 
 MAX_IN_FLIGHT: Final = 32
-# The tail of a valid event's row (core/postgres/copy_rows.py), without its metadata, is no longer than this.
-MAX_TAIL_BYTES: Final = 122
 # How long what was read may still take once the stream must end: if its client has lost its
 # rights, and if it has not.
 MAX_FINISH_SECONDS: Final = 0.5
@@ -42,7 +39,7 @@ READ_ON_CHECK_SECONDS: Final = 0.05
 
 class _Pending(NamedTuple):
     sequence: int
-    receipt: asyncio.Task[Receipt]
+    receipt: asyncio.Future[Receipt]
 
 
 class EventStream:
@@ -87,7 +84,7 @@ class EventStream:
                 self._streams.leave(caller.app_id, self._producer_id, self._ending)
             # What the journal has begun it finishes; nobody is there to hear of it.
             receipts = [pending.receipt for pending in self._pending]
-            unfinished = [*watching, reading, writing, *receipts]
+            unfinished: list[asyncio.Future[Any]] = [*watching, reading, writing, *receipts]
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
@@ -151,7 +148,7 @@ class EventStream:
             events = len(message.batch.events)
             await self._ingestor.begin_reading(min(events, MAX_BATCH_EVENTS))
             batch = self._batch(message)
-            size_bytes = draft_bytes(batch)
+            size_bytes = self._ingestor.memory_needed(batch)
             self._submit(await self._turn(size_bytes), batch, size_bytes)
             self._holding = False
             if self._read_last:
@@ -230,10 +227,13 @@ class EventStream:
             raise
 
     def _submit(self, caller: Caller, batch: EventBatch, size_bytes: int) -> None:
-        # Tasks start in the order they are made, and a batch has joined its queue of the journal
-        # before its task first waits: batches are committed in the order they came.
-        receipt = asyncio.create_task(self._ingestor.ingest(caller, batch))
-        receipt.add_done_callback(lambda _: self._streams.room.leave(size_bytes))
+        room = self._streams.room
+        try:
+            receipt = self._ingestor.enqueue(caller, batch)
+        except BaseException:
+            room.leave(size_bytes)
+            raise
+        receipt.add_done_callback(lambda _: room.leave(size_bytes))
         self._pending.append(_Pending(batch.position.sequence if batch.position else 0, receipt))
         self._arrived.set()
 
@@ -274,20 +274,6 @@ class EventStream:
     def _end(self, error: Exception) -> None:
         if not self._ending.done():
             self._ending.set_result(error)
-
-
-def draft_bytes(batch: EventBatch) -> int:
-    """An upper bound of the ``size_bytes`` of the batch's draft.
-
-    The draft itself is made later, under the rights that are in force once there is room.
-    """
-    events = batch.events
-    if isinstance(events, EventColumns):
-        texts = events.metadata
-    else:
-        texts = [event.metadata for event in events if isinstance(event, Event)]
-    items = len(events) * (MIN_ITEM_BYTES + MAX_TAIL_BYTES)
-    return batch.size_bytes + MIN_REQUEST_BYTES + items + sum(map(len, filter(None, texts)))
 
 
 def _invalid(message: str) -> IngestError:

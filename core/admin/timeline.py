@@ -16,7 +16,7 @@ from core.journal.journal import MAX_ANSWER_SECONDS
 from core.postgres.sessions import Connection
 
 # An id tells when its event was received; its row appears only with the commit, which can be as
-# late as a draft may wait for the journal and its group may take. So rows can still appear below
+# late as a request may wait for the journal and its group may take. So rows can still appear below
 # the newest id, and a follower looks this far back for them.
 LATE_SECONDS: Final = MAX_ANSWER_SECONDS + 5.0
 MAX_EVENTS_A_POLL: Final = 1_000

@@ -1,79 +1,31 @@
-"""Idempotency keys: the first request that wrote something is answered again, word for word.
+"""Idempotency keys, as rows in the transaction of the data they protect.
 
-What is stored is not the answer's bytes but what an equal request needs to be answered equally: a
-few dozen bytes, the same for both protocols. A claim is a row inserted in the transaction of the
-events it protects; another group that names the same key waits for that row and then replays it.
+A claim of a key is a row that is inserted together with the events. Another transaction that names
+the same key waits for that row, and then replays its receipt (docs/contract.md section 7).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from core import limits
-from core.error_codes import ErrorCode
-from core.errors import IngestError
-from core.models import (
-    AcceptedEvent,
-    Endpoint,
-    Event,
-    Malformed,
-    Receipt,
-    Rejection,
-    Snapshot,
-    SnapshotReceipt,
-    Worker,
-)
+from core.journal.pending import PendingRequest
+from core.journal.stored_receipt import Claim, Scope, StoredReceipt
+from core.models import Endpoint
 from core.postgres.pipeline import Command, Statement, send, to_json
 from core.postgres.sessions import Connection
-from core.rules import fields
-from core.timestamps import format_us, to_datetime
+from core.timestamps import to_datetime
 
 # Requests are judged by their time of receipt. One that waits for its commit, or whose replica's
 # clock is behind, must still find a row that was within the window then.
 MAX_LATE_SECONDS: Final = 60
 MAX_CLEANED_AT_ONCE: Final = 10_000  # rows a statement: short transactions
-
-
-class Scope(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
-    """Where an idempotency key is unique."""
-
-    organization_id: UUID
-    key_id: UUID
-    endpoint: Endpoint
-    idempotency_key: str
-
-
-class Claim(NamedTuple):
-    """A request's wish to be the first of its scope; ``digest`` is of what it asks."""
-
-    scope: Scope
-    digest: bytes
-
-
-class StoredReceipt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept of an answer. ``worker`` only for snapshots."""
-
-    request_id: str
-    received_us: int
-    rejected: Sequence[Rejection] = ()
-    worker: Worker | None = None
-
-
-def check_key(key: str) -> None:
-    """Raises ``invalid_body`` if the key is not 1 to 200 storable characters."""
-    problems = fields.issue("Idempotency-Key", _key_text, key)
-    if problems:
-        raise IngestError(ErrorCode.INVALID_BODY, problems[0])
-
-
-def _key_text(key: str) -> str:
-    return fields.text(key, limits.MAX_IDEMPOTENCY_KEY_CHARACTERS)
-
+_WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
 
 # A row whose window has passed is claimed anew. Where an unfinished transaction holds the row,
 # the statement waits for it.
@@ -81,7 +33,7 @@ _CLAIM: Final = Statement(
     "claim_keys",
     "json, interval",
     """
-INSERT INTO idempotency_keys AS held (
+INSERT INTO idempotency_keys AS earlier (
     organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
 SELECT organization_id, key_id, endpoint, idempotency_key, decode(digest, 'base64'), receipt,
     timestamptz 'epoch' + created_us * interval '1 microsecond'
@@ -91,19 +43,19 @@ FROM json_to_recordset($1) AS claim (
 ORDER BY 1, 2, 3, 4
 ON CONFLICT (organization_id, key_id, endpoint, idempotency_key) DO UPDATE SET
     digest = excluded.digest, receipt = excluded.receipt, created_at = excluded.created_at
-WHERE held.created_at <= excluded.created_at - $2
+WHERE earlier.created_at <= excluded.created_at - $2
 """,
 )
 
-_HELD_BY_OTHERS: Final = Statement(
+_FIND_EARLIER: Final = Statement(
     "find_keys",
     "json",
     """
 SELECT organization_id, key_id, endpoint, idempotency_key, digest, receipt
 FROM json_to_recordset($1) AS wanted (
     organization_id uuid, key_id uuid, endpoint text, idempotency_key text)
-JOIN idempotency_keys AS held USING (organization_id, key_id, endpoint, idempotency_key)
-WHERE held.xmin <> pg_current_xact_id()::xid
+JOIN idempotency_keys AS earlier USING (organization_id, key_id, endpoint, idempotency_key)
+WHERE earlier.xmin <> pg_current_xact_id()::xid
 """,
 )
 
@@ -139,7 +91,7 @@ DELETE FROM idempotency_keys WHERE ctid IN (
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
-    """What the statements read, by these names."""
+    """One row of a statement's JSON argument; the members are named as its columns."""
 
     organization_id: UUID
     key_id: UUID
@@ -150,55 +102,60 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     created_us: int | None = None
 
 
-_WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
+def _row(
+    scope: Scope,
+    receipt: StoredReceipt,
+    digest: bytes | None = None,
+    created_us: int | None = None,
+) -> _Row:
+    return _Row(
+        scope.organization_id,
+        scope.key_id,
+        scope.endpoint,
+        scope.idempotency_key,
+        receipt,
+        digest,
+        created_us,
+    )
 
 
-def claim(claims: Sequence[tuple[Claim, StoredReceipt]]) -> Command | None:
-    """Claim scopes in the transaction; the call counts those that it got.
+def claim_keys(claims: Sequence[tuple[Claim, StoredReceipt]]) -> Command | None:
+    """Claim scopes for the transaction; the command counts those it got.
 
-    :func:`held` tells of the others. The receipts are the expected ones, so that the usual request
-    writes its row once; what turns out otherwise is corrected by :func:`store` or taken back by
-    :func:`release`.
+    :func:`find_earlier` tells of the others. The receipts are the expected ones, so that the usual
+    request writes its row once. :func:`store_receipts` corrects one that turned out differently,
+    and :func:`release_keys` takes a row back.
     """
     rows = [
-        _Row(
-            wish.scope.organization_id,
-            wish.scope.key_id,
-            wish.scope.endpoint,
-            wish.scope.idempotency_key,
-            receipt,
-            wish.digest,
-            receipt.received_us,
-        )
-        for wish, receipt in claims
+        _row(claim.scope, receipt, claim.fingerprint, receipt.received_us)
+        for claim, receipt in claims
     ]
     window = f"{limits.IDEMPOTENCY_WINDOW_SECONDS} s"
     return Command(_CLAIM, to_json(rows), window) if rows else None
 
 
-async def held(db: Connection, scopes: Sequence[Scope]) -> dict[Scope, tuple[bytes, StoredReceipt]]:
-    """Which of these scopes the transaction could not claim, and the digest and receipt of each."""
-    call = Command(_HELD_BY_OTHERS, to_json(scopes))
-    await send(db, [call])
+async def find_earlier(
+    db: Connection, scopes: Sequence[Scope]
+) -> dict[Scope, tuple[bytes, StoredReceipt]]:
+    """The scopes that earlier requests hold, each with their fingerprint and receipt."""
+    command = Command(_FIND_EARLIER, to_json(scopes))
+    await send(db, [command])
     return {
         Scope(UUID(organization), UUID(key), endpoint, idempotency_key): (
             bytes.fromhex(digest.removeprefix("\\x")),
             msgspec.json.decode(receipt, type=StoredReceipt),
         )
-        for organization, key, endpoint, idempotency_key, digest, receipt in call.rows
+        for organization, key, endpoint, idempotency_key, digest, receipt in command.rows
     }
 
 
-def store(receipts: Sequence[tuple[Scope, StoredReceipt]]) -> Command | None:
+def store_receipts(receipts: Sequence[tuple[Scope, StoredReceipt]]) -> Command | None:
     """Correct the receipts of claimed scopes."""
-    rows = [
-        _Row(one.organization_id, one.key_id, one.endpoint, one.idempotency_key, receipt)
-        for one, receipt in receipts
-    ]
+    rows = [_row(scope, receipt) for scope, receipt in receipts]
     return Command(_STORE, to_json(rows)) if rows else None
 
 
-def release(scopes: Sequence[Scope]) -> Command | None:
+def release_keys(scopes: Sequence[Scope]) -> Command | None:
     """Give claimed scopes back: their requests wrote nothing and are not remembered."""
     return Command(_RELEASE, to_json(scopes)) if scopes else None
 
@@ -210,30 +167,50 @@ async def clean(db: Connection, now_us: int) -> int:
     return cursor.rowcount
 
 
-def differs() -> IngestError:
-    """The answer to a used key with another body: never a replay of an answer to other data."""
-    return IngestError(
-        ErrorCode.INVALID_BODY,
-        "Idempotency-Key: was already used with a different body; use a new key for new data",
-    )
+class IdempotencyStep:
+    """The idempotency keys of one transaction: claimed together, and settled by the outcomes.
 
+    ``command`` claims the keys of all requests that have one. A request that can write nothing
+    claims its key as well, so that it waits for a first request in flight on another replica;
+    :meth:`finish` gives such a key back.
+    """
 
-def replay_events(stored: StoredReceipt, events: Sequence[Event | Malformed]) -> Receipt:
-    """The receipt of the first request, rebuilt from an equal request's events."""
-    refused = {rejection.index for rejection in stored.rejected}
-    received = format_us(stored.received_us)
-    echoes = [
-        AcceptedEvent(
-            event.event_type,
-            received if event.timestamp is None else fields.moment(event.timestamp)[1],
-        )
-        for index, event in enumerate(events)
-        if index not in refused and isinstance(event, Event)
-    ]
-    return Receipt(stored.request_id, len(echoes), echoes, stored.rejected, replayed=True)
+    def __init__(self, requests: Sequence[PendingRequest]) -> None:
+        self._requests = [
+            (request.claim, request) for request in requests if request.claim is not None
+        ]
+        wanted = [(claim, request.stored_receipt()) for claim, request in self._requests]
+        # The receipts written with the claims, of the keys that no other transaction holds.
+        self._written: dict[Scope, StoredReceipt] = {claim.scope: kept for claim, kept in wanted}
+        self.command = claim_keys(wanted)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the database has told which keys it gave; no lock on a key is waited for then."""
+        return self.command is None or self.command.done
 
-def replay_snapshot(stored: StoredReceipt, snapshot: Snapshot) -> SnapshotReceipt:
-    """The receipt of the first request, as :func:`replay_events`."""
-    assert stored.worker is not None
-    return SnapshotReceipt(stored.request_id, snapshot.snapshot_type, stored.worker, replayed=True)
+    @property
+    def has_all(self) -> bool:
+        """Whether every key was free."""
+        return self.command is None or self.command.count == len(self._written)
+
+    async def answer_others(self, db: Connection) -> None:
+        """Answer the requests whose keys earlier requests hold."""
+        earlier = await find_earlier(db, list(self._written))
+        for claim, request in self._requests:
+            if claim.scope in earlier:
+                request.answer_from(*earlier[claim.scope])
+                del self._written[claim.scope]
+
+    def finish(self) -> list[Command | None]:
+        """Correct receipts that turned out differently, and give back keys nothing came of."""
+        corrected: list[tuple[Scope, StoredReceipt]] = []
+        unused: list[Scope] = []
+        for claim, request in self._requests:
+            if (written := self._written.get(claim.scope)) is None:
+                continue
+            if not request.accepted:
+                unused.append(claim.scope)
+            elif (receipt := request.stored_receipt()) != written:
+                corrected.append((claim.scope, receipt))
+        return [store_receipts(corrected), release_keys(unused)]

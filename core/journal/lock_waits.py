@@ -1,9 +1,9 @@
-"""LockWaits: where drafts that meet another process's lock wait, while everybody else's go on.
+"""Lock waits: requests that met another process's lock wait here, and everybody else goes on.
 
-A lane is of one organization, or of one idempotency key if that is all that is locked. The head of
-a lane is tried again and again; once it gets through, the lock is gone, and the others return to
-the journal's queues in their order. While a lane exists whatever belongs to it joins it, so that
-nothing overtakes: a producer's batches stay in their sequence.
+A lock wait belongs to an organization, or to one idempotency key if only that is locked. Its first
+request is tried again and again. Once that gets through, the lock is gone, and the others return to
+the journal's queues in their order. While a lock wait exists, every request that belongs to it joins
+it, so that nothing overtakes: the batches of a producer stay in their sequence.
 """
 
 from __future__ import annotations
@@ -16,31 +16,30 @@ from typing import Final
 from uuid import UUID
 
 from core.errors import IngestError, unavailable
-from core.journal.idempotency import Scope
 from core.journal.pending import PendingRequest
+from core.journal.stored_receipt import Scope
 
-MAX_LOCK_WAIT_WRITERS: Final = 3  # transactions at a time, of all lanes
-MAX_KEY_LOCK_WAITS: Final = 3  # of an organization: finding each holds up the others for a while
-# So long a lane waits for its lock before another lane has its turn.
-LOCK_WAIT_TURN_SECONDS: Final = 1.0
+MAX_LOCKED_WRITERS: Final = 3  # transactions at a time, of all lock waits
+MAX_KEY_WAITS: Final = 3  # of an organization: finding each holds up the others for a while
+TURN_SECONDS: Final = 1.0  # a lock wait tries for so long, then another has its turn
 
 LockWaitKey = UUID | Scope
 
 
 class LockedError(Exception):
-    """A lock that others hold was not given up in time; nothing was written.
+    """A lock that another process holds was not given up in time; nothing was written.
 
-    ``at_key``: it was met while claiming idempotency keys, so it is one key's, not more.
+    ``at_idempotency_key``: it was met while claiming idempotency keys, so it is one key's lock.
     """
 
-    def __init__(self, at_key: bool) -> None:
+    def __init__(self, at_idempotency_key: bool) -> None:
         super().__init__("a lock was not given up in time")
-        self.at_key = at_key
+        self.at_idempotency_key = at_idempotency_key
 
 
-def still_locked(draft: PendingRequest) -> IngestError:
-    """What a client is told whose patience ends before the lock is given up."""
-    if isinstance(draft.lane, Scope):
+def still_locked(request: PendingRequest) -> IngestError:
+    """The answer to a request whose time is over before the lock is given up."""
+    if isinstance(request.lock_wait, Scope):
         return unavailable(
             "The first request with this Idempotency-Key is still being written. Nothing more was "
             "written; retry with the same Idempotency-Key."
@@ -52,70 +51,70 @@ def still_locked(draft: PendingRequest) -> IngestError:
 
 
 class LockWaits:
-    """The lanes there are. There can be no more than drafts, which the journal bounds.
+    """All lock waits; there are no more than requests, which the journal bounds.
 
-    ``write`` has a draft one turn and returns whether it is locked out still; a draft that it
-    answered is done with. ``give_back`` takes the drafts whose lane is free, in their order.
+    ``write`` tries a request once and returns whether it is still locked out; a request that it
+    answered is done with. ``put_back`` takes the requests whose lock is gone, in their order.
     """
 
     def __init__(
         self,
         write: Callable[[PendingRequest], Awaitable[bool]],
-        give_back: Callable[[Sequence[PendingRequest]], None],
+        put_back: Callable[[Sequence[PendingRequest]], None],
     ) -> None:
         self._write = write
-        self._give_back = give_back
-        self._lanes: dict[LockWaitKey, deque[PendingRequest]] = {}
+        self._put_back = put_back
+        self._waits: dict[LockWaitKey, deque[PendingRequest]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writers = asyncio.Semaphore(MAX_LOCK_WAIT_WRITERS)
+        self._writers = asyncio.Semaphore(MAX_LOCKED_WRITERS)
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._waits)
 
-    def of(self, draft: PendingRequest) -> LockWaitKey | None:
-        """The lane that the draft must join, if there is one."""
-        if not self._lanes:
+    def key_of(self, request: PendingRequest) -> LockWaitKey | None:
+        """The lock wait that the request must join, if there is one."""
+        if not self._waits:
             return None
-        if draft.claim is not None and draft.claim.scope in self._lanes:
-            return draft.claim.scope
-        organization_id = draft.caller.organization_id
-        return organization_id if organization_id in self._lanes else None
+        if request.claim is not None and request.claim.scope in self._waits:
+            return request.claim.scope
+        organization_id = request.caller.organization_id
+        return organization_id if organization_id in self._waits else None
 
-    def room_for_keys_of(self, organization_id: UUID) -> bool:
+    def may_search_keys(self, organization_id: UUID) -> bool:
         """Whether it is worth finding which of the organization's keys are locked."""
-        keys = [key for key in self._lanes if isinstance(key, Scope)]
-        return sum(key.organization_id == organization_id for key in keys) < MAX_KEY_LOCK_WAITS
+        keys = [key for key in self._waits if isinstance(key, Scope)]
+        return sum(key.organization_id == organization_id for key in keys) < MAX_KEY_WAITS
 
-    def park(self, key: LockWaitKey, draft: PendingRequest) -> None:
-        """Have the draft wait in a lane, which begins with it if there is none."""
-        draft.started = False
-        draft.lane = key
-        if key in self._lanes:
-            self._lanes[key].append(draft)
+    def add(self, key: LockWaitKey, request: PendingRequest) -> None:
+        """Have the request wait behind the others of the same key; the first begins a lock wait."""
+        request.is_being_written = False
+        request.lock_wait = key
+        if key in self._waits:
+            self._waits[key].append(request)
             return
-        lane = self._lanes[key] = deque([draft])
-        task = asyncio.create_task(self._serve(key, lane))
+        requests = self._waits[key] = deque([request])
+        task = asyncio.create_task(self._try_until_free(key, requests))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def forget(self, draft: PendingRequest) -> None:
-        """Take out a draft that nobody waits for any more."""
-        if draft.lane is not None and draft.lane in self._lanes:
+    def remove(self, request: PendingRequest) -> None:
+        """Take out a request that nobody waits for any more."""
+        if request.lock_wait is not None and request.lock_wait in self._waits:
             with contextlib.suppress(ValueError):
-                self._lanes[draft.lane].remove(draft)
+                self._waits[request.lock_wait].remove(request)
 
-    async def _serve(self, key: LockWaitKey, lane: deque[PendingRequest]) -> None:
+    async def _try_until_free(self, key: LockWaitKey, requests: deque[PendingRequest]) -> None:
         try:
             locked = True
-            while lane and locked:
+            while requests and locked:
                 async with self._writers:
-                    if lane:
-                        locked = await self._write(lane[0])
-                if lane and lane[0].answer.done():
-                    lane.popleft()
+                    if requests:
+                        locked = await self._write(requests[0])
+                if requests and requests[0].answer.done():
+                    requests.popleft()
         finally:
-            # Without a pause in between: what comes from now on comes behind these.
-            del self._lanes[key]
-            for draft in lane:
-                draft.lane = None
-            self._give_back(lane)
+            # No pause in between: a request that comes from now on comes behind these.
+            del self._waits[key]
+            for request in requests:
+                request.lock_wait = None
+            self._put_back(requests)

@@ -1,8 +1,8 @@
 """Producers: exactly-once streams by a sequence that is committed with its events.
 
-Each stream of a producer has an epoch. Opening one raises it, waiting for a group that is being
-written; from then on the older stream cannot write, for its epoch is checked under the row's lock
-in the transaction of its events.
+Each stream of a producer has an epoch. Opening a stream raises the epoch, after a transaction that
+is writing for the producer. The older stream cannot write from then on: its epoch is checked under
+the lock of the producer's row, in the transaction of its events (docs/contract.md section 10).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from uuid import UUID
 
 from core.error_codes import ErrorCode, StreamReason
 from core.errors import IngestError, StreamError
-from core.models import Caller, StreamPosition
+from core.journal.pending import PendingRequest
+from core.journal.pending_events import PendingEvents
+from core.models import Caller, Receipt, StreamPosition
 from core.postgres.pipeline import Command, Statement, as_records
 from core.postgres.sessions import Connection
 from core.rules import fields
@@ -21,7 +23,7 @@ from core.timestamps import to_datetime
 
 
 class ProducerKey(NamedTuple):
-    """Where a producer id is unique: within its app. Sorts, for a fixed lock order."""
+    """A producer: its id is unique within its app. Sorts, for a fixed lock order."""
 
     organization_id: UUID
     app_id: UUID
@@ -29,7 +31,7 @@ class ProducerKey(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """What a group adds to a producer: so many batches, and so many of their events."""
+    """An addition to a producer: a number of batches, and of their events."""
 
     batches: int
     accepted: int
@@ -37,7 +39,7 @@ class Advance(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a producer has come, and which of its streams may write.
+    """The position of a producer, and the epoch of the stream that may write.
 
     ``accepted`` and ``rejected`` count the events of the batches up to ``sequence``.
     """
@@ -48,7 +50,7 @@ class Progress(NamedTuple):
     rejected: int
 
     def after(self, advance: Advance) -> Progress:
-        """How far it is with what is added."""
+        """The position once the addition is committed."""
         return self._replace(
             sequence=self.sequence + advance.batches,
             accepted=self.accepted + advance.accepted,
@@ -63,7 +65,7 @@ def check_producer_id(producer_id: str) -> None:
         raise IngestError(ErrorCode.INVALID_BODY, problems[0])
 
 
-def key(caller: Caller, producer_id: str) -> ProducerKey:
+def producer_key(caller: Caller, producer_id: str) -> ProducerKey:
     """The producer of that id in the caller's app."""
     return ProducerKey(caller.organization_id, caller.app_id, producer_id)
 
@@ -126,29 +128,30 @@ async def open_stream(db: Connection, producer: ProducerKey, now_us: int) -> Pro
     return Progress(*row)
 
 
-def lock(producers: Iterable[ProducerKey]) -> Command | None:
-    """Lock the producers' rows until the transaction ends; :func:`locked` tells what they say."""
+def lock_producers(producers: Iterable[ProducerKey]) -> Command | None:
+    """Lock the producers' rows until the transaction ends; :func:`progress_of` reads them."""
     wanted = sorted(set(producers))
     return Command(_LOCK, as_records(ProducerKey._fields, wanted)) if wanted else None
 
 
-def locked(call: Command | None) -> dict[ProducerKey, Progress]:
-    """How far the producers have come that were locked."""
+def progress_of(command: Command | None) -> dict[ProducerKey, Progress]:
+    """The positions of the producers that a command has locked."""
     return {
         ProducerKey(UUID(organization), UUID(app), producer): Progress(*map(int, progress))
-        for organization, app, producer, *progress in (call.rows if call else ())
+        for organization, app, producer, *progress in (command.rows if command else ())
     }
 
 
-def advance(added: Mapping[ProducerKey, Advance]) -> Command | None:
-    """Record what is added to producers, in the transaction that holds their locks."""
+def advance_producers(added: Mapping[ProducerKey, Advance]) -> Command | None:
+    """Record additions to producers, in the transaction that holds their locks."""
     return Command(_ADVANCE, _records(Advance._fields, added)) if added else None
 
 
 async def have_reached(db: Connection, reached: Mapping[ProducerKey, Progress]) -> bool:
-    """Whether any producer has come so far in that epoch, in which only one stream writes.
+    """Whether any of the producers has reached its position, in the same epoch.
 
-    False if other streams have taken all of them over: then it is no longer known.
+    One stream alone writes in an epoch, so a position that is reached proves the commit. False if
+    newer streams have taken over all the producers: the database no longer tells then.
     """
     if not reached:
         return False
@@ -163,7 +166,7 @@ def _records(fields: Sequence[str], of: Mapping[ProducerKey, Iterable[int]]) -> 
 
 
 def follows(position: StreamPosition, progress: Progress | None) -> bool:
-    """Whether a batch is the next one: True, or False for a duplicate of a committed one.
+    """Whether a batch is its producer's next one; False for a duplicate of a committed one.
 
     Raises :class:`StreamError` if another stream has taken over, or if batches are missing.
     """
@@ -179,3 +182,68 @@ def follows(position: StreamPosition, progress: Progress | None) -> bool:
             "committed",
         )
     return position.sequence > progress.sequence
+
+
+class ProducerStep:
+    """The producers of one transaction: their sequences are checked, and advance with the events.
+
+    ``command`` locks the producers and reads their positions. Until :meth:`check` every batch is
+    expected to be the next one of its producer.
+    """
+
+    def __init__(self, requests: Sequence[PendingRequest]) -> None:
+        self._advancing = [
+            (producer_key(request.caller, request.position.producer_id), request)
+            for request in requests
+            if isinstance(request, PendingEvents) and request.position is not None
+        ]
+        self._progress: dict[ProducerKey, Progress] = {}
+        self.command = lock_producers([producer for producer, _ in self._advancing])
+
+    def check(self) -> bool:
+        """Whether each batch is its producer's next one; one that is not is answered as such."""
+        self._progress = progress_of(self.command)
+        ahead = dict(self._progress)  # the counts of accepted events are not known yet
+        advancing: list[tuple[ProducerKey, PendingEvents]] = []
+        for producer, request in self._advancing:
+            current = ahead.get(producer)
+            if _is_next(request, current):
+                assert current is not None
+                ahead[producer] = current.after(Advance(1, 0, 0))
+                advancing.append((producer, request))
+        all_advance = len(advancing) == len(self._advancing)
+        self._advancing = advancing
+        return all_advance
+
+    def advance(self) -> Command | None:
+        """Add the accepted and the rejected events of the batches to their producers."""
+        return advance_producers(self._added())
+
+    def reached(self) -> dict[ProducerKey, Progress]:
+        """The positions of the producers once the transaction is committed."""
+        return {
+            producer: self._progress[producer].after(added)
+            for producer, added in self._added().items()
+        }
+
+    def _added(self) -> dict[ProducerKey, Advance]:
+        added: dict[ProducerKey, Advance] = {}
+        for producer, request in self._advancing:
+            batches, accepted, rejected = added.get(producer, (0, 0, 0))
+            added[producer] = Advance(
+                batches + 1, accepted + len(request.accepted), rejected + len(request.rejected)
+            )
+        return added
+
+
+def _is_next(request: PendingEvents, progress: Progress | None) -> bool:
+    """Whether the batch is the next of its producer; else ``replay`` becomes its answer."""
+    assert request.position is not None
+    try:
+        if follows(request.position, progress):
+            return True
+    except StreamError as error:
+        request.replay = error
+    else:
+        request.replay = Receipt(request.request_id, 0, (), (), duplicate=True)
+    return False

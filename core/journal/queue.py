@@ -1,4 +1,4 @@
-"""Queues: drafts that wait for the journal's next groups, and which of them make a group."""
+"""Queues: requests that wait for the journal's next transactions."""
 
 from __future__ import annotations
 
@@ -8,60 +8,61 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from core.journal.idempotency import Scope
 from core.journal.pending import PendingRequest
+from core.journal.stored_receipt import Scope
 
-# A group's own cost, some milliseconds, is little beside so many events; yet it is soon over.
+# The cost of a transaction itself, some milliseconds, is little beside so many events; yet it is
+# soon over.
 MAX_STREAMED_EVENTS: Final = 8_000
 MAX_STREAMED_BATCHES: Final = 500
-# Groups of single requests are smaller: what a few connections send should fill more than one, so
-# that the next is decoded while one commits.
+# Transactions of single requests are smaller: the requests of a few connections fill more than one,
+# so that the next is decoded while one commits.
 MAX_SINGLE_EVENTS: Final = 2_000
 MAX_SINGLE_REQUESTS: Final = 250
-# Who can be slowed down is to send no more while so much waits: what waits for long has left the
-# processor's caches when its turn comes, and is slower to write.
-GROUPS_AHEAD: Final = 2
+# Streams are slowed down while so many transactions' worth of events waits. More would have left
+# the processor's caches when its turn comes, and be slower to write.
+TRANSACTIONS_AHEAD: Final = 2
 
 
 class Queue:
-    """Drafts in the order in which they will be taken to be written, group by group.
+    """Requests in their order, of which each transaction takes the first ones.
 
-    ``has_room``: less waits than the next ``GROUPS_AHEAD`` groups may have.
+    ``has_room`` is set while fewer events wait than the next ``TRANSACTIONS_AHEAD`` may have.
     """
 
-    def __init__(self, max_group_events: int, max_group_drafts: int) -> None:
-        self._max_group_events = max_group_events
-        self._max_group_drafts = max_group_drafts
-        self._drafts: deque[PendingRequest] = deque()
+    def __init__(self, max_events: int, max_requests: int) -> None:
+        self._max_events = max_events
+        self._max_requests = max_requests
+        self._requests: deque[PendingRequest] = deque()
         self._changed = asyncio.Event()
         self._events = 0
         self.has_room = asyncio.Event()
         self._count(0)
 
     def __len__(self) -> int:
-        return len(self._drafts)
+        return len(self._requests)
 
-    def join(self, draft: PendingRequest) -> None:
-        """Add a draft."""
-        self._drafts.append(draft)
-        self._count(len(draft.slots))
+    def append(self, request: PendingRequest) -> None:
+        """Add a request behind all others."""
+        self._requests.append(request)
+        self._count(len(request.actor_indexes))
         self.wake()
 
-    def leave(self, draft: PendingRequest) -> None:
-        """Take out a draft that nobody waits for any more."""
-        with contextlib.suppress(ValueError):  # it was taken already, in a group tried by parts
-            self._drafts.remove(draft)
-            self._count(-len(draft.slots))
+    def remove(self, request: PendingRequest) -> None:
+        """Take out a request that nobody waits for any more; no matter if it has left already."""
+        with contextlib.suppress(ValueError):
+            self._requests.remove(request)
+            self._count(-len(request.actor_indexes))
 
-    def put_back(self, drafts: Sequence[PendingRequest]) -> None:
-        """Have drafts that were taken wait again, before all others."""
-        self._drafts.extendleft(reversed(drafts))
-        self._count(sum(len(draft.slots) for draft in drafts))
+    def put_back(self, requests: Sequence[PendingRequest]) -> None:
+        """Add requests that had left, before all others."""
+        self._requests.extendleft(reversed(requests))
+        self._count(sum(len(request.actor_indexes) for request in requests))
         self.wake()
 
     def _count(self, events: int) -> None:
         self._events += events
-        if self._events < GROUPS_AHEAD * self._max_group_events:
+        if self._events < TRANSACTIONS_AHEAD * self._max_events:
             self.has_room.set()
         else:
             self.has_room.clear()
@@ -75,32 +76,34 @@ class Queue:
         self._changed.clear()
         await self._changed.wait()
 
-    def take_group(self, parted: Callable[[PendingRequest], bool]) -> list[PendingRequest]:
-        """Take the drafts to write next, as many as one transaction may have.
+    def pop_transaction(
+        self, is_set_aside: Callable[[PendingRequest], bool]
+    ) -> list[PendingRequest]:
+        """Remove and return the requests of the next transaction.
 
-        ``parted``: whether a draft went elsewhere instead, to a lane.
+        ``is_set_aside`` tells of a request that has joined a lock wait instead.
         """
-        group: list[PendingRequest] = []
+        requests: list[PendingRequest] = []
         later: list[PendingRequest] = []
         claimed: set[Scope] = set()
         events = 0
-        while self._drafts and len(group) < self._max_group_drafts:
-            draft = self._drafts[0]
-            if group and events + len(draft.slots) > self._max_group_events:
+        while self._requests and len(requests) < self._max_requests:
+            request = self._requests[0]
+            if requests and events + len(request.actor_indexes) > self._max_events:
                 break
-            self._drafts.popleft()
-            self._count(-len(draft.slots))
-            if draft.answer.done() or parted(draft):
+            self._requests.popleft()
+            self._count(-len(request.actor_indexes))
+            if request.answer.done() or is_set_aside(request):
                 continue
-            if draft.claim is not None:
+            if request.claim is not None:
                 # The second of two equal keys replays the first, which must have committed.
-                if draft.claim.scope in claimed:
-                    later.append(draft)
+                if request.claim.scope in claimed:
+                    later.append(request)
                     continue
-                claimed.add(draft.claim.scope)
-            draft.started = True
-            events += len(draft.slots)
-            group.append(draft)
+                claimed.add(request.claim.scope)
+            request.is_being_written = True
+            events += len(request.actor_indexes)
+            requests.append(request)
         if later:
             self.put_back(later)
-        return group
+        return requests

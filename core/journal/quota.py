@@ -1,15 +1,15 @@
 """The monthly quota: exact under any number of writers and replicas (contract section 8).
 
-A group reads at its beginning how much is left, and charges with its COMMIT what it stores. The
-charge itself checks the quota again, and fails if other groups have left too little meanwhile. The
-group is then written anew with the accounts locked from the beginning (core/journal/writer.py).
+A transaction reads the rest of each quota at its beginning, and charges its events with its COMMIT.
+The charge checks the quota again, and fails if other transactions have left too little meanwhile.
+The requests are then written anew, with the accounts locked from the beginning
+(core/journal/writer.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
-from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -22,15 +22,11 @@ from core.timestamps import month_start
 
 
 class Account(Struct, frozen=True, order=True, gc=False, cache_hash=True):
-    """What is charged: one organization's calendar month (UTC). Sorts, for a fixed lock order."""
+    """One organization's calendar month (UTC). Sorts, for a fixed lock order."""
 
     organization_id: UUID
     month: date
 
-
-MAX_CACHED_ACCOUNTS: Final = 1_000
-# One object for equal accounts: dictionaries then find it by identity, without comparing members.
-_account: Final = lru_cache(MAX_CACHED_ACCOUNTS)(Account)
 
 _READ: Final = Statement(
     "read_quota",
@@ -57,7 +53,7 @@ FOR UPDATE
 )
 
 # The lock of an account's row is what makes concurrent charges exact; rows are locked in sorted
-# order, so that groups do not deadlock. A row is created at the month's first event. A charge that
+# order, so that transactions do not deadlock. A row is created at the month's first event. A charge that
 # does not fit, or whose organization is gone, makes used NULL, which the table forbids: all of it
 # fails. granted is the latest charge, which the update adds; nothing else reads it.
 _CHARGE: Final = Statement(
@@ -84,7 +80,7 @@ RETURNING organization_id, month,
 
 def account(organization_id: UUID, received_us: int) -> Account:
     """The account that pays for an event received at that moment."""
-    return _account(organization_id, month_start(received_us).date())
+    return Account(organization_id, month_start(received_us).date())
 
 
 def read(accounts: Iterable[Account]) -> Command | None:
@@ -121,16 +117,16 @@ def is_short(error: psycopg.Error) -> bool:
     return isinstance(error, NotNullViolation) and error.diag.table_name == "quota_usage"
 
 
-def left(call: Command | None) -> dict[Account, int | None]:
+def left(command: Command | None) -> dict[Account, int | None]:
     """How many events each account of a :func:`read` or :func:`charge` has left; None: no quota."""
     return {
-        _account(UUID(organization), date.fromisoformat(month)): (
+        Account(UUID(organization), date.fromisoformat(month)): (
             None if events is None else max(int(events), 0)
         )
-        for organization, month, events, *_ in (call.rows if call else ())
+        for organization, month, events, *_ in (command.rows if command else ())
     }
 
 
-def transaction_id(call: Command | None) -> str | None:
+def transaction_id(command: Command | None) -> str | None:
     """The id of the transaction that this :func:`read` was part of; None if nothing was read."""
-    return str(call.rows[0][-1]) if call and call.rows else None
+    return str(command.rows[0][-1]) if command and command.rows else None

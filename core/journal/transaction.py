@@ -1,4 +1,4 @@
-"""A group: drafts written together in one transaction, each judged as if it were alone."""
+"""A transaction of requests: written together, each judged as if it were alone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from psycopg.errors import InFailedSqlTransaction
 
 from core import ids
 from core.journal import quota, snapshots, workers
-from core.journal.claims import Claims
-from core.journal.pending import PendingEvents, PendingRequest, PendingSnapshot, Verdict
-from core.journal.places import Places
-from core.journal.producers import ProducerKey, Progress
+from core.journal.idempotency import IdempotencyStep
+from core.journal.pending import PendingRequest, Verdict
+from core.journal.pending_events import PendingEvents
+from core.journal.pending_snapshot import PendingSnapshot
+from core.journal.producers import ProducerKey, ProducerStep, Progress
 from core.journal.quota import Account
 from core.journal.snapshots import SnapshotRow
 from core.journal.workers import WorkerCache
@@ -25,17 +26,17 @@ from core.postgres.sessions import Connection
 
 
 class Mode(Enum):
-    """What a group takes for granted before the database has answered.
+    """The assumptions that a transaction makes before the database has answered.
 
-    ``OPTIMISTIC``: that everything can be written. The whole transaction is sent in one go, and the
-    answers are looked at while it waits for the rows: two round trips. If they say otherwise,
-    nothing is written, and :class:`UnforeseenError` is raised. A group that has no events, or
-    workers that have to be asked for, goes step by step all the same.
+    ``OPTIMISTIC`` assumes that everything can be written. The whole transaction is sent in one go,
+    and the answers are read while the database waits for the rows: two round trips. If an answer
+    differs, nothing is written and :class:`UnexpectedOutcomeError` is raised. A transaction without
+    events, or with workers that have to be asked for, is stepwise all the same.
 
-    ``STEPWISE``: nothing. What is written follows from the answers: three round trips, and
-    more for keys that others hold and for workers that have to be asked for.
+    ``STEPWISE`` assumes nothing. The rows follow from the answers: three round trips, and more for
+    keys that others hold and for workers that have to be asked for.
 
-    ``LOCKED``: as ``STEPWISE``, and no other transaction can charge its accounts meanwhile.
+    ``LOCKED`` is stepwise, and no other transaction can charge its accounts meanwhile.
     """
 
     OPTIMISTIC = auto()
@@ -43,43 +44,51 @@ class Mode(Enum):
     LOCKED = auto()
 
 
-class UnforeseenError(Exception):
-    """Not all of a group can be written, so nothing of it was: it has to go step by step."""
+class UnexpectedOutcomeError(Exception):
+    """Not all requests can be written, so none was: they have to go stepwise."""
 
 
 class Transaction:
-    """One attempt to write drafts, in their order of arrival.
+    """One attempt to write requests, in their order of arrival.
+
+    Locks are taken in one order by every process: idempotency keys, producers, links, workers,
+    cards, quota accounts; and in sorted order within a statement. So transactions cannot deadlock,
+    with one exception. A ``LOCKED`` transaction takes its accounts before links, workers and cards.
+    It can deadlock with a transaction that makes the same person or replaces the same card, and
+    one of the two then fails by its lock timeout.
 
     Quotas are read at the beginning and charged together with the COMMIT, so that a charge locks
-    its account only for a moment. If another transaction has charged the account in between and
-    too little is left, :meth:`write` fails with an error that :func:`quota.is_short` recognizes:
-    the next attempt is to be ``LOCKED``.
+    its account only for a moment. If another transaction has charged the account in between and too
+    little is left, :meth:`write` fails with an error that :func:`quota.is_short` recognizes. The
+    next attempt has to be ``LOCKED``.
 
-    The ``outcomes`` are true once :meth:`write` has returned; ``resolved`` are the workers to
-    cache after that. ``has_claimed``: the idempotency keys are claimed, so a lock that is waited
-    for later is not a key's. ``is_whole``: all that ``OPTIMISTIC`` takes for granted is true.
+    ``outcomes`` are true once :meth:`write` has returned, and ``resolved`` are the workers to cache
+    then. ``has_keys``: the idempotency keys are claimed, so a lock that is waited for later is not
+    a key's. ``is_as_expected``: every assumption of ``OPTIMISTIC`` was true.
 
-    If the connection is lost while ``committing``, it is open whether the group was committed.
-    ``transaction_id`` tells whether the transaction is still going on. Whether it took effect is
-    told by the ``witness``, the organization and id of a row that was written; if none was, by the
-    producers that were ``advanced``.
+    If the connection is lost while ``committing``, the commit status is open
+    (core/journal/commit_status.py). ``transaction_id`` tells whether the transaction is still going
+    on. ``probe_row``, the organization and id of a row it writes, tells whether it took effect;
+    without a row, the producers that it has ``advanced`` do.
     """
 
     def __init__(
-        self, drafts: Sequence[PendingRequest], cache: WorkerCache, now_us: int, approach: Mode
+        self, requests: Sequence[PendingRequest], cache: WorkerCache, now_us: int, mode: Mode
     ) -> None:
-        self._drafts = drafts
+        self._requests = requests
         self._cache = cache
         self._now_us = now_us
-        self._approach = approach
-        for draft in drafts:
-            draft.reset()
-        self._incomplete: list[PendingRequest] = []  # that have workers that are not known
+        self._mode = mode
+        for request in requests:
+            request.reset()
+        self._incomplete: list[PendingRequest] = []  # requests with workers that are not cached
         self._recall_workers()
-        self._claims = Claims(drafts)
-        self._places = Places(drafts)
+        self._idempotency = IdempotencyStep(requests)
+        self._producer_step = ProducerStep(requests)
         # A stream is told what is left even if it writes nothing.
-        self._accounts = {draft.account for draft in drafts if draft.positions or draft.streamed}
+        self._accounts = {
+            request.account for request in requests if request.accepted or request.is_streamed
+        }
         self._read_quotas = quota.read(self._accounts)
         self._commit = Command(COMMIT)
         self._charge: Command | None = None
@@ -87,63 +96,61 @@ class Transaction:
         self.outcomes: list[Verdict] = []
         self.resolved: dict[WorkerName, Worker] = {}
         self.transaction_id: str | None = None
-        self.witness: tuple[UUID, UUID] | None = None
+        self.probe_row: tuple[UUID, UUID] | None = None
         self.advanced: dict[ProducerKey, Progress] = {}
-        self.has_claimed = False
-        self.is_whole = True
+        self.has_keys = False
+        self.is_as_expected = True
         self.committing = False
 
     async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
-        """Find what becomes of each draft, write what is accepted, and commit.
+        """Find the outcome of each request, write the accepted items, and commit.
 
-        ``lock_seconds``: how long a lock is waited for, None as in the session. Every process takes
-        locks in this order and, within a statement, in sorted order: idempotency keys, producers,
-        links, workers, cards, quota accounts. So groups cannot deadlock, but for a ``LOCKED`` one,
-        which takes accounts before links: with one that makes the same person, or replaces the
-        same card, it may, until the lock of either has been waited for too long.
+        ``lock_seconds``: the longest wait for a lock, None as in the session.
 
-        Raises :class:`UnforeseenError` (:class:`Mode`), and :class:`InFailedSqlTransaction` if
-        the server rolled back instead.
+        Raises :class:`UnexpectedOutcomeError` (:class:`Mode`), and :class:`InFailedSqlTransaction`
+        if the server rolled back instead.
         """
-        # Begun in the first round trip, unless workers have to be asked for before.
-        has_events = any(isinstance(draft, PendingEvents) for draft in self._drafts)
+        # The COPY begins in the first round trip, unless workers have to be asked for before.
+        has_events = any(isinstance(request, PendingEvents) for request in self._requests)
         copy = CopyCommand(copy_rows.COPY_EVENTS) if has_events and not self._incomplete else None
         try:
-            if copy is not None and self._approach is Mode.OPTIMISTIC:
-                await self._write_at_once(db, lock_seconds, copy)
+            if copy is not None and self._mode is Mode.OPTIMISTIC:
+                await self._write_optimistic(db, lock_seconds, copy)
             else:
-                await self._write_step_by_step(db, lock_seconds, copy)
+                await self._write_stepwise(db, lock_seconds, copy)
         finally:
-            self.has_claimed = self._claims.are_answered
+            self.has_keys = self._idempotency.is_answered
         self._check()
 
-    async def _write_at_once(
+    async def _write_optimistic(
         self, db: Connection, lock_seconds: float | None, copy: CopyCommand
     ) -> None:
-        calls = [*self._first(lock_seconds), copy, *self._last()]
+        commands = [*self._first(lock_seconds), copy, *self._last()]
         # The rows are packed while the database is at what comes before them.
-        await send(db, calls, meanwhile=self._pack_rows)
-        self.is_whole = self._claims.are_won and self._places.take() and self._divide()
-        if not self.is_whole:
-            await copy.abandon(db, "its group will be written step by step")
-            raise UnforeseenError
-        self._foretell()
+        await send(db, commands, meanwhile=self._pack_rows)
+        self.is_as_expected = (
+            self._idempotency.has_all and self._producer_step.check() and self._apply_quotas()
+        )
+        if not self.is_as_expected:
+            await copy.abandon(db, "its transaction will be written stepwise")
+            raise UnexpectedOutcomeError
+        self._expect_outcomes()
         await copy.write(db, self._rows)
 
-    async def _write_step_by_step(
+    async def _write_stepwise(
         self, db: Connection, lock_seconds: float | None, copy: CopyCommand | None
     ) -> None:
         await send(db, [*self._first(lock_seconds), copy])
-        have_won = self._claims.are_won
-        if not have_won:
+        has_all_keys = self._idempotency.has_all
+        if not has_all_keys:
             if copy is not None:
                 await copy.write(db, copy_rows.NONE)  # to end it
                 copy = None
-            await self._claims.answer_others(db)
-        are_next = self._places.take()
+            await self._idempotency.answer_others(db)
+        in_sequence = self._producer_step.check()
         await self._find_workers(db)
-        all_fit = self._divide()
-        self.is_whole = have_won and are_next and all_fit
+        all_fit = self._apply_quotas()
+        self.is_as_expected = has_all_keys and in_sequence and all_fit
         await self._provide_workers(db)
         self._pack_rows()
         if copy is None and self._rows != copy_rows.NONE:
@@ -151,135 +158,142 @@ class Transaction:
             await send(db, [copy])
         if copy is not None:
             await copy.write(db, self._rows)
-        self._foretell()
+        self._expect_outcomes()
         await send(db, self._last())
 
     def _first(self, lock_seconds: float | None) -> list[Command | None]:
-        """What is asked and locked for all drafts."""
+        """The commands that ask and lock, for all requests."""
         return [
             Command(BEGIN),
             None
             if lock_seconds is None
             else Command(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"),
-            self._claims.claim,
-            self._places.lock,
-            quota.lock(self._accounts) if self._approach is Mode.LOCKED else None,
+            self._idempotency.command,
+            self._producer_step.command,
+            quota.lock(self._accounts) if self._mode is Mode.LOCKED else None,
             self._read_quotas,
         ]
 
     def _last(self) -> list[Command | None]:
-        """What follows from the drafts' outcomes, beside the events."""
+        """The commands that follow from the outcomes, beside the COPY."""
         charged: defaultdict[Account, int] = defaultdict(int)
-        for draft in self._live():
-            if draft.positions:
-                charged[draft.account] += len(draft.positions)
+        for request in self._live():
+            if request.accepted:
+                charged[request.account] += len(request.accepted)
         self._charge = quota.charge(charged)
         return [
             *snapshots.store(self._arrived()),
-            self._places.advance(),
-            *self._claims.settle(),
+            self._producer_step.advance(),
+            *self._idempotency.finish(),
             self._charge,
             self._commit,
         ]
 
-    def _foretell(self) -> None:
-        """Before the COMMIT can run: if this raised after it, all would be written again."""
-        self.outcomes = [draft.outcome() for draft in self._drafts]
-        self.advanced = self._places.reached()
+    def _expect_outcomes(self) -> None:
+        """Note the outcomes that the COMMIT makes true.
+
+        Before the COMMIT can run: an error after it would have everything written again.
+        """
+        self.outcomes = [request.outcome() for request in self._requests]
+        self.advanced = self._producer_step.reached()
         self.committing = True
 
     def _check(self) -> None:
-        """See that it is committed, and tell what the charge left: others may have charged too."""
+        """See that it is committed, and correct the quotas left: others may have charged too."""
         if self._commit.tag != COMMIT:
             raise InFailedSqlTransaction(f"COMMIT was answered with {self._commit.tag}")
         left = quota.left(self._charge)
-        for position, draft in enumerate(self._drafts):
-            its_left = left.get(draft.account, draft.quota_left)
-            if its_left != draft.quota_left:
-                draft.quota_left = its_left
-                self.outcomes[position] = draft.outcome()
+        for position, request in enumerate(self._requests):
+            left_now = left.get(request.account, request.quota_left)
+            if left_now != request.quota_left:
+                request.quota_left = left_now
+                self.outcomes[position] = request.outcome()
 
     def _live(self) -> list[PendingRequest]:
-        """The drafts that are not replayed."""
-        return [draft for draft in self._drafts if draft.replay is None]
+        """The requests that are not replayed."""
+        return [request for request in self._requests if request.replay is None]
 
     def _recall_workers(self) -> None:
         """Fill in the workers that are known without asking."""
-        for draft in self._drafts:
-            draft.workers = list(map(self._cache.get, draft.names))
-            if not all(draft.workers):
-                self._incomplete.append(draft)
+        for request in self._requests:
+            request.workers = list(map(self._cache.get, request.names))
+            if not all(request.workers):
+                self._incomplete.append(request)
 
     async def _find_workers(self, db: Connection) -> None:
         """Ask for the other workers; reject the items of those that do not exist."""
-        self._incomplete = [draft for draft in self._incomplete if draft.replay is None]
+        self._incomplete = [request for request in self._incomplete if request.replay is None]
         missing: dict[WorkerName, Actor] = {}
-        for draft in self._incomplete:
-            for name, actor, worker in zip(draft.names, draft.actors, draft.workers, strict=True):
+        for request in self._incomplete:
+            for name, actor, worker in zip(
+                request.names, request.actors, request.workers, strict=True
+            ):
                 if worker is None:
                     missing.setdefault(name, actor)
         self.resolved = await workers.find(db, missing)
-        for draft in self._incomplete:
-            draft.learn(self.resolved)
-            draft.refuse_unknown()
+        for request in self._incomplete:
+            request.learn(self.resolved)
+            request.reject_unknown_workers()
 
-    def _divide(self) -> bool:
-        """Give the drafts what their accounts have left, first come, first served.
+    def _apply_quotas(self) -> bool:
+        """Charge the requests to what their accounts have left, first come, first served.
 
-        Returns whether all got what they need.
+        Returns whether every account sufficed.
         """
         self.transaction_id = quota.transaction_id(self._read_quotas)
-        room = quota.left(self._read_quotas)
+        left = quota.left(self._read_quotas)
         suffices = True
-        for draft in self._live():
-            needed = len(draft.positions)
+        for request in self._live():
+            needed = len(request.accepted)
             if not needed:
                 continue
-            its_room = room.setdefault(draft.account, 0)  # none if the organization was removed
-            if its_room is not None:
-                room[draft.account] = draft.grant(its_room)
-                suffices &= len(draft.positions) == needed
-        for draft in self._drafts:
-            draft.quota_left = room.get(draft.account)
+            available = left.setdefault(request.account, 0)  # 0 if the organization was removed
+            if available is not None:
+                left[request.account] = request.charge(available)
+                suffices &= len(request.accepted) == needed
+        for request in self._requests:
+            request.quota_left = left.get(request.account)
         return suffices
 
     async def _provide_workers(self, db: Connection) -> None:
         """Make workers that do not exist yet, but none for items that are rejected."""
         needed: dict[WorkerName, Actor] = {}
-        for draft in self._incomplete:
-            for slot in dict.fromkeys(map(draft.slots.__getitem__, draft.positions)):
-                if draft.workers[slot] is None:
-                    needed.setdefault(draft.names[slot], draft.actors[slot])
+        for request in self._incomplete:
+            for actor_index in dict.fromkeys(
+                map(request.actor_indexes.__getitem__, request.accepted)
+            ):
+                if request.workers[actor_index] is None:
+                    needed.setdefault(request.names[actor_index], request.actors[actor_index])
         self.resolved |= await workers.provide(db, needed, self._now_us)
-        for draft in self._incomplete:
-            draft.learn(self.resolved)
+        for request in self._incomplete:
+            request.learn(self.resolved)
 
     def _pack_rows(self) -> None:
         pieces: list[bytes] = []
-        for draft in self._live():
-            if not (isinstance(draft, PendingEvents) and draft.positions):
+        for request in self._live():
+            if not (isinstance(request, PendingEvents) and request.accepted):
                 continue
-            organization_id, app_id = draft.caller.organization_id, draft.caller.app_id
-            first_id = draft.checked.first_id
-            slots, tails = draft.slots, draft.checked.tails
-            if len(draft.positions) < len(slots):
-                slots = [slots[position] for position in draft.positions]
-                tails = [tails[position] for position in draft.positions]
+            organization_id, app_id = request.caller.organization_id, request.caller.app_id
+            first_id = request.checked.first_id
+            actor_indexes, tails = request.actor_indexes, request.checked.tails
+            if len(request.accepted) < len(actor_indexes):
+                actor_indexes = [actor_indexes[position] for position in request.accepted]
+                tails = [tails[position] for position in request.accepted]
             pieces += copy_rows.assemble(
-                organization_id, app_id, first_id, draft.workers, slots, tails
+                organization_id, app_id, first_id, request.workers, actor_indexes, tails
             )
-            self.witness = (organization_id, draft.first_id())
+            self.probe_row = (organization_id, request.first_id())
         self._rows = copy_rows.table(pieces)
 
     def _arrived(self) -> list[SnapshotRow]:
         arrived: list[SnapshotRow] = []
-        for draft in self._live():
-            if isinstance(draft, PendingSnapshot) and draft.positions:
-                organization_id, app_id = draft.caller.organization_id, draft.caller.app_id
-                its_id, worker = ids.new(draft.received_us), draft.workers[0]
+        for request in self._live():
+            if isinstance(request, PendingSnapshot) and request.accepted:
+                organization_id, app_id = request.caller.organization_id, request.caller.app_id
+                its_id, worker = ids.new(request.received_us), request.workers[0]
                 assert worker is not None
                 arrived.append(
-                    SnapshotRow(organization_id, app_id, its_id, worker.id, draft.checked)
+                    SnapshotRow(organization_id, app_id, its_id, worker.id, request.checked)
                 )
-                self.witness = (organization_id, its_id)
+                self.probe_row = (organization_id, its_id)
         return arrived

@@ -24,6 +24,9 @@ COPY events (
 FROM STDIN (FORMAT binary)
 """
 
+# A tail without its metadata is no longer than this: 64 + 18 characters of type and category.
+MAX_TAIL_BYTES: Final = 122
+
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _TRAILER: Final = b"\xff\xff"
 NONE: Final = _SIGNATURE + _TRAILER  # what COPY takes if there are no rows
@@ -82,19 +85,19 @@ def assemble(
     app_id: UUID,
     first_id: UUID,
     workers: Sequence[Worker | None],
-    slots: Sequence[int],
+    actor_indexes: Sequence[int],
     tails: Sequence[bytes],
 ) -> list[bytes]:
     """The pieces of a batch's rows, in order: the head and the tail of each.
 
-    ``first_id``: as for the tails. ``slots`` says for each tail which of the workers its event is
+    ``first_id``: as for the tails. ``actor_indexes`` says for each tail which of the workers its event is
     about.
     """
     before = _COUNT + _fields(organization_id.bytes, app_id.bytes) + _UUID_LENGTH
     after = _UUID_LENGTH + first_id.bytes[:8]
     heads = [b"" if worker is None else before + worker.id.bytes + after for worker in workers]
     pieces = [b""] * (2 * len(tails))
-    pieces[::2] = map(heads.__getitem__, slots)
+    pieces[::2] = map(heads.__getitem__, actor_indexes)
     pieces[1::2] = tails
     return pieces
 

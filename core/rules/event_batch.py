@@ -46,15 +46,15 @@ MIN_TOGETHER: Final = 16  # events; fewer are judged sooner one by one
 class CheckedEvents(Struct, frozen=True):
     """What of a batch has passed, and what is rejected.
 
-    ``indexes`` (in the batch), ``slots``, ``tails`` and ``echoes`` have one item for each event
-    that passed; ``echoes`` are empty if nobody asked for them. ``slots`` says whose event it is, as
+    ``indexes`` (in the batch), ``actor_indexes``, ``tails`` and ``echoes`` have one item for each event
+    that passed; ``echoes`` are empty if nobody asked for them. ``actor_indexes`` says whose event it is, as
     an index into ``names`` and ``actors``, which are parallel. ``tails``: of rows (core/postgres/copy_rows.py),
     with ids that count up from ``first_id``.
     """
 
     first_id: UUID
     indexes: Sequence[int]
-    slots: Sequence[int]
+    actor_indexes: Sequence[int]
     names: Sequence[WorkerName]
     actors: Sequence[Actor]
     tails: Sequence[bytes]
@@ -156,7 +156,7 @@ def _check_each(caller: Caller, events: Events, received_us: int, echo: bool) ->
     """Judge a batch event by event."""
     listed = list(events)
     indexes: list[int] = []
-    slots: list[int] = []
+    actor_indexes: list[int] = []
     names: list[WorkerName] = []
     echoes: list[AcceptedEvent] = []
     packed: list[tuple[bytes, int, int | None, bytes | None]] = []
@@ -177,7 +177,7 @@ def _check_each(caller: Caller, events: Events, received_us: int, echo: bool) ->
             reject(event.issues)
             continue
         actor, pair = event.actor, (event.event_type, event.category)
-        slot = its_name = None
+        actor_index = its_name = None
         try:
             if (kind := kinds.get(pair)) is None:
                 kind = kinds[pair] = _kind(*pair, caller.allowed_event_types)
@@ -185,29 +185,31 @@ def _check_each(caller: Caller, events: Events, received_us: int, echo: bool) ->
             seconds = None if event.duration is None else duration(event.duration)
             if metadata is not None and not plain:
                 metadata = json_text.storable(metadata)
-            if actor is not None and (slot := known.get(actor)) is None:
+            if actor is not None and (actor_index := known.get(actor)) is None:
                 its_name = known_name(actor, caller)
         except ValueError:
             reject(event_issues(event))
             continue
-        if actor is None or (slot is None and its_name is None):
+        if actor is None or (actor_index is None and its_name is None):
             reject((NO_ACTOR,), ErrorCode.MISSING_ACTOR)
         elif not kind:
             issue = f"eventType: '{event.event_type}' is not whitelisted for this app"
             reject((issue,), ErrorCode.FORBIDDEN_EVENT_TYPE)
         else:
-            if slot is None:
+            if actor_index is None:
                 assert its_name is not None
-                slot = known[actor] = len(known)
+                actor_index = known[actor] = len(known)
                 names.append(its_name)
             indexes.append(index)
-            slots.append(slot)
+            actor_indexes.append(actor_index)
             packed.append((kind, us, seconds, metadata))
             if echo:
                 echoes.append(AcceptedEvent(event.event_type, said))
     first_id = ids.first_of_batch(received_us)
     tails = copy_rows.tails(first_id, *zip(*packed, strict=True)) if packed else ()
-    return CheckedEvents(first_id, indexes, slots, names, list(known), tails, echoes, rejected)
+    return CheckedEvents(
+        first_id, indexes, actor_indexes, names, list(known), tails, echoes, rejected
+    )
 
 
 def _moment(given: str | int | None, received_us: int, echo: bool) -> tuple[int, str]:

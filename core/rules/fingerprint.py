@@ -94,7 +94,7 @@ def _digest(value: object) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-def events_digest(batch: Events) -> bytes:
+def events_fingerprint(batch: Events) -> bytes:
     """The SHA-256 of a batch's canonical form, 32 bytes; also of what is malformed in it."""
     events = list(batch)
     return _digest(
@@ -107,8 +107,8 @@ def events_digest(batch: Events) -> bytes:
     )
 
 
-def snapshot_digest(snapshot: Snapshot) -> bytes:
-    """The SHA-256 of a snapshot's canonical form, as :func:`events_digest`."""
+def snapshot_fingerprint(snapshot: Snapshot) -> bytes:
+    """The SHA-256 of a snapshot's canonical form, as :func:`events_fingerprint`."""
     return _digest(
         (
             snapshot.snapshot_type,

@@ -38,7 +38,7 @@ MORE_ROUNDS = 4
 MAX_SHOWN = 20
 REQUESTERS = 20
 PLAIN_STREAMS = 4
-SETTLE_SECONDS = 0.5
+STATUS_SECONDS = 0.5
 MUST_HAPPEN = (
     *("http", "grpc", "stream", "accepted", "lost", "replayed", "other body", "duplicate"),
     *("quota", "key_revoked", "plan_disabled", "forbidden_event_type", "worker_not_found"),
@@ -67,7 +67,7 @@ async def channels(
             for addresses in (server, replica)
         ]
     # The library tells of cancelled calls when it pleases, even to a loop that is closed by then.
-    await asyncio.sleep(SETTLE_SECONDS)
+    await asyncio.sleep(STATUS_SECONDS)
 
 
 @pytest.fixture

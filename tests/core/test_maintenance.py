@@ -13,7 +13,7 @@ from psycopg import AsyncConnection, errors
 import core.maintenance
 from core import ids, limits
 from core.clock import Clock
-from core.journal import idempotency
+from core.journal import idempotency, stored_receipt
 from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
 from core.postgres import partitions
@@ -102,9 +102,11 @@ async def test_old_idempotency_keys_are_deleted_but_not_one_somebody_may_still_a
     ages = {"new": 0, "late": window + 10, "old": window + idempotency.MAX_LATE_SECONDS + 1}
     async with await tenant.connect() as db:
         for key, age in ages.items():
-            scope = idempotency.Scope(tenant.organization.id, tenant.app.id, "events", key)
-            receipt = idempotency.StoredReceipt("req_", now_us - age * US_PER_SECOND)
-            await send(db, [idempotency.claim([(idempotency.Claim(scope, b"digest"), receipt)])])
+            scope = stored_receipt.Scope(tenant.organization.id, tenant.app.id, "events", key)
+            receipt = stored_receipt.StoredReceipt("req_", now_us - age * US_PER_SECOND)
+            await send(
+                db, [idempotency.claim_keys([(stored_receipt.Claim(scope, b"digest"), receipt)])]
+            )
         await idempotency.clean(db, now_us)
         cursor = await db.execute(
             "SELECT idempotency_key FROM idempotency_keys WHERE organization_id = %s ORDER BY 1",

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-import core.journal.writer
+import core.journal.commit_status
 import core.postgres.database
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
@@ -153,7 +153,7 @@ async def test_the_rejections_of_a_producer_outlive_a_commit_that_was_not_answer
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core.postgres.database, "CHECKOUT_SECONDS", 0.3)
-    monkeypatch.setattr(core.journal.writer, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(core.journal.commit_status, "STATUS_SECONDS", 0.3)
 
 
 @pytest.mark.parametrize("key", [None, "batch-1"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.journal.pending import PendingEvents
+from core.journal.pending_events import PendingEvents
 from core.models import EventBatch
 from tests.support.driver import Driver
 from tests.support.tenant import Tenant, event

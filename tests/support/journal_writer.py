@@ -1,4 +1,4 @@
-"""Drafts, and what writes them to a real PostgreSQL, without a door before it."""
+"""Requests, and what writes them to a real PostgreSQL, without a door before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from core import ids
 from core.clock import Clock
 from core.errors import IngestError, StreamError
-from core.journal.pending import Outcome, PendingEvents
+from core.journal.pending import Outcome
+from core.journal.pending_events import PendingEvents
 from core.journal.workers import WorkerCache
 from core.journal.writer import Writer
 from core.models import Actor, Caller, Event, EventBatch, StreamPosition
@@ -25,7 +26,7 @@ class Written:
         self.caller = caller
         self._writer = Writer(database, self.clock, WorkerCache())
 
-    def draft(
+    def request(
         self,
         events: int,
         *,
@@ -38,5 +39,7 @@ class Written:
         batch = EventBatch(request_id, [event] * events, key, position is not None, position)
         return PendingEvents.check(self.caller, batch, self.clock.now_us())
 
-    async def write(self, *drafts: PendingEvents) -> Sequence[Outcome | IngestError | StreamError]:
-        return await self._writer.write(drafts, None)
+    async def write(
+        self, *requests: PendingEvents
+    ) -> Sequence[Outcome | IngestError | StreamError]:
+        return await self._writer.write(requests, None)

@@ -101,7 +101,7 @@ async def test_what_was_let_in_before_is_not_stored_after(
     five: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
-    late = [five.draft(2), five.draft(1, key="late")]
+    late = [five.request(2), five.request(1, key="late")]
     async with await five.tenant.connect() as db:
         await organizations.remove(db, five.tenant.organization.id)
     for outcome in await five.write(*late):
@@ -114,8 +114,8 @@ async def test_nothing_is_stored_while_an_organization_goes(
     five: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
-    await five.write(five.draft(1))
-    late = five.draft(2)
+    await five.write(five.request(1))
+    late = five.request(2)
     async with await five.tenant.connect() as db, await five.tenant.connect() as other:
         await other.execute("BEGIN")
         await other.execute("SELECT FROM apps FOR UPDATE")  # removed late, after the events

@@ -1,4 +1,4 @@
-"""How many drafts are held, and how much of memory."""
+"""How many requests are held, and how much of memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import core.journal.held_requests
 from core.errors import IngestError
 from core.journal.held_requests import HeldRequests
-from core.journal.pending import PendingEvents
+from core.journal.pending_events import PendingEvents
 from core.models import Actor, Event, EventBatch
 from tests.support.strategies import CALLER
 
@@ -44,10 +44,10 @@ def test_the_bytes_of_a_draft_count_until_it_is_removed(monkeypatch: pytest.Monk
 
 
 def test_the_first_ones_are_given_up_first() -> None:
-    drafts = [_draft() for _ in range(4)]
+    requests = [_draft() for _ in range(4)]
     held = HeldRequests()
-    for number, draft in enumerate(drafts):
-        draft.give_up_at = number
-        held.add(draft)
-    held.remove(drafts[0])
-    assert held.given_up_by(2) == drafts[1:3]
+    for number, request in enumerate(requests):
+        request.give_up_at = number
+        held.add(request)
+    held.remove(requests[0])
+    assert held.due_by(2) == requests[1:3]

@@ -1,4 +1,4 @@
-"""Which drafts wait for which others while they are written."""
+"""Which requests wait for which others while they are written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import core.postgres.database
 from core.counters import Counters
 from core.journal.journal import Journal
 from core.journal.pending import PendingRequest
-from core.journal.producers import key, open_stream
+from core.journal.producers import open_stream, producer_key
 from core.journal.queue import Queue
 from core.models import StreamPosition
 from tests.support.journal_writer import Written
@@ -29,7 +29,7 @@ WHERE wait_event_type = 'Lock' AND datname = current_database()
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No draft leaves its group for a lane while a test holds a lock."""
+    """No request leaves its group for a lock_wait while a test holds a lock."""
     monkeypatch.setattr(core.postgres.database, "JOURNAL_LOCK_MILLISECONDS", 20_000)
 
 
@@ -49,14 +49,14 @@ async def test_a_single_request_does_not_wait_for_the_transaction_of_a_stream(
     five: Written,
 ) -> None:
     async with five.database.connection() as db:
-        await open_stream(db, key(five.caller, "p"), five.clock.now_us())
+        await open_stream(db, producer_key(five.caller, "p"), five.clock.now_us())
     async with running(five) as journal, await five.tenant.connect() as db:
         await db.execute("BEGIN")
         await db.execute("SELECT FROM producers FOR UPDATE")
-        batch = five.draft(3, position=StreamPosition("p", 1, 1))
-        streamed = asyncio.create_task(journal.commit(batch))
+        batch = five.request(3, position=StreamPosition("p", 1, 1))
+        streamed = journal.enqueue(batch)
         await until_somebody_waits_for(db, five.tenant)
-        assert (await journal.commit(five.draft(2))).quota_left == 3
+        assert (await journal.enqueue(five.request(2))).quota_left == 3
         assert not streamed.done()
         await db.execute("COMMIT")
         assert (await streamed).quota_left == 0
@@ -65,14 +65,14 @@ async def test_a_single_request_does_not_wait_for_the_transaction_of_a_stream(
 
 async def test_what_is_left_is_as_of_the_commit(five: Written) -> None:
     async with five.database.connection() as db:
-        await open_stream(db, key(five.caller, "p"), five.clock.now_us())
-    await five.write(five.draft(1))
+        await open_stream(db, producer_key(five.caller, "p"), five.clock.now_us())
+    await five.write(five.request(1))
     async with running(five) as journal, await five.tenant.connect() as db:
         await db.execute("BEGIN")
         await db.execute("UPDATE quota_usage SET used = used + 1")
         waiting = [
-            asyncio.create_task(journal.commit(draft))
-            for draft in (five.draft(1), five.draft(1, position=StreamPosition("p", 1, 1)))
+            journal.enqueue(request)
+            for request in (five.request(1), five.request(1, position=StreamPosition("p", 1, 1)))
         ]
         deadline = time.monotonic() + 20
         while len(await five.tenant.rows(WAITING)) < 2:
@@ -87,16 +87,18 @@ async def test_who_has_nothing_to_write_waits(
     five: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    take_group = Queue.take_group
+    pop_transaction = Queue.pop_transaction
 
-    def counted(queue: Queue, parted: Callable[[PendingRequest], bool]) -> list[PendingRequest]:
+    def counted(
+        queue: Queue, is_set_aside: Callable[[PendingRequest], bool]
+    ) -> list[PendingRequest]:
         nonlocal looks
         looks += 1
-        return take_group(queue, parted)
+        return pop_transaction(queue, is_set_aside)
 
-    monkeypatch.setattr(Queue, "take_group", counted)
+    monkeypatch.setattr(Queue, "pop_transaction", counted)
     async with running(five) as journal:
-        await journal.commit(five.draft(1))
+        await journal.enqueue(five.request(1))
         await asyncio.sleep(0.1)
         before = looks
         await asyncio.sleep(0.1)

@@ -27,7 +27,7 @@ async def test_a_producer_has_reached_a_sequence_in_its_own_epoch_only(database_
         await producers.open_stream(db, other, 0)
         assert not await reached()
         assert not await reached(one=Progress(1, 1, 0, 0))
-        await send(db, [producers.advance({one: Advance(2, 0, 0)})])
+        await send(db, [producers.advance_producers({one: Advance(2, 0, 0)})])
         assert await reached(one=Progress(1, 1, 0, 0))
         assert await reached(one=Progress(2, 1, 0, 0))
         assert not await reached(one=Progress(3, 1, 0, 0))
@@ -35,5 +35,5 @@ async def test_a_producer_has_reached_a_sequence_in_its_own_epoch_only(database_
         assert await producers.open_stream(db, one, 0) == Progress(2, 2, 0, 0)
         assert not await reached(one=Progress(2, 1, 0, 0))
         # Of a group any other will do.
-        await send(db, [producers.advance({other: Advance(1, 0, 0)})])
+        await send(db, [producers.advance_producers({other: Advance(1, 0, 0)})])
         assert await reached(one=Progress(2, 1, 0, 0), other=Progress(1, 1, 0, 0))

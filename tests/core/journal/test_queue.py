@@ -1,4 +1,4 @@
-"""Which drafts are written together, and in which order."""
+"""Which requests are written together, and in which order."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from core.journal.pending import PendingEvents
-from core.journal.queue import GROUPS_AHEAD, Queue
+from core.journal.pending_events import PendingEvents
+from core.journal.queue import TRANSACTIONS_AHEAD, Queue
 from core.models import Actor, Event, EventBatch
 from tests.support.strategies import CALLER
 
@@ -26,14 +26,14 @@ def _queue() -> Queue:
 
 def _join(queue: Queue, name: str, events: int = LARGE, key: str | None = None) -> PendingEvents:
     batch = EventBatch(name, [EVENT] * events, key)
-    draft = PendingEvents.check(CALLER, batch, RECEIVED_US)
-    draft.answer = asyncio.get_running_loop().create_future()
-    queue.join(draft)
-    return draft
+    request = PendingEvents.check(CALLER, batch, RECEIVED_US)
+    request.answer = asyncio.get_running_loop().create_future()
+    queue.append(request)
+    return request
 
 
 def _take(queue: Queue) -> list[str]:
-    return [draft.request_id for draft in queue.take_group(lambda _: False)]
+    return [request.request_id for request in queue.pop_transaction(lambda _: False)]
 
 
 async def test_a_group_has_at_most_so_many_events_and_requests() -> None:
@@ -65,41 +65,41 @@ async def test_what_is_put_back_comes_first_again() -> None:
     names = [f"batch {number}" for number in range(3)]
     for name in names:
         _join(queue, name)
-    drafts = queue.take_group(lambda _: False)
-    assert [draft.request_id for draft in drafts] == names
+    requests = queue.pop_transaction(lambda _: False)
+    assert [request.request_id for request in requests] == names
     _join(queue, "batch 3")
-    queue.put_back(drafts)
+    queue.put_back(requests)
     assert _take(queue) == [*names, "batch 3"]
 
 
 async def test_nobody_is_written_whose_answer_is_there_already() -> None:
     queue = _queue()
-    draft = _join(queue, "gone")
+    request = _join(queue, "gone")
     _join(queue, "single")
-    draft.answer.cancel()
+    request.answer.cancel()
     assert _take(queue) == ["single"]
 
 
 async def test_there_is_room_while_less_waits_than_the_next_groups_take() -> None:
     queue = _queue()
     assert queue.has_room.is_set()
-    for number in range(GROUPS_AHEAD * MAX_EVENTS // LARGE - 1):
+    for number in range(TRANSACTIONS_AHEAD * MAX_EVENTS // LARGE - 1):
         _join(queue, f"batch {number}")
     assert queue.has_room.is_set()
-    draft = _join(queue, "the last one")
+    request = _join(queue, "the last one")
     assert not queue.has_room.is_set()
-    queue.leave(draft)
-    queue.leave(draft)
+    queue.remove(request)
+    queue.remove(request)
     assert queue.has_room.is_set()
-    queue.join(draft)
+    queue.append(request)
     assert not queue.has_room.is_set()
-    group = queue.take_group(lambda _: False)
+    group = queue.pop_transaction(lambda _: False)
     assert queue.has_room.is_set()
     queue.put_back(group)
     assert not queue.has_room.is_set()
     while queue:
-        queue.take_group(lambda _: False)
-    for _ in range(GROUPS_AHEAD):
+        queue.pop_transaction(lambda _: False)
+    for _ in range(TRANSACTIONS_AHEAD):
         assert queue.has_room.is_set()
         _join(queue, "as much as a group", MAX_EVENTS)
     assert not queue.has_room.is_set()

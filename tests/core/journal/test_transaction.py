@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import core.journal.writer
-from core.journal.pending import PendingEvents
+from core.journal.pending_events import PendingEvents
 from core.journal.transaction import Mode, Transaction
 from core.models import Actor, Receipt
 from core.postgres.pipeline import CopyCommand
@@ -36,24 +36,24 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[Mode]:
 async def test_after_what_was_not_foreseen_nothing_is_for_a_while(
     five: Written, tried: list[Mode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def approaches(*drafts: PendingEvents) -> list[Mode]:
+    async def approaches(*requests: PendingEvents) -> list[Mode]:
         tried.clear()
-        await five.write(*drafts)
+        await five.write(*requests)
         return list(tried)
 
-    monkeypatch.setattr(core.journal.writer, "CAREFUL_SECONDS", 0)
-    await five.write(five.draft(1, key="a"))
-    assert await approaches(five.draft(1, key="a"), five.draft(1)) == [OPTIMISTIC, STEPWISE]
-    assert await approaches(five.draft(1)) == [OPTIMISTIC]
-    monkeypatch.setattr(core.journal.writer, "CAREFUL_SECONDS", 3_600)
-    assert await approaches(five.draft(1, key="a"), five.draft(1)) == [OPTIMISTIC, STEPWISE]
-    assert await approaches(five.draft(1)) == [STEPWISE]
+    monkeypatch.setattr(core.journal.writer, "STEPWISE_SECONDS", 0)
+    await five.write(five.request(1, key="a"))
+    assert await approaches(five.request(1, key="a"), five.request(1)) == [OPTIMISTIC, STEPWISE]
+    assert await approaches(five.request(1)) == [OPTIMISTIC]
+    monkeypatch.setattr(core.journal.writer, "STEPWISE_SECONDS", 3_600)
+    assert await approaches(five.request(1, key="a"), five.request(1)) == [OPTIMISTIC, STEPWISE]
+    assert await approaches(five.request(1)) == [STEPWISE]
     assert len(await five.tenant.events()) == await five.tenant.used() == 5
 
 
 async def test_people_who_are_new_are_no_surprise(five: Written, tried: list[Mode]) -> None:
     for name in "ab":
-        [receipt] = await five.write(five.draft(1, actor=Actor(external_id=name)))
+        [receipt] = await five.write(five.request(1, actor=Actor(external_id=name)))
         assert isinstance(receipt, Receipt)
     assert tried == [OPTIMISTIC, OPTIMISTIC]
 
@@ -61,7 +61,7 @@ async def test_people_who_are_new_are_no_surprise(five: Written, tried: list[Mod
 async def test_an_account_that_others_have_charged_meanwhile_is_locked(
     five: Written, tried: list[Mode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await five.write(five.draft(1))
+    await five.write(five.request(1))
     tried.clear()
     write = CopyCommand.write
 
@@ -71,7 +71,7 @@ async def test_an_account_that_others_have_charged_meanwhile_is_locked(
         await write(copy, db, data)
 
     monkeypatch.setattr(CopyCommand, "write", charge_and_write)
-    [receipt] = await five.write(five.draft(2))
+    [receipt] = await five.write(five.request(2))
     assert isinstance(receipt, Receipt)
     assert (receipt.accepted, len(receipt.rejected), receipt.quota_left) == (1, 1, 0)
     assert tried == [OPTIMISTIC, LOCKED]

@@ -113,7 +113,7 @@ def _as_lists(checked: CheckedEvents) -> dict[str, object]:
 
 
 def _names(checked: CheckedEvents) -> list[WorkerName]:
-    return [checked.names[slot] for slot in checked.slots]
+    return [checked.names[actor_index] for actor_index in checked.actor_indexes]
 
 
 @EXAMPLES

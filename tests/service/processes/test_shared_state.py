@@ -61,7 +61,7 @@ def test_who_takes_a_place_counts_on_and_begins_with_no_queue(shared: int) -> No
         worker.counters.begin()
         worker.counters.accept(5)
         worker.counters.waiting(7)
-        worker.counters.group(5, 0.004, committed=True)
+        worker.counters.transaction(5, 0.004, committed=True)
         worker.counters.request("http", "ping", "no such code")
         if not life:
             SharedState(4, shared).count_restart(1)

@@ -1,19 +1,18 @@
-"""What streams take room for, which is what the journal then holds for them."""
+"""A pending batch of events: the memory that it may take."""
 
 from __future__ import annotations
 
 from msgspec import structs
 
 from core import limits
-from core.journal.pending import PendingEvents
+from core.journal.pending_events import PendingEvents, most_bytes
 from core.models import Actor, Event, EventBatch
-from grpc_api.stream import draft_bytes
 from tests.support.strategies import CALLER
 
 RECEIVED_US = 1_776_600_300_123_456
 
 
-def test_a_stream_takes_room_for_all_that_its_draft_may_take() -> None:
+def test_the_memory_asked_for_a_batch_is_what_it_takes_at_most() -> None:
     longest = "t" * limits.MAX_TYPE_CHARACTERS
     caller = structs.replace(CALLER, allowed_event_types=frozenset([longest]))
     category = max(limits.CATEGORIES, key=len)
@@ -22,6 +21,6 @@ def test_a_stream_takes_room_for_all_that_its_draft_may_take() -> None:
         for number in range(limits.MAX_BATCH_EVENTS)
     ]
     batch = EventBatch("req_", events, streamed=True, size_bytes=1_000)
-    draft = PendingEvents.check(caller, batch, RECEIVED_US)
-    assert len(draft.slots) == len(events)
-    assert draft.size_bytes == draft_bytes(batch)
+    request = PendingEvents.check(caller, batch, RECEIVED_US)
+    assert len(request.actor_indexes) == len(events)
+    assert request.size_bytes == most_bytes(batch)

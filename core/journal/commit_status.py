@@ -1,0 +1,84 @@
+"""The status of a COMMIT without an answer: asked of the database until it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import psycopg
+
+from core.clock import Clock
+from core.errors import UnknownCommitStatusError
+from core.journal import producers
+from core.journal.transaction import Transaction
+from core.postgres.database import Database
+from core.postgres.errors import one_line
+from core.postgres.sessions import Connection
+
+log = logging.getLogger(__name__)
+
+STATUS_SECONDS: Final = 10.0  # until the status is given up as unknown
+STATUS_QUERY_SECONDS: Final = 3.0
+STATUS_PAUSE_SECONDS: Final = 0.2
+
+_STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
+
+_PROBE: Final = """
+SELECT EXISTS (SELECT FROM events WHERE organization_id = %(org)s AND id = %(id)s)
+    OR EXISTS (SELECT FROM snapshot_history WHERE organization_id = %(org)s AND id = %(id)s)
+"""
+
+
+async def was_committed(database: Database, clock: Clock, transaction: Transaction) -> bool:
+    """Whether a transaction whose COMMIT got no answer took effect.
+
+    Raises :class:`UnknownCommitStatusError` when the database does not tell in time.
+    """
+    deadline = clock.monotonic() + STATUS_SECONDS
+    while True:
+        try:
+            committed = await database.within(
+                STATUS_QUERY_SECONDS, _commit_status(database, transaction)
+            )
+            if committed is not None:
+                log.warning("a commit got no answer; it took effect: %s", committed)
+                return committed
+        except psycopg.Error as error:
+            log.warning("cannot ask whether a commit took effect: %s", one_line(error))
+            await database.discard_stale()
+        if clock.monotonic() > deadline:
+            raise UnknownCommitStatusError("whether a commit took effect stays unknown")
+        await asyncio.sleep(STATUS_PAUSE_SECONDS)
+
+
+async def _commit_status(database: Database, transaction: Transaction) -> bool | None:
+    """Whether the transaction took effect; None while it is still going on."""
+    async with database.raw_connection(STATUS_QUERY_SECONDS) as db:
+        if await _has_ended(db, transaction.transaction_id):
+            return await _is_stored(db, transaction)
+    return None
+
+
+async def _has_ended(db: Connection, transaction_id: str | None) -> bool:
+    """Whether a transaction is over, one way or the other."""
+    try:
+        row = await (await db.execute(_STATUS, (transaction_id,))).fetchone()
+    except psycopg.DataError:
+        return True  # an id of the future: the server crashed before it had written of it
+    return row is None or row[0] != "in progress"
+
+
+async def _is_stored(db: Connection, transaction: Transaction) -> bool:
+    """Whether the rows of an ended transaction are there.
+
+    The status of its id alone would not do: after a crash the id can be given again. A transaction
+    without a row may have advanced producers, by batches whose every event was rejected. Written
+    again, those would be duplicates, and their rejections lost.
+    """
+    if transaction.probe_row is None:
+        return await producers.have_reached(db, transaction.advanced)
+    organization_id, row_id = transaction.probe_row
+    cursor = await db.execute(_PROBE, {"org": organization_id, "id": row_id})
+    row = await cursor.fetchone()
+    return bool(row and row[0])

@@ -1,0 +1,37 @@
+"""Answers to requests that were not written: too late, or for an error that is not the client's."""
+
+from __future__ import annotations
+
+from core.error_codes import ErrorCode
+from core.errors import IngestError, UnknownCommitStatusError, unavailable
+from core.journal.held_requests import overloaded
+from core.journal.lock_waits import still_locked
+from core.journal.pending import PendingRequest
+from core.postgres.errors import is_passing, passing
+
+
+def too_late(request: PendingRequest) -> IngestError:
+    """The answer to a request whose time is over."""
+    if request.is_being_written:
+        # Its outcome is settled for those who ask with the same key.
+        return answer_to(UnknownCommitStatusError("no answer in time"))
+    return overloaded() if request.lock_wait is None else still_locked(request)
+
+
+def answer_to(error: Exception) -> IngestError:
+    """The answer to a client for an error that is not its own; the error is its cause."""
+    if isinstance(error, UnknownCommitStatusError):
+        answer = unavailable(
+            "The service lost its storage while writing: this may or may not be stored. Retry with "
+            "the same Idempotency-Key; a producer opens its stream again, which tells how far it "
+            "has come."
+        )
+    elif is_passing(error):
+        answer = passing(error)
+    else:
+        answer = IngestError(
+            ErrorCode.INTERNAL_ERROR,
+            "The service failed unexpectedly. Nothing was written. Retry with backoff.",
+        )
+    answer.__cause__ = error
+    return answer
