@@ -40,7 +40,7 @@ class StreamReason(StrEnum):
 
 
 class Retry(Enum):
-    """What a client should do with a request that got the code."""
+    """The sensible reaction of a client to the code."""
 
     NEVER = "fix the request first"
     AFTER_CHANGE = "retry after an administrator changed the key, plan, quota or whitelist"
@@ -49,7 +49,7 @@ class Retry(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """What a code means and whether a retry can help, in words for documentation."""
+    """The meaning of a code and whether a retry can help, in words for documentation."""
 
     meaning: str
     remedy: str

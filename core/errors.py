@@ -67,11 +67,11 @@ def log_internal(log: logging.Logger, error: IngestError, request_id: str) -> No
 
 
 class UnknownCommitStatusError(Exception):
-    """Whether a transaction took effect could not be learned: it must not be tried again."""
+    """The commit status of a transaction stays unknown: it must not be tried again."""
 
 
 class StreamError(Exception):
-    """What ends a stream, where no code of the catalogue says it; what was acked is stored."""
+    """The end of a stream for a reason without a code; every acknowledged batch is stored."""
 
     def __init__(self, reason: StreamReason, message: str) -> None:
         super().__init__(reason, message)

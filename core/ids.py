@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import deque
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final
 from uuid import UUID
-
-import msgspec
 
 ORGANIZATION: Final = "org_"
 APP: Final = "app_"
@@ -29,44 +24,20 @@ _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _TEXT: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
 _RANDOM_BITS: Final = 80
-_RANDOM_BYTES: Final = _RANDOM_BITS // 8
-_RANDOM_CHARACTERS: Final = _RANDOM_BITS // 5
-_DIGITS: Final = (_ALPHABET * 8).encode()  # of random bytes: each digit is that of eight of them
-FETCHED_IDS: Final = 256
-_Random = TypeVar("_Random", int, str)
-MAX_CACHED_DIGITS: Final = 16
-
-# The system's random bits, fetched for many ids at a time: each fetch is a system call. A forked
-# process must not use those of its parent again.
-_random: Final[deque[int]] = deque()
-_random_texts: Final[deque[str]] = deque()
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_random.clear)
-    os.register_at_fork(after_in_child=_random_texts.clear)
-
-
-def _fetched(pool: deque[_Random], make: Callable[[bytes], _Random], size_bytes: int) -> _Random:
-    """The next of a pool, which is filled with what is made of so many random bytes each."""
-    if not pool:
-        data = os.urandom(size_bytes * FETCHED_IDS)
-        ends = range(size_bytes, len(data) + 1, size_bytes)
-        pool.extend(make(data[end - size_bytes : end]) for end in ends)
-    return pool.popleft()
 
 
 def ulid_bits(now_us: int) -> int:
     """A new ULID as a 128-bit integer: the given time to the millisecond, then 80 random bits."""
-    return ((now_us // 1_000) << _RANDOM_BITS) | _fetched(_random, int.from_bytes, _RANDOM_BYTES)
+    return (now_us // 1_000) << _RANDOM_BITS | int.from_bytes(os.urandom(_RANDOM_BITS // 8), "big")
 
 
 def new(now_us: int) -> UUID:
     """A new id created at ``now_us`` (microseconds since the epoch)."""
-    # As UUID(int=...), but made in C.
-    return msgspec.convert(ulid_bits(now_us).to_bytes(16, "big"), UUID)
+    return UUID(int=ulid_bits(now_us))
 
 
 def first_of_batch(now_us: int) -> UUID:
-    """A new id from which a batch counts up, which changes its last 64 bits only."""
+    """A new id from which a batch counts up; counting changes its last 64 bits only."""
     return UUID(int=ulid_bits(now_us) & ~(1 << 63))
 
 
@@ -76,14 +47,13 @@ def first_at(now_us: int) -> UUID:
 
 
 def created_us(identifier: UUID) -> int:
-    """When the id was made, in microseconds since the epoch, exact to the millisecond."""
+    """The creation time of an id, in microseconds since the epoch, exact to the millisecond."""
     return (identifier.int >> _RANDOM_BITS) * 1_000
 
 
 def encode(bits: int) -> str:
     """The 26 characters of a ULID."""
-    pairs = _PAIRS
-    return "".join([pairs[bits >> shift & 1023] for shift in range(120, -1, -10)])
+    return "".join([_PAIRS[bits >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def text(prefix: str, identifier: UUID) -> str:
@@ -105,17 +75,5 @@ def parse(prefix: str, given: str) -> UUID | None:
 
 
 def new_request_id(now_us: int) -> str:
-    """A new request id. Only its text is needed, and to make that alone is faster."""
-    ms = now_us // 1_000
-    time = f"{_early_digits(ms >> 20)}{_PAIRS[ms >> 10 & 1023]}{_PAIRS[ms & 1023]}"
-    return f"{REQUEST}{time}{_fetched(_random_texts, _random_digits, _RANDOM_CHARACTERS)}"
-
-
-@lru_cache(MAX_CACHED_DIGITS)
-def _early_digits(bits: int) -> str:
-    """The first six digits of a time in milliseconds, from its upper 28 bits: for 17 minutes."""
-    return encode(bits)[-6:]
-
-
-def _random_digits(data: bytes) -> str:
-    return data.translate(_DIGITS).decode()
+    """A new request id."""
+    return REQUEST + encode(ulid_bits(now_us))

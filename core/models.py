@@ -58,27 +58,27 @@ class EventColumns(Struct, frozen=True):
     """A batch of well-formed events, member by member, for decoders that work by columns.
 
     Each list has one item an event, but for ``kinds`` (type and category) and ``actors``, which
-    many events have in common: ``kind_slots`` and ``actor_slots`` say which of them are an event's
+    many events have in common: ``kind_indexes`` and ``actor_indexes`` say which of them are an event's
     (:func:`distinct`).
     """
 
-    kind_slots: Sequence[int]
+    kind_indexes: Sequence[int]
     kinds: Sequence[tuple[str, str]]
-    actor_slots: Sequence[int]
+    actor_indexes: Sequence[int]
     actors: Sequence[Actor | None]
     timestamps: Sequence[str | int | None]
     durations: Sequence[int | float | None]
     metadata: Sequence[JsonText | None]
 
     def __len__(self) -> int:
-        return len(self.kind_slots)
+        return len(self.kind_indexes)
 
     def __iter__(self) -> Iterator[Event]:
         return map(
             Event,
-            map([event_type for event_type, _ in self.kinds].__getitem__, self.kind_slots),
-            map([category for _, category in self.kinds].__getitem__, self.kind_slots),
-            map(self.actors.__getitem__, self.actor_slots),
+            map([event_type for event_type, _ in self.kinds].__getitem__, self.kind_indexes),
+            map([category for _, category in self.kinds].__getitem__, self.kind_indexes),
+            map(self.actors.__getitem__, self.actor_indexes),
             self.timestamps,
             self.durations,
             self.metadata,
@@ -86,11 +86,9 @@ class EventColumns(Struct, frozen=True):
 
 
 def distinct(values: Iterable[T]) -> tuple[list[int], list[T]]:
-    """For each value its actor_index, an index into the distinct values; and those, as they first come."""
-    actor_indexes: dict[T, int] = {}
-    return [actor_indexes.setdefault(value, len(actor_indexes)) for value in values], list(
-        actor_indexes
-    )
+    """The index of each value among the distinct ones, and the distinct ones in order of coming."""
+    indexes: dict[T, int] = {}
+    return [indexes.setdefault(value, len(indexes)) for value in values], list(indexes)
 
 
 # The events of a batch, in either form: both have a length and iterate over events in their order.
@@ -98,7 +96,7 @@ Events = Sequence[Event | Malformed] | EventColumns
 
 
 class StreamPosition(Struct, frozen=True, gc=False):
-    """Where a batch stands in its producer's stream: the stream's epoch, and from 1 its number."""
+    """The position of a batch: its producer, the stream's epoch, and from 1 its number."""
 
     producer_id: str
     epoch: int
@@ -106,12 +104,11 @@ class StreamPosition(Struct, frozen=True, gc=False):
 
 
 class EventBatch(Struct, frozen=True):
-    """What one request or one stream message asks to be written, all of it one decision.
+    """The events of one request or one message of a stream, decided on together.
 
-    ``streamed``: it is answered with a receipt even if nothing of it is accepted, and told what is
-    left of the quota; it was let in before it was read (core/access/long_steps.py). ``position``: it
-    counts in a producer's sequence. ``size_bytes``: of the body or message, which the events keep
-    in memory.
+    ``streamed``: it came in a stream, and is answered with a receipt even if nothing of it is
+    accepted. ``position``: it counts in a producer's sequence. ``size_bytes``: the size of the body
+    or message, which the events keep in memory.
     """
 
     request_id: str
@@ -133,7 +130,7 @@ class Snapshot(Struct, frozen=True, gc=False):
 
 
 class SnapshotRequest(Struct, frozen=True):
-    """What one snapshot request asks to be written. ``size_bytes`` as in :class:`EventBatch`."""
+    """The snapshot of one request. ``size_bytes``: see :class:`EventBatch`."""
 
     request_id: str
     snapshot: Snapshot
@@ -225,7 +222,7 @@ class SnapshotReceipt(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True, eq=False):
-    """Who a key speaks for, as of at most one second ago."""
+    """The app and organization behind a key, as of at most one second ago."""
 
     key_id: UUID
     organization_id: UUID

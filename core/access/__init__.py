@@ -1,1 +1,1 @@
-"""Who may send, and how much: keys, rights, rates, memory."""
+"""Access: keys and rights of callers, their request rates, their share of the process."""

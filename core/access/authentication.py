@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, Digester
+from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, digest
 from core.access.invalidation import Invalidation
 from core.clock import Clock
 from core.error_codes import ErrorCode
@@ -52,7 +52,7 @@ WHERE k.digest = %s
 
 
 async def find_caller(db: Connection, key_digest: bytes) -> Caller | None:
-    """Who the key of this digest speaks for, usable or not; None if there is no such key."""
+    """The caller behind the key of this digest, usable or not; None if there is no such key."""
     row = await (await db.execute(_FIND_KEY, (key_digest,))).fetchone()
     if row is None:
         return None
@@ -81,7 +81,7 @@ class Authenticator:
         self._database = database
         self._changes = changes
         self._clock = clock
-        self._digester = Digester(secret)
+        self._secret = secret
         self._known: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._unknown: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._of_organization: dict[UUID, set[bytes]] = {}
@@ -105,7 +105,10 @@ class Authenticator:
         return caller
 
     async def identify(self, authorization: str | None) -> Caller:
-        """Whose key it is, usable or not; raises ``missing_authorization`` or ``invalid_key``."""
+        """The caller behind a key, usable or not.
+
+        Raises ``missing_authorization`` or ``invalid_key``.
+        """
         if authorization is None:
             raise IngestError(
                 ErrorCode.MISSING_AUTHORIZATION,
@@ -118,7 +121,7 @@ class Authenticator:
                 "The Authorization header is not 'Bearer ' and a key: wp_live_ and 32 lower-case "
                 "hex digits.",
             )
-        key_digest = self._digester.digest(match[1])
+        key_digest = digest(match[1], self._secret)
         cached = self._cached(key_digest)
         caller = await self._find(key_digest) if cached is None else cached.caller
         if caller is None:
@@ -138,7 +141,7 @@ class Authenticator:
             )
 
     def _cached(self, key_digest: bytes) -> _CachedKey | None:
-        """What is cached of a key, if it may be trusted still."""
+        """The cached entry of a key, if it may be trusted still."""
         cached = self._known.get(key_digest) or self._unknown.get(key_digest)
         if cached is None:
             return None

@@ -25,7 +25,7 @@ class LongSteps:
 
     @property
     def waiting(self) -> int:
-        """How many wait to begin."""
+        """The number of steps that wait to begin."""
         return len(self._waiting)
 
     async def begin(self, events: int) -> None:

@@ -37,7 +37,7 @@ class OwnBuckets:
     """
 
     def __init__(self) -> None:
-        self._buckets: OrderedDict[int, list[float]] = OrderedDict()  # tokens, when updated
+        self._buckets: OrderedDict[UUID, list[float]] = OrderedDict()  # tokens, when updated
         self._held = nullcontext()
 
     def held(self) -> AbstractContextManager[object]:
@@ -45,26 +45,26 @@ class OwnBuckets:
         return self._held
 
     def fill(self, owner: UUID, rate: int, now: float) -> float:
-        """As :meth:`Buckets.fill`."""
-        buckets, number = self._buckets, owner.int  # whose hash, unlike a UUID's, is made in C
-        bucket = buckets.get(number)
+        """See :meth:`Buckets.fill`."""
+        buckets = self._buckets
+        bucket = buckets.get(owner)
         if bucket is None:
-            buckets[number] = [rate * BURST_SECONDS, now]
+            buckets[owner] = [rate * BURST_SECONDS, now]
             while len(buckets) > MAX_BUCKETS:
                 buckets.popitem(last=False)
             return rate * BURST_SECONDS
-        buckets.move_to_end(number)
+        buckets.move_to_end(owner)
         bucket[0] = refilled(bucket[0], bucket[1], rate, now)
         bucket[1] = now
         return bucket[0]
 
     def take(self, owner: UUID) -> None:
-        """As :meth:`Buckets.take`."""
-        self._buckets[owner.int][0] -= 1
+        """See :meth:`Buckets.take`."""
+        self._buckets[owner][0] -= 1
 
 
 def refilled(tokens: float, updated: float, rate: int, now: float) -> float:
-    """What a bucket holds ``now`` that held ``tokens`` when it was ``updated``."""
+    """The tokens of a bucket ``now`` that held ``tokens`` when it was ``updated``."""
     if now > updated:  # clocks of processes are read in one order and buckets are had in another
         tokens += (now - updated) * rate
     full = rate * BURST_SECONDS

@@ -66,7 +66,7 @@ class SharedBuckets(AbstractContextManager[None]):
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
 
     def fill(self, owner: UUID, rate: int, now: float) -> float:
-        """As ``Buckets.fill``."""
+        """See ``Buckets.fill``."""
         name = owner.bytes
         begin = self._begin + hash(owner) % SETS * _SET_BYTES
         place = self._memory.find(name, begin, begin + _SET_BYTES)
@@ -85,7 +85,7 @@ class SharedBuckets(AbstractContextManager[None]):
         return tokens
 
     def take(self, owner: UUID) -> None:
-        """As ``Buckets.take``."""
+        """See ``Buckets.take``."""
         self._numbers[self._places[owner]] -= 1
 
     def _oldest(self, begin: int) -> int:

@@ -1,1 +1,1 @@
-"""What operators read and change."""
+"""Administration: everything that operators read and change."""

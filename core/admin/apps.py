@@ -39,7 +39,7 @@ class App(Struct, frozen=True):
 
 
 def source(slug: str) -> str:
-    """What the timeline gives as the source of an app's events."""
+    """The source of an app's events, as the timeline shows it."""
     return SOURCE_PREFIX + slug
 
 

@@ -1,4 +1,4 @@
-"""What operators are told when a change or a question of theirs cannot be met.
+"""Checks of the values that operators type.
 
 The messages are for the person who typed the command: they name the value and what to do.
 """
@@ -36,7 +36,7 @@ def name(what: str, value: str) -> str:
 
 
 def storable(given: str) -> str | None:
-    """What to look up for a name as it was typed; None if no stored name can equal it."""
+    """The text to look up for a name as it was typed; None if no stored name can equal it."""
     try:
         return fields.text(given, limits.MAX_BODY_BYTES)
     except ValueError:

@@ -18,15 +18,15 @@ class InvalidValueError(AdministrationError, ValueError):
 
 
 class NotFoundError(AdministrationError):
-    """What the operator named does not exist, or several things answer to the name."""
+    """The thing that the operator named does not exist, or several answer to the name."""
 
 
 class AlreadyExistsError(AdministrationError):
-    """What the operator wants to make would not be the only one of its name."""
+    """The thing that the operator wants to make would not be the only one of its name."""
 
 
 def not_found(what: str, given: str, known: Iterable[str], remedy: str) -> NotFoundError:
-    """Says that nothing has this name, and what was perhaps meant or how to see what there is."""
+    """The error for a name that nothing has: with a similar name, or the way to list all."""
     close = get_close_matches(given, known, n=1)
     return NotFoundError(
         f"there is no {what} {given!r}: " + (f"did you mean {close[0]!r}?" if close else remedy)

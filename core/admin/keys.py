@@ -1,4 +1,4 @@
-"""API keys as operators make, list and revoke them; how they are checked is in core/access/authentication.py."""
+"""API keys as operators make, list and revoke them (their check: core/access/authentication.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ State = Literal["active", "expired", "revoked"]
 
 
 class ApiKey(Struct, frozen=True):
-    """What is known of a key; the key itself is known only to whoever was shown it.
+    """A key as operators see it; the key itself is shown once, at its creation.
 
     ``hint``: its last characters, to tell keys apart.
     """

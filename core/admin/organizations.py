@@ -1,6 +1,6 @@
 """Organizations: the tenants, each with its plan, its monthly quota and its aggregate rate limit.
 
-Whatever is changed here, running servers hear of it from the database (core/access/invalidation.py).
+Running servers hear of every change here from the database (core/access/invalidation.py).
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM idempotency_keys WHERE organization_id = %s LIMIT %s))
 """
 
-# In the order of the references; quota_usage is what concurrent groups of batches lock.
+# In the order of the references; concurrent transactions of batches lock quota_usage.
 _REMOVE: Final = (
     "DELETE FROM api_keys WHERE organization_id = %s",
     "DELETE FROM quota_usage WHERE organization_id = %s",

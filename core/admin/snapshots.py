@@ -31,7 +31,7 @@ class StoredSnapshot(Struct, frozen=True):
 
     @property
     def received_us(self) -> int:
-        """When it was received, in microseconds since the epoch, exact to the millisecond."""
+        """The time of receipt, in microseconds since the epoch, exact to the millisecond."""
         return ids.created_us(self.id)
 
 

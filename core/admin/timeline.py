@@ -16,14 +16,14 @@ from core.journal.journal import MAX_ANSWER_SECONDS
 from core.postgres.sessions import Connection
 
 # An id tells when its event was received; its row appears only with the commit, which can be as
-# late as a request may wait for the journal and its group may take. So rows can still appear below
+# late as a request may wait for its answer. So rows can still appear below
 # the newest id, and a follower looks this far back for them.
 LATE_SECONDS: Final = MAX_ANSWER_SECONDS + 5.0
 MAX_EVENTS_A_POLL: Final = 1_000
 
 
 class Selection(Struct, frozen=True):
-    """Whose events are wanted: an organization's, perhaps of one app or one worker only."""
+    """The wanted events: an organization's, perhaps of one app or one worker only."""
 
     organization_id: UUID
     app_id: UUID | None = None
@@ -46,7 +46,7 @@ class TimelineEvent(Struct, frozen=True):
 
     @property
     def received_us(self) -> int:
-        """When it was received, in microseconds since the epoch, exact to the millisecond."""
+        """The time of receipt, in microseconds since the epoch, exact to the millisecond."""
         return ids.created_us(self.id)
 
 
@@ -138,7 +138,7 @@ class Follower:
         return latest[::-1]
 
     async def news(self) -> list[TimelineEvent]:
-        """What has become visible since, at most ``MAX_EVENTS_A_POLL``, in order of receipt."""
+        """The events that have become visible since, at most ``MAX_EVENTS_A_POLL``, by receipt."""
         newest_id = await self._newest_id()
         values = {
             **_values(self._selection),

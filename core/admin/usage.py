@@ -15,7 +15,7 @@ from core.timestamps import month_start
 
 
 class Refused(Struct, frozen=True):
-    """How many events were rejected one by one, and how many requests as a whole."""
+    """The numbers of events rejected one by one, and of requests refused as a whole."""
 
     events: int
     requests: int
@@ -34,7 +34,7 @@ class Usage(Struct, frozen=True):
 
     @property
     def left(self) -> int | None:
-        """How many more events fit; a quota lowered below what is used leaves none."""
+        """The number of events that still fit; a quota lowered below its use leaves none."""
         return None if self.quota is None else max(self.quota - self.used, 0)
 
 

@@ -1,1 +1,1 @@
-"""How accepted data becomes durable: queue, transaction, and one module for each noun it stores."""
+"""The road to durability: queue, transaction, and a module for each noun that is stored."""

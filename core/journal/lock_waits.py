@@ -2,8 +2,8 @@
 
 A lock wait belongs to an organization, or to one idempotency key if only that is locked. Its first
 request is tried again and again. Once that gets through, the lock is gone, and the others return to
-the journal's queues in their order. While a lock wait exists, every request that belongs to it joins
-it, so that nothing overtakes: the batches of a producer stay in their sequence.
+the journal's queues in their order. While a lock wait exists, every request that belongs to it
+joins it, so that nothing overtakes: the batches of a producer stay in their sequence.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ FOR UPDATE
 """,
 )
 
-# The lock of an account's row is what makes concurrent charges exact; rows are locked in sorted
-# order, so that transactions do not deadlock. A row is created at the month's first event. A charge that
-# does not fit, or whose organization is gone, makes used NULL, which the table forbids: all of it
+# The lock of an account's row makes concurrent charges exact; rows are locked in sorted order, so
+# that transactions do not deadlock. A row is created at the month's first event. A charge that does
+# not fit, or whose organization is gone, makes used NULL. The table forbids that, so all of it
 # fails. granted is the latest charge, which the update adds; nothing else reads it.
 _CHARGE: Final = Statement(
     "charge_quota",
@@ -118,7 +118,7 @@ def is_short(error: psycopg.Error) -> bool:
 
 
 def left(command: Command | None) -> dict[Account, int | None]:
-    """How many events each account of a :func:`read` or :func:`charge` has left; None: no quota."""
+    """The events left in each account of a :func:`read` or :func:`charge`; None: no quota."""
     return {
         Account(UUID(organization), date.fromisoformat(month)): (
             None if events is None else max(int(events), 0)

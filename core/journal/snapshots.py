@@ -24,7 +24,7 @@ class SnapshotRow(Struct, frozen=True):
 
     @property
     def card(self) -> tuple[UUID, UUID, UUID, str]:
-        """Which card it is a version of. Sorts, for a fixed lock order."""
+        """The card it is a version of. Sorts, for a fixed lock order."""
         return (self.organization_id, self.worker_id, self.app_id, self.checked.snapshot_type)
 
 

@@ -31,7 +31,7 @@ from core.timestamps import format_us
 
 
 class Scope(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
-    """Where an idempotency key is unique."""
+    """The scope within which an idempotency key is unique."""
 
     organization_id: UUID
     key_id: UUID

@@ -90,8 +90,7 @@ def assemble(
 ) -> list[bytes]:
     """The pieces of a batch's rows, in order: the head and the tail of each.
 
-    ``first_id``: as for the tails. ``actor_indexes`` says for each tail which of the workers its event is
-    about.
+    ``first_id``: the one of the tails. ``actor_indexes``: for each tail, the worker of its event.
     """
     before = _COUNT + _fields(organization_id.bytes, app_id.bytes) + _UUID_LENGTH
     after = _UUID_LENGTH + first_id.bytes[:8]
@@ -103,5 +102,5 @@ def assemble(
 
 
 def table(pieces: Sequence[bytes]) -> bytes:
-    """What COPY takes: all rows, whose pieces are given; :data:`NONE` if there are none."""
+    """The data of a COPY, from the pieces of all rows; :data:`NONE` if there are none."""
     return b"".join([_SIGNATURE, *pieces, _TRAILER])

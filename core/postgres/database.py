@@ -1,4 +1,4 @@
-"""The connection pool, transactions, and what PostgreSQL's errors mean to the core."""
+"""The connection pools of one database, and work on them within bounds of time."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ T = TypeVar("T")
 MAX_POOL_CONNECTIONS: Final = 8
 CHECKOUT_SECONDS: Final = 3.0
 RECONNECT_PAUSE_SECONDS: Final = 0.2
-# How long the pool tries to make a connection before it waits to be asked for one again. Its pauses
+# After so long without a connection the pool waits until it is asked for one again. Its pauses
 # double: the longer it went on by itself, the later it would notice that the database is back.
 RECONNECT_SECONDS: Final = 3.0
 CHECK_SECONDS: Final = 3.0
-MAX_JOURNAL_CONNECTIONS: Final = 6  # two groups, three lanes, a question what became of one
+MAX_JOURNAL_CONNECTIONS: Final = 6  # two queues, three lock waits, one commit status
 
 
 class Database:
@@ -46,20 +46,20 @@ class Database:
 
     def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
         self.conninfo = session_conninfo(conninfo)
-        # Work that nobody waits for any more, until its connections have noticed.
+        # Abandoned work lives on until its connections have noticed.
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._checking: asyncio.Task[None] | None = None
         self._pool = _pool(self.conninfo, max_connections)
-        # Apart, so that its sessions have a lock_timeout of their own without a statement more, and
-        # so that a flood of look-ups does not keep it waiting.
+        # The journal has a pool of its own: its sessions have another lock_timeout, without one more
+        # statement each time, and a flood of look-ups does not keep it waiting.
         self._journal_pool = _pool(
             make_conninfo(
                 with_option(self.conninfo, "lock_timeout", f"{JOURNAL_LOCK_MILLISECONDS}ms"),
                 application_name=JOURNAL_SESSION_NAME,
             ),
             MAX_JOURNAL_CONNECTIONS,
-            # It prepares its usual statements itself (core/postgres/pipeline.py), and psycopg, if it had
-            # any of its own, would deallocate all of them at every rollback.
+            # The journal prepares its statements itself (core/postgres/pipeline.py). If psycopg had
+            # some of its own, it would deallocate all of them at every rollback.
             prepare_threshold=None,
             configure=widen_send_buffer,
         )

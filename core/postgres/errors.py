@@ -47,12 +47,12 @@ def violated_constraint(error: psycopg.Error) -> str | None:
 
 
 def database_away() -> IngestError:
-    """What a client is told while the database cannot be reached."""
+    """The answer to a client while the database cannot be reached."""
     return unavailable("The service cannot reach its storage right now. Retry shortly.")
 
 
 def passing(error: BaseException) -> IngestError:
-    """What a client is told of an error that :func:`is_passing`."""
+    """The answer to a client for an error that :func:`is_passing`."""
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return unavailable("The service's storage is too busy. Nothing was written; retry shortly.")
     return database_away()

@@ -34,7 +34,7 @@ class Statement(NamedTuple):
 
 
 class Command:
-    """A statement with its arguments, all of them text; and its result, once it is ``done``.
+    """A statement with its arguments, all of them text, and its result once it is ``done``.
 
     ``rows``: values as PostgreSQL's text, None for NULL. ``tag``: PostgreSQL's command tag, such as
     ``INSERT 0 5``. ``count``: the rows that were returned or changed.
@@ -48,8 +48,8 @@ class Command:
         self.count = 0
         self.rows: list[list[Any]] = []
 
-    def settle(self, result: PGresult) -> None:
-        """Take the result."""
+    def complete(self, result: PGresult) -> None:
+        """Keep the result."""
         self.done = True
         self.tag = (result.command_status or b"").decode()
         self.count = result.command_tuples or 0
@@ -60,37 +60,37 @@ class Command:
 
 
 class CopyCommand(Command):
-    """A COPY FROM STDIN. The calls that are sent with it, and come after it, run once it has ended.
+    """A COPY FROM STDIN. Commands that are sent behind it run once it has ended.
 
     Nothing else can be sent on the connection until :meth:`write` or :meth:`abandon` has ended it.
-    It is ``done`` from when it is begun; its ``tag`` and ``count`` come with its end.
+    It is ``done`` once it has begun; its ``tag`` and ``count`` come with its end.
     """
 
     def __init__(self, statement: Statement | str, *arguments: str) -> None:
         super().__init__(statement, *arguments)
-        self.following: Sequence[Command | Statement] = ()  # as :func:`send` finds
+        self.following: Sequence[Command | Statement] = ()  # set by :func:`send`
 
     async def write(self, db: Connection, data: bytes) -> None:
-        """Write all data, end the COPY and wait for the calls that follow it.
+        """Write all data, end the COPY and wait for the commands behind it.
 
-        Raises the server's error if it refuses the data, or if one of those calls fails. The
-        connection is closed, as by :func:`send`, if all of that does not come to its end.
+        Raises the server's error if it refuses the data, or if one of those commands fails. The
+        connection is closed if the end of all of that does not come.
         """
         whole = memoryview(data)
         parts = [whole[start : start + COPY_BYTES] for start in range(0, len(data), COPY_BYTES)]
-        _settle(db, [self, *self.following], await _run(db, _copied(db.pgconn, parts, None)))
+        _complete(db, [self, *self.following], await _run(db, _copied(db.pgconn, parts, None)))
 
     async def abandon(self, db: Connection, reason: str) -> None:
-        """Have the COPY fail, and with it the transaction: what follows it does not run."""
+        """Have the COPY fail, and with it the transaction; the commands behind it do not run."""
         await _run(db, _copied(db.pgconn, (), reason.encode()))
 
 
 def _copied(
     pgconn: PGconn, parts: Iterable[memoryview], failure: bytes | None
 ) -> PQGen[list[PGresult]]:
-    # As psycopg's copy_to and copy_end, but without waiting first until the socket is writable. A
-    # Unix socket becomes so only when three quarters of its buffer are empty: PostgreSQL would run
-    # out of data.
+    # Unlike psycopg's copy_to and copy_end, this does not wait first until the socket is writable.
+    # A Unix socket becomes so only when three quarters of its buffer are empty, and PostgreSQL
+    # would run out of data.
     data = [partial(pgconn.put_copy_data, part) for part in parts]
     for put in (*data, partial(pgconn.put_copy_end, failure)):
         while put() == 0:
@@ -114,38 +114,38 @@ _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
 
 
 async def send(
-    db: Connection, calls: Iterable[Command | None], meanwhile: Callable[[], None] | None = None
+    db: Connection, commands: Iterable[Command | None], meanwhile: Callable[[], None] | None = None
 ) -> None:
-    """Run the calls in their order, in one round trip; None stands for no call.
+    """Run commands in their order, in one round trip; None stands for no command.
 
-    Of calls with a :class:`CopyCommand` among them, those after it run when it is ended. ``meanwhile`` is
-    called once all are sent, while the server is at them.
+    Commands behind a :class:`CopyCommand` run when that has ended. ``meanwhile`` is called once all
+    are sent, while the server works on them.
 
-    Raises the error of the first that fails, as psycopg does. Those before it are ``done``, those
-    after it were not run. The connection is closed if the answers do not come, or if the caller is
-    cancelled or ``meanwhile`` raises before.
+    Raises the error of the first command that fails, as psycopg does. Those before it are ``done``,
+    those after it did not run. The connection is closed if the answers do not come, or if the caller
+    is cancelled or ``meanwhile`` raises before.
     """
     known = _prepared.setdefault(db, set())
     escape = Escaping(db.pgconn).escape_literal
     parts: list[bytes] = []
     sent: list[Command | Statement] = []
-    for call in calls:
-        if call is None:
+    for command in commands:
+        if command is None:
             continue
-        statement = call.statement
+        statement = command.statement
         if isinstance(statement, str):
             parts.append(statement.encode())
         else:
             if statement.name not in known and statement not in sent:
                 sent.append(statement)
                 parts.append(_PREPARE % tuple(map(str.encode, statement)))
-            arguments = b", ".join([escape(argument.encode()) for argument in call.arguments])
+            arguments = b", ".join([escape(argument.encode()) for argument in command.arguments])
             parts.append(_EXECUTE % (statement.name.encode(), arguments))
-        sent.append(call)
+        sent.append(command)
     for position, one in enumerate(sent):
         if isinstance(one, CopyCommand):
             one.following = sent[position + 1 :]
-    _settle(db, sent, await _run(db, _sent(db.pgconn, b"; ".join(parts), meanwhile)))
+    _complete(db, sent, await _run(db, _sent(db.pgconn, b"; ".join(parts), meanwhile)))
 
 
 def _sent(
@@ -168,7 +168,7 @@ async def _run(db: Connection, steps: PQGen[list[PGresult]]) -> list[PGresult]:
             raise
 
 
-def _settle(
+def _complete(
     db: Connection, sent: Sequence[Command | Statement], results: Iterable[PGresult]
 ) -> None:
     known = _prepared[db]
@@ -181,7 +181,7 @@ def _settle(
         if isinstance(what, Statement):
             known.add(what.name)
         else:
-            what.settle(result)
+            what.complete(result)
 
 
 def _text(value: bytes | None) -> str | None:
@@ -194,7 +194,7 @@ def to_json(records: Sequence[msgspec.Struct]) -> str:
 
 
 def as_records(names: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """As :func:`to_json`, of rows and what their columns are called."""
+    """Rows as :func:`to_json` makes them of structs, with the names of their columns."""
     return _encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
 
 

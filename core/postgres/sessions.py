@@ -20,14 +20,16 @@ MIN_POSTGRES_VERSION: Final = 150_000
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 10
 LOCK_SECONDS: Final = 3
-# The journal's groups are of many organizations, which are not to wait for one's lock. Other
-# replicas' groups last milliseconds; who holds a lock for longer is waited for apart.
+# A transaction of the journal has requests of many organizations, which must not wait for one's
+# lock. Transactions of other replicas last milliseconds; a longer lock is waited for apart
+# (core/journal/lock_waits.py).
 JOURNAL_LOCK_MILLISECONDS: Final = 200
-# Of a group's rows: by default they wait for the event loop several times, and so does PostgreSQL.
+# Room for the rows of a transaction: with the default buffer they wait for the event loop several
+# times, and so does PostgreSQL.
 SEND_BUFFER_BYTES: Final = 1_048_576
 JOURNAL_SESSION_NAME: Final = "wepeople-ingest journal"
-# Ends the transaction of a process that hangs, so that its locks do not hang the others; in the
-# middle of a COPY it does not (core/maintenance.py).
+# Ends the transaction of a process that hangs, so that its locks do not hang the others. In the
+# middle of a COPY it does not: core/maintenance.py does.
 IDLE_IN_TRANSACTION_SECONDS: Final = 15
 _SESSION: Final = " ".join(
     f"-c {name}={value}"
@@ -35,7 +37,7 @@ _SESSION: Final = " ".join(
         "timezone": "UTC",
         "client_encoding": "UTF8",
         "default_transaction_isolation": r"read\ committed",
-        # What an acknowledgement means is not for a server's configuration to loosen.
+        # No server's configuration may loosen the meaning of an acknowledgement.
         "synchronous_commit": "on",
         "statement_timeout": f"{STATEMENT_SECONDS}s",
         "lock_timeout": f"{LOCK_SECONDS}s",
@@ -69,10 +71,9 @@ async def logs_statements(db: Connection) -> bool:
 
 @contextlib.contextmanager
 def cut_after(db: Connection, seconds: float) -> Iterator[None]:
-    """Cut the connection if the block takes longer: what waits for it fails as if it were lost.
+    """Cut the connection if the block takes longer; waits for it fail as if it were lost.
 
-    For what must not wait for a server that hangs: psycopg gives it ten seconds to take note of a
-    cancelled wait.
+    A server that hangs would have ten seconds to take note of a cancelled wait, by psycopg.
     """
 
     def cut() -> None:

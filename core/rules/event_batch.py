@@ -44,12 +44,11 @@ MIN_TOGETHER: Final = 16  # events; fewer are judged sooner one by one
 
 
 class CheckedEvents(Struct, frozen=True):
-    """What of a batch has passed, and what is rejected.
+    """The events of a batch that passed, and the rejections of the others.
 
-    ``indexes`` (in the batch), ``actor_indexes``, ``tails`` and ``echoes`` have one item for each event
-    that passed; ``echoes`` are empty if nobody asked for them. ``actor_indexes`` says whose event it is, as
-    an index into ``names`` and ``actors``, which are parallel. ``tails``: of rows (core/postgres/copy_rows.py),
-    with ids that count up from ``first_id``.
+    ``indexes`` (in the batch), ``actor_indexes`` (in ``names`` and ``actors``, which are parallel),
+    ``tails`` (of rows, core/postgres/copy_rows.py, with ids that count up from ``first_id``) and
+    ``echoes`` have one item for each event that passed. ``echoes`` are empty if not asked for.
     """
 
     first_id: UUID
@@ -82,12 +81,12 @@ def _columns(events: Sequence[Any]) -> EventColumns:
     """Events member by member; raises _NeedsCloserLook if one is malformed."""
     if Malformed in set(map(type, events)):
         raise _NeedsCloserLook
-    kind_slots, kinds = distinct([(event.event_type, event.category) for event in events])
-    actor_slots, actors = distinct([event.actor for event in events])
+    kind_indexes, kinds = distinct([(event.event_type, event.category) for event in events])
+    actor_indexes, actors = distinct([event.actor for event in events])
     return EventColumns(
-        kind_slots=kind_slots,
+        kind_indexes=kind_indexes,
         kinds=kinds,
-        actor_slots=actor_slots,
+        actor_indexes=actor_indexes,
         actors=actors,
         timestamps=[event.timestamp for event in events],
         durations=[event.duration for event in events],
@@ -122,21 +121,21 @@ def _check_together(
     first_id = ids.first_of_batch(received_us)
     tails = copy_rows.tails(
         first_id,
-        list(map(kinds.__getitem__, events.kind_slots)),
+        list(map(kinds.__getitem__, events.kind_indexes)),
         instants,
         list(map(seconds.__getitem__, events.durations)),
         texts,
     )
     types = [event_type for event_type, _ in events.kinds]
-    echoes = list(map(AcceptedEvent, map(types.__getitem__, events.kind_slots), said))
+    echoes = list(map(AcceptedEvent, map(types.__getitem__, events.kind_indexes), said))
     indexes = range(len(events))
-    return CheckedEvents(first_id, indexes, events.actor_slots, names, actors, tails, echoes)
+    return CheckedEvents(first_id, indexes, events.actor_indexes, names, actors, tails, echoes)
 
 
 def _moments(
     given: Sequence[Any], received_us: int, echo: bool
 ) -> tuple[Sequence[int], Sequence[str]]:
-    """When the events happened, in microseconds since the epoch, and their echoes if wanted.
+    """The instants of events, in microseconds since the epoch, and their echoes if wanted.
 
     Raises ValueError, as :func:`moment`.
     """
@@ -220,6 +219,6 @@ def _moment(given: str | int | None, received_us: int, echo: bool) -> tuple[int,
 
 
 def _kind(event_type: str, category_name: str, allowed: Container[str]) -> bytes:
-    """As :func:`rows.kind`, but empty if the type is not ``allowed``; raises ValueError."""
+    """The packed type and category; empty if the type is not ``allowed``. Raises ValueError."""
     kind = copy_rows.kind(type_name(event_type), category(category_name))
     return kind if event_type in allowed else b""

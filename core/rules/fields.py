@@ -97,7 +97,7 @@ def email(value: str) -> str:
 
 
 def email_key(value: str) -> str:
-    """How two e-mails are compared: without regard to case, trimmed of nothing."""
+    """The form in which e-mails are compared: without regard to case, trimmed of nothing."""
     return value.lower()
 
 
@@ -112,7 +112,7 @@ def worker_id(value: str) -> str:
 
 
 def worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
-    """How this actor names its worker, or None if it names nobody. Raises ValueError.
+    """The name by which an actor names its worker; None if it names nobody. Raises ValueError.
 
     The worker id outranks the link, the link outranks the e-mail; all that is given must be valid.
     """
@@ -136,7 +136,7 @@ _cached_name: Final = lru_cache(MAX_CACHED_NAMES)(worker_name)
 
 
 def known_name(actor: Actor, caller: Caller) -> WorkerName | None:
-    """As :func:`worker_name`, from memory if it can be: the same people come again and again."""
+    """The :func:`worker_name` of an actor, cached: the same people come again and again."""
     # A worker id may be of any length before it is judged; nothing so large is kept.
     return (_cached_name if actor.worker_id is None else worker_name)(actor, caller)
 

@@ -79,9 +79,9 @@ def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
 def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
     events = few * MIN_TOGETHER
     columns = EventColumns(
-        kind_slots=[*range(len(few))] * MIN_TOGETHER,
+        kind_indexes=[*range(len(few))] * MIN_TOGETHER,
         kinds=[(event.event_type, event.category) for event in few],
-        actor_slots=range(len(events)),
+        actor_indexes=range(len(events)),
         actors=[event.actor for event in events],
         timestamps=[event.timestamp for event in events],
         durations=[event.duration for event in events],
