@@ -15,6 +15,7 @@ from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import RateLimiter
 from core.clock import Clock
+from core.counters import Counters
 from core.errors import IngestError
 from core.ingest import Ingestor
 from core.journal.journal import Journal
@@ -45,8 +46,8 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 READINESS_SECONDS: Final = 1.5
-# Of a shared_state together: leaves an embedded PostgreSQL connections for other commands.
-MAX_CREW_CONNECTIONS: Final = 128
+# For all server processes: leaves an embedded PostgreSQL connections for other commands.
+MAX_CONNECTIONS_TOGETHER: Final = 128
 
 
 class Service(NamedTuple):
@@ -66,28 +67,27 @@ async def running(
 ) -> AsyncIterator[Service]:
     """The service on a migrated database, accepting traffic within the block.
 
-    As one of a ``shared_state`` it shares the two ports with the others of it.
+    With a ``shared_state`` it shares the two ports with the other processes of it.
 
     Leaving the block stops it in order: no new requests, answers to those begun, the journal's
-    last group, the statistics, the database.
+    last transaction, the statistics, the database.
     """
     clock = clock or Clock()
     shared = shared_state is not None
-    shared_state = shared_state or SharedState.alone()
-    counters = shared_state.counters
-    counters.begin()
+    shared_state = shared_state or SharedState.of_one()
+    counters = Counters()
     async with contextlib.AsyncExitStack() as stack:
         listener = bind(*host_and_port(settings.http), shared=shared)
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
-        most = min(MAX_POOL_CONNECTIONS, MAX_CREW_CONNECTIONS // shared_state.size)
+        most = min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
         database = await stack.enter_async_context(Database(conninfo, max_connections=most))
         async with database.connection() as db:
             secret = await deployment_secret(db, configured_secret(settings))
 
-        refusals = RejectionStatistics()
-        maintenance = Maintenance(database, refusals, clock, settings.event_retention_months)
+        rejections = RejectionStatistics()
+        maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
         stack.push_async_callback(maintenance.finish)
         await stack.enter_async_context(_background(maintenance.run(), failure))
         changes = Invalidation(database, clock)
@@ -96,7 +96,7 @@ async def running(
         journal = Journal(database, clock, counters)
         await stack.enter_async_context(_background(journal.run(), failure, journal.close))
         limiter = RateLimiter(clock, shared_state.buckets)
-        ingestor = Ingestor(authenticator, limiter, journal, refusals, counters, database, clock)
+        ingestor = Ingestor(authenticator, limiter, journal, rejections, counters, database, clock)
 
         readiness = _Readiness(database, shared_state)
         url = http_url(*address(listener))
@@ -105,7 +105,7 @@ async def running(
             create_app(
                 ingestor,
                 readiness.problem,
-                Metrics(MetricsPage(shared_state).render, CONTENT_TYPE),
+                Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE),
                 counters,
                 public_url,
                 clock,
@@ -128,7 +128,7 @@ async def running(
         )
         grpc_port = grpc_server.start()
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
-        # Neither door takes new work while the other drains.
+        # Neither API takes new work while the other drains.
         stack.callback(server.stop)
         stack.callback(readiness.drain)
         yield Service(url, f"{host_and_port(settings.grpc)[0]}:{grpc_port}", failure)
@@ -164,12 +164,12 @@ async def _background(
 class _Readiness:
     """Whether the service should get traffic.
 
-    It should when enough of its workers do, and the database answers and has our schema.
+    It should when enough of its processes do, and the database answers and has our schema.
     """
 
     def __init__(self, database: Database, shared_state: SharedState) -> None:
         self._database = database
-        self._crew = shared_state
+        self._shared_state = shared_state
         self._draining = False
 
     def drain(self) -> None:
@@ -178,7 +178,7 @@ class _Readiness:
     async def problem(self) -> str | None:
         if self._draining:
             return "shutting down"
-        if (problem := self._crew.problem()) is not None:
+        if (problem := self._shared_state.problem()) is not None:
             return problem
         try:
             migrated = await self._database.within(READINESS_SECONDS, self._is_migrated())

@@ -1,70 +1,70 @@
-"""The metrics page: what the whole shared_state has counted, in the text format of Prometheus."""
+"""The metrics page: the counts of all server processes, in the text format of Prometheus."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from itertools import accumulate
+from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client import CollectorRegistry, disable_created_metrics, values
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from core.counters import FAMILIES, Family
+from core.counters import Counters
 from service.processes.shared_state import SharedState
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def count_in_files(folder: Path, slot: int) -> None:
+    """Keep the counters made from now on in files of a process slot; once, before any is made.
+
+    Named by slot rather than by process id, the files stay as many as the slots, and a process
+    that replaces another goes on from its counts.
+    """
+    os.environ[FOLDER_VARIABLE] = os.fspath(folder)
+    values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
+        lambda: slot
+    )
 
 
 class MetricsPage:
-    """Renders the page, which is the same whichever worker is asked."""
+    """Renders the page, which is the same whichever process is asked."""
 
-    def __init__(self, shared_state: SharedState) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_CrewCollector(shared_state))
+    def __init__(self, shared_state: SharedState, counters: Counters) -> None:
+        self._registries = [CollectorRegistry(), counters.registry]
+        self._registries[0].register(_Processes(shared_state))
+        if folder := os.environ.get(FOLDER_VARIABLE):
+            self._registries.pop()
+            MultiProcessCollector(self._registries[0], folder)  # type: ignore[no-untyped-call]
 
     def render(self) -> bytes:
         """The page as of now."""
-        return generate_latest(self._registry)
+        return b"".join(map(generate_latest, self._registries))
 
 
-class _CrewCollector(Collector):
+class _Processes(Collector):
+    """The server processes, as their supervisor knows them."""
+
     def __init__(self, shared_state: SharedState) -> None:
-        self._crew = shared_state
+        self._shared_state = shared_state
 
     def collect(self) -> Iterable[Metric]:
-        shared_state = self._crew
-        yield GaugeMetricFamily("wepeople_workers", "Worker processes wanted.", shared_state.size)
+        state = self._shared_state
+        yield GaugeMetricFamily("wepeople_server_processes", "Server processes wanted.", state.size)
         yield GaugeMetricFamily(
-            "wepeople_workers_ready", "Worker processes that accept traffic.", shared_state.ready()
+            "wepeople_server_processes_ready",
+            "Server processes that accept traffic.",
+            state.ready(),
         )
         yield CounterMetricFamily(
-            "wepeople_worker_restarts",
-            "Worker processes that were replaced.",
-            shared_state.restarts(),
+            "wepeople_server_process_restarts",
+            "Server processes that were replaced.",
+            state.restarts(),
         )
-        totals = shared_state.totals()
-        for family in FAMILIES:
-            yield _metric(family, totals[family.begin : family.begin + family.size])
-
-
-def _metric(family: Family, cells: list[float]) -> Metric:
-    if family.kind == "histogram":
-        histogram = HistogramMetricFamily(family.name, family.meaning)
-        bounds = [*map(str, family.bounds), "+Inf"]
-        counts = accumulate(cells[:-1])
-        histogram.add_metric([], list(zip(bounds, counts, strict=True)), cells[-1])
-        return histogram
-    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
-    metric = kind(family.name, family.meaning, labels=family.label_names)
-    for labels, value in zip(family.labels, cells, strict=True):
-        # Of the many combinations only those that have occurred.
-        if value or len(family.label_names) < 2:
-            metric.add_metric(labels, value)
-    return metric

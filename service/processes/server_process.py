@@ -1,9 +1,9 @@
-"""One worker: a process that serves beside others, for as long as its supervisor lives.
+"""A server process: it serves beside others, for as long as its supervisor lives.
 
-Run by ``service/processes/supervisor.py`` as ``python -m service.processes.server_process NUMBER SIZE DESCRIPTOR``: its place
-in a shared_state of that size, and the shared_state's memory. It says on stdout, in one line, that it is ready or
-why it cannot be. Its stdin is the lifeline: when that ends, however the supervisor did, the worker
-finishes what it has begun and ends, as it does on SIGTERM.
+The supervisor runs ``python -m service.processes.server_process SLOT SIZE DESCRIPTOR``: the slot in
+a shared state of that size, and its memory. The process says on stdout, in one line, that it is
+ready or why it cannot be. Its stdin is the lifeline: when that ends, however the supervisor did, the
+process finishes its requests and ends, as it does on SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
 from core.errors import IngestError
 from core.postgres.errors import DatabaseUnusableError
 from service.compose import running
 from service.logs import configure_logs
+from service.metrics import FOLDER_VARIABLE, count_in_files
 from service.postgres.embedded import EmbeddedPostgresError
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
@@ -41,7 +43,7 @@ async def work(settings: Settings, shared_state: SharedState) -> None:
         loop.remove_reader(LIFELINE)
         if not stop.done():
             stop.set_result(None)
-            # Nobody may be left to end a worker that hangs: then the kernel does.
+            # Nobody may be left to end a process that hangs: then the kernel does.
             signal.setitimer(signal.ITIMER_REAL, max_stop_seconds(settings.drain_seconds))
 
     loop.add_reader(LIFELINE, finish)
@@ -65,12 +67,13 @@ def _say(word: str, reason: str = "") -> None:
 
 
 def main() -> None:
-    """Be a worker; exits 0 after a drain, 1 if it cannot serve."""
-    number, size, descriptor = map(int, sys.argv[1:])
+    """Serve; exits 0 after a drain, 1 if it cannot."""
+    slot, size, descriptor = map(int, sys.argv[1:])
     settings = Settings.from_environment(os.environ)
-    configure_logs(settings.log_level, worker=number)
+    configure_logs(settings.log_level, process=slot)
+    count_in_files(Path(os.environ[FOLDER_VARIABLE]), slot)
     try:
-        run(work(settings, SharedState(size, descriptor, number)))
+        run(work(settings, SharedState(size, descriptor)))
     except (OSError, DatabaseUnusableError, EmbeddedPostgresError, IngestError) as error:
         _say("failed", error.message if isinstance(error, IngestError) else str(error))
         sys.exit(FAILED)

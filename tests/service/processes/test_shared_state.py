@@ -1,4 +1,4 @@
-"""What workers share: their states, their counts, and the rate buckets."""
+"""The state that server processes share, and their rate buckets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 
 from core.access.rate_limits import OwnBuckets
 from core.access.shared_buckets import SETS, WAYS
-from service.metrics import MetricsPage
 from service.processes.shared_state import SharedState
 
 # A process that takes the lock on the buckets, says so, and keeps it until its stdin ends.
@@ -26,66 +25,40 @@ RATE = 10
 
 @pytest.fixture
 def shared() -> Iterator[int]:
-    """The memory of a shared_state of four."""
+    """The memory of a state of four processes."""
     descriptor = SharedState.share(4)
     yield descriptor
     os.close(descriptor)
 
 
 def test_the_whole_is_ready_with_all_at_first_and_then_with_half(shared: int) -> None:
-    supervisor, worker = SharedState(4, shared), SharedState(4, shared, 2)
+    supervisor, process = SharedState(4, shared), SharedState(4, shared)
     for number in range(4):
-        assert worker.problem() == f"{number} of 4 workers accept traffic"
+        assert process.problem() == f"{number} of 4 server processes accept traffic"
         supervisor.set_ready(number, True)
     supervisor.start()
-    assert worker.problem() is None
+    assert process.problem() is None
     for number in (3, 0):
         supervisor.set_ready(number, False)
-    assert (worker.problem(), worker.ready()) == (None, 2)
+    assert (process.problem(), process.ready()) == (None, 2)
     supervisor.set_ready(1, False)
-    assert worker.problem() == "1 of 4 workers accept traffic"
+    assert process.problem() == "1 of 4 server processes accept traffic"
     supervisor.set_ready(0, True)
-    assert worker.problem() is None
+    assert process.problem() is None
     supervisor.drain()
-    assert worker.problem() == "shutting down"
+    assert process.problem() == "shutting down"
 
 
-def test_a_service_without_workers_is_ready_by_itself() -> None:
-    shared_state = SharedState.alone()
+def test_a_service_of_one_process_is_ready_by_itself() -> None:
+    shared_state = SharedState.of_one()
     assert (shared_state.problem(), shared_state.ready(), shared_state.restarts()) == (None, 1, 0)
 
 
-def test_who_takes_a_place_counts_on_and_begins_with_no_queue(shared: int) -> None:
-    for life in range(2):
-        worker = SharedState(4, shared, 1)
-        worker.counters.begin()
-        worker.counters.accept(5)
-        worker.counters.waiting(7)
-        worker.counters.transaction(5, 0.004, committed=True)
-        worker.counters.request("http", "ping", "no such code")
-        if not life:
-            SharedState(4, shared).count_restart(1)
-    SharedState(4, shared, 3).counters.accept(1)
-    page = MetricsPage(SharedState(4, shared, 0)).render().decode().splitlines()
-    for line in (
-        "wepeople_events_accepted_total 11.0",
-        "wepeople_journal_waiting_drafts 7.0",
-        'wepeople_journal_commit_seconds_bucket{le="0.0025"} 0.0',
-        'wepeople_journal_commit_seconds_bucket{le="0.005"} 2.0',
-        'wepeople_journal_commit_seconds_bucket{le="+Inf"} 2.0',
-        "wepeople_journal_commit_seconds_count 2.0",
-        'wepeople_requests_total{code="other",endpoint="ping",protocol="http"} 2.0',
-        "wepeople_worker_restarts_total 1.0",
-        "wepeople_workers 4.0",
-    ):
-        assert line in page
-
-
 def test_a_bucket_is_the_same_for_all_and_like_one_of_a_process(shared: int) -> None:
-    crews = [SharedState(4, shared, number) for number in range(4)]
+    states = [SharedState(4, shared) for _ in range(4)]
     own, owner = OwnBuckets(), UUID(int=5)
     for step, now in enumerate((100.0, 100.0, 100.05, 100.3, 102.0, 102.01)):
-        buckets = crews[step % 4].buckets
+        buckets = states[step % 4].buckets
         with buckets.held():
             assert buckets.fill(owner, RATE, now) == pytest.approx(own.fill(owner, RATE, now))
             buckets.take(owner)
@@ -93,7 +66,7 @@ def test_a_bucket_is_the_same_for_all_and_like_one_of_a_process(shared: int) -> 
 
 
 def test_where_there_is_no_room_the_bucket_longest_untouched_is_forgotten(shared: int) -> None:
-    buckets = SharedState(4, shared, 0).buckets
+    buckets = SharedState(4, shared).buckets
     rivals = [UUID(int=SETS * number + 7) for number in range(1, WAYS + 2)]
     rivals = [owner for owner in rivals if hash(owner) % SETS == hash(rivals[0]) % SETS]
     assert len(rivals) == WAYS + 1
@@ -108,7 +81,7 @@ def test_where_there_is_no_room_the_bucket_longest_untouched_is_forgotten(shared
 
 
 def test_one_that_hangs_with_the_lock_does_not_stop_the_others(shared: int) -> None:
-    buckets = SharedState(4, shared, 0).buckets
+    buckets = SharedState(4, shared).buckets
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(shared)],
         stdin=subprocess.PIPE,

@@ -203,12 +203,14 @@ async def test_metrics_cover_all_workers_and_name_nobody(
         labels = f'{{code="ok",endpoint="events",protocol="{protocol}"}}'
         assert grown(f"wepeople_requests_total{labels}") == {count / 2}
     assert grown(series) == {1}
-    assert grown('wepeople_journal_groups_total{outcome="committed"}') == {count}
+    assert grown('wepeople_journal_transactions_total{outcome="committed"}') == {count}
     assert grown("wepeople_journal_commit_seconds_count") == {count}
-    assert grown("wepeople_journal_group_events_sum") == {2 * count}
+    assert grown("wepeople_journal_transaction_events_sum") == {2 * count}
     for seen in pages:
-        assert seen["wepeople_workers"] == seen["wepeople_workers_ready"] == WORKERS
-        assert seen["wepeople_journal_waiting_drafts"] == seen["wepeople_open_streams"] == 0
+        assert (
+            seen["wepeople_server_processes"] == seen["wepeople_server_processes_ready"] == WORKERS
+        )
+        assert seen["wepeople_journal_waiting_requests"] == seen["wepeople_open_streams"] == 0
     text = page(shared.url, "/metrics").text
     for name in (tenant.key, tenant.organization_id, tenant.organization.name, "crm-hub"):
         assert name not in text
@@ -300,12 +302,12 @@ def test_a_killed_worker_is_replaced_while_the_others_answer(own: Served) -> Non
         assert time.monotonic() < deadline
         assert httpx.get(f"{own.url}/api/v1/ingest/ping", headers=headers).status_code == 200
         page(own.url, "/readyz")  # half of two is enough
-        ready = metrics(own.url)["wepeople_workers_ready"]
+        ready = metrics(own.url)["wepeople_server_processes_ready"]
     after = own.workers()
     assert len(after) == WORKERS
     assert len(after & before) == WORKERS - 1
     counted = metrics(own.url)
-    assert counted["wepeople_worker_restarts_total"] == 1
+    assert counted["wepeople_server_process_restarts_total"] == 1
     assert counted["wepeople_events_accepted_total"] == CONNECTIONS  # no counter falls
     lines = [json.loads(line) for line in own.log.read_text().splitlines()]
     (said,) = [

@@ -1,0 +1,72 @@
+"""The metrics page: one page for all server processes, and counts that outlive a process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import values
+
+from core.counters import Counters
+from service.metrics import FOLDER_VARIABLE, MetricsPage, count_in_files
+from service.processes.shared_state import SharedState
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of counters; afterwards counters are kept in memory again."""
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setenv(FOLDER_VARIABLE, os.fspath(tmp_path))
+    yield tmp_path
+
+
+def counters_of(folder: Path, slot: int) -> Counters:
+    """The counters of a process that begins in a slot."""
+    count_in_files(folder, slot)
+    return Counters()
+
+
+def count(counters: Counters) -> None:
+    """Do some of everything."""
+    counters.accept(5)
+    counters.waiting(7)
+    counters.transaction(5, 0.004, committed=True)
+    counters.request("http", "ping", "no such code")
+
+
+def test_a_process_that_replaces_another_counts_on_and_begins_with_no_queue(folder: Path) -> None:
+    state = SharedState(4)
+    count(counters_of(folder, 1))
+    state.count_restart(1)
+    replacement = counters_of(folder, 1)
+    other = counters_of(folder, 3)
+    page = MetricsPage(state, other)
+    assert "wepeople_journal_waiting_requests 0.0" in page.render().decode().splitlines()
+    count(replacement)
+    other.accept(1)
+    lines = page.render().decode().splitlines()
+    for line in (
+        "wepeople_events_accepted_total 11.0",
+        "wepeople_journal_waiting_requests 7.0",
+        'wepeople_journal_commit_seconds_bucket{le="0.0025"} 0.0',
+        'wepeople_journal_commit_seconds_bucket{le="0.005"} 2.0',
+        'wepeople_journal_commit_seconds_bucket{le="+Inf"} 2.0',
+        "wepeople_journal_commit_seconds_count 2.0",
+        'wepeople_requests_total{code="other",endpoint="ping",protocol="http"} 2.0',
+        "wepeople_server_process_restarts_total 1.0",
+        "wepeople_server_processes 4.0",
+    ):
+        assert line in lines
+    assert {file.stem.rpartition("_")[2] for file in folder.glob("*.db")} == {"1", "3"}
+
+
+def test_a_single_process_keeps_its_counts_in_memory() -> None:
+    counters = Counters()
+    count(counters)
+    lines = MetricsPage(SharedState.of_one(), counters).render().decode().splitlines()
+    assert "wepeople_events_accepted_total 5.0" in lines
+    assert 'wepeople_events_rejected_total{code="invalid_body"} 0.0' in lines
+    assert "wepeople_server_processes_ready 1.0" in lines
+    assert not any("_created" in line for line in lines)
