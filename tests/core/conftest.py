@@ -8,17 +8,17 @@ import pytest
 
 from core.access.authentication import find_caller
 from core.postgres.database import Database
-from tests.support.journal_writer import Written
+from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import make_tenant
 
 
 @pytest.fixture
-async def five(database_url: str) -> AsyncIterator[Written]:
-    """An organization that may store five events this month."""
+async def quota_of_five(database_url: str) -> AsyncIterator[DirectWriter]:
+    """An organization that may store quota_of_five events this month."""
     tenant = await make_tenant(database_url, monthly_quota=5)
     async with Database(database_url) as database:
         async with database.connection() as db:
             rows = await (await db.execute("SELECT digest FROM api_keys")).fetchall()
             caller = await find_caller(db, rows[0][0])
         assert caller is not None
-        yield Written(database, tenant, caller)
+        yield DirectWriter(database, tenant, caller)

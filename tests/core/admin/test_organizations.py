@@ -11,7 +11,7 @@ from core import ids
 from core.admin import organizations
 from core.admin.errors import NotFoundError
 from core.errors import IngestError
-from tests.support.journal_writer import Written
+from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import Tenant, make_tenant, now_us, until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
@@ -98,33 +98,38 @@ async def test_removes_all_of_one_organization_and_nothing_of_another(
 
 
 async def test_what_was_let_in_before_is_not_stored_after(
-    five: Written, monkeypatch: pytest.MonkeyPatch
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
-    late = [five.request(2), five.request(1, key="late")]
-    async with await five.tenant.connect() as db:
-        await organizations.remove(db, five.tenant.organization.id)
-    for outcome in await five.write(*late):
+    late = [quota_of_five.request(2), quota_of_five.request(1, key="late")]
+    async with await quota_of_five.tenant.connect() as db:
+        await organizations.remove(db, quota_of_five.tenant.organization.id)
+    for outcome in await quota_of_five.write(*late):
         assert isinstance(outcome, IngestError)
         assert outcome.code == "quota_exceeded"
-    assert await left(five.tenant) == {}
+    assert await left(quota_of_five.tenant) == {}
 
 
 async def test_nothing_is_stored_while_an_organization_goes(
-    five: Written, monkeypatch: pytest.MonkeyPatch
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
-    await five.write(five.request(1))
-    late = five.request(2)
-    async with await five.tenant.connect() as db, await five.tenant.connect() as other:
+    await quota_of_five.write(quota_of_five.request(1))
+    late = quota_of_five.request(2)
+    async with (
+        await quota_of_five.tenant.connect() as db,
+        await quota_of_five.tenant.connect() as other,
+    ):
         await other.execute("BEGIN")
         await other.execute("SELECT FROM apps FOR UPDATE")  # removed late, after the events
-        removing = asyncio.create_task(organizations.remove(db, five.tenant.organization.id))
-        await until_somebody_waits_for(other, five.tenant)
-        writing = asyncio.create_task(five.write(late))
+        removing = asyncio.create_task(
+            organizations.remove(db, quota_of_five.tenant.organization.id)
+        )
+        await until_somebody_waits_for(other, quota_of_five.tenant)
+        writing = asyncio.create_task(quota_of_five.write(late))
         await asyncio.sleep(0.1)
         await other.execute("COMMIT")
         await removing
     [outcome] = await writing
     assert isinstance(outcome, IngestError)
-    assert await left(five.tenant) == {}
+    assert await left(quota_of_five.tenant) == {}

@@ -15,13 +15,13 @@ RECEIVED_US = 1_776_600_300_123_456
 EVENT = Event("deal.won", "code", Actor(external_id="crm-user-1"))
 
 
-def _draft(events: int = 1) -> PendingEvents:
+def _pending(events: int = 1) -> PendingEvents:
     return PendingEvents.check(CALLER, EventBatch("req_", [EVENT] * events), RECEIVED_US)
 
 
-def test_a_draft_counts_until_it_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_counts_until_it_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core.journal.held_requests, "MAX_HELD_REQUESTS", 2)
-    first, second, third = _draft(), _draft(), _draft()
+    first, second, third = _pending(), _pending(), _pending()
     held = HeldRequests()
     held.add(first)
     held.add(second)
@@ -32,8 +32,8 @@ def test_a_draft_counts_until_it_is_removed(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(held) == 2
 
 
-def test_the_bytes_of_a_draft_count_until_it_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    large, small = _draft(500), _draft()
+def test_the_bytes_of_a_request_count_until_it_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    large, small = _pending(500), _pending()
     monkeypatch.setattr(core.journal.held_requests, "MAX_HELD_BYTES", large.size_bytes)
     held = HeldRequests()
     held.add(large)
@@ -44,7 +44,7 @@ def test_the_bytes_of_a_draft_count_until_it_is_removed(monkeypatch: pytest.Monk
 
 
 def test_the_first_ones_are_given_up_first() -> None:
-    requests = [_draft() for _ in range(4)]
+    requests = [_pending() for _ in range(4)]
     held = HeldRequests()
     for number, request in enumerate(requests):
         request.give_up_at = number

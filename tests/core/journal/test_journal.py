@@ -15,8 +15,8 @@ from core.journal.journal import Journal
 from core.journal.pending import PendingRequest
 from core.journal.producers import open_stream, producer_key
 from core.journal.queue import Queue
-from core.models import StreamPosition
-from tests.support.journal_writer import Written
+from core.models import Actor, StreamPosition
+from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import until_somebody_waits_for
 
 pytestmark = pytest.mark.anyio
@@ -29,14 +29,14 @@ WHERE wait_event_type = 'Lock' AND datname = current_database()
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No request leaves its group for a lock_wait while a test holds a lock."""
+    """No request leaves its transaction for a lock wait while a test holds a lock."""
     monkeypatch.setattr(core.postgres.database, "JOURNAL_LOCK_MILLISECONDS", 20_000)
 
 
 @contextlib.asynccontextmanager
-async def running(written: Written) -> AsyncIterator[Journal]:
+async def running(writer: DirectWriter) -> AsyncIterator[Journal]:
     """A journal that commits until the block ends."""
-    journal = Journal(written.database, written.clock, Counters())
+    journal = Journal(writer.database, writer.clock, Counters())
     run = asyncio.create_task(journal.run())
     try:
         yield journal
@@ -45,37 +45,51 @@ async def running(written: Written) -> AsyncIterator[Journal]:
         await run
 
 
-async def test_a_single_request_does_not_wait_for_the_transaction_of_a_stream(
-    five: Written,
+async def test_batches_are_committed_in_the_order_in_which_they_are_enqueued(
+    quota_of_five: DirectWriter,
 ) -> None:
-    async with five.database.connection() as db:
-        await open_stream(db, producer_key(five.caller, "p"), five.clock.now_us())
-    async with running(five) as journal, await five.tenant.connect() as db:
+    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters())
+    requests = [quota_of_five.request(1, actor=Actor(external_id=name)) for name in "abc"]
+    answers = [journal.enqueue(request) for request in requests]  # no turn of the loop between
+    assert journal._single.pop_transaction(lambda _: False) == requests
+    for answer in answers:
+        answer.cancel()
+
+
+async def test_a_single_request_does_not_wait_for_the_transaction_of_a_stream(
+    quota_of_five: DirectWriter,
+) -> None:
+    async with quota_of_five.database.connection() as db:
+        await open_stream(db, producer_key(quota_of_five.caller, "p"), quota_of_five.clock.now_us())
+    async with running(quota_of_five) as journal, await quota_of_five.tenant.connect() as db:
         await db.execute("BEGIN")
         await db.execute("SELECT FROM producers FOR UPDATE")
-        batch = five.request(3, position=StreamPosition("p", 1, 1))
+        batch = quota_of_five.request(3, position=StreamPosition("p", 1, 1))
         streamed = journal.enqueue(batch)
-        await until_somebody_waits_for(db, five.tenant)
-        assert (await journal.enqueue(five.request(2))).quota_left == 3
+        await until_somebody_waits_for(db, quota_of_five.tenant)
+        assert (await journal.enqueue(quota_of_five.request(2))).quota_left == 3
         assert not streamed.done()
         await db.execute("COMMIT")
         assert (await streamed).quota_left == 0
-    assert await five.tenant.used() == len(await five.tenant.events()) == 5
+    assert await quota_of_five.tenant.used() == len(await quota_of_five.tenant.events()) == 5
 
 
-async def test_what_is_left_is_as_of_the_commit(five: Written) -> None:
-    async with five.database.connection() as db:
-        await open_stream(db, producer_key(five.caller, "p"), five.clock.now_us())
-    await five.write(five.request(1))
-    async with running(five) as journal, await five.tenant.connect() as db:
+async def test_what_is_left_is_as_of_the_commit(quota_of_five: DirectWriter) -> None:
+    async with quota_of_five.database.connection() as db:
+        await open_stream(db, producer_key(quota_of_five.caller, "p"), quota_of_five.clock.now_us())
+    await quota_of_five.write(quota_of_five.request(1))
+    async with running(quota_of_five) as journal, await quota_of_five.tenant.connect() as db:
         await db.execute("BEGIN")
         await db.execute("UPDATE quota_usage SET used = used + 1")
         waiting = [
             journal.enqueue(request)
-            for request in (five.request(1), five.request(1, position=StreamPosition("p", 1, 1)))
+            for request in (
+                quota_of_five.request(1),
+                quota_of_five.request(1, position=StreamPosition("p", 1, 1)),
+            )
         ]
         deadline = time.monotonic() + 20
-        while len(await five.tenant.rows(WAITING)) < 2:
+        while len(await quota_of_five.tenant.rows(WAITING)) < 2:
             assert time.monotonic() < deadline, "nobody waits"
             await asyncio.sleep(0.005)
         await db.execute("COMMIT")
@@ -84,7 +98,7 @@ async def test_what_is_left_is_as_of_the_commit(five: Written) -> None:
 
 
 async def test_who_has_nothing_to_write_waits(
-    five: Written, monkeypatch: pytest.MonkeyPatch
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
     pop_transaction = Queue.pop_transaction
@@ -97,8 +111,8 @@ async def test_who_has_nothing_to_write_waits(
         return pop_transaction(queue, is_set_aside)
 
     monkeypatch.setattr(Queue, "pop_transaction", counted)
-    async with running(five) as journal:
-        await journal.enqueue(five.request(1))
+    async with running(quota_of_five) as journal:
+        await journal.enqueue(quota_of_five.request(1))
         await asyncio.sleep(0.1)
         before = looks
         await asyncio.sleep(0.1)

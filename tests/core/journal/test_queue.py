@@ -17,14 +17,14 @@ RECEIVED_US = 1_776_600_300_123_456
 EVENT = Event("deal.won", "code", Actor(external_id="crm-user-1"))
 LARGE = 500  # events
 MAX_EVENTS = 4_000
-MAX_DRAFTS = 500
+MAX_REQUESTS = 500
 
 
 def _queue() -> Queue:
-    return Queue(MAX_EVENTS, MAX_DRAFTS)
+    return Queue(MAX_EVENTS, MAX_REQUESTS)
 
 
-def _join(queue: Queue, name: str, events: int = LARGE, key: str | None = None) -> PendingEvents:
+def _append(queue: Queue, name: str, events: int = LARGE, key: str | None = None) -> PendingEvents:
     batch = EventBatch(name, [EVENT] * events, key)
     request = PendingEvents.check(CALLER, batch, RECEIVED_US)
     request.answer = asyncio.get_running_loop().create_future()
@@ -32,61 +32,61 @@ def _join(queue: Queue, name: str, events: int = LARGE, key: str | None = None) 
     return request
 
 
-def _take(queue: Queue) -> list[str]:
+def _pop(queue: Queue) -> list[str]:
     return [request.request_id for request in queue.pop_transaction(lambda _: False)]
 
 
-async def test_a_group_has_at_most_so_many_events_and_requests() -> None:
+async def test_a_transaction_has_at_most_so_many_events_and_requests() -> None:
     queue = _queue()
     full = MAX_EVENTS // LARGE
     for number in range(full + 1):
-        _join(queue, f"large {number}")
-    assert _take(queue) == [f"large {number}" for number in range(full)]
-    assert _take(queue) == [f"large {full}"]
-    for number in range(MAX_DRAFTS + 1):
-        _join(queue, f"small {number}", 1)
-    assert len(_take(queue)) == MAX_DRAFTS
-    assert _take(queue) == [f"small {MAX_DRAFTS}"]
+        _append(queue, f"large {number}")
+    assert _pop(queue) == [f"large {number}" for number in range(full)]
+    assert _pop(queue) == [f"large {full}"]
+    for number in range(MAX_REQUESTS + 1):
+        _append(queue, f"small {number}", 1)
+    assert len(_pop(queue)) == MAX_REQUESTS
+    assert _pop(queue) == [f"small {MAX_REQUESTS}"]
     assert not queue
 
 
-async def test_equal_keys_are_never_in_one_group() -> None:
+async def test_equal_keys_are_never_in_one_transaction() -> None:
     queue = _queue()
     for number in range(3):
-        _join(queue, f"equal {number}", 1, key="the key")
-    _join(queue, "other", 1, key="another key")
-    assert _take(queue) == ["equal 0", "other"]
-    assert _take(queue) == ["equal 1"]
-    assert _take(queue) == ["equal 2"]
+        _append(queue, f"equal {number}", 1, key="the key")
+    _append(queue, "other", 1, key="another key")
+    assert _pop(queue) == ["equal 0", "other"]
+    assert _pop(queue) == ["equal 1"]
+    assert _pop(queue) == ["equal 2"]
 
 
 async def test_what_is_put_back_comes_first_again() -> None:
     queue = _queue()
     names = [f"batch {number}" for number in range(3)]
     for name in names:
-        _join(queue, name)
+        _append(queue, name)
     requests = queue.pop_transaction(lambda _: False)
     assert [request.request_id for request in requests] == names
-    _join(queue, "batch 3")
+    _append(queue, "batch 3")
     queue.put_back(requests)
-    assert _take(queue) == [*names, "batch 3"]
+    assert _pop(queue) == [*names, "batch 3"]
 
 
 async def test_nobody_is_written_whose_answer_is_there_already() -> None:
     queue = _queue()
-    request = _join(queue, "gone")
-    _join(queue, "single")
+    request = _append(queue, "gone")
+    _append(queue, "single")
     request.answer.cancel()
-    assert _take(queue) == ["single"]
+    assert _pop(queue) == ["single"]
 
 
 async def test_there_is_room_while_less_waits_than_the_next_groups_take() -> None:
     queue = _queue()
     assert queue.has_room.is_set()
     for number in range(TRANSACTIONS_AHEAD * MAX_EVENTS // LARGE - 1):
-        _join(queue, f"batch {number}")
+        _append(queue, f"batch {number}")
     assert queue.has_room.is_set()
-    request = _join(queue, "the last one")
+    request = _append(queue, "the last one")
     assert not queue.has_room.is_set()
     queue.remove(request)
     queue.remove(request)
@@ -101,5 +101,5 @@ async def test_there_is_room_while_less_waits_than_the_next_groups_take() -> Non
         queue.pop_transaction(lambda _: False)
     for _ in range(TRANSACTIONS_AHEAD):
         assert queue.has_room.is_set()
-        _join(queue, "as much as a group", MAX_EVENTS)
+        _append(queue, "as much as a group", MAX_EVENTS)
     assert not queue.has_room.is_set()

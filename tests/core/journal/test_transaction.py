@@ -1,4 +1,4 @@
-"""How much of a group is foreseen, and what it costs to be wrong."""
+"""The modes of transactions: which is tried when, and the next one after a wrong assumption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.journal.transaction import Mode, Transaction
 from core.models import Actor, Receipt
 from core.postgres.pipeline import CopyCommand
 from core.postgres.sessions import Connection
-from tests.support.journal_writer import Written
+from tests.support.direct_writer import DirectWriter
 
 pytestmark = pytest.mark.anyio
 
@@ -21,57 +21,67 @@ OPTIMISTIC, STEPWISE, LOCKED = Mode.OPTIMISTIC, Mode.STEPWISE, Mode.LOCKED
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[Mode]:
-    """The approaches of all attempts."""
-    approaches: list[Mode] = []
+    """The modes of all attempts."""
+    modes: list[Mode] = []
 
     class Watched(Transaction):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
-            approaches.append(given[-1])
+            modes.append(given[-1])
 
     monkeypatch.setattr(core.journal.writer, "Transaction", Watched)
-    return approaches
+    return modes
 
 
-async def test_after_what_was_not_foreseen_nothing_is_for_a_while(
-    five: Written, tried: list[Mode], monkeypatch: pytest.MonkeyPatch
+async def test_after_a_wrong_assumption_transactions_are_stepwise_for_a_while(
+    quota_of_five: DirectWriter, tried: list[Mode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def approaches(*requests: PendingEvents) -> list[Mode]:
+    async def modes(*requests: PendingEvents) -> list[Mode]:
         tried.clear()
-        await five.write(*requests)
+        await quota_of_five.write(*requests)
         return list(tried)
 
     monkeypatch.setattr(core.journal.writer, "STEPWISE_SECONDS", 0)
-    await five.write(five.request(1, key="a"))
-    assert await approaches(five.request(1, key="a"), five.request(1)) == [OPTIMISTIC, STEPWISE]
-    assert await approaches(five.request(1)) == [OPTIMISTIC]
+    await quota_of_five.write(quota_of_five.request(1, key="a"))
+    assert await modes(quota_of_five.request(1, key="a"), quota_of_five.request(1)) == [
+        OPTIMISTIC,
+        STEPWISE,
+    ]
+    assert await modes(quota_of_five.request(1)) == [OPTIMISTIC]
     monkeypatch.setattr(core.journal.writer, "STEPWISE_SECONDS", 3_600)
-    assert await approaches(five.request(1, key="a"), five.request(1)) == [OPTIMISTIC, STEPWISE]
-    assert await approaches(five.request(1)) == [STEPWISE]
-    assert len(await five.tenant.events()) == await five.tenant.used() == 5
+    assert await modes(quota_of_five.request(1, key="a"), quota_of_five.request(1)) == [
+        OPTIMISTIC,
+        STEPWISE,
+    ]
+    assert await modes(quota_of_five.request(1)) == [STEPWISE]
+    assert len(await quota_of_five.tenant.events()) == await quota_of_five.tenant.used() == 5
 
 
-async def test_people_who_are_new_are_no_surprise(five: Written, tried: list[Mode]) -> None:
+async def test_new_people_are_no_wrong_assumption(
+    quota_of_five: DirectWriter, tried: list[Mode]
+) -> None:
     for name in "ab":
-        [receipt] = await five.write(five.request(1, actor=Actor(external_id=name)))
+        [receipt] = await quota_of_five.write(
+            quota_of_five.request(1, actor=Actor(external_id=name))
+        )
         assert isinstance(receipt, Receipt)
     assert tried == [OPTIMISTIC, OPTIMISTIC]
 
 
 async def test_an_account_that_others_have_charged_meanwhile_is_locked(
-    five: Written, tried: list[Mode], monkeypatch: pytest.MonkeyPatch
+    quota_of_five: DirectWriter, tried: list[Mode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await five.write(five.request(1))
+    await quota_of_five.write(quota_of_five.request(1))
     tried.clear()
     write = CopyCommand.write
 
     async def charge_and_write(copy: CopyCommand, db: Connection, data: bytes) -> None:
         if len(tried) == 1:
-            await five.tenant.rows("UPDATE quota_usage SET used = used + 3")
+            await quota_of_five.tenant.rows("UPDATE quota_usage SET used = used + 3")
         await write(copy, db, data)
 
     monkeypatch.setattr(CopyCommand, "write", charge_and_write)
-    [receipt] = await five.write(five.request(2))
+    [receipt] = await quota_of_five.write(quota_of_five.request(2))
     assert isinstance(receipt, Receipt)
     assert (receipt.accepted, len(receipt.rejected), receipt.quota_left) == (1, 1, 0)
     assert tried == [OPTIMISTIC, LOCKED]

@@ -1,100 +1,96 @@
-"""Groups whose requests differ in what becomes of them, written together on a real PostgreSQL."""
+"""The writer: attempts that can help are repeated, and a commit status is asked for."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import psycopg
 import pytest
 
 import core.journal.writer
-from core.errors import IngestError, StreamError
-from core.journal.pending_events import PendingEvents
-from core.journal.producers import open_stream, producer_key
-from core.models import Actor, Receipt, StreamPosition
-from tests.support.journal_writer import Written
+from core.journal.lock_waits import LockedError
+from core.journal.transaction import Transaction
+from core.models import Receipt
+from core.postgres.sessions import Connection
+from tests.support.direct_writer import DirectWriter
 
 pytestmark = pytest.mark.anyio
 
-NOBODY = Actor(worker_id="wrk_" + "0" * 26)
+
+class Failing(Transaction):
+    """A transaction whose first attempts fail before they send anything."""
+
+    errors: ClassVar[list[Exception]]
+
+    async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        await super().write(db, lock_seconds)
 
 
-@pytest.fixture(autouse=True, params=["at once", "step by step"])
-async def approach(
-    request: pytest.FixtureRequest, five: Written, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """The errors of the next attempts."""
+    errors: list[Exception] = []
+    monkeypatch.setattr(Failing, "errors", errors, raising=False)
+    monkeypatch.setattr(core.journal.writer, "Transaction", Failing)
+    monkeypatch.setattr(core.journal.writer, "RETRY_PAUSE_SECONDS", 0)
+    return errors
+
+
+async def test_a_passing_error_is_tried_again(
+    quota_of_five: DirectWriter, failing: list[Exception]
 ) -> None:
-    """Every group is tried at once first, or none is, after one that could not be written.
-
-    Who the events are about is known: otherwise no group would be.
-    """
-    await five.write(five.request(1))
-    await five.tenant.rows("DELETE FROM events")
-    await five.tenant.rows("DELETE FROM quota_usage")
-    careful = request.param == "step by step"
-    monkeypatch.setattr(core.journal.writer, "STEPWISE_SECONDS", 3_600 if careful else 0)
-    [refused] = await five.write(five.request(1, position=StreamPosition("nobody", 1, 1)))
-    assert isinstance(refused, StreamError)
+    failing += [psycopg.errors.DeadlockDetected(), psycopg.OperationalError("lost")]
+    [receipt] = await quota_of_five.write(quota_of_five.request(2))
+    assert isinstance(receipt, Receipt)
+    assert receipt.accepted == 2
+    assert not failing
 
 
-def accepted(outcome: object) -> int:
-    """How many events an outcome says are stored."""
-    assert isinstance(outcome, Receipt), outcome
-    return outcome.accepted
+@pytest.mark.parametrize(
+    ("errors", "raised"),
+    [
+        ([psycopg.errors.UndefinedTable()], psycopg.errors.UndefinedTable),
+        ([psycopg.OperationalError("lost")] * 3, psycopg.OperationalError),
+        ([psycopg.errors.LockNotAvailable()], LockedError),
+    ],
+)
+async def test_any_other_error_means_that_nothing_is_written(
+    quota_of_five: DirectWriter,
+    failing: list[Exception],
+    errors: list[Exception],
+    raised: type[Exception],
+) -> None:
+    failing += errors
+    with pytest.raises(raised):
+        await quota_of_five.write(quota_of_five.request(2))
+    assert not await quota_of_five.tenant.events()
 
 
-async def test_a_replay_takes_nothing_from_those_it_is_written_with(five: Written) -> None:
-    await five.write(five.request(3, key="first"))
-    replay, fresh = await five.write(five.request(3, key="first"), five.request(2))
-    assert isinstance(replay, Receipt)
-    assert replay.replayed
-    assert accepted(fresh) == 2
-    assert await five.tenant.used() == 5
-    assert len(await five.tenant.events()) == 5
+async def test_a_lost_commit_counts_by_what_is_stored(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(Transaction):
+        async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
+            await super().write(db, lock_seconds)
+            raise psycopg.OperationalError("the answer to the COMMIT is lost")
+
+    monkeypatch.setattr(core.journal.writer, "Transaction", Lost)
+    [receipt] = await quota_of_five.write(quota_of_five.request(2))
+    assert isinstance(receipt, Receipt)
+    assert len(await quota_of_five.tenant.events()) == receipt.accepted == 2
 
 
-async def test_only_what_is_stored_is_charged(five: Written) -> None:
-    await five.write(five.request(3, key="first"))
-    _, fresh = await five.write(five.request(3, key="first"), five.request(1))
-    assert isinstance(fresh, Receipt)
-    assert fresh.quota_left == 1
-    assert await five.tenant.used() == 4
-    refused, fresh = await five.write(five.request(3, actor=NOBODY), five.request(1))
-    assert isinstance(refused, IngestError)
-    assert refused.code == "worker_not_found"
-    assert accepted(fresh) == 1
-    assert await five.tenant.used() == 5
+async def test_a_transaction_that_rolls_back_instead_of_committing_is_an_error(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Transaction._check
 
+    def rolled_back(transaction: Transaction) -> None:
+        transaction._commit.tag = "ROLLBACK"
+        check(transaction)
 
-async def test_a_quota_that_does_not_suffice_is_given_in_order(five: Written) -> None:
-    first, second, third = await five.write(five.request(3), five.request(3), five.request(1))
-    assert isinstance(second, Receipt)
-    assert (accepted(first), accepted(second), len(second.rejected)) == (3, 2, 1)
-    assert isinstance(third, IngestError)
-    assert third.code == "quota_exceeded"
-    assert await five.tenant.used() == 5
-
-
-async def test_duplicates_of_a_producer_cost_nothing(five: Written) -> None:
-    async with five.database.connection() as db:
-        await open_stream(db, producer_key(five.caller, "p"), five.clock.now_us())
-
-    def batch(sequence: int, events: int) -> PendingEvents:
-        return five.request(events, position=StreamPosition("p", 1, sequence))
-
-    [one] = await five.write(batch(1, 2))
-    assert isinstance(one, Receipt)
-    assert (one.accepted, one.quota_left) == (2, 3)
-    again, two, gap = await five.write(batch(1, 2), batch(2, 1), batch(4, 1))
-    assert isinstance(again, Receipt)
-    assert isinstance(two, Receipt)
-    assert (again.duplicate, two.accepted, two.quota_left) == (True, 1, 2)
-    assert isinstance(gap, StreamError)
-    assert await five.tenant.used() == 3
-
-
-async def test_a_key_of_which_nothing_is_written_is_free_again(five: Written) -> None:
-    for _ in range(2):
-        refused, fresh = await five.write(five.request(1, key="a", actor=NOBODY), five.request(1))
-        assert isinstance(refused, IngestError)
-        assert accepted(fresh) == 1
-    [first] = await five.write(five.request(1, key="a"))
-    assert isinstance(first, Receipt)
-    assert (first.accepted, first.replayed) == (1, False)
-    assert await five.tenant.used() == 3
+    monkeypatch.setattr(Transaction, "_check", rolled_back)
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        await quota_of_five.write(quota_of_five.request(1))

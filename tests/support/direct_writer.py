@@ -1,4 +1,4 @@
-"""Requests, and what writes them to a real PostgreSQL, without a door before it."""
+"""Pending requests, written to a real PostgreSQL without an API or a queue before them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from core.postgres.database import Database
 from tests.support.tenant import Tenant
 
 
-class Written:
+class DirectWriter:
     """A writer on a database of its own, and an organization with a quota."""
 
     def __init__(self, database: Database, tenant: Tenant, caller: Caller) -> None:

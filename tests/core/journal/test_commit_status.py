@@ -1,0 +1,61 @@
+"""The status of a COMMIT without an answer."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+import core.journal.commit_status
+from core.errors import UnknownCommitStatusError
+from core.journal.commit_status import was_committed
+from core.journal.transaction import Mode, Transaction
+from core.journal.workers import WorkerCache
+from tests.support.direct_writer import DirectWriter
+
+pytestmark = pytest.mark.anyio
+
+ENDED = "1"  # the id of a transaction long past
+
+
+def lost(writer: DirectWriter) -> Transaction:
+    """A transaction whose COMMIT got no answer, of which nothing is stored."""
+    transaction = Transaction(
+        [writer.request(1)], WorkerCache(), writer.clock.now_us(), Mode.STEPWISE
+    )
+    transaction.transaction_id = ENDED
+    transaction.probe_row = (writer.tenant.organization.id, UUID(int=7))
+    return transaction
+
+
+async def test_the_row_decides_and_not_the_status_of_the_id(quota_of_five: DirectWriter) -> None:
+    transaction = lost(quota_of_five)
+    database, clock = quota_of_five.database, quota_of_five.clock
+    async with quota_of_five.database.connection() as db:
+        row = await (await db.execute("SELECT pg_current_xact_id()::text")).fetchone()
+        assert row is not None
+        transaction.transaction_id = row[0]  # committed, as the status would say
+    assert not await was_committed(database, clock, transaction)
+    await quota_of_five.write(quota_of_five.request(1))
+    [stored] = await quota_of_five.tenant.rows("SELECT id FROM events")
+    transaction.probe_row = (quota_of_five.tenant.organization.id, stored["id"])
+    assert await was_committed(database, clock, transaction)
+
+
+async def test_a_transaction_in_progress_has_not_ended(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.journal.commit_status, "STATUS_SECONDS", 0.3)
+    transaction = lost(quota_of_five)
+    async with await quota_of_five.tenant.connect() as db, db.transaction():
+        row = await (await db.execute("SELECT pg_current_xact_id()::text")).fetchone()
+        assert row is not None
+        transaction.transaction_id = row[0]
+        with pytest.raises(UnknownCommitStatusError):
+            await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
+
+
+async def test_an_id_of_the_future_was_lost_in_a_crash(quota_of_five: DirectWriter) -> None:
+    transaction = lost(quota_of_five)
+    transaction.transaction_id = str(2**40)
+    assert not await was_committed(quota_of_five.database, quota_of_five.clock, transaction)

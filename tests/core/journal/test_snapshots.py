@@ -1,0 +1,40 @@
+"""Snapshots of one transaction: all join the history, and the newest of each card is current."""
+
+from __future__ import annotations
+
+import pytest
+
+from core import ids
+from core.admin import snapshots as read
+from core.journal import snapshots, workers
+from core.journal.snapshots import SnapshotRow
+from core.models import Actor, WorkerByEmail
+from core.postgres.pipeline import send
+from core.rules.snapshot import CheckedSnapshot
+from tests.support.tenant import make_tenant, now_us
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_newest_is_the_card_and_on_a_tie_the_later_one(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    organization_id, now = tenant.organization.id, now_us()
+    name = WorkerByEmail(organization_id, "alex@example.com")
+    async with await tenant.connect() as db:
+        made = await workers.provide(db, {name: Actor(email="alex@example.com")}, now)
+
+        def row(metrics: str, occurred_us: int) -> SnapshotRow:
+            checked = CheckedSnapshot("tickets_open", name, occurred_us, metrics, None)
+            return SnapshotRow(organization_id, tenant.app.id, ids.new(now), made[name].id, checked)
+
+        async def current() -> list[str]:
+            return [card.metrics for card in await read.cards(db, organization_id)]
+
+        await send(db, snapshots.store([row('{"n": 1}', now), row('{"n": 0}', now - 1)]))
+        assert await current() == ['{"n": 1}']
+        await send(db, snapshots.store([row('{"n": 2}', now), row('{"n": 3}', now)]))
+        assert await current() == ['{"n": 3}']
+        await send(db, snapshots.store([row('{"n": 4}', now - 1)]))
+        assert await current() == ['{"n": 3}']
+        assert len(await read.history(db, organization_id, None, 10)) == 5
+    assert snapshots.store([]) == []
