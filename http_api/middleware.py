@@ -17,7 +17,7 @@ from core.counters import CANCELLED, OK, OTHER, Counters
 from core.ids import new_request_id
 from core.limits import API_VERSION
 from core.models import Budget, Caller, Receipt, SnapshotReceipt
-from http_api.docs.openapi.operations import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from core.ingest import Ingestor
 from core.models import Caller, EventBatch, SnapshotRequest
 from http_api.body import read_body
 from http_api.decoding import decode_events, decode_snapshot
-from http_api.docs.openapi.operations import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 from http_api.headers import RequestHeaders
 from http_api.middleware import RequestContext
+from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
 # Makes the answer to a request whose handling raised an error.

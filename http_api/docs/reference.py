@@ -22,11 +22,9 @@ from core import limits
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES
 from core.access.rate_limits import BURST_SECONDS
 from core.error_codes import CATALOGUE, STREAM_REASONS, ErrorCode, Retry, StreamReason
-from http_api.docs.openapi import DOCUMENT_PATH, document
-from http_api.docs.openapi.errors import EVENT_CODES, OPERATION_CODES
-from http_api.docs.openapi.nodes import Node
-from http_api.docs.openapi.operations import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.docs.openapi import DOCUMENT_PATH, EVENT_CODES, OPERATION_CODES, Node, document
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND, envelope
+from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 
 
 class _Entry(NamedTuple):

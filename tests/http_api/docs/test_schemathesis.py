@@ -29,8 +29,7 @@ from schemathesis.specs.openapi.checks import (
 
 from core import limits
 from core.error_codes import ErrorCode
-from http_api.docs.openapi import document
-from http_api.docs.openapi.errors import OPERATION_CODES
+from http_api.docs.openapi import OPERATION_CODES, document
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED
 from tests.support.running_service import Addresses
 from tests.support.tenant import EVENT_TYPES, event, make_tenant, snapshot
