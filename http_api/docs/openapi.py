@@ -61,16 +61,19 @@ SHARED_RESPONSES: Final[dict[int, str]] = {
 }
 
 
-@cache
 def document(server_url: str) -> Node:
     """The document as objects; ``server_url``: where clients reach this service."""
-    parsed: Node = yaml.safe_load(render(server_url))
+    parsed: Node = yaml.safe_load(_text(server_url))
     return parsed
 
 
 @cache
 def render(server_url: str) -> bytes:
     """The document as YAML, made once for each server."""
+    return _text(server_url).encode()
+
+
+def _text(server_url: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("http_api.docs", ""),
         autoescape=False,  # noqa: S701 - YAML; every value is the project's own
@@ -80,7 +83,7 @@ def render(server_url: str) -> bytes:
         keep_trailing_newline=True,
     )
     environment.filters["tojson"] = _to_json
-    text = environment.get_template("openapi.yaml.jinja").render(
+    return environment.get_template("openapi.yaml.jinja").render(
         server_url=server_url,
         reference_path=REFERENCE_PATH,
         ping_path=PING_PATH,
@@ -100,7 +103,6 @@ def render(server_url: str) -> bytes:
         ),
         error_examples=lambda codes, operation: _error_examples(codes, operation, server_url),
     )
-    return text.encode()
 
 
 def _to_json(value: object) -> str:

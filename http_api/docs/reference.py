@@ -1,7 +1,7 @@
 """The reference page for people, served at ``/developers/reference``.
 
-The frame and the prose are ``pages/reference.html``; fields, headers and examples are those of the
-OpenAPI document, error codes those of the catalogue. Errors point here: every code has a section
+Its frame and prose are pages/reference.html.jinja. Fields, headers and examples are those of the
+OpenAPI document, error codes those of the catalogue. Errors link here: every code has a section
 whose anchor is the code.
 """
 
@@ -10,33 +10,21 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from html import escape
 from http import HTTPStatus
-from importlib import resources
-from string import Template
 from typing import Any, Final, NamedTuple
+
+import jinja2
+from markupsafe import Markup, escape
 
 from core import limits
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES
 from core.access.rate_limits import BURST_SECONDS
-from core.error_codes import CATALOGUE, STREAM_REASONS, ErrorCode, Retry, StreamReason
+from core.error_codes import CATALOGUE, STREAM_REASONS, ErrorCode, Retry
 from http_api.docs.openapi import DOCUMENT_PATH, EVENT_CODES, OPERATION_CODES, Node, document
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND, envelope
 from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
-
-
-class _Entry(NamedTuple):
-    """What the page says about one error code."""
-
-    code: str
-    status: int
-    meaning: str
-    remedy: str
-    retry: Retry
-    where: str
-
 
 # Types with a table of their own, so that it is not repeated wherever they occur.
 _TYPE_ANCHORS: Final = {"Actor": "actor", "EventCategory": "event-category", "Metric": "metric"}
@@ -47,336 +35,219 @@ _CODE_SPAN: Final = re.compile(r"`([^`]+)`")
 def render_reference(base_url: str) -> bytes:
     """The page as UTF-8 HTML, made once for each base URL."""
     whole = document(base_url)
-    operations = _operations(whole)
-    template = Template(
-        resources.files("http_api.docs").joinpath("pages", "reference.html").read_text("utf-8")
+    page = _Page(whole)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("http_api.docs", "pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    page = template.substitute(
-        base_url=escape(base_url),
-        version=escape(limits.API_VERSION),
+    environment.filters |= {
+        "prose": _prose,
+        "paragraphs": _paragraphs,
+        "alternatives": _alternatives,
+        "indented_json": _indented_json,
+    }
+    text = environment.get_template("reference.html.jinja").render(
+        base_url=base_url,
         document_path=DOCUMENT_PATH,
+        limits=limits,
         key_prefix=KEY_PREFIX,
         key_digits=2 * KEY_RANDOM_BYTES,
-        endpoint_links="".join(
-            f'<li><a href="#{operation["operationId"]}">{_last_part(path)}</a></li>'
-            for path, _, operation in operations
+        burst="one second" if BURST_SECONDS == 1 else f"{BURST_SECONDS:g} seconds",
+        operations=[
+            (path, method, operation)
+            for path, methods in whole["paths"].items()
+            for method, operation in methods.items()
+        ],
+        schemas=whole["components"]["schemas"],
+        resolve=page.resolve,
+        fields_of=page.fields_of,
+        meaning_of=_meaning_of,
+        type_of=_type_of,
+        curl=page.curl,
+        phrase=lambda status: HTTPStatus(int(status)).phrase,
+        codes_of=lambda operation: [
+            code for code in ErrorCode if code in OPERATION_CODES[operation]
+        ],
+        response_headers=_response_headers(whole["components"]["headers"]),
+        error_example=envelope(
+            ErrorCode.INVALID_KEY.value,
+            "There is no such API key.",
+            whole["components"]["responses"]["Unauthorized"]["content"]["application/json"][
+                "examples"
+            ][ErrorCode.INVALID_KEY.value]["value"]["error"]["requestId"],
+            base_url,
         ),
-        endpoints="\n".join(
-            _endpoint(whole, path, method, operation) for path, method, operation in operations
-        ),
-        types=_types(whole),
-        response_headers=_response_headers(whole),
-        idempotency_key_range=f"1 to {limits.MAX_IDEMPOTENCY_KEY_CHARACTERS}",
-        idempotency_window=f"{limits.IDEMPOTENCY_WINDOW_SECONDS // 60} minutes",
-        key_rate=limits.DEFAULT_KEY_REQUESTS_PER_SECOND,
-        organization_rate=limits.DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND,
-        burst_seconds="one second" if BURST_SECONDS == 1 else f"{BURST_SECONDS:g} seconds",
-        limits=_limits(),
-        error_example=_error_example(whole, base_url),
-        status_table=_status_table(),
-        errors="\n".join(_error(entry) for entry in _entries()),
-        stream_ends="\n".join(_stream_end(reason) for reason in StreamReason),
+        errors=_errors(),
+        stream_ends={reason.value: said for reason, said in STREAM_REASONS.items()},
     )
-    return page.encode()
+    return text.encode()
 
 
-# --- pieces of HTML --------------------------------------------------------------------------
+# --- text ------------------------------------------------------------------------------------
 
 
-def _prose(text: str) -> str:
+def _prose(text: str) -> Markup:
     """Escaped text; `words` between backticks become code."""
-    return _CODE_SPAN.sub(r"<code>\1</code>", escape(text))
+    return Markup(_CODE_SPAN.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
-def _paragraphs(text: str) -> str:
-    return "".join(f"<p>{_prose(paragraph)}</p>" for paragraph in text.split("\n\n"))
+def _paragraphs(text: str) -> Markup:
+    return Markup().join(Markup("<p>{}</p>").format(_prose(one)) for one in text.split("\n\n"))
 
 
-def _code_block(label: str, text: str) -> str:
-    # Focusable, so that a block that is wider than a phone can be scrolled without a pointer.
-    return (
-        f'<pre tabindex="0" role="region" aria-label="{escape(label)}">'
-        f"<code>{escape(text)}</code></pre>"
-    )
+def _alternatives(values: Iterable[str]) -> Markup:
+    return Markup(", ").join(Markup("<code>{}</code>").format(value) for value in values)
 
 
-def _json_block(label: str, value: object) -> str:
-    return _code_block(label, json.dumps(value, indent=2, ensure_ascii=False))
+def _indented_json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _table(heads: Sequence[str], rows: Iterable[tuple[str, str]]) -> str:
-    """A table of two columns; the cells are HTML."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    body = "\n".join(
-        f'<tr><th scope="row">{name}</th><td>{meaning}</td></tr>' for name, meaning in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+# --- schemas ---------------------------------------------------------------------------------
 
 
-def _code_link(code: str) -> str:
-    return f'<a href="#{escape(code)}"><code>{escape(code)}</code></a>'
+class _Field(NamedTuple):
+    """One member of an object, or of an object in it."""
+
+    path: str
+    required: bool
+    node: Node
+    meaning: Markup
 
 
-def _code_list(codes: Iterable[str]) -> str:
-    return f'<ul class="codes">{"".join(f"<li>{_code_link(code)}</li>" for code in codes)}</ul>'
+class _Page:
+    """The OpenAPI document, as far as the page asks it."""
 
+    def __init__(self, whole: Node) -> None:
+        self._whole = whole
 
-# --- endpoints -------------------------------------------------------------------------------
+    def resolve(self, node: Node) -> Node:
+        """The node itself, or the one it refers to."""
+        found: Any = node
+        while "$ref" in found:
+            pointer, found = found["$ref"], self._whole
+            for step in pointer.removeprefix("#/").split("/"):
+                found = found[step]
+        return found  # type: ignore[no-any-return]
 
+    def fields_of(self, schema: Node, prefix: str = "") -> Iterator[_Field]:
+        """Each member, and those of nested objects after it with their path."""
+        schema = self.resolve(schema)
+        for name, node in schema["properties"].items():
+            path, resolved = f"{prefix}{name}", self.resolve(node)
+            required = name in schema.get("required", ())
+            yield _Field(path, required, node, _meaning_of(resolved["description"], resolved))
+            items = self.resolve(node["items"]) if "items" in node else {}
+            if "properties" in items:
+                yield from self.fields_of(items, f"{path}[].")
 
-def _operations(whole: Node) -> list[tuple[str, str, Node]]:
-    return [
-        (path, method, operation)
-        for path, methods in whole["paths"].items()
-        for method, operation in methods.items()
-    ]
-
-
-def _last_part(path: str) -> str:
-    return escape(path.rpartition("/")[2])
-
-
-def _resolve(whole: Node, node: Node) -> Node:
-    found: Any = node
-    while "$ref" in found:
-        pointer, found = found["$ref"], whole
-        for step in pointer.removeprefix("#/").split("/"):
-            found = found[step]
-    return found  # type: ignore[no-any-return]
-
-
-def _endpoint(whole: Node, path: str, method: str, operation: Node) -> str:
-    name = operation["operationId"]
-    body = operation.get("requestBody")
-    parts = [
-        f'<article aria-labelledby="{name}">',
-        (
-            f'<h3 id="{name}"><span class="method {method}">{method.upper()}</span>'
-            f'<span class="path">{escape(path)}</span></h3>'
-        ),
-        f"<p><strong>{_prose(operation['summary'])}.</strong></p>",
-        _paragraphs(operation["description"]),
-        "<h4>Request headers</h4>",
-        _request_headers(whole, operation),
-    ]
-    examples: list[object] = [None]
-    if body is not None:
-        content = body["content"]["application/json"]
-        schema = _resolve(whole, content["schema"])
-        examples = [example["value"] for example in content["examples"].values()]
-        parts += ["<h4>Request body</h4>", _paragraphs(body["description"])]
-        parts.append(_table(("Field", "Meaning"), _fields(whole, schema)))
-    parts.append("<h4>Example</h4>")
-    parts.append(_code_block("Example request", _curl(whole, path, method, examples[0])))
-    for status, response in operation["responses"].items():
-        if int(status) < HTTPStatus.BAD_REQUEST:
-            parts.append(f"<h4>Response {status} {HTTPStatus(int(status)).phrase}</h4>")
-            parts.append(_paragraphs(response["description"]))
-            for example in response["content"]["application/json"]["examples"].values():
-                parts.append(_json_block(f"Response {status}", example["value"]))
-    parts.append("<h4>Errors</h4>")
-    parts.append(_code_list(code for code in ErrorCode if code in OPERATION_CODES[name]))
-    parts.append("</article>")
-    return "\n".join(parts)
-
-
-def _request_headers(whole: Node, operation: Node) -> str:
-    rows = [
-        ("<code>Authorization</code>" + _need(True), _prose(f"`Bearer {KEY_PREFIX}…`, your key."))
-    ]
-    if "requestBody" in operation:
-        rows += [
-            ("<code>Content-Type</code>" + _need(True), _prose("`application/json`.")),
-            (
-                "<code>Content-Encoding</code>" + _need(False),
-                _prose("`gzip`, if the body is compressed."),
-            ),
+    def curl(self, path: str, method: str, operation: Node) -> str:
+        """A command that sends the first example."""
+        base_url = self._whole["servers"][0]["url"]
+        lines = [
+            f"curl {shlex.quote(base_url + path)}",
+            '-H "Authorization: Bearer $WEPEOPLE_API_KEY"',
         ]
-    for reference in operation.get("parameters", ()):
-        parameter = _resolve(whole, reference)
-        rows.append(
-            (
-                f"<code>{escape(parameter['name'])}</code>" + _need(parameter["required"]),
-                _meaning(parameter["schema"] | {"description": parameter["description"]}),
-            )
-        )
-    return _table(("Header", "Meaning"), rows)
+        if method == "post":
+            content = operation["requestBody"]["content"]["application/json"]
+            first, *_ = content["examples"].values()
+            key = self._whole["components"]["parameters"]["IdempotencyKey"]["example"]
+            lines += [
+                '-H "Content-Type: application/json"',
+                f'-H "Idempotency-Key: {key}"',
+                f"-d {shlex.quote(_indented_json(first['value']))}",
+            ]
+        return " \\\n  ".join(lines)
 
 
-def _need(required: bool) -> str:
-    return f'<span class="type">{_REQUIRED if required else "optional"}</span>'
-
-
-_REQUIRED: Final = '<span class="need">required</span>'
-
-
-def _fields(whole: Node, schema: Node, prefix: str = "") -> list[tuple[str, str]]:
-    """One row for each member, those of nested objects after it with their path."""
-    rows: list[tuple[str, str]] = []
-    for name, node in schema["properties"].items():
-        path = f"{prefix}{name}"
-        need = _REQUIRED if name in schema.get("required", ()) else "optional"
-        label = f'<code>{escape(path)}</code><span class="type">{_type(node)} · {need}</span>'
-        rows.append((label, _meaning(_resolve(whole, node))))
-        items = _resolve(whole, node["items"]) if "items" in node else {}
-        if "properties" in items:
-            rows += _fields(whole, items, f"{path}[].")
-    return rows
-
-
-def _type(node: Node) -> str:
+def _type_of(node: Node) -> Markup:
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2]
         anchor = _TYPE_ANCHORS.get(name)
-        return f'<a href="#{anchor}">{name}</a>' if anchor else escape(name)
+        return Markup('<a href="#{}">{}</a>').format(anchor, name) if anchor else escape(name)
     if "items" in node:
-        return f"array of {_type(node['items'])}"
+        return Markup("array of {}").format(_type_of(node["items"]))
     if "additionalProperties" in node:
-        return f"object of {_type(node['additionalProperties'])}"
-    if "format" in node:
-        return f"{node['type']}, {escape(node['format'])}"
-    return escape(node["type"])
+        return Markup("object of {}").format(_type_of(node["additionalProperties"]))
+    return escape(f"{node['type']}, {node['format']}" if "format" in node else node["type"])
 
 
-def _meaning(node: Node) -> str:
-    return " ".join([_prose(node["description"]), *_bounds(node)])
+def _meaning_of(description: str, schema: Node) -> Markup:
+    return Markup(" ").join([_prose(description), *_bounds(schema)])
 
 
-def _bounds(node: Node) -> list[str]:
-    """What a schema's keywords demand, in words."""
-    said = []
+def _bounds(node: Node) -> list[Markup]:
+    """The demands of a schema's keywords, in words."""
+    said: list[Markup] = []
     match node:
         case {"minLength": 0, "maxLength": most}:
-            said.append(f"Up to {most} characters.")
+            said.append(Markup("Up to {} characters.").format(most))
         case {"minLength": least, "maxLength": most}:
-            said.append(f"{least} to {most} characters.")
+            said.append(Markup("{} to {} characters.").format(least, most))
         case {"minItems": least, "maxItems": most}:
-            said.append(f"{least} to {most} of them.")
+            said.append(Markup("{} to {} of them.").format(least, most))
         case {"minimum": least, "maximum": most}:
-            said.append(f"{least} to {most}.")
+            said.append(Markup("{} to {}.").format(least, most))
     if node.get("pattern") == limits.TYPE_PATTERN:
-        said.append(f"Pattern: <code>{escape(node['pattern'])}</code>.")
+        said.append(Markup("Pattern: <code>{}</code>.").format(node["pattern"]))
     if "enum" in node:
-        said.append(f"One of {_alternatives(node['enum'])}.")
+        said.append(Markup("One of {}.").format(_alternatives(node["enum"])))
     return said
 
 
-def _alternatives(values: Iterable[str]) -> str:
-    return ", ".join(f"<code>{escape(value)}</code>" for value in values)
-
-
-def _curl(whole: Node, path: str, method: str, body: object) -> str:
-    base_url = whole["servers"][0]["url"]
-    lines = [f"curl {shlex.quote(base_url + path)}", '-H "Authorization: Bearer $WEPEOPLE_API_KEY"']
-    if method == "post":
-        idempotency_key = whole["components"]["parameters"]["IdempotencyKey"]["example"]
-        lines += [
-            '-H "Content-Type: application/json"',
-            f'-H "Idempotency-Key: {idempotency_key}"',
-            f"-d {shlex.quote(json.dumps(body, indent=2, ensure_ascii=False))}",
-        ]
-    return " \\\n  ".join(lines)
-
-
-# --- types, headers, limits ------------------------------------------------------------------
-
-
-def _types(whole: Node) -> str:
-    schemas = whole["components"]["schemas"]
-    actor, category, metric = (schemas[name] for name in _TYPE_ANCHORS)
-    *_, detailed = metric["oneOf"]
-    return "\n".join(
-        [
-            '<h3 id="actor">Actor</h3>',
-            _paragraphs(actor["description"]),
-            _table(("Field", "Meaning"), _fields(whole, actor)),
-            '<h3 id="event-category">EventCategory</h3>',
-            _paragraphs(category["description"]),
-            f"<p>One of {_alternatives(category['enum'])}.</p>",
-            '<h3 id="metric">Metric</h3>',
-            _paragraphs(metric["description"]),
-            f"<p>A text has up to {limits.MAX_LABEL_CHARACTERS} characters. An object has:</p>",
-            _table(("Field", "Meaning"), _fields(whole, detailed)),
-        ]
-    )
-
-
-def _response_headers(whole: Node) -> str:
-    headers: Mapping[str, Node] = whole["components"]["headers"]
+def _response_headers(headers: Mapping[str, Node]) -> list[tuple[Markup, Markup]]:
     when = {
         "Retry-After": "With 429, and with 500 if the failure is one that passes.",
         "WWW-Authenticate": "With 401.",
     }
-    return _table(
-        ("Header", "Meaning"),
+    return [
         (
-            (
-                f"<code>{escape(name)}</code>",
-                " ".join([_prose(header["description"]), when.get(name, "")]).strip(),
-            )
-            for name, header in headers.items()
-            if name != "Retry-After-If-Known"
-        ),
-    )
-
-
-def _limits() -> str:
-    rows = [
-        ("Events per batch", f"1 to {limits.MAX_BATCH_EVENTS}"),
-        ("Request body", f"{limits.MAX_BODY_BYTES:,} bytes, after decompression"),
-        (
-            "`metadata`, `metrics`",
-            (
-                f"{limits.MAX_JSON_BYTES:,} bytes each, as compact UTF-8 JSON, "
-                f"at most {limits.MAX_JSON_DEPTH} levels deep"
-            ),
-        ),
-        (
-            "`eventType`, `snapshotType`",
-            (
-                f"{limits.MIN_TYPE_CHARACTERS} to {limits.MAX_TYPE_CHARACTERS} characters, "
-                f"`{limits.TYPE_PATTERN}`"
-            ),
-        ),
-        ("`duration`", f"whole seconds, 0 to {limits.MAX_DURATION_SECONDS}"),
-        ("`externalId`, `displayName`", f"1 to {limits.MAX_NAME_CHARACTERS} characters"),
-        (
-            "`email`",
-            f"{limits.MIN_EMAIL_CHARACTERS} to {limits.MAX_EMAIL_CHARACTERS} characters",
-        ),
-        ("Text and label of a metric", f"up to {limits.MAX_LABEL_CHARACTERS} characters"),
-        (
-            "`Idempotency-Key`",
-            (
-                f"1 to {limits.MAX_IDEMPOTENCY_KEY_CHARACTERS} characters, remembered for "
-                f"{limits.IDEMPOTENCY_WINDOW_SECONDS // 60} minutes"
-            ),
-        ),
-        (
-            "Requests per second and key",
-            f"{limits.DEFAULT_KEY_REQUESTS_PER_SECOND}, unless agreed otherwise",
-        ),
-        (
-            "Requests per second and organization",
-            f"{limits.DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND}, unless agreed otherwise",
-        ),
+            Markup("<code>{}</code>").format(name),
+            _prose(f"{header['description']} {when.get(name, '')}".strip()),
+        )
+        for name, header in headers.items()
+        if name != "Retry-After-If-Known"
     ]
-    return _table(("What", "Limit"), ((_prose(what), _prose(limit)) for what, limit in rows))
 
 
 # --- errors ----------------------------------------------------------------------------------
 
 
-def _entries() -> list[_Entry]:
-    entries = [
-        _Entry(
-            code.value, HTTP_STATUS[code], known.meaning, known.remedy, known.retry, _where(code)
-        )
-        for code, known in CATALOGUE.items()
-    ]
+class _Error(NamedTuple):
+    """The section of one error code."""
+
+    code: str
+    status: int
+    meaning: str
+    facts: Mapping[str, str]
+
+
+def _error(code: str, status: int, meaning: str, remedy: str, retry: Retry, where: str) -> _Error:
+    facts = {
+        "Status": f"{int(status)} {HTTPStatus(status).phrase}",
+        "What to do": remedy,
+        "Retry": f"{retry.value[0].upper()}{retry.value[1:]}.",
+        "Where": where,
+    }
+    return _Error(code, status, meaning, facts)
+
+
+def _errors() -> list[_Error]:
     return [
-        *entries,
-        _Entry(
+        *(
+            _error(
+                code.value,
+                HTTP_STATUS[code],
+                known.meaning,
+                known.remedy,
+                known.retry,
+                _where(code),
+            )
+            for code, known in CATALOGUE.items()
+        ),
+        _error(
             NOT_FOUND,
             HTTPStatus.NOT_FOUND,
             "There is nothing at this path.",
@@ -385,7 +256,7 @@ def _entries() -> list[_Entry]:
             Retry.NEVER,
             "Any other path.",
         ),
-        _Entry(
+        _error(
             METHOD_NOT_ALLOWED,
             HTTPStatus.METHOD_NOT_ALLOWED,
             "The path exists, but not with this method.",
@@ -405,46 +276,3 @@ def _where(code: ErrorCode) -> str:
     ]
     where = "All endpoints." if len(names) == len(paths) else f"{' and '.join(names)}."
     return f"{where} Also for single events of a batch." if code in EVENT_CODES else where
-
-
-def _error_example(whole: Node, base_url: str) -> str:
-    shared = whole["components"]["responses"]["Unauthorized"]["content"]["application/json"]
-    error = shared["examples"][ErrorCode.INVALID_KEY.value]["value"]["error"]
-    body = envelope(error["code"], error["message"], error["requestId"], base_url)
-    return _json_block("An error", body)
-
-
-def _status_table() -> str:
-    by_status: dict[int, list[str]] = {}
-    for entry in _entries():
-        by_status.setdefault(int(entry.status), []).append(entry.code)
-    return _table(
-        ("HTTP status", "Codes"),
-        (
-            (f"{status} {escape(HTTPStatus(status).phrase)}", _code_list(codes))
-            for status, codes in sorted(by_status.items())
-        ),
-    )
-
-
-def _error(entry: _Entry) -> str:
-    facts = {
-        "Status": f"{int(entry.status)} {HTTPStatus(entry.status).phrase}",
-        "What to do": entry.remedy,
-        "Retry": f"{entry.retry.value[0].upper()}{entry.retry.value[1:]}.",
-        "Where": entry.where,
-    }
-    return _code_article(entry.code, entry.meaning, facts)
-
-
-def _stream_end(reason: StreamReason) -> str:
-    meaning, remedy = STREAM_REASONS[reason]
-    return _code_article(reason.value, meaning, {"What to do": remedy})
-
-
-def _code_article(code: str, meaning: str, facts: Mapping[str, str]) -> str:
-    listed = "".join(f"<dt>{name}</dt><dd>{_prose(text)}</dd>" for name, text in facts.items())
-    return (
-        f'<article class="error" id="{escape(code)}"><h3><code>{escape(code)}</code></h3>'
-        f'<p>{_prose(meaning)}</p><dl class="facts">{listed}</dl></article>'
-    )
