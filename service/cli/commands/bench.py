@@ -40,102 +40,119 @@ EXAMPLES: Final = examples(
 )
 
 
+# --- options ------------------------------------------------------------------------------------
+
+_Protocol = Annotated[str, typer.Option(metavar="http|grpc|both", help="What to measure.")]
+_Batch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=MAX_BATCH_EVENTS,
+        help=f"Events a batch. Default: {MAX_BATCH_EVENTS}.",
+        show_default=False,
+    ),
+]
+_Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=MAX_CONCURRENCY,
+        help="HTTP connections, gRPC producers. Default: 8 connections, 1 producer.",
+        show_default=False,
+    ),
+]
+_Rate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EVENTS/S|max",
+        help="At a fixed rate, whatever the answers take; latency then counts from when a "
+        "batch was due. max: each batch when the last one is answered. Default: max.",
+        show_default=False,
+    ),
+]
+_Seconds = Annotated[
+    float,
+    typer.Option(
+        metavar="S", min=MIN_SECONDS, max=MAX_SECONDS, help="Of each measurement in a round."
+    ),
+]
+_Rounds = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, max=MAX_ROUNDS, help="The report has their medians."),
+]
+_Stored = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=MAX_STORED,
+        help="Measure with no events stored, then with so many.",
+        show_default=False,
+    ),
+]
+_IdempotencyKeys = Annotated[
+    bool,
+    typer.Option(
+        "--idempotency-keys/--no-idempotency-keys",
+        help="Whether requests of a chosen load have keys, each its own.",
+    ),
+]
+_Yardsticks = Annotated[
+    bool,
+    typer.Option(
+        "--yardsticks/--no-yardsticks", help="Measure bare FastAPI and COPY in the same run."
+    ),
+]
+_Server = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL|HOST:PORT",
+        help="A running service, on the database of the settings, instead of one of its own: "
+        "the URL of its HTTP API, the HOST:PORT of its gRPC API, or both.",
+        show_default=False,
+    ),
+]
+_Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="gRPC without TLS. On loopback that is the default."),
+]
+_ServeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OPTION",
+        help="Another option for the service that is started, like --serve-option=--demo.",
+        show_default=False,
+    ),
+]
+_Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.svg",
+        help="Draw throughput and latency over time.",
+        dir_okay=False,
+        show_default=False,
+    ),
+]
+
+# --- the command --------------------------------------------------------------------------------
+
+
 def bench(
-    protocol: Annotated[
-        str, typer.Option(metavar="http|grpc|both", help="What to measure.")
-    ] = "both",
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MAX_BATCH_EVENTS,
-            help=f"Events a batch. Default: {MAX_BATCH_EVENTS}.",
-            show_default=False,
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MAX_CONCURRENCY,
-            help="HTTP connections, gRPC producers. Default: 8 connections, 1 producer.",
-            show_default=False,
-        ),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EVENTS/S|max",
-            help="At a fixed rate, whatever the answers take; latency then counts from when a "
-            "batch was due. max: each batch when the last one is answered. Default: max.",
-            show_default=False,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="S", min=MIN_SECONDS, max=MAX_SECONDS, help="Of each measurement in a round."
-        ),
-    ] = DEFAULT_SECONDS,
-    rounds: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, max=MAX_ROUNDS, help="The report has their medians."),
-    ] = DEFAULT_ROUNDS,
-    stored: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MAX_STORED,
-            help="Measure with no events stored, then with so many.",
-            show_default=False,
-        ),
-    ] = None,
-    idempotency_keys: Annotated[
-        bool,
-        typer.Option(
-            "--idempotency-keys/--no-idempotency-keys",
-            help="Whether requests of a chosen load have keys, each its own.",
-        ),
-    ] = True,
-    yardsticks: Annotated[
-        bool,
-        typer.Option(
-            "--yardsticks/--no-yardsticks", help="Measure bare FastAPI and COPY in the same run."
-        ),
-    ] = True,
-    server: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL|HOST:PORT",
-            help="A running service, on the database of the settings, instead of one of its own: "
-            "the URL of its HTTP API, the HOST:PORT of its gRPC API, or both.",
-            show_default=False,
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="gRPC without TLS. On loopback that is the default."),
-    ] = False,
-    serve_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OPTION",
-            help="Another option for the service that is started, like --serve-option=--demo.",
-            show_default=False,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.svg",
-            help="Draw throughput and latency over time.",
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
+    protocol: _Protocol = "both",
+    batch: _Batch = None,
+    concurrency: _Concurrency = None,
+    rate: _Rate = None,
+    seconds: _Seconds = DEFAULT_SECONDS,
+    rounds: _Rounds = DEFAULT_ROUNDS,
+    stored: _Stored = None,
+    idempotency_keys: _IdempotencyKeys = True,
+    yardsticks: _Yardsticks = True,
+    server: _Server = None,
+    insecure: _Insecure = False,
+    serve_option: _ServeOption = None,
+    plot: _Plot = None,
     as_json: Json = False,
 ) -> None:
     """Measure what the service takes on this machine, beside yardsticks.

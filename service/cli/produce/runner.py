@@ -1,13 +1,11 @@
-"""Streams chunks of lines into the service: what `wepeople-ingest produce` does."""
+"""The produce runner: streams chunks of lines into the service."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
@@ -17,15 +15,13 @@ from core.error_codes import ErrorCode
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.producer import event_json
 from grpc_api.producer.producer import ProducerMetrics, StreamProducer
-from service.cli.output import note, visible
 from service.cli.produce.event_files import MAX_LINE_BYTES, Chunk, Line, ReadAhead
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    pass
 
 # How long acks of what is in flight may still take once somebody wants an end.
 INTERRUPT_SECONDS: Final = 5.0
-REFRESH_SECONDS: Final = 0.2
 MAX_SHOWN_CHARACTERS: Final = 160  # of a rejected line, on stderr
 
 Note = Callable[[str], None]
@@ -37,7 +33,7 @@ class OtherLinesError(Exception):
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of the lines, blank ones apart: those whose fate is known."""
+    """The lines whose outcome is known, blank ones apart."""
 
     accepted: int
     rejected: int  # by the server or as no event at all; told, line by line
@@ -49,12 +45,12 @@ class Summary:
 
     @property
     def lines(self) -> int:
-        """All of them."""
+        """The number of all of them."""
         return self.sent + self.already_stored + self.already_rejected
 
     @property
     def sent(self) -> int:
-        """Those whose fate this run was told."""
+        """The number of those whose outcome this run was told."""
         return self.accepted + self.rejected
 
     @property
@@ -158,7 +154,7 @@ class Production:
         self._rejections.report(batch.lines[number - batch.first_number], code, message)
 
     def summary(self, metrics: ProducerMetrics) -> Summary:
-        """How it stands."""
+        """The lines whose outcome is known by now."""
         self._forget(metrics.last_sequence)
         return Summary(
             metrics.accepted,
@@ -216,89 +212,3 @@ async def run_until(stop: asyncio.Event, production: Production, producer: Strea
     finally:
         stopping.cancel()
         await producer.abort()
-
-
-class Display:
-    """A progress bar on stderr if that is a terminal, and notes that do not tear it."""
-
-    def __init__(self, total_bytes: int | None) -> None:
-        self._bar: Progress | None = None
-        if sys.stderr.isatty():
-            self._bar = _bar()
-            self._task = self._bar.add_task("", total=total_bytes, told="connecting")
-
-    def note(self, text: str) -> None:
-        """A remark, above the bar."""
-        if self._bar is None:
-            note(text)
-        else:
-            from rich.text import Text
-
-            self._bar.console.print(Text(visible(text)), soft_wrap=True)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._bar is not None:
-            self._bar.stop()
-
-    @contextlib.asynccontextmanager
-    async def showing(
-        self, production: Production, producer: StreamProducer
-    ) -> AsyncIterator[None]:
-        """Keep the bar up to date within the block."""
-        if self._bar is None:
-            yield
-            return
-        self._bar.start()
-        updating = asyncio.create_task(self._update(self._bar, production, producer))
-        try:
-            yield
-        finally:
-            updating.cancel()
-            self._show(self._bar, production, producer.metrics, 0.0)
-            self.close()
-
-    async def _update(
-        self, bar: Progress, production: Production, producer: StreamProducer
-    ) -> None:
-        acked, at = 0, time.monotonic()
-        rate = 0.0
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            metrics, now = producer.metrics, time.monotonic()
-            latest = (metrics.acked - acked) / (now - at)
-            acked, at = metrics.acked, now
-            rate = latest if not rate else 0.8 * rate + 0.2 * latest
-            self._show(bar, production, metrics, rate)
-
-    def _show(
-        self, bar: Progress, production: Production, metrics: ProducerMetrics, rate: float
-    ) -> None:
-        summary = production.summary(metrics)
-        told = f"{summary.lines:,} acked"
-        if not summary.all_stored:
-            told += f" · {summary.rejected + summary.already_rejected:,} rejected"
-        if rate:
-            told += f" · {rate:,.0f} events/s"
-        bar.update(self._task, completed=production.done_bytes, told=told)
-        bar.refresh()
-
-
-def _bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
-        TimeRemainingColumn(),
-        console=Console(stderr=True, highlight=False, markup=False, emoji=False),
-        auto_refresh=False,
-    )
