@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 from pathlib import Path
@@ -17,9 +16,9 @@ from service.cli.output import note, print_fields, print_json, print_table, prin
 from service.cli.session import Json
 
 if TYPE_CHECKING:
-    from service.bench.display import Display
-    from service.bench.plan import Protocol, Stage
+    from service.bench.plan import Protocol
     from service.bench.report import Report
+    from service.bench.session import Setting
 
 FAILED: Final = 1
 DEFAULT_SECONDS: Final = 5.0
@@ -167,53 +166,29 @@ def bench(
     """
     if protocol not in PROTOCOLS:
         raise typer.BadParameter(f"{protocol!r} is not http, grpc or both", param_hint="--protocol")
-    events_per_second = _rate(rate)
     servers = server or []
     _check(servers, serve_option or [], plot)
-    custom = not (batch is None and concurrency is None and rate is None)
-    # What the library has to say on its own is said in our words.
+    # The library's own notes would be said in other words than ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from service.bench.display import Display
-    from service.bench.interruption import until_interrupted
-    from service.bench.plan import Asked, chosen, growth, usual
-    from service.bench.target import BenchError
+    from service.bench.plan import Asked
+    from service.bench.session import Setting
 
     kind: Protocol = protocol  # type: ignore[assignment]
-    if servers and protocol == "both" and len(servers) == 1:
+    if protocol == "both" and len(servers) == 1:
         kind = "http" if "://" in servers[0] else "grpc"
-    asked = Asked(kind, batch, concurrency, events_per_second, idempotency_keys)
-    if stored is not None:
-        stages = growth(asked, stored)
-    elif custom:
-        stages = chosen(asked, yardsticks=yardsticks)
-    else:
-        stages = usual(kind, yardsticks=yardsticks)
-    settings: dict[str, object] = {
-        "protocol": kind,
-        "batch": batch,
-        "concurrency": concurrency,
-        "rate": events_per_second,
-        "seconds": seconds,
-        "rounds": rounds,
-        "stored": stored,
-        "servers": servers,
-    }
-    display = Display()
-    try:
-        whole = asyncio.run(
-            until_interrupted(
-                _bench(stages, settings, servers, insecure, serve_option or [], display),
-                display.interrupted,
-            )
+    asked = Asked(kind, batch, concurrency, _rate(rate), idempotency_keys)
+    whole = _measured(
+        Setting(
+            asked,
+            seconds=seconds,
+            rounds=rounds,
+            stored=stored,
+            yardsticks=yardsticks,
+            servers=servers,
+            insecure=insecure,
+            serve_options=serve_option or [],
         )
-    except BenchError as error:
-        display.close()
-        note(f"{PROGRAM}: {error}")
-        raise typer.Exit(FAILED) from None
-    finally:
-        display.close()
-    if whole is None:
-        raise typer.Exit(FAILED)  # interrupted, and said so
+    )
     if plot is not None:
         from service.bench.plot import svg
 
@@ -222,6 +197,27 @@ def bench(
         print_json(whole)
     else:
         _print(whole)
+
+
+def _measured(setting: Setting) -> Report:
+    """The report of a run; exits if it fails or is interrupted."""
+    from service.bench.display import Display
+    from service.bench.interruption import until_interrupted
+    from service.bench.session import measure
+    from service.bench.target import BenchError
+
+    display = Display()
+    try:
+        whole = asyncio.run(until_interrupted(measure(setting, display), display.interrupted))
+    except BenchError as error:
+        display.close()
+        note(f"{PROGRAM}: {error}")
+        raise typer.Exit(FAILED) from None
+    finally:
+        display.close()
+    if whole is None:
+        raise typer.Exit(FAILED)  # interrupted, and said so
+    return whole
 
 
 def _rate(given: str | None) -> int | None:
@@ -252,43 +248,6 @@ def _check(servers: list[str], serve_options: list[str], plot: Path | None) -> N
             f"{str(plot)!r} is not the name of an .svg file in a folder that exists",
             param_hint="--plot",
         )
-
-
-async def _bench(
-    stages: list[Stage],
-    settings: dict[str, object],
-    servers: list[str],
-    insecure: bool,
-    serve_options: list[str],
-    display: Display,
-) -> Report:
-    from service.bench.plan import Places
-    from service.bench.report import report
-    from service.bench.resources import machine
-    from service.bench.run import run
-    from service.bench.target import bare, running, started, tenant
-
-    load_average = round(os.getloadavg()[0], 2)
-    async with contextlib.AsyncExitStack() as stack:
-        target = await stack.enter_async_context(
-            running(servers, insecure=insecure) if servers else started(serve_options)
-        )
-        owner = await stack.enter_async_context(tenant(target, display.note))
-        url = await stack.enter_async_context(bare(target, owner))
-        places = Places(target, owner, url)
-        seconds, rounds = settings["seconds"], settings["rounds"]
-        assert isinstance(seconds, float)
-        assert isinstance(rounds, int)
-        findings = await run(stages, places, seconds=seconds, rounds=rounds, display=display)
-        version = target.db.info.server_version
-        folder = None if target.settings.database_url else target.settings.data_dir
-        about = {
-            **machine(folder),
-            "postgres": version // 10_000,
-            "loadAverageBefore": load_average,
-        }
-        told = {**settings, "organizationId": owner.organization_id}
-        return report(findings, about, told)
 
 
 def _print(whole: Report) -> None:
