@@ -127,7 +127,7 @@ def produce(
         raise typer.BadParameter(f"{server!r} is not HOST:PORT", param_hint="'--server'")
     # What the library has to say on its own is said in our words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from grpc_api.producer.producer import ProducerError, StreamProducer
+    from grpc_api.producer import ProducerError, StreamProducer
     from service.cli.produce.event_files import ReadAhead, chunks, fingerprint
     from service.cli.produce.runner import (
         Display,
@@ -301,7 +301,7 @@ def _warnings_to(tell: Callable[[str], None]) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             tell(record.getMessage())
 
-    log = logging.getLogger("grpc_api.producer.sender")
+    log = logging.getLogger("grpc_api.producer")
     handler = Notes(logging.WARNING)
     log.addHandler(handler)
     log.propagate = False

@@ -20,8 +20,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from grpc_api.pb import ingest_pb2 as pb
-from grpc_api.producer.producer import ProducerError, StreamProducer
-from grpc_api.producer.send_buffer import Outbox
+from grpc_api.producer import ProducerError, StreamProducer
+from grpc_api.producer.send_buffer import SendBuffer
 from tests.conftest import MakeTenant
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tcp_proxy import TcpProxy
@@ -777,13 +777,13 @@ async def test_wrong_options_are_refused() -> None:
 
 
 def test_a_full_batch_stays_within_a_message() -> None:
-    outbox = Outbox(500)
+    buffer = SendBuffer(500)
     one = pb.IngestEvent(metadata_json=b"x" * 2_200)
-    outbox.start(2**62)
-    while outbox.fits(one.ByteSize() + 4):
-        outbox.add(one, one.ByteSize() + 4)
-    outbox.seal()
-    batch = outbox.next_to_send(1)
+    buffer.start(2**62)
+    while buffer.fits(one.ByteSize() + 4):
+        buffer.add(one, one.ByteSize() + 4)
+    buffer.seal()
+    batch = buffer.next_to_send(1)
     assert batch is not None
     assert batch.count < 500
     assert 1_048_576 - 4_096 < len(batch.message) <= 1_048_576
