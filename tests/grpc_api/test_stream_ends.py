@@ -9,7 +9,7 @@ import grpc as grpc_library
 import pytest
 
 from grpc_api import stream as event_stream
-from grpc_api.open_streams import Holder, OpenStreams
+from grpc_api.open_streams import OpenStreams, ProducerStream
 from tests.grpc_api.conftest import Connect, OpenStream
 from tests.support.cutting_proxy import Proxy
 from tests.support.grpc_driver import GrpcDriver
@@ -317,13 +317,13 @@ async def test_of_two_streams_opened_together_the_one_of_the_later_epoch_remains
 ) -> None:
     streams = OpenStreams(60)
     loop = asyncio.get_running_loop()
-    earlier, later = (Holder(epoch, loop.create_future()) for epoch in (1, 2))
+    earlier, later = (ProducerStream(epoch, loop.create_future()) for epoch in (1, 2))
     streams.take_over(tenant.app.id, "producer-1", later)
     streams.take_over(tenant.app.id, "producer-1", earlier)  # answered late
-    assert earlier.ending.done()
-    assert not later.ending.done()
-    streams.leave(tenant.app.id, "producer-1", earlier.ending)
-    newest = Holder(3, loop.create_future())
+    assert earlier.end_request.done()
+    assert not later.end_request.done()
+    streams.leave(tenant.app.id, "producer-1", earlier.end_request)
+    newest = ProducerStream(3, loop.create_future())
     streams.take_over(tenant.app.id, "producer-1", newest)
-    assert later.ending.done()
-    assert not newest.ending.done()
+    assert later.end_request.done()
+    assert not newest.end_request.done()
