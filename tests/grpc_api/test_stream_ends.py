@@ -1,4 +1,4 @@
-"""How streams end that did not end by themselves: drained, aged, abandoned."""
+"""Streams that end for their age or their key, or that their client abandons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import grpc as grpc_library
 import pytest
 
 from grpc_api import stream as event_stream
-from grpc_api.open_streams import OpenStreams, ProducerStream
 from tests.grpc_api.conftest import Connect, OpenStream
 from tests.support.cutting_proxy import Proxy
 from tests.support.grpc_driver import GrpcDriver
@@ -25,81 +24,11 @@ from tests.support.inside import (
 from tests.support.moved_time import MovedTime
 from tests.support.running_service import RunningService
 from tests.support.stream_client import End, Stream, batch, flood, numbered
-from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant, event, make_tenant
 
 pytestmark = pytest.mark.anyio
-
 OK = grpc_library.StatusCode.OK
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
-LATE_SECONDS = 2.0
-
-
-async def test_what_was_read_is_committed_and_acked_when_the_service_stops(
-    database_url: str, connect: Connect
-) -> None:
-    tenant = await make_tenant(database_url)
-    with RunningService(database_url, drain_seconds=30) as service:
-        target = service.addresses.grpc
-        idle = Stream(connect(service.addresses).channel, tenant.key)
-        await idle.open("idle")
-        floods = [
-            asyncio.create_task(
-                asyncio.to_thread(
-                    flood, target, tenant.key, numbered(f"producer-{number}", size=300)
-                )
-            )
-            for number in range(3)  # threads are few where processors are
-        ]
-        await written(tenant, 5_000)
-        started = time.monotonic()
-        await asyncio.to_thread(service.stop)
-        assert time.monotonic() - started < 15
-        ends = await asyncio.gather(*floods, idle.end())
-    assert {(end.status, end.reason) for end in ends} == {(UNAVAILABLE, "INTERNAL_ERROR")}
-    for end in ends:
-        assert [ack.sequence for ack in end.acks] == list(range(1, len(end.acks) + 1))
-    assert sum(ack.accepted for end in ends for ack in end.acks) == len(await tenant.events())
-
-
-async def test_clients_that_are_late_hear_every_ack_when_the_service_stops(
-    database_url: str,
-) -> None:
-    """A connection is not closed under what they still send: that would reset it."""
-    tenant = await make_tenant(database_url)
-    with RunningService(database_url, drain_seconds=30) as service:
-        async with TcpProxy(service.addresses.grpc) as proxy:
-            flooding = asyncio.create_task(
-                asyncio.to_thread(
-                    flood, proxy.address, tenant.key, numbered("producer-1", size=300)
-                )
-            )
-            await written(tenant, 5_000)
-            with proxy.holding_answers():
-                stopping = asyncio.create_task(asyncio.to_thread(service.stop))
-                await asyncio.sleep(LATE_SECONDS)
-                assert not stopping.done()
-            end = await flooding
-            await stopping
-    assert (end.status, end.reason) == (UNAVAILABLE, "INTERNAL_ERROR")
-    assert sum(ack.accepted for ack in end.acks) == len(await tenant.events())
-
-
-async def test_nothing_is_lost_or_doubled_across_restarts(database_url: str) -> None:
-    tenant = await make_tenant(database_url)
-    acked = 0
-    for _ in range(3):
-        with RunningService(database_url) as service:
-            flooding = asyncio.create_task(
-                asyncio.to_thread(
-                    flood, service.addresses.grpc, tenant.key, numbered("producer-1", acked + 1)
-                )
-            )
-            await written(tenant, acked + 10)
-        end = await flooding
-        assert [ack.duplicate for ack in end.acks] == [False] * len(end.acks)
-        acked += len(end.acks)
-        assert len(await tenant.events()) == acked
 
 
 async def test_a_stream_of_the_largest_age_ends_with_all_its_acks(
@@ -310,20 +239,3 @@ async def test_an_abandoned_producer_can_go_on_at_once(stream: OpenStream, tenan
     )
     assert [row["sequence"] for row in rows] == [row["stored"] for row in rows]
     assert rows[0]["sequence"] >= sequence
-
-
-async def test_of_two_streams_opened_together_the_one_of_the_later_epoch_remains(
-    tenant: Tenant,
-) -> None:
-    streams = OpenStreams(60)
-    loop = asyncio.get_running_loop()
-    earlier, later = (ProducerStream(epoch, loop.create_future()) for epoch in (1, 2))
-    streams.take_over(tenant.app.id, "producer-1", later)
-    streams.take_over(tenant.app.id, "producer-1", earlier)  # answered late
-    assert earlier.end_request.done()
-    assert not later.end_request.done()
-    streams.leave(tenant.app.id, "producer-1", earlier.end_request)
-    newest = ProducerStream(3, loop.create_future())
-    streams.take_over(tenant.app.id, "producer-1", newest)
-    assert later.end_request.done()
-    assert not newest.end_request.done()

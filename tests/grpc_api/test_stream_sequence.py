@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import Connect, OpenStream
 from tests.support.running_service import Addresses, RunningService
-from tests.support.stream_client import PATIENCE_SECONDS, End, Stream, opening
+from tests.support.stream_client import Stream, opening
 from tests.support.tenant import Tenant, event, make_tenant
 
 pytestmark = pytest.mark.anyio
@@ -207,29 +207,6 @@ async def test_a_newer_stream_on_another_replica_takes_over(
     assert (end.status, end.reason, end.acks) == (ABORTED, "PRODUCER_TAKEN_OVER", [])
     assert await sequences(newer, 2, 3) == [(2, 1, False), (3, 1, False)]
     assert len(await tenant.events()) == 3
-
-
-async def test_of_many_streams_opened_at_once_one_remains(
-    stream: OpenStream, tenant: Tenant
-) -> None:
-    streams = [stream(tenant.key) for _ in range(24)]
-
-    async def open_and_wait(one: Stream) -> End:
-        await one.write(opening("producer-1"))
-        return await one.end()
-
-    ends = {asyncio.create_task(open_and_wait(one)): one for one in streams}
-    remaining = set(ends)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(remaining) > 1:
-            _, remaining = await asyncio.wait(remaining, return_when=asyncio.FIRST_COMPLETED)
-    ended, [last] = await asyncio.wait(ends, timeout=0.3)
-    assert {end.result().status for end in ended} == {ABORTED}
-    await ends[last].send(sequence=1)
-    await ends[last].done_writing()
-    end = await last
-    assert (end.status, len(end.acks)) == (OK, 1)
-    assert len(await tenant.events()) == 1
 
 
 async def test_producers_of_other_apps_and_organizations_are_others(

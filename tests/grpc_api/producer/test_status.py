@@ -10,8 +10,6 @@ from tests.grpc_api.producer.scripted_server import StartScripted, status
 from tests.support.tenant import event
 
 pytestmark = pytest.mark.anyio
-
-
 PASSING = (
     "UNAVAILABLE",
     "INTERNAL",

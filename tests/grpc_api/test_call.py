@@ -1,8 +1,7 @@
-"""What arrives on the wire: bytes that are no message, sizes, compression, credentials."""
+"""A call: its credential, and bytes that are no message, or one that is too large."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -10,17 +9,13 @@ import grpc as grpc_library
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
-from google.rpc import error_details_pb2
 
 from grpc_api.pb import ingest_pb2 as pb
 from tests.support.driver import Reply
-from tests.support.grpc_driver import GrpcDriver, error_details, error_reply, event_message
-from tests.support.http_driver import HttpDriver
-from tests.support.running_service import Addresses
+from tests.support.grpc_driver import GrpcDriver, error_reply, event_message
 from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
-
 METHOD = "/wepeople.ingest.v1.IngestService/"
 MAX_BODY_BYTES = 1_048_576
 
@@ -229,37 +224,6 @@ async def test_other_schemes_are_invalid(form: str, grpc: GrpcDriver, tenant: Te
 
 async def test_the_scheme_is_read_without_regard_to_case(grpc: GrpcDriver, tenant: Tenant) -> None:
     assert await call(grpc, "Ping", b"", f"bEARER  {tenant.key}")
-
-
-def _call_unknown(target: str, shape: str, method: str) -> Any:
-    """Blocking, as :func:`tests.support.stream_client.flood`, and for the same reason."""
-    with grpc_library.insecure_channel(target) as channel:
-        rpc: Any = getattr(channel, shape)(method)
-        try:
-            list(rpc(b"" if shape.startswith("unary") else iter([b"", b""]), timeout=30))
-        except grpc_library.RpcError as error:
-            return error
-    return None
-
-
-@pytest.mark.parametrize("service", [METHOD, "/wepeople.ingest.v2.IngestService/", "/x/"])
-@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
-async def test_an_unknown_method_is_unimplemented_with_details(
-    service: str, shape: str, server: Addresses, http: HttpDriver
-) -> None:
-    method = service + "DropEverything"
-    error = await asyncio.to_thread(_call_unknown, server.grpc, shape, method)
-    assert error.code() is grpc_library.StatusCode.UNIMPLEMENTED
-    assert error.details() == f"There is no method {method}."
-    details = error_details(error)
-    assert list(details) == [error_details_pb2.ErrorInfo]
-    info = details[error_details_pb2.ErrorInfo]
-    assert (info.reason, info.domain) == ("NOT_FOUND", "wepeople.app")
-    page, _, section = info.metadata["docsUrl"].partition("#")
-    assert f'id="{section}"' in (await http.client.get(page)).text
-    initial = dict(error.initial_metadata() or ())
-    assert initial["x-request-id"] == info.metadata["requestId"]
-    assert info.metadata["requestId"].startswith("req_")
 
 
 def test_the_largest_batch_of_plain_events_fits() -> None:
