@@ -52,7 +52,7 @@ class EventStream:
         self._streams = streams
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._unacked: deque[_Unacked] = deque()
-        self._ack_writer_wakes = asyncio.Event()
+        self._wake_ack_writer = asyncio.Event()
         self._awaits_message = False  # everything that has arrived was read
         self._has_message = False  # the message read last is not in ``_unacked`` yet
         self._half_closed = False  # by the client
@@ -73,7 +73,7 @@ class EventStream:
             asyncio.create_task(self._watch_drain()),
         ]
         reading = asyncio.create_task(self._read())
-        reading.add_done_callback(lambda _: self._ack_writer_wakes.set())
+        reading.add_done_callback(lambda _: self._wake_ack_writer.set())
         writing = asyncio.create_task(self._write_acks(reading))
         try:
             await self._wait(self._streams.max_seconds, writing)
@@ -238,7 +238,7 @@ class EventStream:
             raise
         receipt.add_done_callback(lambda _: room.leave(size_bytes))
         self._unacked.append(_Unacked(batch.position.sequence if batch.position else 0, receipt))
-        self._ack_writer_wakes.set()
+        self._wake_ack_writer.set()
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -247,8 +247,8 @@ class EventStream:
             while not self._unacked:
                 if reading.done():
                     return
-                self._ack_writer_wakes.clear()
-                await self._ack_writer_wakes.wait()
+                self._wake_ack_writer.clear()
+                await self._wake_ack_writer.wait()
             unacked = self._unacked[0]
             receipt = await unacked.receipt
             await self._call.context.write(responses.ack(receipt, unacked.sequence))

@@ -209,7 +209,7 @@ async def _code(client: GrpcDriver, *authorizations: str) -> Reply:
     return error_reply(await refusal(client, "Ping", b"", *authorizations))
 
 
-async def test_two_credentials_are_none(grpc: GrpcDriver, tenant: Tenant) -> None:
+async def test_two_credentials_are_invalid(grpc: GrpcDriver, tenant: Tenant) -> None:
     assert (await _code(grpc, bearer(tenant), bearer(tenant))).code == "invalid_key"
 
 

@@ -24,7 +24,7 @@ _SECONDS = [2**28 - 1, 2**28, 1_776_600_300, 2**35 - 1, 2**35]  # where encoding
         )
     )
 )
-def test_moments_without_nanos_stay_with_their_event(moments: list[Timestamp]) -> None:
+def test_timestamps_without_nanos_stay_with_their_event(moments: list[Timestamp]) -> None:
     events = [pb.IngestEvent(actor=pb.Actor(), timestamp=moment) for moment in moments]
     assert read_events(events) == [expected_event(event) for event in events]
 

@@ -52,7 +52,7 @@ _others = st.one_of(
 
 @EXAMPLES
 @given(st.lists(_well_formed, max_size=8))
-def test_columns_have_what_was_sent(events: list[pb.IngestEvent]) -> None:
+def test_columns_have_the_events_that_were_sent(events: list[pb.IngestEvent]) -> None:
     batch = pb.StreamBatch(events=events)
     assert isinstance(convert.events(batch)[0], EventColumns)
     assert read_events(events) == [expected_event(event) for event in events]
@@ -60,7 +60,7 @@ def test_columns_have_what_was_sent(events: list[pb.IngestEvent]) -> None:
 
 @EXAMPLES
 @given(st.lists(_well_formed | _others, max_size=8))
-def test_whatever_was_sent_is_read(events: list[pb.IngestEvent]) -> None:
+def test_any_events_are_read_as_they_were_sent(events: list[pb.IngestEvent]) -> None:
     assert read_events(events) == [expected_event(event) for event in events]
 
 

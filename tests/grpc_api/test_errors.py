@@ -133,7 +133,7 @@ def test_every_code_is_tried() -> None:
     assert set(FAILURES) | {"internal_error"} == {code.value for code in ErrorCode}
 
 
-async def test_what_nobody_foresaw_is_internal_and_tells_nothing(
+async def test_an_unexpected_failure_is_internal_and_tells_nothing(
     database_url: str, connect: Connect
 ) -> None:
     tenant = await make_tenant(database_url)

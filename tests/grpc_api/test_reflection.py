@@ -90,7 +90,7 @@ def _message_names(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> set[s
     return {message.name for file in files for message in file.message_type}
 
 
-async def test_reflection_of_what_is_not_there_is_an_answer(reflection: Reflection) -> None:
+async def test_reflection_answers_for_an_unknown_symbol(reflection: Reflection) -> None:
     response = await reflection.ask(file_containing_symbol="wepeople.Nothing")
     assert response.error_response.error_code == grpc_library.StatusCode.NOT_FOUND.value[0]
     assert await reflection.files(SERVICE)

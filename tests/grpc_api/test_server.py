@@ -121,7 +121,7 @@ async def test_an_address_in_use_is_a_clear_error(server: Addresses, tenant: Ten
     await client.close()
 
 
-async def test_an_address_that_is_none_is_a_clear_error(server: Addresses) -> None:
+async def test_an_unusable_address_is_a_clear_error(server: Addresses) -> None:
     refused = pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0")
     with refused, RunningService(server.database_url, grpc="192.0.2.1:0"):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 import grpc as grpc_library
 import pytest
@@ -182,14 +183,19 @@ async def test_nothing_remains_of_an_abandoned_stream(
     async with Proxy(replica_service.addresses.grpc) as proxy:
         client = GrpcDriver(proxy.target)
         streams = [Stream(client.channel, tenant.key) for _ in range(3)]
-        writing = []
+        writing, batches_written = [], Counter[Stream]()
         for one in streams:
             await one.send()
             await one.ack()
             if moment != "idle":
-                writing.append(asyncio.create_task(_write_forever(one, moment == "busy")))
-        await asyncio.sleep(0.3)
-        assert await stream_tasks(replica_service) >= 9
+                write = _write_forever(one, moment == "busy", batches_written)
+                writing.append(asyncio.create_task(write))
+
+        async def are_served() -> bool:
+            enough = all(batches_written[one] >= 5 for one in streams) or moment == "idle"
+            return enough and await stream_tasks(replica_service) >= 9
+
+        await until(are_served)
         if way == "cut":
             proxy.cut()
         else:
@@ -210,10 +216,11 @@ async def test_nothing_remains_of_an_abandoned_stream(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def _write_forever(one: Stream, reading: bool) -> None:
+async def _write_forever(one: Stream, reading: bool, batches_written: Counter[Stream]) -> None:
     message = batch([event(category="?")] * 100)
     while True:
         await one.call.write(message)
+        batches_written[one] += 1
         if reading:
             await one.call.read()
 

@@ -86,7 +86,7 @@ async def test_a_gap_ends_the_stream(gap: int, stream: OpenStream, tenant: Tenan
 
 
 @pytest.mark.parametrize("producer_id", ["", "x" * 201, "nul\0", "\N{GRINNING FACE}" * 201])
-async def test_producer_ids_that_are_none(
+async def test_invalid_producer_ids_are_refused(
     producer_id: str, stream: OpenStream, tenant: Tenant
 ) -> None:
     one = stream(tenant.key)
@@ -97,7 +97,7 @@ async def test_producer_ids_that_are_none(
     assert one.opened is None
 
 
-async def test_producer_ids_that_are(stream: OpenStream, tenant: Tenant) -> None:
+async def test_valid_producer_ids_are_accepted(stream: OpenStream, tenant: Tenant) -> None:
     for producer_id in (" ", "x" * 200, "\N{GRINNING FACE}" * 200):
         one = stream(tenant.key)
         assert await one.open(producer_id) == 0
@@ -209,7 +209,7 @@ async def test_a_newer_stream_on_another_replica_takes_over(
     assert len(await tenant.events()) == 3
 
 
-async def test_producers_of_other_apps_and_organizations_are_others(
+async def test_apps_and_organizations_do_not_share_producers(
     stream: OpenStream, tenant: Tenant, new_tenant: MakeTenant
 ) -> None:
     streams = [stream(one.key) for one in (tenant, await tenant.another_app(), await new_tenant())]

@@ -60,7 +60,7 @@ async def test_a_message_and_its_json_form_are_the_same_event(
         ({"metadata": b"x" * 1_048_576}, "an event has at most"),
     ],
 )
-async def test_what_no_message_can_say_is_refused_and_nothing_else(
+async def test_only_events_that_no_message_can_express_are_refused(
     server: Addresses, tenant: Tenant, members: dict[str, Any], message: str
 ) -> None:
     async with producer_for(tenant, server.grpc) as producer:

@@ -16,7 +16,7 @@ from tests.support.tenant import Tenant
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_was_sent_is_stored_once_the_block_ends(
+async def test_everything_sent_is_stored_and_counted_when_the_block_ends(
     server: Addresses, tenant: Tenant
 ) -> None:
     async with producer_for(tenant, server.grpc, max_batch_events=50) as producer:

@@ -82,7 +82,7 @@ async def test_rejected_events_are_reported_by_their_numbers(
     assert (producer.metrics.accepted, producer.metrics.rejected) == (9, 3)
 
 
-async def test_what_the_callback_raises_ends_the_producer(
+async def test_an_exception_of_the_callback_ends_the_producer(
     server: Addresses, tenant: Tenant
 ) -> None:
     def on_rejected(*_: object) -> None:
@@ -116,9 +116,7 @@ async def test_an_exhausted_quota_is_reported_event_by_event(
     assert codes == [(number, "quota_exceeded") for number in range(26, 31)]
 
 
-async def test_batches_of_ones_own_resume_across_programs(
-    server: Addresses, tenant: Tenant
-) -> None:
+async def test_send_batch_resumes_across_programs(server: Addresses, tenant: Tenant) -> None:
     batches = [[numbered(10 * k + n) for n in range(10)] for k in range(6)]
     batches[1][3] = event(eventType="not.allowed")
     producer = producer_for(tenant, server.grpc, producer_id="exporter")
@@ -139,7 +137,9 @@ async def test_batches_of_ones_own_resume_across_programs(
     assert await stored_numbers(tenant) == each_once(60) - Counter([13])
 
 
-async def test_a_batch_of_ones_own_is_one_or_is_refused(server: Addresses, tenant: Tenant) -> None:
+async def test_send_batch_refuses_events_that_are_no_batch(
+    server: Addresses, tenant: Tenant
+) -> None:
     async with producer_for(tenant, server.grpc) as producer:
         with pytest.raises(ValueError, match="1 to 500 events, not 0"):
             await producer.send_batch([])
@@ -166,7 +166,7 @@ async def test_wrong_options_are_refused() -> None:
             StreamProducer("127.0.0.1:1", **given)
 
 
-def test_importing_it_brings_no_server_along() -> None:
+def test_importing_the_producer_imports_no_server() -> None:
     code = (
         "import sys, grpc_api.producer; "
         "print([m for m in ('psycopg', 'grpc_api.stream', 'core.ingest') if m in sys.modules])"
