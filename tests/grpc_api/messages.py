@@ -16,7 +16,7 @@ from tests.support.tenant import Tenant, event
 
 
 def struct(value: dict[str, Any]) -> Struct:
-    """What a client's library makes of a dictionary."""
+    """A dictionary as a client library writes it."""
     made = Struct()
     made.update(value)
     return made

@@ -33,7 +33,7 @@ async def call(
     return bytes(await rpc(data, metadata=metadata, compression=compression, timeout=30))
 
 
-async def refusal(
+async def failure(
     client: GrpcDriver, method: str, data: bytes, *authorizations: str, **options: Any
 ) -> grpc_library.aio.AioRpcError:
     """The error that such a call ends with."""
@@ -117,7 +117,7 @@ def _strings() -> dict[str, bytes]:
 async def test_invalid_utf8_is_refused_with_details(
     name: str, grpc: GrpcDriver, tenant: Tenant
 ) -> None:
-    error = await refusal(grpc, "IngestEvents", _strings()[name], bearer(tenant))
+    error = await failure(grpc, "IngestEvents", _strings()[name], bearer(tenant))
     assert error.code() is grpc_library.StatusCode.INVALID_ARGUMENT
     assert error_reply(error).code == "invalid_body"
     assert await tenant.events() == []
@@ -137,7 +137,7 @@ async def test_invalid_utf8_is_refused_with_details(
 async def test_garbage_is_refused_with_details(
     method: str, data: bytes, grpc: GrpcDriver, tenant: Tenant
 ) -> None:
-    error = await refusal(grpc, method, data, bearer(tenant))
+    error = await failure(grpc, method, data, bearer(tenant))
     assert error.code() is grpc_library.StatusCode.INVALID_ARGUMENT
     assert error_reply(error).code == "invalid_body"
 
@@ -149,14 +149,14 @@ async def test_a_struct_too_deep_for_the_parser_is_refused_with_details(
     for _ in range(60):  # a Struct with a member "a" that is a Struct
         struct = field(1, field(1, "a") + field(2, field(5, struct)))
     data = request(event_message(event())) + field(1, field(6, struct))
-    error = await refusal(grpc, "IngestEvents", data, bearer(tenant))
+    error = await failure(grpc, "IngestEvents", data, bearer(tenant))
     assert error_reply(error).code == "invalid_body"
     assert await tenant.events() == []
 
 
 async def test_the_credential_is_judged_before_the_message(grpc: GrpcDriver) -> None:
     for data in (b"\xff" * 40, bytes(2 * MAX_BODY_BYTES)):
-        error = await refusal(grpc, "IngestEvents", data)
+        error = await failure(grpc, "IngestEvents", data)
         assert error_reply(error).code == "missing_authorization"
 
 
@@ -171,7 +171,7 @@ async def test_a_message_may_have_one_mebibyte(grpc: GrpcDriver, tenant: Tenant)
 async def test_a_larger_message_is_too_large_with_details(
     size: int, grpc: GrpcDriver, tenant: Tenant
 ) -> None:
-    error = await refusal(grpc, "IngestEvents", padded(size), bearer(tenant))
+    error = await failure(grpc, "IngestEvents", padded(size), bearer(tenant))
     assert error.code() is grpc_library.StatusCode.INVALID_ARGUMENT
     reply = error_reply(error)
     assert reply.code == "batch_too_large"
@@ -181,7 +181,7 @@ async def test_a_larger_message_is_too_large_with_details(
 async def test_a_message_over_four_mebibytes_ends_the_call_and_not_the_connection(
     grpc: GrpcDriver, tenant: Tenant
 ) -> None:
-    error = await refusal(grpc, "IngestEvents", padded(4 * MAX_BODY_BYTES + 1), bearer(tenant))
+    error = await failure(grpc, "IngestEvents", padded(4 * MAX_BODY_BYTES + 1), bearer(tenant))
     assert error.code() is grpc_library.StatusCode.RESOURCE_EXHAUSTED
     assert (await grpc.ping(tenant.key)).code is None
 
@@ -195,18 +195,18 @@ async def test_compressed_messages_count_as_what_they_become(
     data = request(event_message(event()))
     await call(grpc, "IngestEvents", data, bearer(tenant), compression=compression)
     assert len(await tenant.events()) == 1
-    error = await refusal(
+    error = await failure(
         grpc, "IngestEvents", padded(2 * MAX_BODY_BYTES), bearer(tenant), compression=compression
     )
     assert error_reply(error).code == "batch_too_large"
     bomb = bytes(64 * MAX_BODY_BYTES)  # tens of kilobytes on the wire
-    error = await refusal(grpc, "IngestEvents", bomb, bearer(tenant), compression=compression)
+    error = await failure(grpc, "IngestEvents", bomb, bearer(tenant), compression=compression)
     assert error.code() is grpc_library.StatusCode.RESOURCE_EXHAUSTED
     assert (await grpc.ping(tenant.key)).code is None
 
 
 async def _code(client: GrpcDriver, *authorizations: str) -> Reply:
-    return error_reply(await refusal(client, "Ping", b"", *authorizations))
+    return error_reply(await failure(client, "Ping", b"", *authorizations))
 
 
 async def test_two_credentials_are_invalid(grpc: GrpcDriver, tenant: Tenant) -> None:

@@ -87,10 +87,10 @@ async def test_a_malformed_event_fails_and_its_neighbours_do_not(
 
 
 async def test_an_actor_that_is_set_but_empty_is_missing(grpc: GrpcDriver, tenant: Tenant) -> None:
-    nobody = event_message(event())
-    nobody.ClearField("actor")
-    nobody.actor.SetInParent()
-    reply = await send(grpc, tenant, message(), nobody)
+    no_actor = event_message(event())
+    no_actor.ClearField("actor")
+    no_actor.actor.SetInParent()
+    reply = await send(grpc, tenant, message(), no_actor)
     assert reply.codes == ["missing_actor"]
 
 

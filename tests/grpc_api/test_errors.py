@@ -25,7 +25,7 @@ from tests.support.tenant import Tenant, event, make_tenant, snapshot
 pytestmark = pytest.mark.anyio
 MAX_TRAILER_BYTES = 8 * 1024  # what clients accept, unless told otherwise
 UNKNOWN_KEY = "wp_live_" + "0" * 32
-NOBODY = "wrk_" + "0" * 26
+UNKNOWN_WORKER = "wrk_" + "0" * 26
 
 
 async def failure(call: Any) -> grpc_library.aio.AioRpcError:
@@ -112,7 +112,7 @@ FAILURES: dict[str, tuple[Callable[[MakeTenant], Awaitable[Tenant]], Attempt]] =
     "missing_actor": (_with(), lambda client, key: client.ingest(key, [event(actor=...)])),
     "worker_not_found": (
         _with(),
-        lambda client, key: client.ingest(key, [event(actor={"workerId": NOBODY})]),
+        lambda client, key: client.ingest(key, [event(actor={"workerId": UNKNOWN_WORKER})]),
     ),
 }
 

@@ -30,7 +30,7 @@ async def sequences(one: Stream, *numbers: int) -> list[tuple[int, int, bool]]:
 
 
 async def counted(one: Stream, producer_id: str) -> tuple[int, int, int]:
-    """What opening a producer tells: last sequence, accepted and rejected events."""
+    """Open a producer; its last sequence, accepted and rejected events."""
     await one.open(producer_id)
     assert one.opened is not None
     return one.opened.last_sequence, one.opened.accepted, one.opened.rejected

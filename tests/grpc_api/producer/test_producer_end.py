@@ -110,8 +110,8 @@ async def test_an_end_can_wait_for_what_is_in_flight_only(
             for n in range(10):
                 await producer.send(numbered(n))
             await until(lambda: producer.metrics.in_flight_batches == 3)
-            ending = await still_waiting(producer.abort(10))
-        await ending
+            aborting = await still_waiting(producer.abort(10))
+        await aborting
     assert producer.metrics.acked == 3
     assert await stored_numbers(tenant) == each_once(3)
 

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_server_that_is_not_there_is_given_up(tenant: Tenant) -> None:
-    async with TcpProxy("127.0.0.1:1") as nobody:
-        producer = producer_for(tenant, nobody.address, give_up_after_seconds=0.5)
+    async with TcpProxy("127.0.0.1:1") as proxy:
+        producer = producer_for(tenant, proxy.address, give_up_after_seconds=0.5)
         began = time.monotonic()
         with pytest.raises(ProducerError, match=r"given up after 0\.5 s") as caught:
             await producer.start()
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
-    assert nobody.connections >= 2
+    assert proxy.connections >= 2
     assert 0.1 < time.monotonic() - began < 10
 
 
