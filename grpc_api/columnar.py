@@ -4,8 +4,10 @@ Reading events one by one makes a Python object for each message and each member
 the cost of converting them. Here protobuf's decoder makes the lists. The bytes of a batch are read
 as another message type, in which ``events`` is not repeated but every member of an event is. A
 decoder merges the occurrences of a field that is not repeated, and appends those of one that is
-(https://protobuf.dev/programming-guides/encoding/#last-one-wins). Reading takes 2.5 instead of
-7.1 us an event of a gRPC batch.
+(https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+
+For 500 plain events, ``convert.events`` with the parsing of the message takes 1.1 us an event by
+columns, and 2.6 us one by one (``timeit``, best of 7).
 
 The message types are derived from the contract's descriptors, so they cannot disagree with them.
 """
