@@ -58,8 +58,8 @@ class EventColumns(Struct, frozen=True):
     """A batch of well-formed events, member by member, for decoders that work by columns.
 
     Each list has one item an event, but for ``kinds`` (type and category) and ``actors``, which
-    many events have in common: ``kind_indexes`` and ``actor_indexes`` say which of them are an event's
-    (:func:`distinct`).
+    many events have in common. ``kind_indexes`` and ``actor_indexes`` have one index into these for
+    each event (:func:`distinct`).
     """
 
     kind_indexes: Sequence[int]

@@ -1,1 +1,1 @@
-"""The gRPC door: translates protobuf messages to the core and its answers back."""
+"""The gRPC API: translates protobuf messages to the core and its answers back."""

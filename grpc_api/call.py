@@ -16,34 +16,37 @@ from core.error_codes import ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, StreamError, log_internal
 from core.limits import MAX_BODY_BYTES
 from core.models import Caller
-from grpc_api.errors import Errors, Failure
+from grpc_api.errors import CallError, StatusRenderer
 
 log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-M = TypeVar("M", bound=Message)
+Request = TypeVar("Request", bound=Message)
 
 
 class Call:
-    """What a servicer knows of the call it serves."""
+    """A call while it is served. ``caller`` and ``code`` are None until they are known."""
 
-    def __init__(self, context: Context, errors: Errors, clock: Clock) -> None:
+    def __init__(self, context: Context, renderer: StatusRenderer, clock: Clock) -> None:
         self.context = context
         self.clock = clock
         self.request_id = ids.new_request_id(clock.now_us())
         self.authorization = _authorization(context)
         self.caller: Caller | None = None
-        self.code: str | None = None  # of the error that ends it
-        self._errors = errors
+        self.code: str | None = None  # of the error that ended it
+        self._renderer = renderer
 
     async def begin(self) -> None:
-        """Tell the client the request id, whatever becomes of the call."""
+        """Send the request id, which the client gets even if the call fails later."""
         await self.context.send_initial_metadata((("x-request-id", self.request_id),))
 
     async def fail(self, error: Exception) -> NoReturn:
-        """End the call with the error's status and details."""
+        """End the call with the error's status and details; raises the library's AbortError.
+
+        An error that is no :data:`CallError` is logged, and its client sees an ``internal_error``.
+        """
         raised = error
-        if not isinstance(error, Failure):
+        if not isinstance(error, CallError):
             log.error("crashed", exc_info=error, extra={"request_id": self.request_id})
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
         if isinstance(error, IngestError):
@@ -51,10 +54,11 @@ class Call:
             self.code = error.code
         elif isinstance(error, StreamError):
             self.code = error.reason
-        subject = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)
-        status = self._errors.of(error, self.request_id, subject or "")
-        # grpc's abort and its call know each other, and it knows the error: what that has passed,
-        # whole messages, would stay in memory until the garbage collector looks.
+        organization = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)
+        status = self._renderer.render(error, self.request_id, organization or "")
+        # The library's call object and the AbortError it raises refer to each other, and the
+        # AbortError's context is the error we handle. The frames of that error's traceback hold
+        # whole messages. Without this they would stay in memory until the garbage collector runs.
         raised.__traceback__ = raised.__cause__ = raised.__context__ = None
         await self.context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("unreachable")
@@ -63,14 +67,14 @@ class Call:
 def _authorization(context: Context) -> str | None:
     metadata = context.invocation_metadata() or ()
     values = [str(value) for name, value in metadata if name == "authorization"]
-    # Two credentials are none: whichever we took, the client may have meant the other.
+    # Two credentials are invalid together: either could be the one the client did not mean.
     return ", ".join(values) if values else None
 
 
-def parsed(message_type: type[M]) -> Callable[[bytes], M | IngestError]:
-    """A deserializer that returns what is wrong instead of failing without details."""
+def deserializer(message_type: type[Request]) -> Callable[[bytes], Request | IngestError]:
+    """A deserializer that returns an error where the library would fail without details."""
 
-    def parse(data: bytes) -> M | IngestError:
+    def deserialize(data: bytes) -> Request | IngestError:
         if len(data) > MAX_BODY_BYTES:
             return IngestError(
                 ErrorCode.BATCH_TOO_LARGE,
@@ -81,4 +85,4 @@ def parsed(message_type: type[M]) -> Callable[[bytes], M | IngestError]:
         except DecodeError as error:
             return IngestError(ErrorCode.INVALID_BODY, f"The message cannot be parsed: {error}")
 
-    return parse
+    return deserialize

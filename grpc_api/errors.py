@@ -1,4 +1,4 @@
-"""The error catalogue in gRPC: statuses, and the details of google.rpc that say what to do."""
+"""The error catalogue in gRPC: a status for each error, with the details of google.rpc."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from core.error_codes import ErrorCode, StreamReason, docs_url
 from core.errors import IngestError, StreamError
 from core.limits import MAX_BATCH_EVENTS
 from core.models import Rejection
-from grpc_api.convert import rejected_events
 from grpc_api.pb import ingest_pb2 as pb
+from grpc_api.responses import rejected_events
 
 DOMAIN: Final = "wepeople.app"
-# Status details travel in trailing metadata, which clients bound at 8 KiB. Bytes, because there
-# the message stands twice: its UTF-8 in base64, and percent-encoded.
+# Status details travel in trailing metadata, which clients bound at 8 KiB. These count bytes of
+# UTF-8: the metadata holds a message twice, percent-encoded and, inside the details, in base64.
 MAX_MESSAGE_BYTES: Final = 500
 MAX_DETAILED_REJECTIONS: Final = 10
 MAX_DETAIL_BYTES: Final = 110
 
-# INTERNAL_ERROR that a retry can cure is UNAVAILABLE instead.
+# An INTERNAL_ERROR that a retry can cure has UNAVAILABLE instead.
 GRPC_STATUS: Final[dict[ErrorCode, grpc.StatusCode]] = {
     ErrorCode.MISSING_AUTHORIZATION: grpc.StatusCode.UNAUTHENTICATED,
     ErrorCode.INVALID_KEY: grpc.StatusCode.UNAUTHENTICATED,
@@ -45,7 +45,7 @@ STREAM_STATUS: Final[dict[StreamReason, grpc.StatusCode]] = {
     StreamReason.PRODUCER_TAKEN_OVER: grpc.StatusCode.ABORTED,
     StreamReason.STREAM_TOO_OLD: grpc.StatusCode.UNAVAILABLE,
 }
-# Of what is no method; the section of the reference page is that of unknown paths.
+# The reason for an unknown method. The reference page has it for unknown paths, too.
 NOT_FOUND: Final = "not_found"
 
 
@@ -57,17 +57,22 @@ class UnknownMethodError(Exception):
         self.message = f"There is no method {method}."
 
 
-Failure = IngestError | StreamError | UnknownMethodError
+CallError = IngestError | StreamError | UnknownMethodError
 
 
-class Errors:
-    """Renders errors; ``base_url`` is where the reference page is."""
+class StatusRenderer:
+    """Renders errors as statuses. ``base_url`` is that of the reference page."""
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
 
-    def of(self, error: Failure, request_id: str, subject: str = "") -> status_pb2.Status:
-        """The status of an error. ``subject``: whose quota, as ``org_…``."""
+    def render(
+        self, error: CallError, request_id: str, organization: str = ""
+    ) -> status_pb2.Status:
+        """The status of an error, with at least an ErrorInfo.
+
+        ``organization`` is the id of the caller's, as ``org_…``: the subject of a QuotaFailure.
+        """
         details: list[Message] = []
         if isinstance(error, StreamError):
             reason, status = error.reason.value, STREAM_STATUS[error.reason]
@@ -77,7 +82,7 @@ class Errors:
             reason, status = error.code.value, GRPC_STATUS[error.code]
             if error.code is ErrorCode.INTERNAL_ERROR and error.transient:
                 status = grpc.StatusCode.UNAVAILABLE
-            details = _details(error, subject)
+            details = _details(error, organization)
         info = error_details_pb2.ErrorInfo(
             reason=reason.upper(),
             domain=DOMAIN,
@@ -93,7 +98,7 @@ class Errors:
         )
 
 
-def _details(error: IngestError, subject: str) -> list[Message]:
+def _details(error: IngestError, organization: str) -> list[Message]:
     details: list[Message] = []
     if error.retry_after_seconds is not None:
         retry = error_details_pb2.RetryInfo()
@@ -101,7 +106,7 @@ def _details(error: IngestError, subject: str) -> list[Message]:
         details.append(retry)
     if error.code is ErrorCode.QUOTA_EXCEEDED:
         violation = error_details_pb2.QuotaFailure.Violation(
-            subject=subject, description=_cut(error.message, MAX_DETAIL_BYTES)
+            subject=organization, description=_cut(error.message, MAX_DETAIL_BYTES)
         )
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if error.code in (ErrorCode.INVALID_BODY, ErrorCode.MISSING_ACTOR):

@@ -1,4 +1,4 @@
-"""The open streams of a process, as far as they have to do with each other."""
+"""The open streams of a process: draining them together, and one stream for each producer."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from core.error_codes import StreamReason
 from core.errors import StreamError
 from grpc_api.room import Room
 
-# A connection that is closed while its client is sending is reset, and what it was told last, acks
-# among it, is lost. In this time clients read that their streams have ended, and stop sending.
+# Closing a connection while its client is sending resets it, and the client loses the answers it
+# has not read, acks included. Within this time clients learn that their streams have ended, and
+# stop sending.
 LINGER_SECONDS: Final = 0.3
 
-# Done when a stream must end although its client would go on; the result is why.
-Ending = asyncio.Future[Exception]
+# A future that is done once the server wants a stream to end. The result is the reason.
+EndRequest = asyncio.Future[Exception]
 
 
-class Holder(NamedTuple):
-    """The stream that writes for a producer in this process."""
+class ProducerStream(NamedTuple):
+    """The stream of a producer in this process. Later streams have higher epochs."""
 
     epoch: int
-    ending: Ending
+    end_request: EndRequest
 
 
 class OpenStreams:
-    """The streams of this process: what they share, take from each other, and end by together.
+    """The streams of this process.
 
-    ``room`` is a place for a batch on its way to the disk.
+    They share ``room``, which bounds their batches that are not committed. ``draining`` is set
+    when the service stops.
     """
 
     def __init__(self, max_seconds: float) -> None:
@@ -39,11 +41,11 @@ class OpenStreams:
         self.room = Room()
         self._count = 0
         self._ended = asyncio.Event()
-        self._producers: dict[tuple[UUID, str], Holder] = {}
+        self._producers: dict[tuple[UUID, str], ProducerStream] = {}
 
     @contextlib.contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Count a stream while its call is served."""
+    def counting(self) -> Iterator[None]:
+        """Count a stream as open for the length of the block."""
         self._count += 1
         try:
             yield
@@ -53,7 +55,10 @@ class OpenStreams:
                 self._ended.set()
 
     async def drain(self, seconds: float) -> None:
-        """Tell every stream to finish what it has read, and wait until their clients know."""
+        """Tell every stream to end, and wait up to ``seconds`` until all have ended.
+
+        Then gives their clients :data:`LINGER_SECONDS` to read the answers.
+        """
         self.draining.set()
         if not self._count:
             return
@@ -63,28 +68,28 @@ class OpenStreams:
                 await self._ended.wait()
         await asyncio.sleep(LINGER_SECONDS)
 
-    def take_over(self, app_id: UUID, producer_id: str, holder: Holder) -> None:
-        """Make this the producer's stream; an older one in this process ends at once.
+    def take_over(self, app_id: UUID, producer_id: str, stream: ProducerStream) -> None:
+        """Make this the producer's stream, and end its older stream in this process.
 
-        By epoch, which is the order the database opened them in: two that open together may come
-        here in the other order.
+        The epochs decide which is older: two streams that open together may call this in another
+        order than the database opened them in.
         """
         other = self._producers.get((app_id, producer_id))
-        if other is not None and other.epoch > holder.epoch:
-            older: Holder | None = holder
+        if other is not None and other.epoch > stream.epoch:
+            older: ProducerStream | None = stream
         else:
-            self._producers[app_id, producer_id] = holder
+            self._producers[app_id, producer_id] = stream
             older = other
-        if older is not None and not older.ending.done():
-            older.ending.set_result(
+        if older is not None and not older.end_request.done():
+            older.end_request.set_result(
                 StreamError(
                     StreamReason.PRODUCER_TAKEN_OVER,
                     f"Another stream was opened with producer_id '{producer_id}'.",
                 )
             )
 
-    def leave(self, app_id: UUID, producer_id: str, ending: Ending) -> None:
-        """Forget a stream that has ended."""
-        held = self._producers.get((app_id, producer_id))
-        if held is not None and held.ending is ending:
+    def leave(self, app_id: UUID, producer_id: str, end_request: EndRequest) -> None:
+        """Forget a stream that has ended; does nothing if another one has taken over."""
+        present = self._producers.get((app_id, producer_id))
+        if present is not None and present.end_request is end_request:
             del self._producers[app_id, producer_id]

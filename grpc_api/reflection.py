@@ -1,7 +1,7 @@
-"""Server reflection, v1 and v1alpha: how grpcurl works without the .proto file.
+"""Server reflection, v1 and v1alpha: grpcurl and the like need no .proto file.
 
-The library has v1alpha only. v1 has the same messages under another package, so one servicer
-answers both; its description is derived from v1alpha's, for clients that reflect on reflection.
+The library has only v1alpha. v1 has the same messages in another package, so one servicer answers
+both. Its descriptor is derived from that of v1alpha, for clients that ask about reflection itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _V1: Final = "grpc.reflection.v1"
 
 
 def enable_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
-    """Let clients list and describe these services, and reflection itself."""
+    """Register reflection on the server; clients can list and describe these services and it."""
     described = (*services, f"{_ALPHA}.ServerReflection", f"{_V1}.ServerReflection")
     servicer = reflection.aio.ReflectionServicer(described, pool=_with_v1())
     method = grpc.stream_stream_rpc_method_handler(

@@ -1,4 +1,4 @@
-"""Room: places for the batches of all streams on their way to the disk."""
+"""Room for the batches of all streams that are read but not committed, by number and bytes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Final
 
 from core.journal.held_requests import MAX_HELD_BYTES
 
-# Without a bound many streams would fill what the journal may hold, which then refuses drafts, and
-# streams are to be slowed down instead. Usually they are so by what the journal wants; these are
-# for what waits for locks that other processes hold.
+# A journal that is full refuses requests, but streams should be slowed down instead. Usually the
+# journal does so by asking for no more. These bounds matter when batches wait for locks that other
+# processes hold.
 MAX_IN_FLIGHT_TOGETHER: Final = 256
-# The other half is for unary calls and HTTP.
+# The other half is left to unary calls and HTTP.
 MAX_IN_FLIGHT_BYTES: Final = MAX_HELD_BYTES // 2
 
 
 class Room:
-    """Lets batches in while there is room by number and by size, first come, first served.
+    """Lets batches in, first come, first served, while there is room by number and by bytes.
 
-    A large batch that waits is not overtaken by smaller ones. One that is larger than all the room
-    takes it alone.
+    Small batches do not overtake a large one that waits. A batch larger than the whole room is let
+    in alone.
     """
 
     def __init__(self) -> None:
@@ -29,23 +29,23 @@ class Room:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def enter(self, size_bytes: int) -> bool:
-        """Take a place, which :meth:`leave` gives back; tells whether that took a wait.
+        """Wait for a place, which :meth:`leave` gives back; returns whether this had to wait.
 
-        Takes none if cancelled.
+        Takes no place if cancelled.
         """
         size_bytes = min(size_bytes, MAX_IN_FLIGHT_BYTES)
         if not self._waiting and self._fits(size_bytes):
-            self._take(size_bytes)
+            self._reserve(size_bytes)
             return False
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size_bytes, turn))
+        entry: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, entry))
         try:
-            await turn
+            await entry
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it had its place already
+            if not entry.cancelled():  # it was let in before it was cancelled
                 self.leave(size_bytes)
             else:
-                self._let_in()  # those that waited behind it
+                self._let_in()  # the batches that waited behind it
             raise
         return True
 
@@ -57,17 +57,17 @@ class Room:
 
     def _let_in(self) -> None:
         while self._waiting:
-            size_bytes, turn = self._waiting[0]
-            if not turn.cancelled():
+            size_bytes, entry = self._waiting[0]
+            if not entry.cancelled():
                 if not self._fits(size_bytes):
                     return
-                self._take(size_bytes)
-                turn.set_result(None)
+                self._reserve(size_bytes)
+                entry.set_result(None)
             self._waiting.popleft()
 
     def _fits(self, size_bytes: int) -> bool:
         return self._batches_left > 0 and size_bytes <= self._bytes_left
 
-    def _take(self, size_bytes: int) -> None:
+    def _reserve(self, size_bytes: int) -> None:
         self._batches_left -= 1
         self._bytes_left -= size_bytes

@@ -1,4 +1,4 @@
-"""The gRPC server: limits, keepalive, TLS, health and reflection around the servicer."""
+"""The gRPC server: its limits, keepalive, TLS, health, reflection and the servicer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from core.limits import MAX_BODY_BYTES
 from grpc_api.reflection import enable_reflection
 from grpc_api.servicer import SERVICE, IngestServicer
 
-# Over the promised limit we answer with details ourselves; over this the library does, without. It
-# gathers a whole message before anybody can ask for its credential, one for each call: what a
-# connection can make the process hold grows with this, and this is the library's own limit.
+# A message over MAX_BODY_BYTES is answered with details by us; one over this limit, by the library
+# without details. The library reads the whole message of each call before we see the credential:
+# a higher limit would let a connection without a key fill more memory. This is its default.
 MAX_RECEIVE_BYTES: Final = 4 * MAX_BODY_BYTES
-MAX_CONCURRENT_STREAMS: Final = 1_000  # calls a connection
+MAX_CONCURRENT_STREAMS: Final = 1_000  # calls on one connection
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_CLIENT_PING_MS: Final = 5_000
@@ -28,17 +28,17 @@ HEALTH_SECONDS: Final = 1.0
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
-    # Finds a client that vanished without a word.
+    # Pings find a client that vanished without a word.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    # Clients that ping an idle stream more often than every five minutes are not flooding.
+    # The library's default is five minutes; it ends connections that ping more often.
     ("grpc.http2.min_ping_interval_without_data_ms", MIN_CLIENT_PING_MS),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
 
 class Tls(NamedTuple):
-    """PEM files. With ``client_ca`` only clients with a certificate of it may connect."""
+    """PEM files. With ``client_ca``, clients must present a certificate that it has signed."""
 
     certificate: Path
     key: Path
@@ -46,9 +46,11 @@ class Tls(NamedTuple):
 
 
 class GrpcServer:
-    """Serves on an address; :meth:`start` raises OSError if it cannot be had.
+    """Serves the methods of a servicer on ``address``, HOST:PORT.
 
-    One that is ``shared`` can be had by all who share it, each with a part of the connections.
+    Several server processes can bind an address that is ``shared``; each gets a part of the
+    connections. ``readiness`` returns None while the service is ready, otherwise the reason why it
+    is not. Calls have ``drain_seconds`` to end when the server stops.
     """
 
     def __init__(
@@ -71,8 +73,11 @@ class GrpcServer:
         self._stop = asyncio.Event()
 
     def start(self) -> int:
-        """Bind the address and return the port; the server serves while :meth:`serve` runs."""
-        # If it is not meant, a second server takes half of the connections, silently.
+        """Bind the address and return the port. Calls are answered while :meth:`serve` runs.
+
+        Raises OSError if the address is not free or a TLS file cannot be used.
+        """
+        # The library shares by default: a second server would silently take half the connections.
         options = [*_OPTIONS, ("grpc.so_reuseport", int(self._shared))]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((self._servicer.handler(),))
@@ -90,20 +95,21 @@ class GrpcServer:
         return port
 
     async def serve(self) -> None:
-        """Serve until :meth:`stop`; then drain, in the order that clients can follow.
+        """Serve until :meth:`stop`, then drain.
 
-        Health says not serving, streams finish what they have read, calls end; what still runs
-        after the drain time is cancelled.
+        Draining has three steps: health becomes NOT_SERVING, streams end once the batches they have
+        read are acked, and other calls end. A call that runs longer than the drain time is
+        cancelled.
         """
-        # First, so that nobody is told that the service is unknown.
-        await self._tell_health(await self._readiness() is None)
+        # Before the start, so that no client hears that the service is unknown.
+        await self._set_health(await self._readiness() is None)
         await self._server.start()
         while not self._stop.is_set():
             try:
                 async with asyncio.timeout(HEALTH_SECONDS):
                     await self._stop.wait()
             except TimeoutError:
-                await self._tell_health(await self._readiness() is None)
+                await self._set_health(await self._readiness() is None)
         await self._health.enter_graceful_shutdown()
         await self._servicer.drain(self._drain_seconds)
         await self._server.stop(self._drain_seconds)
@@ -112,7 +118,7 @@ class GrpcServer:
         """End :meth:`serve`."""
         self._stop.set()
 
-    async def _tell_health(self, ready: bool) -> None:
+    async def _set_health(self, ready: bool) -> None:
         response = health_pb2.HealthCheckResponse
         status = response.SERVING if ready else response.NOT_SERVING
         for name in (health.OVERALL_HEALTH, SERVICE):
@@ -122,7 +128,7 @@ class GrpcServer:
 def _credentials(tls: Tls) -> grpc.ServerCredentials:
     chain = [(tls.key.read_bytes(), tls.certificate.read_bytes())]
     client_ca = None if tls.client_ca is None else tls.client_ca.read_bytes()
-    # The library would say of a wrong file that the address cannot be had.
+    # Checked here, because the library blames the address for a wrong file.
     used = f"{tls.certificate} with {tls.key}"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:

@@ -1,4 +1,4 @@
-"""The methods of IngestService: convert, call the core, convert."""
+"""The methods of IngestService: convert the request, call the core, convert its answer."""
 
 from __future__ import annotations
 
@@ -16,49 +16,54 @@ from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.ingest import Ingestor, check_count
 from core.models import Caller, EventBatch, SnapshotRequest
-from grpc_api import convert
-from grpc_api.call import Call, Context, parsed
-from grpc_api.errors import Errors, UnknownMethodError
+from grpc_api import convert, responses
+from grpc_api.call import Call, Context, Request, deserializer
+from grpc_api.errors import StatusRenderer, UnknownMethodError
 from grpc_api.open_streams import OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.stream import EventStream
 
 SERVICE: Final = "wepeople.ingest.v1.IngestService"
 
-Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 
 class IngestServicer:
-    """Serves the contract of ``proto/wepeople/ingest/v1/ingest.proto``."""
+    """Serves ``proto/wepeople/ingest/v1/ingest.proto``.
+
+    A method raises its errors; ``_unary`` and ``stream_events`` end the call with their status.
+    """
 
     def __init__(
         self,
         ingestor: Ingestor,
-        errors: Errors,
+        renderer: StatusRenderer,
         counters: Counters,
         clock: Clock,
         max_stream_seconds: float,
     ) -> None:
         self._ingestor = ingestor
         self._counters = counters
-        self._errors = errors
+        self._renderer = renderer
         self._clock = clock
         self._streams = OpenStreams(max_stream_seconds)
 
     async def drain(self, seconds: float) -> None:
-        """Let open streams finish what they have read, then end; new ones end at once."""
+        """End every stream once the batches it has read are acked, for at most ``seconds``.
+
+        A stream that is opened later ends at once.
+        """
         await self._streams.drain(seconds)
 
     async def ping(self, call: Call, _: pb.PingRequest, caller: Caller) -> pb.PingResponse:
         """Validate a key."""
-        return convert.ping_response(caller)
+        return responses.ping_response(caller)
 
     async def ingest_events(
         self, call: Call, request: pb.IngestEventsRequest, caller: Caller
     ) -> pb.IngestEventsResponse:
         """Store a batch."""
-        check_count(len(request.events))  # before they are looked at
+        check_count(len(request.events))  # before the cost of converting them
         events, size_bytes = convert.events(request)
         batch = EventBatch(
             call.request_id,
@@ -66,7 +71,7 @@ class IngestServicer:
             request.idempotency_key if request.HasField("idempotency_key") else None,
             size_bytes=size_bytes,
         )
-        return convert.events_response(await self._ingestor.ingest(caller, batch))
+        return responses.events_response(await self._ingestor.ingest(caller, batch))
 
     async def ingest_snapshot(
         self, call: Call, request: pb.IngestSnapshotRequest, caller: Caller
@@ -78,12 +83,12 @@ class IngestServicer:
             raise IngestError(ErrorCode.INVALID_BODY, str(error)) from None
         key = request.idempotency_key if request.HasField("idempotency_key") else None
         wanted = SnapshotRequest(call.request_id, snapshot, key, request.ByteSize())
-        return convert.snapshot_response(await self._ingestor.ingest_snapshot(caller, wanted))
+        return responses.snapshot_response(await self._ingestor.ingest_snapshot(caller, wanted))
 
     async def stream_events(self, _: object, context: Context) -> None:
-        """Store batches as they come."""
-        call = Call(context, self._errors, self._clock)
-        with self._streams.one_more(), self._counted("stream", call), self._open():
+        """Store the batches of a stream; see :class:`EventStream`."""
+        call = Call(context, self._renderer, self._clock)
+        with self._streams.counting(), self._counted("stream", call), self._counted_open():
             await call.begin()
             try:
                 await EventStream(call, self._ingestor, self._streams).run()
@@ -93,7 +98,7 @@ class IngestServicer:
                 await call.fail(error)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[None]:
+    def _counted_open(self) -> Iterator[None]:
         self._counters.stream(1)
         try:
             yield
@@ -116,7 +121,7 @@ class IngestServicer:
         method: Callable[[Call, Request, Caller], Awaitable[Response]],
     ) -> grpc.RpcMethodHandler[Any, Any]:
         async def handle(request: Request | IngestError, context: Context) -> Response:
-            call = Call(context, self._errors, self._clock)
+            call = Call(context, self._renderer, self._clock)
             with self._counted(endpoint, call):
                 await call.begin()
                 try:
@@ -129,20 +134,19 @@ class IngestServicer:
                 except Exception as error:
                     if call.caller is not None and isinstance(error, IngestError):
                         self._ingestor.note_refusal(call.caller, error)
-                    del request  # or it would be kept, see there
+                    del request  # or this frame would keep it in memory, see Call.fail
                     await call.fail(error)
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
-            request_deserializer=parsed(request_type),
+            request_deserializer=deserializer(request_type),
             response_serializer=_serialize,
         )
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a server registers.
+        """The handler of the service's methods, for a server to register.
 
-        By hand rather than generated, because a message that cannot be parsed must be answered
-        with details like any other error.
+        The generated one would answer a message that cannot be parsed without details.
         """
         return grpc.method_handlers_generic_handler(
             SERVICE,
@@ -154,31 +158,31 @@ class IngestServicer:
                 ),
                 "StreamEvents": grpc.stream_stream_rpc_method_handler(
                     self.stream_events,
-                    request_deserializer=parsed(pb.StreamEventsRequest),
+                    request_deserializer=deserializer(pb.StreamEventsRequest),
                     response_serializer=_serialize,
                 ),
             },
         )
 
     def unknown_methods(self) -> grpc.GenericRpcHandler:
-        """What a server registers last: answers calls of what no other handler has."""
-        return _UnknownMethods(self._errors, self._clock)
+        """The handler of every other method, for a server to register last."""
+        return _UnknownMethods(self._renderer, self._clock)
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):
-    def __init__(self, errors: Errors, clock: Clock) -> None:
-        self._errors = errors
+    def __init__(self, renderer: StatusRenderer, clock: Clock) -> None:
+        self._renderer = renderer
         self._clock = clock
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: object, context: Context) -> None:
-            call = Call(context, self._errors, self._clock)
+            call = Call(context, self._renderer, self._clock)
             await call.begin()
             await call.fail(UnknownMethodError(handler_call_details.method))
 
-        # Of any shape: nothing is read, nothing but the status is sent.
+        # A handler of streams serves unary calls, too, as it reads and sends no message.
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 

@@ -1,9 +1,10 @@
 """StreamEvents: batches in, acks out, in order, bounded, resumable (contract section 10).
 
-Three tasks a stream: one reads batches and hands them to the core without waiting for their
-commit, one writes acks in order as commits return, one watches the key. A slot is taken before a
-batch is read and given back when its ack is written, so a client that sends without reading is
-stopped by HTTP/2 flow control and the server holds a bounded number of batches for it.
+A stream has four tasks. One reads batches and hands them to the core without waiting for their
+commit. One writes acks, in order, as batches are committed. One watches the key, and one whether
+the service stops. A slot is taken before a batch is read and given back when its ack is written:
+the server holds a bounded number of batches of a client that does not read its acks, and HTTP/2
+flow control stops the client.
 """
 
 from __future__ import annotations
@@ -21,50 +22,50 @@ from core.errors import IngestError, StreamError, unavailable
 from core.ingest import Ingestor, check_count
 from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
-from grpc_api import convert
+from grpc_api import convert, responses
 from grpc_api.call import Call
-from grpc_api.open_streams import Ending, Holder, OpenStreams
+from grpc_api.open_streams import EndRequest, OpenStreams, ProducerStream
 from grpc_api.pb import ingest_pb2 as pb
 
 MAX_IN_FLIGHT: Final = 32
-# How long what was read may still take once the stream must end: if its client has lost its
-# rights, and if it has not.
+# The time that the batches already read have to be committed and acked when a stream must end:
+# the first if its client has lost its rights, the second otherwise.
 MAX_FINISH_SECONDS: Final = 0.5
 MAX_DRAIN_SECONDS: Final = 5.0
-# How long a stream of the largest age goes on reading what its client may have sent before, and
-# how often it looks whether anything is left of that.
+# The time that a stream of the largest age goes on reading what its client may have sent before,
+# and the pause between two checks whether anything of that is left.
 MAX_READ_ON_SECONDS: Final = 5.0
 READ_ON_CHECK_SECONDS: Final = 0.05
 
 
-class _Pending(NamedTuple):
+class _Unacked(NamedTuple):
     sequence: int
     receipt: asyncio.Future[Receipt]
 
 
 class EventStream:
-    """One call of StreamEvents."""
+    """One call of StreamEvents, served by :meth:`run`."""
 
     def __init__(self, call: Call, ingestor: Ingestor, streams: OpenStreams) -> None:
         self._call = call
         self._ingestor = ingestor
         self._streams = streams
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._pending: deque[_Pending] = deque()
-        self._arrived = asyncio.Event()
-        self._listening = False  # nothing has come that was not read
-        self._holding = False  # a batch was read that is not pending yet
-        self._half_closed = False
-        self._read_last = False
+        self._unacked: deque[_Unacked] = deque()
+        self._wake_ack_writer = asyncio.Event()
+        self._awaits_message = False  # everything that has arrived was read
+        self._has_message = False  # the message read last is not in ``_unacked`` yet
+        self._half_closed = False  # by the client
+        self._stops_reading = False
         self._producer_id = ""
         self._epoch = 0
-        self._ending: Ending = asyncio.get_running_loop().create_future()
+        self._end_request: EndRequest = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Serve the stream to its end. Raises what its status is to say.
+        """Serve the stream to its end.
 
-        Returns, which is OK, only if the client has half-closed and has every ack: whatever else
-        ends a stream may leave something unread that the client has sent.
+        Returns, for status OK, only if the client has half-closed and every ack is written. Raises
+        the error for the status otherwise: the client may have sent messages that were not read.
         """
         caller = self._call.caller = await self._ingestor.authenticate(self._call.authorization)
         watching = [
@@ -72,43 +73,43 @@ class EventStream:
             asyncio.create_task(self._watch_drain()),
         ]
         reading = asyncio.create_task(self._read())
-        reading.add_done_callback(lambda _: self._arrived.set())
+        reading.add_done_callback(lambda _: self._wake_ack_writer.set())
         writing = asyncio.create_task(self._write_acks(reading))
         try:
-            await self._until(self._streams.max_seconds, writing)
-            if not (writing.done() or self._ending.done()):
+            await self._wait(self._streams.max_seconds, writing)
+            if not (writing.done() or self._end_request.done()):
                 await self._read_on(reading, writing)
             await self._finish(reading, writing)
         finally:
             if self._producer_id:
-                self._streams.leave(caller.app_id, self._producer_id, self._ending)
-            # What the journal has begun it finishes; nobody is there to hear of it.
-            receipts = [pending.receipt for pending in self._pending]
+                self._streams.leave(caller.app_id, self._producer_id, self._end_request)
+            # The journal finishes the transactions it has begun; only their receipts are lost.
+            receipts = [unacked.receipt for unacked in self._unacked]
             unfinished: list[asyncio.Future[Any]] = [*watching, reading, writing, *receipts]
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def _read_on(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
-        """Past its age: go on while there is something that the client may have sent before it.
+        """Go on past the largest age while messages may be left that the client sent before.
 
-        Whether it has half-closed only reading tells.
+        Only reading tells whether the client has half-closed, and the stream can end with OK.
         """
         loop = asyncio.get_running_loop()
         last = loop.time() + MAX_READ_ON_SECONDS
         while loop.time() < last and not (reading.done() or writing.done()):
-            await self._until(READ_ON_CHECK_SECONDS, writing)
-            if self._ending.done() or (self._listening and not self._pending):
+            await self._wait(READ_ON_CHECK_SECONDS, writing)
+            if self._end_request.done() or (self._awaits_message and not self._unacked):
                 return
 
     async def _finish(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
-        """Read nothing more, let what was read be committed and acked, and decide the status."""
-        self._read_last = True
-        if not self._holding:
+        """Stop reading, let the batches already read be committed and acked, decide the status."""
+        self._stops_reading = True
+        if not self._has_message:
             reading.cancel()
-        await self._until(MAX_DRAIN_SECONDS, writing)
-        if self._ending.done():
-            error = self._ending.result()
+        await self._wait(MAX_DRAIN_SECONDS, writing)
+        if self._end_request.done():
+            error = self._end_request.result()
             if isinstance(error, IngestError) and error.transient:
                 await asyncio.wait([writing], timeout=MAX_DRAIN_SECONDS)
             else:
@@ -121,17 +122,17 @@ class EventStream:
                 reading.result()
             if self._half_closed:
                 return
-        if self._ending.done():
-            raise self._ending.result()
+        if self._end_request.done():
+            raise self._end_request.result()
         raise StreamError(
             StreamReason.STREAM_TOO_OLD,
             "The stream has reached its largest age. Open another one and go on there.",
         )
 
-    async def _until(self, seconds: float, *done: asyncio.Future[Any]) -> None:
-        await asyncio.wait(
-            [*done, self._ending], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
+    async def _wait(self, seconds: float, writing: asyncio.Task[None]) -> None:
+        """Wait until acks are all written or the stream must end, for at most ``seconds``."""
+        ends: list[asyncio.Future[Any]] = [writing, self._end_request]
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -139,7 +140,7 @@ class EventStream:
         await self._slots.acquire()
         message = await self._next()
         if message is not None and message.WhichOneof("message") == "open":
-            self._holding = False
+            self._has_message = False
             await self._open(message.open.producer_id)
             message = await self._next()
         else:
@@ -149,24 +150,24 @@ class EventStream:
             await self._ingestor.begin_reading(min(events, MAX_BATCH_EVENTS))
             batch = self._batch(message)
             size_bytes = self._ingestor.memory_needed(batch)
-            self._submit(await self._turn(size_bytes), batch, size_bytes)
-            self._holding = False
-            if self._read_last:
+            self._submit(await self._admit(size_bytes), batch, size_bytes)
+            self._has_message = False
+            if self._stops_reading:
                 return
             await self._slots.acquire()
             message = await self._next()
         self._half_closed = True
 
     async def _next(self) -> pb.StreamEventsRequest | None:
-        self._listening = True
+        self._awaits_message = True
         message: Any = await self._call.context.read()
-        self._listening = False
+        self._awaits_message = False
         if message is grpc.aio.EOF:
             return None
         if isinstance(message, IngestError):
             raise message
         assert isinstance(message, pb.StreamEventsRequest)
-        self._holding = True
+        self._has_message = True
         return message
 
     async def _open(self, producer_id: str) -> None:
@@ -174,7 +175,9 @@ class EventStream:
         assert caller is not None
         progress = await self._ingestor.open_stream(caller, producer_id)
         self._producer_id, self._epoch = producer_id, progress.epoch
-        self._streams.take_over(caller.app_id, producer_id, Holder(self._epoch, self._ending))
+        self._streams.take_over(
+            caller.app_id, producer_id, ProducerStream(self._epoch, self._end_request)
+        )
         await self._send_opened(
             pb.StreamOpened(
                 last_sequence=progress.sequence,
@@ -200,7 +203,7 @@ class EventStream:
             position = StreamPosition(self._producer_id, self._epoch, batch.sequence)
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
-        check_count(len(batch.events))  # before they are looked at
+        check_count(len(batch.events))  # before the cost of converting them
         events, size_bytes = convert.events(batch)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),
@@ -211,10 +214,10 @@ class EventStream:
             size_bytes=size_bytes,
         )
 
-    async def _turn(self, size_bytes: int) -> Caller:
-        """Wait for a rate token, then for room; returns the rights that are in force then.
+    async def _admit(self, size_bytes: int) -> Caller:
+        """Wait for a rate token, then for room; returns the caller with the rights of that moment.
 
-        After reading, so that an idle stream's next batch meets the rights of its moment.
+        This follows the reading of the batch, because a stream may be idle for long before it.
         """
         caller = await self._ingestor.await_turn(self._call.authorization)
         room = self._streams.room
@@ -234,25 +237,25 @@ class EventStream:
             room.leave(size_bytes)
             raise
         receipt.add_done_callback(lambda _: room.leave(size_bytes))
-        self._pending.append(_Pending(batch.position.sequence if batch.position else 0, receipt))
-        self._arrived.set()
+        self._unacked.append(_Unacked(batch.position.sequence if batch.position else 0, receipt))
+        self._wake_ack_writer.set()
 
     # --- writing -----------------------------------------------------------------------------
 
     async def _write_acks(self, reading: asyncio.Task[None]) -> None:
         while True:
-            while not self._pending:
+            while not self._unacked:
                 if reading.done():
                     return
-                self._arrived.clear()
-                await self._arrived.wait()
-            pending = self._pending[0]
-            receipt = await pending.receipt
-            await self._call.context.write(convert.ack(receipt, pending.sequence))
-            self._pending.popleft()
+                self._wake_ack_writer.clear()
+                await self._wake_ack_writer.wait()
+            unacked = self._unacked[0]
+            receipt = await unacked.receipt
+            await self._call.context.write(responses.ack(receipt, unacked.sequence))
+            self._unacked.popleft()
             self._slots.release()
 
-    # --- what ends a stream -------------------------------------------------------------------
+    # --- reasons to end -----------------------------------------------------------------------
 
     async def _watch_key(self) -> None:
         while True:
@@ -263,7 +266,7 @@ class EventStream:
                 if error.code is not ErrorCode.INTERNAL_ERROR:
                     self._end(error)
                     return
-            except Exception as error:  # a stream must not go on with nobody watching its key
+            except Exception as error:  # no stream goes on without a watch on its key
                 self._end(error)
                 return
 
@@ -272,8 +275,8 @@ class EventStream:
         self._end(unavailable("The service is shutting down. Open again shortly."))
 
     def _end(self, error: Exception) -> None:
-        if not self._ending.done():
-            self._ending.set_result(error)
+        if not self._end_request.done():
+            self._end_request.set_result(error)
 
 
 def _invalid(message: str) -> IngestError:

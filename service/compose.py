@@ -23,7 +23,7 @@ from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
 from core.postgres.database import MAX_POOL_CONNECTIONS, Database
 from core.postgres.migrate import is_migrated
-from grpc_api.errors import Errors
+from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer, Tls
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
@@ -118,7 +118,7 @@ async def running(
         await stack.enter_async_context(_background(server.serve(), failure, server.stop))
         grpc_server = GrpcServer(
             IngestServicer(
-                ingestor, Errors(public_url), counters, clock, settings.stream_max_seconds
+                ingestor, StatusRenderer(public_url), counters, clock, settings.stream_max_seconds
             ),
             readiness.problem,
             address=settings.grpc,

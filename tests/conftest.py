@@ -124,7 +124,7 @@ MakeTenant = Callable[..., Awaitable[Tenant]]
 
 @pytest.fixture
 def new_tenant(server: Addresses) -> MakeTenant:
-    """Makes organizations on the shared server; options as :func:`tests.support.tenant.make_tenant`."""
+    """Makes organizations on the shared server, as :func:`tests.support.tenant.make_tenant`."""
 
     def make(**options: object) -> Awaitable[Tenant]:
         return make_tenant(server.database_url, **options)

@@ -50,7 +50,7 @@ class Database:
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._checking: asyncio.Task[None] | None = None
         self._pool = _pool(self.conninfo, max_connections)
-        # The journal has a pool of its own: its sessions have another lock_timeout, without one more
+        # The journal has a pool of its own. Its sessions have another lock_timeout, without another
         # statement each time, and a flood of look-ups does not keep it waiting.
         self._journal_pool = _pool(
             make_conninfo(

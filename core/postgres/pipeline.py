@@ -122,8 +122,8 @@ async def send(
     are sent, while the server works on them.
 
     Raises the error of the first command that fails, as psycopg does. Those before it are ``done``,
-    those after it did not run. The connection is closed if the answers do not come, or if the caller
-    is cancelled or ``meanwhile`` raises before.
+    those after it did not run. The connection is closed if the answers do not come, if the
+    caller is cancelled or if ``meanwhile`` raises before.
     """
     known = _prepared.setdefault(db, set())
     escape = Escaping(db.pgconn).escape_literal

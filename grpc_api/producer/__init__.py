@@ -1,11 +1,9 @@
-"""A client of the stream for programs that send many events; see :class:`StreamProducer`."""
+"""The client for exactly-once streams; see :class:`StreamProducer`. It needs no server module."""
 
-from grpc_api.producer.producer import (
-    Event,
-    OnRejected,
-    ProducerError,
-    ProducerMetrics,
-    StreamProducer,
-)
+from grpc_api.producer.event_json import Event
+from grpc_api.producer.metrics import ProducerMetrics
+from grpc_api.producer.producer import StreamProducer
+from grpc_api.producer.sender import OnRejected
+from grpc_api.producer.status import ProducerError
 
 __all__ = ["Event", "OnRejected", "ProducerError", "ProducerMetrics", "StreamProducer"]

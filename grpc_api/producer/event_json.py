@@ -1,7 +1,8 @@
-"""Events in the REST API's JSON form to messages: camelCase members, RFC 3339 text.
+"""Events in the JSON form of the REST API, as messages: camelCase members, RFC 3339 timestamps.
 
-Only what protobuf has no place for is refused here, with ValueError and the words for the sender;
-the rules are the server's. Unknown members are left out. Metadata keeps its every digit.
+An event is refused here only if protobuf cannot express it; the server judges the rest. The
+ValueError has words for the sender. Unknown members are left out. Numbers in metadata keep every
+digit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from msgspec import UNSET, Raw, UnsetType
 from core import timestamps
 from core.limits import MAX_DURATION_SECONDS
 from grpc_api.pb import ingest_pb2 as pb
+
+Event = pb.IngestEvent | Mapping[str, Any]
 
 _MAX_INT64: Final = 2**63 - 1
 
@@ -48,8 +51,16 @@ class _MappedEvent(_Event, rename="camel"):
 _decode: Final = msgspec.json.Decoder(_TextEvent).decode
 
 
+def to_message(event: Event) -> pb.IngestEvent:
+    """The event itself if it is a message, otherwise :func:`from_mapping`."""
+    return event if isinstance(event, pb.IngestEvent) else from_mapping(event)
+
+
 def from_text(text: bytes) -> pb.IngestEvent:
-    """The message of an event given as JSON text; its metadata is sent as it is written."""
+    """The message of an event given as JSON text; its metadata is sent as it is written.
+
+    Raises ValueError if the text is no JSON, or no event that a message can express.
+    """
     try:
         event = _decode(text)
     except msgspec.ValidationError as error:
@@ -57,7 +68,7 @@ def from_text(text: bytes) -> pb.IngestEvent:
     except UnicodeDecodeError:
         raise ValueError("must be UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        # Its own words are good, but for the prefix.
+        # The decoder's own words are clear without their prefix.
         raise ValueError(f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
     return _message(
         event, UNSET if isinstance(event.metadata, UnsetType) else bytes(event.metadata)
@@ -65,7 +76,10 @@ def from_text(text: bytes) -> pb.IngestEvent:
 
 
 def from_mapping(members: Mapping[str, Any]) -> pb.IngestEvent:
-    """The message of an event given as a mapping; metadata given as bytes is JSON text already."""
+    """The message of an event given as a mapping; metadata given as bytes is JSON text already.
+
+    Raises ValueError if a message cannot express the event.
+    """
     try:
         event = msgspec.convert(members, _MappedEvent)
     except msgspec.ValidationError as error:
@@ -75,7 +89,7 @@ def from_mapping(members: Mapping[str, Any]) -> pb.IngestEvent:
         metadata = bytes(metadata)
     elif metadata is not UNSET:
         try:
-            # Not msgspec, which would write null for NaN.
+            # msgspec would write null for NaN.
             text = json.dumps(metadata, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
             metadata = text.encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -88,16 +102,16 @@ def _message(event: _Event, metadata: bytes | UnsetType) -> pb.IngestEvent:
         message = pb.IngestEvent(event_type=event.event_type, category=event.category)
         actor = event.actor
         if actor is not UNSET:
-            its = message.actor
-            its.SetInParent()
+            member = message.actor
+            member.SetInParent()
             if actor.worker_id is not UNSET:
-                its.worker_id = actor.worker_id
+                member.worker_id = actor.worker_id
             if actor.external_id is not UNSET:
-                its.external_id = actor.external_id
+                member.external_id = actor.external_id
             if actor.email is not UNSET:
-                its.email = actor.email
+                member.email = actor.email
             if actor.display_name is not UNSET:
-                its.display_name = actor.display_name
+                member.display_name = actor.display_name
     except UnicodeEncodeError:
         raise ValueError("must not contain unpaired surrogates") from None
     if event.timestamp is not UNSET:
@@ -128,7 +142,7 @@ def _seconds(duration: int | float) -> int:
     return duration
 
 
-# How msgspec says what does not fit: Expected `str`, got `int` - at `$.actor.email`
+# A message of msgspec reads: Expected `str`, got `int` - at `$.actor.email`
 _MISFIT: Final = re.compile(r"Expected `([^`]+)`, got `[^`]+`(?: - at `\$\.([^`]+)`)?")
 _KINDS: Final = {"str": "a string", "int | float": "an integer", "object": "an object"}
 
@@ -138,5 +152,5 @@ def _explain(error: msgspec.ValidationError) -> str:
     if misfit is None:
         return str(error)
     wanted, path = misfit.groups()
-    what = f"must be {_KINDS.get(wanted, wanted)}"
-    return f"{path}: {what}" if path else what
+    problem = f"must be {_KINDS.get(wanted, wanted)}"
+    return f"{path}: {problem}" if path else problem

@@ -4,81 +4,70 @@
         async for event in source:
             await producer.send(event)
 
-Once ``flush`` or ``close`` returns, every event handed over before is judged and what was
-accepted is stored durably, once, whatever happened to the connection or the server meanwhile.
+Once ``flush`` or ``close`` returns, every event that was handed over before is judged. The
+accepted ones are stored durably and once, even if connections or servers failed meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from collections.abc import Iterable
+from typing import Final, Self
 
 import grpc
 
 from core.limits import MAX_BATCH_EVENTS
 from grpc_api.pb import ingest_pb2 as pb
-from grpc_api.producer import event_json
-from grpc_api.producer.send_buffer import EVENT_ENVELOPE_BYTES, MAX_EVENTS_BYTES, Outbox
-from grpc_api.producer.sender import Connection, Delivery, OnRejected
+from grpc_api.producer import event_json, metrics
+from grpc_api.producer.endpoint import Endpoint
+from grpc_api.producer.event_json import Event
+from grpc_api.producer.metrics import ProducerMetrics
+from grpc_api.producer.send_buffer import (
+    EVENT_ENVELOPE_BYTES,
+    MAX_EVENTS_BYTES,
+    SendBuffer,
+    event_size,
+)
+from grpc_api.producer.sender import OnRejected, Sender
 from grpc_api.producer.status import ProducerError
-
-__all__ = ["Event", "OnRejected", "ProducerError", "ProducerMetrics", "StreamProducer"]
 
 DEFAULT_BATCH_SECONDS: Final = 0.1
 DEFAULT_MAX_IN_FLIGHT: Final = 32
 DEFAULT_MAX_BUFFERED_EVENTS: Final = 20_000
 DEFAULT_MAX_BUFFERED_BYTES: Final = 32 * 1_048_576
-END_SECONDS: Final = 5.0  # for the server's goodbye, with everything acked
-
-Event = pb.IngestEvent | Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ProducerMetrics:
-    """A producer at one moment. Counts are of events unless the name says otherwise."""
-
-    sent: int  # handed over
-    acked: int  # known to be judged, and stored if accepted: the sum of the next three
-    accepted: int
-    rejected: int
-    duplicate: int  # committed, but the ack was lost
-    duplicate_rejected: int  # of the duplicates, those rejected; which ones is not known
-    buffered: int  # in memory: not acked yet
-    in_flight_batches: int
-    reconnects: int  # streams opened after the first
-    quota_left: int | None  # of the month, by the latest ack; None if there is no quota
-    last_sequence: int  # of the latest batch known to be committed
+END_SECONDS: Final = 5.0  # for the server's status, once every batch is acked
 
 
 class StreamProducer:
-    """Sends events in one stream, in the name of a producer, each of them exactly once.
+    """Sends events in the name of a producer, each of them exactly once.
 
-    **Batches.** :meth:`send` fills batches of up to ``max_batch_events`` events and one message,
-    and sends one that is not full after ``max_batch_seconds``. Batches that have no ack stay in
-    memory and are sent again, unchanged, after a disconnect.
+    **Batches.** :meth:`send` fills a batch up to ``max_batch_events`` events or the size of a
+    message. A batch that is not full is sent after ``max_batch_seconds``. A batch without an ack
+    stays in memory and is sent again, unchanged, after a disconnect.
 
     **Back-pressure.** At most ``max_buffered_events`` events and ``max_buffered_bytes`` bytes wait
-    in memory for their ack (one batch is always let in); beyond, :meth:`send` waits.
+    in memory for their acks. :meth:`send` waits while the buffer is full. An empty buffer takes one
+    batch of any size.
 
-    **Rejected events** are final, and reported as ``on_rejected(number, event, code, message)``;
-    events are numbered from 1 as they are handed over. It is called in the loop and must not
-    block; what it raises ends the producer. If a connection is lost between a commit and its ack,
-    the batch's events count as ``duplicate``: how many of them were rejected is known, not which.
+    **Rejected events** are final. ``on_rejected(number, event, code, message)`` is called for each;
+    events are numbered from 1 in the order they are handed over. The callback runs in the event
+    loop and must not block; an exception of its own ends the producer. If a connection is lost
+    between a commit and its ack, the events of the batch count as ``duplicate``: the number of
+    those rejected is known, but not which.
 
     **Failures** that pass (connection lost, server restarting, rate limit) are met by opening
-    again, with backoff and as RetryInfo says, for ever or until it has been in vain for
-    ``give_up_after_seconds``. Those that do not pass (key revoked, plan disabled, another producer
-    of the same id) are raised as :class:`ProducerError` by every method but :meth:`abort`; the
-    producer is then of no more use, and what has no ack may or may not be stored.
+    another stream, after the RetryInfo of the status and a backoff. This goes on for ever, or for
+    ``give_up_after_seconds`` without progress. Failures that do not pass (key revoked, plan
+    disabled, another producer of the same id) are raised as :class:`ProducerError` by every method
+    but :meth:`abort`. The producer cannot be used any more then, and batches without an ack may or
+    may not be stored.
 
-    **Restarts.** The sequence of batches continues after what the server has committed for the
+    **Restarts.** Sequences continue after the last batch that the server has committed for the
     producer id, :attr:`resumed_sequence`. A program that wants exactly once across its own restarts
-    hands over the same events in the same order every time, and begins after the first
-    :attr:`resumed_events` of them; how they are cut into batches may change. One program at a time
-    uses a producer id: a second one ends the first.
+    hands over the same events in the same order every time and begins after the first
+    :attr:`resumed_events` of them. It may cut them into other batches. One program at a time uses
+    a producer id: a second one ends the first.
     """
 
     def __init__(
@@ -96,7 +85,10 @@ class StreamProducer:
         credentials: grpc.ChannelCredentials | None = None,
         give_up_after_seconds: float | None = None,
     ) -> None:
-        """``target``: HOST:PORT. Without ``credentials`` for TLS, nothing is encrypted."""
+        """``target`` is HOST:PORT. Nothing is encrypted without ``credentials`` for TLS.
+
+        Raises ValueError if an option is out of its range.
+        """
         if not 1 <= max_batch_events <= MAX_BATCH_EVENTS:
             raise ValueError(f"max_batch_events: must be 1 to {MAX_BATCH_EVENTS}")
         if max_in_flight < 1 or max_buffered_events < 1:
@@ -108,20 +100,20 @@ class StreamProducer:
         self._max_batch_seconds = max_batch_seconds
         self._max_buffered_events = max_buffered_events
         self._max_buffered_bytes = max_buffered_bytes
-        self._outbox = Outbox(max_batch_events)
-        self._delivery = Delivery(
-            Connection(target, api_key, producer_id, credentials),
-            self._outbox,
+        self._buffer = SendBuffer(max_batch_events)
+        self._sender = Sender(
+            Endpoint(target, api_key, credentials),
+            producer_id,
+            self._buffer,
             max_in_flight=max_in_flight,
             on_rejected=on_rejected,
             give_up_after_seconds=give_up_after_seconds,
         )
-        self._turn = asyncio.Lock()  # who hands over, in the order they came
-        self._delivering: asyncio.Task[None] | None = None
-        self._sealing: asyncio.TimerHandle | None = None
-        self._owes_turn = False
+        self._handing_over = asyncio.Lock()  # serves callers in the order they came
+        self._sending: asyncio.Task[None] | None = None
+        self._seal_timer: asyncio.TimerHandle | None = None
+        self._must_yield = False
         self._closed = False  # takes no more events
-        self._aborted = False
 
     # --- beginning and end ---------------------------------------------------------------------
 
@@ -130,20 +122,23 @@ class StreamProducer:
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Close; after a failure of the producer or a cancellation, without waiting for acks."""
+        """Close; after a :class:`ProducerError` or a cancellation, :meth:`abort` instead."""
         if isinstance(error, ProducerError) or not isinstance(error, Exception | None):
             await self.abort()
         else:
             await self.close()
 
     async def start(self) -> None:
-        """Open the first stream; returns when the server has answered."""
-        if self._delivering is not None or self._closed:
+        """Open the first stream; returns when the server has answered.
+
+        Raises :class:`ProducerError` if no stream can be opened, RuntimeError if called twice.
+        """
+        if self._sending is not None or self._closed:
             raise RuntimeError("a producer starts once")
-        self._delivering = asyncio.create_task(self._delivery.run(), name="stream-producer")
+        self._sending = asyncio.create_task(self._sender.run(), name="stream-producer")
         try:
-            while not self._delivery.streams_opened:
-                await self._wait_for_progress()
+            while not self._sender.streams_opened:
+                await self._sender.wait_for_progress()
         except BaseException:
             await self.abort()
             raise
@@ -156,117 +151,104 @@ class StreamProducer:
     async def close(self) -> None:
         """Take no more events, wait for the last ack, then end the stream.
 
-        Can be repeated, by several at a time too: each returns only if every event that was handed
-        over is acked. Otherwise each raises what ended the producer, or RuntimeError if it was
-        :meth:`abort` or the cancellation of a close, which ends the producer in the same way.
+        Several callers may close, at the same time or again. A call returns only if every event
+        that was handed over is acked. Otherwise it raises the failure that ended the producer, or
+        RuntimeError after :meth:`abort`. The cancellation of a close ends the producer as an abort.
         """
         self._closed = True
-        self._delivery.progress.set()
-        if self._delivering is None:
+        self._sender.progress.set()
+        if self._sending is None:
             return
         try:
             await self._flush()
-            self._delivery.finish()
-            await asyncio.wait([self._delivering], timeout=END_SECONDS)
+            self._sender.finish()
+            await asyncio.wait([self._sending], timeout=END_SECONDS)
         finally:
             await self.abort()
 
     async def abort(self, wait_seconds: float = 0.0) -> None:
-        """End without sending what is only buffered; wait so long for acks of what is in flight.
+        """End without sending the batches that are not in flight.
 
-        Batches without ack may or may not be stored; if there are any, whoever waits for an ack,
-        and every close from now on, raises RuntimeError.
+        Waits up to ``wait_seconds`` for the acks of those that are. Batches without an ack may or
+        may not be stored: if there are any, every caller that waits for an ack and every later
+        :meth:`close` raises RuntimeError.
         """
         self._closed = True
-        self._delivery.hold()
-        self._delivery.progress.set()
-        if wait_seconds and self._delivering is not None:
+        self._sender.pause()
+        self._sender.progress.set()
+        if wait_seconds and self._sending is not None:
             with contextlib.suppress(TimeoutError, ProducerError):
                 async with asyncio.timeout(wait_seconds):
-                    while self._outbox.in_flight:
-                        await self._wait_for_progress()
-        self._aborted = True
-        self._delivery.progress.set()
-        if self._sealing is not None:
-            self._sealing.cancel()
-        if self._delivering is not None:
-            self._delivering.cancel()
-            await asyncio.gather(self._delivering, return_exceptions=True)
+                    while self._buffer.in_flight:
+                        await self._sender.wait_for_progress()
+        self._sender.abort()
+        if self._seal_timer is not None:
+            self._seal_timer.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
 
     async def _flush(self) -> None:
         self._seal()
-        target = self._outbox.last_sealed
-        while self._outbox.last_acked < target:
-            await self._wait_for_progress()
-        self._raise_failure()  # of the very last ack, or of the stream after it
+        target = self._buffer.last_sealed
+        while self._buffer.last_acked < target:
+            await self._sender.wait_for_progress()
+        self._sender.raise_failure()  # handling the very last ack may have failed
 
-    # --- what there is to know -----------------------------------------------------------------
+    # --- figures -------------------------------------------------------------------------------
 
     @property
     def resumed_sequence(self) -> int:
         """The last batch that the server had committed for this id when the producer started."""
-        return int(self._delivery.resumed.last_sequence)
+        return int(self._sender.resumed.last_sequence)
 
     @property
     def resumed_accepted(self) -> int:
-        """How many events of the batches up to ``resumed_sequence`` are stored."""
-        return int(self._delivery.resumed.accepted)
+        """The number of events in the batches up to ``resumed_sequence`` that are stored."""
+        return int(self._sender.resumed.accepted)
 
     @property
     def resumed_rejected(self) -> int:
-        """How many events of those batches were rejected, for good."""
-        return int(self._delivery.resumed.rejected)
+        """The number of events in those batches that were rejected, for good."""
+        return int(self._sender.resumed.rejected)
 
     @property
     def resumed_events(self) -> int:
-        """How many events those batches had: so many are judged, and not to be sent again."""
+        """The number of events in those batches: they are judged and must not be sent again."""
         return self.resumed_accepted + self.resumed_rejected
 
     @property
     def metrics(self) -> ProducerMetrics:
-        """How things stand."""
-        outbox, delivery = self._outbox, self._delivery
-        return ProducerMetrics(
-            sent=outbox.added,
-            acked=delivery.accepted + delivery.rejected + delivery.duplicate,
-            accepted=delivery.accepted,
-            rejected=delivery.rejected,
-            duplicate=delivery.duplicate,
-            duplicate_rejected=delivery.duplicate_rejected,
-            buffered=outbox.buffered_events,
-            in_flight_batches=outbox.in_flight,
-            reconnects=max(0, delivery.streams_opened - 1),
-            quota_left=delivery.quota_left,
-            last_sequence=outbox.last_acked,
-        )
+        """The figures of this moment."""
+        return metrics.current(self._buffer, self._sender)
 
     # --- handing events over -------------------------------------------------------------------
 
     async def send(self, event: Event) -> int:
         """Hand an event over; returns its number. Waits while the buffer is full.
 
-        A mapping is the JSON form of the REST API, with metadata as a value or as the bytes of its
-        text. ValueError if the message has no place for what it says. If this is cancelled, the
+        A mapping has the JSON form of the REST API; its metadata is a value, or JSON text as bytes.
+        Raises ValueError if the event cannot be written as a message. If this is cancelled, the
         event was not taken.
         """
         message, size = _sized(event)
-        async with self._turn:
-            if not self._outbox.fits(size):
+        async with self._handing_over:
+            if not self._buffer.fits(size):
                 self._seal()
             await self._wait_for_room(1, size)
-            number = self._outbox.add(message, size)
-            if not self._outbox.fits(EVENT_ENVELOPE_BYTES):
+            number = self._buffer.add(message, size)
+            if not self._buffer.fits(EVENT_ENVELOPE_BYTES):
                 self._seal()
-            elif self._sealing is None:
+            elif self._seal_timer is None:
                 loop = asyncio.get_running_loop()
-                self._sealing = loop.call_later(self._max_batch_seconds, self._seal)
+                self._seal_timer = loop.call_later(self._max_batch_seconds, self._seal)
         return number
 
     async def send_batch(self, events: Iterable[Event]) -> int:
-        """Hand over events that are one batch, whatever the limits of this producer's own.
+        """Hand over events as one batch, whatever ``max_batch_events`` is; returns its sequence.
 
-        Returns the batch's sequence; otherwise as :meth:`send`. ValueError, too, if the events are
-        none, over 500, or over what a message holds; then none of them was taken.
+        Waits and fails as :meth:`send`. Raises ValueError, too, if the events are none, more than
+        500 or larger than a message; none of them was taken then.
         """
         messages = [_sized(event) for event in events]
         size = sum(size for _, size in messages)
@@ -274,61 +256,43 @@ class StreamProducer:
             raise ValueError(f"a batch has 1 to {MAX_BATCH_EVENTS} events, not {len(messages)}")
         if size > MAX_EVENTS_BYTES:
             raise ValueError(f"a batch has at most {MAX_EVENTS_BYTES} bytes, not {size}")
-        async with self._turn:
+        async with self._handing_over:
             self._seal()
             await self._wait_for_room(len(messages), size)
             for message, its_size in messages:
-                self._outbox.add(message, its_size)
+                self._buffer.add(message, its_size)
             self._seal()
-            return self._outbox.last_sealed
+            return self._buffer.last_sealed
 
     async def _wait_for_room(self, events: int, size: int) -> None:
         self._check_open()
-        if self._owes_turn:  # who never waits for room would leave no time to send
-            self._owes_turn = False
+        if self._must_yield:  # a caller that never waits would leave the sender no time
+            self._must_yield = False
             await asyncio.sleep(0)
             self._check_open()
-        outbox = self._outbox
-        while outbox.buffered_events and (
-            outbox.buffered_events + events > self._max_buffered_events
-            or outbox.buffered_bytes + size > self._max_buffered_bytes
+        buffer = self._buffer
+        while buffer.buffered_events and (
+            buffer.buffered_events + events > self._max_buffered_events
+            or buffer.buffered_bytes + size > self._max_buffered_bytes
         ):
-            self._seal()  # while its sender waits, nobody adds to it
-            await self._wait_for_progress()
+            self._seal()  # nobody adds to the open batch while this caller waits
+            await self._sender.wait_for_progress()
             self._check_open()
 
     def _seal(self) -> None:
-        if self._sealing is not None:
-            self._sealing.cancel()
-            self._sealing = None
-        if self._outbox.seal():
-            self._owes_turn = True
-            self._delivery.work.set()
-
-    async def _wait_for_progress(self) -> None:
-        self._check_going()
-        self._delivery.progress.clear()
-        await self._delivery.progress.wait()
-        self._check_going()
-
-    def _raise_failure(self) -> None:
-        if self._delivery.failure is not None:
-            raise self._delivery.failure
-
-    def _check_going(self) -> None:
-        self._raise_failure()
-        if self._aborted:
-            raise RuntimeError("the producer was ended before its last ack")
+        if self._seal_timer is not None:
+            self._seal_timer.cancel()
+            self._seal_timer = None
+        if self._buffer.seal():
+            self._must_yield = True
+            self._sender.work.set()
 
     def _check_open(self) -> None:
-        self._raise_failure()
-        if self._delivering is None or self._closed:
+        self._sender.raise_failure()
+        if self._sending is None or self._closed:
             raise RuntimeError("the producer is not open")
 
 
 def _sized(event: Event) -> tuple[pb.IngestEvent, int]:
-    message = event if isinstance(event, pb.IngestEvent) else event_json.from_mapping(event)
-    size = message.ByteSize() + EVENT_ENVELOPE_BYTES
-    if size > MAX_EVENTS_BYTES:
-        raise ValueError(f"an event has at most {MAX_EVENTS_BYTES} bytes, not {size}")
-    return message, size
+    message = event_json.to_message(event)
+    return message, event_size(message)

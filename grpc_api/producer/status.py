@@ -1,4 +1,4 @@
-"""How streams end, for a client: which failures pass, and what their details say."""
+"""The status that a stream ended with: whether it passes, and what its details say."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-# Statuses that opening again can cure; of the others only those that carry RetryInfo.
+# Opening another stream can cure these. Of the other codes, only one with RetryInfo passes.
 _PASSING: Final = frozenset(
     {
         grpc.StatusCode.OK,
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.INTERNAL,
         grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.CANCELLED,  # by the server or something between
+        grpc.StatusCode.CANCELLED,  # by the server or a proxy
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.OUT_OF_RANGE,  # a gap: the next stream begins where the server is
     }
 )
 _TOO_OLD: Final = "STREAM_TOO_OLD"
-_MADE_UP: Final = "Internal error from Core"
+_LOCAL_MESSAGE: Final = "Internal error from Core"
 _DETAILS: Final = "grpc-status-details-bin"
 
 
 class ProducerError(Exception):
-    """What ends a producer. ``reason`` is the code of google.rpc.ErrorInfo, like KEY_REVOKED."""
+    """A failure that ends a producer.
+
+    ``reason`` is that of google.rpc.ErrorInfo, such as ``KEY_REVOKED``; it may be empty.
+    """
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(code, reason, message)
@@ -42,8 +45,8 @@ class ProducerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How a stream ended."""
+class StreamStatus:
+    """The status of a stream that has ended, with the parts of its details a producer needs."""
 
     code: grpc.StatusCode
     message: str
@@ -51,30 +54,30 @@ class Ending:
     retry_after_seconds: float | None = None
 
     @property
-    def is_grpcs_own(self) -> bool:
-        """Whether grpc made it up when a write failed, before or after the server's came."""
-        return self.code is grpc.StatusCode.INTERNAL and self.message == _MADE_UP
+    def is_local(self) -> bool:
+        """Whether the gRPC library made this status because a write failed."""
+        return self.code is grpc.StatusCode.INTERNAL and self.message == _LOCAL_MESSAGE
 
     @property
     def is_age(self) -> bool:
-        """Whether nothing but its age ended the stream."""
+        """Whether the stream ended for its age alone."""
         return self.code is grpc.StatusCode.OK or self.reason == _TOO_OLD
 
     @property
-    def passes(self) -> bool:
-        """Whether opening again can help."""
+    def is_passing(self) -> bool:
+        """Whether opening another stream can help."""
         return self.code in _PASSING or self.retry_after_seconds is not None
 
 
-def ending_of(call: Any) -> Ending:
-    """How a call that is done has ended.
+def stream_status(call: Any) -> StreamStatus:
+    """The status of a call that is done.
 
-    To be asked when the call is done, and again at its last message if the first answer
-    ``is_grpcs_own``: a write that fails because the call has ended replaces the server's status,
-    or comes before it (https://github.com/grpc/grpc/issues/36066).
+    A write that fails because the call has ended makes the library report a status of its own,
+    before the server's or in its place (https://github.com/grpc/grpc/issues/36066). If the answer
+    ``is_local``, ask again once the last message has been read.
     """
     reason, retry_after_seconds = "", None
-    for name, value in _now(call.trailing_metadata()) or ():
+    for name, value in _result(call.trailing_metadata()) or ():
         if name != _DETAILS:
             continue
         with contextlib.suppress(DecodeError):
@@ -87,11 +90,12 @@ def ending_of(call: Any) -> Ending:
                     retry = error_details_pb2.RetryInfo()
                     packed.Unpack(retry)
                     retry_after_seconds = retry.retry_delay.ToMicroseconds() / 1_000_000
-    return Ending(_now(call.code()), _now(call.details()) or "", reason, retry_after_seconds)
+    code, message = _result(call.code()), _result(call.details()) or ""
+    return StreamStatus(code, message, reason, retry_after_seconds)
 
 
-def _now(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that has nothing to wait for."""
+def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that does not wait, as those of a call that is done."""
     try:
         coroutine.send(None)
     except StopIteration as finished:

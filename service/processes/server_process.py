@@ -2,8 +2,8 @@
 
 The supervisor runs ``python -m service.processes.server_process SLOT SIZE DESCRIPTOR``: the slot in
 a shared state of that size, and its memory. The process says on stdout, in one line, that it is
-ready or why it cannot be. Its stdin is the lifeline: when that ends, however the supervisor did, the
-process finishes its requests and ends, as it does on SIGTERM.
+ready or why it cannot be. Its stdin is the lifeline: when that ends, however the supervisor did,
+the process finishes its requests and ends, as it does on SIGTERM.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Connect = Callable[[Addresses], GrpcDriver]
 
 
 @pytest.fixture(scope="session", autouse=True)
-async def one_loop(anyio_backend: str) -> AsyncIterator[None]:
+async def one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
     """Keeps one event loop for all tests: what remains of a call of grpc.aio when its test is over
     arrives later, and must find its loop open."""
     yield  # noqa: PT022 - the loop lives as long as the fixture

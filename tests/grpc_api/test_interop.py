@@ -136,11 +136,11 @@ async def test_grpcurl_streams_from_stdin(server: Addresses, tenant: Tenant) -> 
 
 @needs_grpcurl
 async def test_grpcurl_shows_errors_a_person_can_read(server: Addresses, tenant: Tenant) -> None:
-    nobody = grpcurl(server, f"{SERVICE}/Ping")
-    assert nobody.returncode != 0
-    assert "Code: Unauthenticated" in nobody.stderr
-    assert '"reason": "MISSING_AUTHORIZATION"' in nobody.stderr
-    assert "/developers/reference#missing_authorization" in nobody.stderr
+    without_key = grpcurl(server, f"{SERVICE}/Ping")
+    assert without_key.returncode != 0
+    assert "Code: Unauthenticated" in without_key.stderr
+    assert '"reason": "MISSING_AUTHORIZATION"' in without_key.stderr
+    assert "/developers/reference#missing_authorization" in without_key.stderr
     wrong = grpcurl(
         server, f"{SERVICE}/IngestEvents", key=tenant.key, data=BATCH.replace("240", "-1")
     )

@@ -1,18 +1,15 @@
-"""What is around the service: health, reflection, its address, keepalive."""
+"""The server: health, its address, keepalive, and connections that outlive errors."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc as grpc_library
 import pytest
-from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2
 
 from grpc_api import server as grpc_server
 from grpc_api.pb import ingest_pb2 as pb
@@ -24,7 +21,6 @@ from tests.support.stream_client import Stream
 from tests.support.tenant import Tenant, event, make_tenant, snapshot
 
 pytestmark = pytest.mark.anyio
-
 SERVICE = "wepeople.ingest.v1.IngestService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -115,85 +111,6 @@ async def test_a_stopping_server_is_not_serving_before_it_is_gone(
         assert time.monotonic() - started < 2 + 2 + 4  # each part drains, and a machine is busy
 
 
-class Reflection:
-    """One conversation with a reflection service."""
-
-    def __init__(self, channel: grpc_library.aio.Channel, version: str) -> None:
-        self._call = channel.stream_stream(
-            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
-            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
-            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-        )()
-
-    async def ask(self, **question: Any) -> reflection_pb2.ServerReflectionResponse:
-        await self._call.write(reflection_pb2.ServerReflectionRequest(**question))
-        response = await self._call.read()
-        assert isinstance(response, reflection_pb2.ServerReflectionResponse)
-        return response
-
-    async def files(self, symbol: str) -> list[descriptor_pb2.FileDescriptorProto]:
-        """The files that describe a symbol."""
-        response = await self.ask(file_containing_symbol=symbol)
-        assert response.WhichOneof("message_response") == "file_descriptor_response", response
-        return [
-            descriptor_pb2.FileDescriptorProto.FromString(data)
-            for data in response.file_descriptor_response.file_descriptor_proto
-        ]
-
-    async def close(self) -> None:
-        self._call.cancel()
-        await self._call.code()
-
-
-@pytest.fixture(params=["v1", "v1alpha"])
-async def reflection(request: pytest.FixtureRequest, grpc: GrpcDriver) -> AsyncIterator[Reflection]:
-    conversation = Reflection(grpc.channel, request.param)
-    yield conversation
-    await conversation.close()
-
-
-async def test_reflection_lists_the_services(reflection: Reflection) -> None:
-    response = await reflection.ask(list_services="")
-    assert {one.name for one in response.list_services_response.service} == {
-        SERVICE,
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1.ServerReflection",
-        "grpc.reflection.v1alpha.ServerReflection",
-    }
-
-
-async def test_reflection_describes_the_service_and_every_message(reflection: Reflection) -> None:
-    described = await reflection.files(SERVICE)
-    [service] = [service for file in described for service in file.service]
-    assert {method.name for method in service.method} == {
-        "Ping",
-        "IngestEvents",
-        "IngestSnapshot",
-        "StreamEvents",
-    }
-    for name in pb.DESCRIPTOR.message_types_by_name:
-        files = await reflection.files(f"wepeople.ingest.v1.{name}")
-        assert name in _message_names(files)
-    for name in (
-        "google.protobuf.Struct",
-        "google.protobuf.Timestamp",
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1.ServerReflection",
-        "grpc.reflection.v1alpha.ServerReflection",
-    ):
-        assert await reflection.files(name)
-
-
-def _message_names(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> set[str]:
-    return {message.name for file in files for message in file.message_type}
-
-
-async def test_reflection_of_what_is_not_there_is_an_answer(reflection: Reflection) -> None:
-    response = await reflection.ask(file_containing_symbol="wepeople.Nothing")
-    assert response.error_response.error_code == grpc_library.StatusCode.NOT_FOUND.value[0]
-    assert await reflection.files(SERVICE)
-
-
 async def test_an_address_in_use_is_a_clear_error(server: Addresses, tenant: Tenant) -> None:
     refused = pytest.raises(OSError, match=f"cannot listen on {server.grpc}")
     with refused, RunningService(server.database_url, grpc=server.grpc):
@@ -204,7 +121,7 @@ async def test_an_address_in_use_is_a_clear_error(server: Addresses, tenant: Ten
     await client.close()
 
 
-async def test_an_address_that_is_none_is_a_clear_error(server: Addresses) -> None:
+async def test_an_unusable_address_is_a_clear_error(server: Addresses) -> None:
     refused = pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0")
     with refused, RunningService(server.database_url, grpc="192.0.2.1:0"):
         pass

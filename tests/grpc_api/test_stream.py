@@ -111,7 +111,7 @@ async def test_rejected_events_are_in_the_ack(stream: OpenStream, tenant: Tenant
 
 
 @pytest.mark.parametrize("wrong", ["none", "501", "two openings", "empty", "sequence"])
-async def test_what_is_no_batch_ends_the_stream_after_the_acks_before_it(
+async def test_an_invalid_batch_ends_the_stream_after_the_acks_before_it(
     wrong: str, stream: OpenStream, tenant: Tenant
 ) -> None:
     messages = {

@@ -17,7 +17,7 @@ from typing import Any
 import grpc as grpc_library
 import pytest
 
-from grpc_api.room import MAX_IN_FLIGHT_BYTES, Room
+from grpc_api.room import MAX_IN_FLIGHT_BYTES
 from tests.grpc_api.conftest import Connect
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
@@ -225,32 +225,6 @@ async def test_streams_of_an_organization_that_is_locked_do_not_stop_those_of_ot
             assert not any(task.done() for task in sending)
         ends = await asyncio.gather(*sending)
     assert [(end.status, len(end.acks)) for end in ends] == [(OK, MAX_IN_FLIGHT)] * 2
-
-
-async def test_room_is_given_in_order_and_given_back() -> None:
-    room = Room()
-    half = MAX_IN_FLIGHT_BYTES // 2
-    assert not await room.enter(half)
-    large = asyncio.create_task(room.enter(half + 1))
-    small = asyncio.create_task(room.enter(1))
-    await asyncio.sleep(0)
-    assert not large.done()
-    assert not small.done()  # behind the large one
-    room.leave(half)
-    assert await large
-    assert await small
-    room.leave(half + 1)
-    room.leave(1)
-
-    assert not await room.enter(10 * MAX_IN_FLIGHT_BYTES)  # alone
-    waiting = [asyncio.create_task(room.enter(half)) for _ in range(3)]
-    await asyncio.sleep(0)
-    waiting[0].cancel()  # in the queue
-    room.leave(10 * MAX_IN_FLIGHT_BYTES)
-    waiting[1].cancel()  # in possession of a place it does not know of
-    await asyncio.gather(*waiting, return_exceptions=True)
-    room.leave(half)
-    assert not await room.enter(MAX_IN_FLIGHT_BYTES)
 
 
 async def test_streams_that_wait_for_room_meet_the_rights_of_their_turn(

@@ -23,18 +23,18 @@ UNAUTHENTICATED = grpc_library.StatusCode.UNAUTHENTICATED
 FAILED_PRECONDITION = grpc_library.StatusCode.FAILED_PRECONDITION
 
 Change = Callable[[Tenant], Awaitable[None]]
-ENDINGS: dict[str, tuple[Change, grpc_library.StatusCode]] = {
+CHANGES: dict[str, tuple[Change, grpc_library.StatusCode]] = {
     "KEY_REVOKED": (Tenant.revoke, UNAUTHENTICATED),
     "KEY_EXPIRED": (Tenant.expire, UNAUTHENTICATED),
     "PLAN_DISABLED": (lambda tenant: tenant.update(developer_api=False), FAILED_PRECONDITION),
 }
 
 
-@pytest.mark.parametrize("reason", ENDINGS)
+@pytest.mark.parametrize("reason", CHANGES)
 async def test_an_idle_stream_ends_within_a_second(
     reason: str, stream: OpenStream, tenant: Tenant
 ) -> None:
-    change, status = ENDINGS[reason]
+    change, status = CHANGES[reason]
     one = stream(tenant.key)
     await one.send()
     await one.ack()
@@ -43,11 +43,11 @@ async def test_an_idle_stream_ends_within_a_second(
     assert (end.status, end.reason, end.acks) == (status, reason, [])
 
 
-@pytest.mark.parametrize("reason", ENDINGS)
+@pytest.mark.parametrize("reason", CHANGES)
 async def test_a_busy_stream_ends_within_a_second(
     reason: str, server: Addresses, tenant: Tenant
 ) -> None:
-    change, status = ENDINGS[reason]
+    change, status = CHANGES[reason]
     flooding = asyncio.create_task(
         asyncio.to_thread(flood, server.grpc, tenant.key, numbered("producer-1"))
     )
@@ -59,7 +59,7 @@ async def test_a_busy_stream_ends_within_a_second(
     assert time.monotonic() - changed < IN_FORCE_SECONDS + 0.5
     assert (end.status, end.reason) == (status, reason)
     assert [ack.sequence for ack in end.acks] == list(range(1, len(end.acks) + 1))
-    # What the journal had begun it finishes, though nobody is there to hear of it.
+    # The journal finishes the transactions it has begun, though their acks are lost.
     stored = -1
     while stored != (now := len(await tenant.events())):
         stored = now
@@ -157,7 +157,7 @@ async def test_a_stream_blocked_on_a_client_that_never_reads_ends_all_the_same(
     offering.cancel()
 
 
-async def test_a_paced_stream_ends_while_it_waits_for_its_turn(
+async def test_a_paced_stream_ends_while_it_waits_for_a_token(
     server: Addresses, new_tenant: MakeTenant
 ) -> None:
     tenant = await new_tenant(key_requests_per_second=1)

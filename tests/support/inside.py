@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 
 from tests.support.running_service import RunningService
 from tests.support.tenant import Tenant
@@ -37,12 +38,25 @@ async def stream_tasks(service: RunningService) -> int:
 
 
 async def in_flight(service: RunningService, count: int) -> None:
-    """Wait for that many batches to be on their way to the database, and for no more to follow."""
+    """Wait until streams have so many batches enqueued and not answered, and no more follow."""
     seen = -1
+
+    async def batches() -> int:
+        coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+        streams = [
+            coroutine.cr_frame.f_locals["self"]
+            for coroutine in coroutines
+            if getattr(coroutine, "__qualname__", "") == "EventStream._write_acks"
+            and isinstance(coroutine, CoroutineType)
+            and coroutine.cr_frame is not None
+        ]
+        return sum(not batch.receipt.done() for stream in streams for batch in stream._unacked)
 
     async def are() -> bool:
         nonlocal seen
-        before, seen = seen, (await tasks(service))["Ingestor.ingest"]
+        assert service._loop is not None
+        counted = asyncio.run_coroutine_threadsafe(batches(), service._loop)
+        before, seen = seen, await asyncio.wrap_future(counted)
         return before == seen == count
 
     await until(are, pause=0.3)

@@ -138,7 +138,7 @@ def _warnings_to(tell: Callable[[str], None]) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             tell(record.getMessage())
 
-    log = logging.getLogger("grpc_api.producer.sender")
+    log = logging.getLogger("grpc_api.producer")
     handler = Notes(logging.WARNING)
     log.addHandler(handler)
     log.propagate = False

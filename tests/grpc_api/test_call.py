@@ -1,8 +1,7 @@
-"""What arrives on the wire: bytes that are no message, sizes, compression, credentials."""
+"""A call: its credential, and bytes that are no message, or one that is too large."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -10,17 +9,13 @@ import grpc as grpc_library
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
-from google.rpc import error_details_pb2
 
 from grpc_api.pb import ingest_pb2 as pb
 from tests.support.driver import Reply
-from tests.support.grpc_driver import GrpcDriver, error_details, error_reply, event_message
-from tests.support.http_driver import HttpDriver
-from tests.support.running_service import Addresses
+from tests.support.grpc_driver import GrpcDriver, error_reply, event_message
 from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
-
 METHOD = "/wepeople.ingest.v1.IngestService/"
 MAX_BODY_BYTES = 1_048_576
 
@@ -38,7 +33,7 @@ async def call(
     return bytes(await rpc(data, metadata=metadata, compression=compression, timeout=30))
 
 
-async def refusal(
+async def failure(
     client: GrpcDriver, method: str, data: bytes, *authorizations: str, **options: Any
 ) -> grpc_library.aio.AioRpcError:
     """The error that such a call ends with."""
@@ -122,7 +117,7 @@ def _strings() -> dict[str, bytes]:
 async def test_invalid_utf8_is_refused_with_details(
     name: str, grpc: GrpcDriver, tenant: Tenant
 ) -> None:
-    error = await refusal(grpc, "IngestEvents", _strings()[name], bearer(tenant))
+    error = await failure(grpc, "IngestEvents", _strings()[name], bearer(tenant))
     assert error.code() is grpc_library.StatusCode.INVALID_ARGUMENT
     assert error_reply(error).code == "invalid_body"
     assert await tenant.events() == []
@@ -142,7 +137,7 @@ async def test_invalid_utf8_is_refused_with_details(
 async def test_garbage_is_refused_with_details(
     method: str, data: bytes, grpc: GrpcDriver, tenant: Tenant
 ) -> None:
-    error = await refusal(grpc, method, data, bearer(tenant))
+    error = await failure(grpc, method, data, bearer(tenant))
     assert error.code() is grpc_library.StatusCode.INVALID_ARGUMENT
     assert error_reply(error).code == "invalid_body"
 
@@ -154,14 +149,14 @@ async def test_a_struct_too_deep_for_the_parser_is_refused_with_details(
     for _ in range(60):  # a Struct with a member "a" that is a Struct
         struct = field(1, field(1, "a") + field(2, field(5, struct)))
     data = request(event_message(event())) + field(1, field(6, struct))
-    error = await refusal(grpc, "IngestEvents", data, bearer(tenant))
+    error = await failure(grpc, "IngestEvents", data, bearer(tenant))
     assert error_reply(error).code == "invalid_body"
     assert await tenant.events() == []
 
 
 async def test_the_credential_is_judged_before_the_message(grpc: GrpcDriver) -> None:
     for data in (b"\xff" * 40, bytes(2 * MAX_BODY_BYTES)):
-        error = await refusal(grpc, "IngestEvents", data)
+        error = await failure(grpc, "IngestEvents", data)
         assert error_reply(error).code == "missing_authorization"
 
 
@@ -176,7 +171,7 @@ async def test_a_message_may_have_one_mebibyte(grpc: GrpcDriver, tenant: Tenant)
 async def test_a_larger_message_is_too_large_with_details(
     size: int, grpc: GrpcDriver, tenant: Tenant
 ) -> None:
-    error = await refusal(grpc, "IngestEvents", padded(size), bearer(tenant))
+    error = await failure(grpc, "IngestEvents", padded(size), bearer(tenant))
     assert error.code() is grpc_library.StatusCode.INVALID_ARGUMENT
     reply = error_reply(error)
     assert reply.code == "batch_too_large"
@@ -186,7 +181,7 @@ async def test_a_larger_message_is_too_large_with_details(
 async def test_a_message_over_four_mebibytes_ends_the_call_and_not_the_connection(
     grpc: GrpcDriver, tenant: Tenant
 ) -> None:
-    error = await refusal(grpc, "IngestEvents", padded(4 * MAX_BODY_BYTES + 1), bearer(tenant))
+    error = await failure(grpc, "IngestEvents", padded(4 * MAX_BODY_BYTES + 1), bearer(tenant))
     assert error.code() is grpc_library.StatusCode.RESOURCE_EXHAUSTED
     assert (await grpc.ping(tenant.key)).code is None
 
@@ -200,21 +195,21 @@ async def test_compressed_messages_count_as_what_they_become(
     data = request(event_message(event()))
     await call(grpc, "IngestEvents", data, bearer(tenant), compression=compression)
     assert len(await tenant.events()) == 1
-    error = await refusal(
+    error = await failure(
         grpc, "IngestEvents", padded(2 * MAX_BODY_BYTES), bearer(tenant), compression=compression
     )
     assert error_reply(error).code == "batch_too_large"
     bomb = bytes(64 * MAX_BODY_BYTES)  # tens of kilobytes on the wire
-    error = await refusal(grpc, "IngestEvents", bomb, bearer(tenant), compression=compression)
+    error = await failure(grpc, "IngestEvents", bomb, bearer(tenant), compression=compression)
     assert error.code() is grpc_library.StatusCode.RESOURCE_EXHAUSTED
     assert (await grpc.ping(tenant.key)).code is None
 
 
 async def _code(client: GrpcDriver, *authorizations: str) -> Reply:
-    return error_reply(await refusal(client, "Ping", b"", *authorizations))
+    return error_reply(await failure(client, "Ping", b"", *authorizations))
 
 
-async def test_two_credentials_are_none(grpc: GrpcDriver, tenant: Tenant) -> None:
+async def test_two_credentials_are_invalid(grpc: GrpcDriver, tenant: Tenant) -> None:
     assert (await _code(grpc, bearer(tenant), bearer(tenant))).code == "invalid_key"
 
 
@@ -229,37 +224,6 @@ async def test_other_schemes_are_invalid(form: str, grpc: GrpcDriver, tenant: Te
 
 async def test_the_scheme_is_read_without_regard_to_case(grpc: GrpcDriver, tenant: Tenant) -> None:
     assert await call(grpc, "Ping", b"", f"bEARER  {tenant.key}")
-
-
-def _call_unknown(target: str, shape: str, method: str) -> Any:
-    """Blocking, as :func:`tests.support.stream_client.flood`, and for the same reason."""
-    with grpc_library.insecure_channel(target) as channel:
-        rpc: Any = getattr(channel, shape)(method)
-        try:
-            list(rpc(b"" if shape.startswith("unary") else iter([b"", b""]), timeout=30))
-        except grpc_library.RpcError as error:
-            return error
-    return None
-
-
-@pytest.mark.parametrize("service", [METHOD, "/wepeople.ingest.v2.IngestService/", "/x/"])
-@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
-async def test_an_unknown_method_is_unimplemented_with_details(
-    service: str, shape: str, server: Addresses, http: HttpDriver
-) -> None:
-    method = service + "DropEverything"
-    error = await asyncio.to_thread(_call_unknown, server.grpc, shape, method)
-    assert error.code() is grpc_library.StatusCode.UNIMPLEMENTED
-    assert error.details() == f"There is no method {method}."
-    details = error_details(error)
-    assert list(details) == [error_details_pb2.ErrorInfo]
-    info = details[error_details_pb2.ErrorInfo]
-    assert (info.reason, info.domain) == ("NOT_FOUND", "wepeople.app")
-    page, _, section = info.metadata["docsUrl"].partition("#")
-    assert f'id="{section}"' in (await http.client.get(page)).text
-    initial = dict(error.initial_metadata() or ())
-    assert initial["x-request-id"] == info.metadata["requestId"]
-    assert info.metadata["requestId"].startswith("req_")
 
 
 def test_the_largest_batch_of_plain_events_fits() -> None:

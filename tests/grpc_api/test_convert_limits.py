@@ -1,4 +1,4 @@
-"""What protobuf can say and JSON cannot, or says differently: Struct, Timestamp, presence."""
+"""Members at and beyond their limits, and members that are set, empty or absent."""
 
 from __future__ import annotations
 
@@ -13,86 +13,12 @@ from google.protobuf.struct_pb2 import ListValue, NullValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from grpc_api.pb import ingest_pb2 as pb
-from tests.support.driver import Reply
+from tests.grpc_api.messages import message, send, send_snapshot, struct
 from tests.support.grpc_driver import GrpcDriver, error_reply, event_message
 from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
-
 MAX_JSON_BYTES = 16_384
-
-
-def struct(value: dict[str, Any]) -> Struct:
-    """What a client's library makes of a dictionary."""
-    made = Struct()
-    made.update(value)
-    return made
-
-
-def message(**members: Any) -> pb.IngestEvent:
-    """A valid event with fields set."""
-    made = event_message(event())
-    made.MergeFrom(pb.IngestEvent(**members))
-    return made
-
-
-async def send(client: GrpcDriver, tenant: Tenant, *events: pb.IngestEvent) -> Reply:
-    """IngestEvents with hand-made messages."""
-    return await client._call(
-        client.stub.IngestEvents, pb.IngestEventsRequest(events=events), tenant.key
-    )
-
-
-async def send_snapshot(client: GrpcDriver, tenant: Tenant, **members: Any) -> Reply:
-    """IngestSnapshot with hand-made fields."""
-    request = pb.IngestSnapshotRequest(
-        snapshot_type="tickets_open", actor=pb.Actor(external_id="crm-user-1"), **members
-    )
-    return await client._call(client.stub.IngestSnapshot, request, tenant.key)
-
-
-async def test_struct_is_stored_as_a_person_would_write_it(
-    grpc: GrpcDriver, tenant: Tenant
-) -> None:
-    value = {
-        "whole": 3,
-        "negative": -7.0,
-        "half": 2.5,
-        "tenth": 0.1,
-        "huge": 1e300,
-        "exact": 2**53,
-        "text": 'Zoë \N{GRINNING FACE} "quoted"',
-        "yes": True,
-        "nothing": None,
-        "list": [1, "two", {"three": 3}],
-        "empty": {},
-        "": "empty name",
-    }
-    reply = await send(grpc, tenant, message(metadata=struct(value)))
-    assert reply.code is None
-    [stored] = await tenant.events()
-    assert json.loads(stored["metadata"]) == value
-    for text in ('"whole":3,', '"negative":-7,', '"half":2.5', '"tenth":0.1', "9007199254740992"):
-        assert text.rstrip(",") in stored["metadata"]
-    assert ".0" not in stored["metadata"]
-
-
-async def test_json_bytes_are_stored_to_the_last_digit(grpc: GrpcDriver, tenant: Tenant) -> None:
-    text = '{ "b": 1.0, "a": 0.1000000000000000055511151231257827, "a": 123456789012345678901 }'
-    reply = await send(grpc, tenant, message(metadata_json=text.encode()))
-    assert reply.code is None
-    [stored] = await tenant.events()
-    assert stored["metadata"] == text
-
-
-async def test_empty_struct_is_an_empty_object_and_none_is_none(
-    grpc: GrpcDriver, tenant: Tenant
-) -> None:
-    reply = await send(
-        grpc, tenant, message(metadata=Struct()), message(), message(metadata_json=b"{}")
-    )
-    assert reply.code is None
-    assert [one["metadata"] for one in await tenant.events()] == ["{}", None, "{}"]
 
 
 def _nested_struct(depth: int) -> Struct:
@@ -161,10 +87,10 @@ async def test_a_malformed_event_fails_and_its_neighbours_do_not(
 
 
 async def test_an_actor_that_is_set_but_empty_is_missing(grpc: GrpcDriver, tenant: Tenant) -> None:
-    nobody = event_message(event())
-    nobody.ClearField("actor")
-    nobody.actor.SetInParent()
-    reply = await send(grpc, tenant, message(), nobody)
+    no_actor = event_message(event())
+    no_actor.ClearField("actor")
+    no_actor.actor.SetInParent()
+    reply = await send(grpc, tenant, message(), no_actor)
     assert reply.codes == ["missing_actor"]
 
 
@@ -197,28 +123,6 @@ async def test_events_at_the_limits_are_accepted(
         assert occurred == sent.timestamp.seconds * 1_000_000 + sent.timestamp.nanos // 1_000
     if sent.HasField("duration_seconds"):
         assert stored["duration_seconds"] == sent.duration_seconds
-
-
-async def test_timestamps_are_echoed_to_the_microsecond(grpc: GrpcDriver, tenant: Tenant) -> None:
-    sent = Timestamp(seconds=-1, nanos=123_456_789)
-    call = grpc.stub.IngestEvents(
-        pb.IngestEventsRequest(events=[message(timestamp=sent)]),
-        metadata=(("authorization", f"Bearer {tenant.key}"),),
-    )
-    response = await call
-    assert response.accepted[0].timestamp == Timestamp(seconds=-1, nanos=123_456_000)
-
-
-async def test_metrics_as_struct_and_as_json(grpc: GrpcDriver, tenant: Tenant) -> None:
-    metrics = {"open": 12, "load": "normal", "score": {"value": 4.5, "unit": "score"}}
-    text = b'{"open": 12.0}'
-    for members in ({"metrics": struct(metrics)}, {"metrics_json": text}):
-        assert (await send_snapshot(grpc, tenant, **members)).code is None
-    first, second = await tenant.history()
-    assert json.loads(first["metrics"]) == metrics
-    assert '"open":12' in first["metrics"]
-    assert ".0" not in first["metrics"]
-    assert second["metrics"] == text.decode()
 
 
 @pytest.mark.parametrize(

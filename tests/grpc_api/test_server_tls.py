@@ -144,7 +144,7 @@ async def test_mutual_tls(
 @pytest.mark.parametrize(
     "setting", ["grpc_tls_certificate", "grpc_tls_key", "grpc_tls_client_ca", "another key"]
 )
-async def test_files_that_are_none_are_a_clear_error(
+async def test_unusable_files_are_a_clear_error(
     setting: str,
     content: bytes | None,
     server: Addresses,

@@ -176,7 +176,7 @@ async def test_keys_of_batches_and_of_snapshots_are_apart(sender: Sender, tenant
     assert (batch.code, batch.replayed) == (None, False)
 
 
-async def test_what_wrote_nothing_is_judged_afresh_over_the_other_protocol(
+async def test_a_request_that_wrote_nothing_is_judged_afresh_over_the_other_protocol(
     sender: Sender, new_tenant: MakeTenant
 ) -> None:
     tenant = await new_tenant(monthly_quota=0)

@@ -1,0 +1,17 @@
+"""The channel and the credential of a producer."""
+
+from __future__ import annotations
+
+import pytest
+
+from grpc_api.producer import ProducerError, StreamProducer
+from tests.support.running_service import Addresses
+from tests.support.tenant import Tenant
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_wrong_key_is_told_at_the_start(server: Addresses, tenant: Tenant) -> None:
+    producer = StreamProducer(server.grpc, f"wp_live_{'0' * 32}", "somebody")
+    with pytest.raises(ProducerError, match="INVALID_KEY"):
+        await producer.start()
