@@ -1,4 +1,13 @@
-"""The composition root: what the service is made of, and the order it starts and stops in."""
+"""The composition root: the parts of the service, and the order in which they start and stop.
+
+They start in the order in which :func:`running` names them, and stop in the reverse order:
+
+1. readiness says "shutting down", and neither API takes new requests;
+2. the gRPC API, then the HTTP API, answers the requests that it has begun;
+3. the journal commits its last transaction;
+4. maintenance writes the last rejection statistics;
+5. the database's connections and the listening socket are closed.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +37,7 @@ from grpc_api.server import GrpcServer, Tls
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
+from service.gc_settings import configure_gc
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
@@ -38,7 +48,6 @@ from service.runtime import (
     demo_key,
     host_and_port,
     http_url,
-    spare_the_garbage_collector,
     stop_signal,
 )
 from service.settings import Settings
@@ -51,11 +60,11 @@ MAX_CONNECTIONS_TOGETHER: Final = 128
 
 
 class Service(NamedTuple):
-    """A running service: where it accepts traffic, and what ends it untimely."""
+    """A running service: its two addresses, and the failure of one of its parts."""
 
     http: str  # a URL
     grpc: str  # HOST:PORT
-    failure: asyncio.Future[None]  # never has a result; an exception if a part of it died
+    failure: asyncio.Future[None]  # gets an exception if a part has ended by itself; never a result
 
 
 @contextlib.asynccontextmanager
@@ -67,10 +76,10 @@ async def running(
 ) -> AsyncIterator[Service]:
     """The service on a migrated database, accepting traffic within the block.
 
-    With a ``shared_state`` it shares the two ports with the other processes of it.
+    With a ``shared_state`` it shares the two ports with the other server processes of that state.
+    Leaving the block stops it in the order that the module says.
 
-    Leaving the block stops it in order: no new requests, answers to those begun, the journal's
-    last transaction, the statistics, the database.
+    Raises OSError if an address cannot be had, and the database's errors.
     """
     clock = clock or Clock()
     shared = shared_state is not None
@@ -81,8 +90,58 @@ async def running(
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
-        most = min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
-        database = await stack.enter_async_context(Database(conninfo, max_connections=most))
+
+        share = MAX_CONNECTIONS_TOGETHER // shared_state.size
+        database = await stack.enter_async_context(
+            Database(conninfo, max_connections=min(MAX_POOL_CONNECTIONS, share))
+        )
+        ingestor = await stack.enter_async_context(
+            _ingestor(settings, database, clock, counters, shared_state, failure)
+        )
+
+        readiness = _Readiness(database, shared_state)
+        metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
+        url = http_url(*address(listener))
+        base_url = settings.public_url or url
+
+        http_app = create_app(ingestor, readiness.problem, metrics, counters, base_url, clock)
+        drain = settings.drain_seconds
+        http_server = HttpServer(
+            http_app, listener, base_url=base_url, clock=clock, drain_seconds=drain
+        )
+        await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
+
+        servicer = IngestServicer(
+            ingestor, StatusRenderer(base_url), counters, clock, settings.stream_max_seconds
+        )
+        grpc_server = GrpcServer(
+            servicer,
+            readiness.problem,
+            address=settings.grpc,
+            shared=shared,
+            tls=_tls(settings),
+            drain_seconds=drain,
+        )
+        grpc_port = grpc_server.start()
+        await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
+
+        # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
+        stack.callback(http_server.stop)
+        stack.callback(readiness.drain)
+        yield Service(url, f"{host_and_port(settings.grpc)[0]}:{grpc_port}", failure)
+
+
+@contextlib.asynccontextmanager
+async def _ingestor(
+    settings: Settings,
+    database: Database,
+    clock: Clock,
+    counters: Counters,
+    shared_state: SharedState,
+    failure: asyncio.Future[None],
+) -> AsyncIterator[Ingestor]:
+    """The core on a database, with what runs in its background."""
+    async with contextlib.AsyncExitStack() as stack:
         async with database.connection() as db:
             secret = await deployment_secret(db, configured_secret(settings))
 
@@ -90,48 +149,16 @@ async def running(
         maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
         stack.push_async_callback(maintenance.finish)
         await stack.enter_async_context(_background(maintenance.run(), failure))
-        changes = Invalidation(database, clock)
-        authenticator = Authenticator(database, changes, clock, secret)
-        await stack.enter_async_context(_background(changes.run(), failure))
+
+        invalidation = Invalidation(database, clock)
+        authenticator = Authenticator(database, invalidation, clock, secret)
+        await stack.enter_async_context(_background(invalidation.run(), failure))
+
         journal = Journal(database, clock, counters)
         await stack.enter_async_context(_background(journal.run(), failure, journal.close))
-        limiter = RateLimiter(clock, shared_state.buckets)
-        ingestor = Ingestor(authenticator, limiter, journal, rejections, counters, database, clock)
 
-        readiness = _Readiness(database, shared_state)
-        url = http_url(*address(listener))
-        public_url = settings.public_url or url
-        server = HttpServer(
-            create_app(
-                ingestor,
-                readiness.problem,
-                Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE),
-                counters,
-                public_url,
-                clock,
-            ),
-            listener,
-            base_url=public_url,
-            clock=clock,
-            drain_seconds=settings.drain_seconds,
-        )
-        await stack.enter_async_context(_background(server.serve(), failure, server.stop))
-        grpc_server = GrpcServer(
-            IngestServicer(
-                ingestor, StatusRenderer(public_url), counters, clock, settings.stream_max_seconds
-            ),
-            readiness.problem,
-            address=settings.grpc,
-            shared=shared,
-            tls=_tls(settings),
-            drain_seconds=settings.drain_seconds,
-        )
-        grpc_port = grpc_server.start()
-        await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
-        # Neither API takes new work while the other drains.
-        stack.callback(server.stop)
-        stack.callback(readiness.drain)
-        yield Service(url, f"{host_and_port(settings.grpc)[0]}:{grpc_port}", failure)
+        limiter = RateLimiter(clock, shared_state.buckets)
+        yield Ingestor(authenticator, limiter, journal, rejections, counters, database, clock)
 
 
 @contextlib.asynccontextmanager
@@ -140,16 +167,20 @@ async def _background(
     failure: asyncio.Future[None],
     stop: Callable[[], None] | None = None,
 ) -> AsyncIterator[None]:
-    """Run ``work`` beside the block; afterwards ask it to stop and wait, or else cancel it."""
+    """Run ``work`` beside the block, and wait for its end on leaving the block.
+
+    It is asked to end by ``stop``, or cancelled where there is none. If it ends within the block,
+    ``failure`` gets its exception.
+    """
     stopping = False
 
-    def note(task: asyncio.Task[None]) -> None:
+    def note_end(task: asyncio.Task[None]) -> None:
         if not stopping and not failure.done():
             error = None if task.cancelled() else task.exception()
             failure.set_exception(error or RuntimeError(f"{task.get_coro()} ended"))
 
     task = asyncio.create_task(work)
-    task.add_done_callback(note)
+    task.add_done_callback(note_end)
     try:
         yield
     finally:
@@ -164,7 +195,8 @@ async def _background(
 class _Readiness:
     """Whether the service should get traffic.
 
-    It should when enough of its processes do, and the database answers and has our schema.
+    It should while it does not drain, enough server processes are ready, and the database answers
+    and has this release's schema.
     """
 
     def __init__(self, database: Database, shared_state: SharedState) -> None:
@@ -206,15 +238,15 @@ async def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM; a second one does not wait for the drain.
 
-    Raises what says why the service cannot start: :class:`DatabaseUnusableError`,
-    ``EmbeddedPostgresError``, OSError for an address that cannot be had.
+    Raises :class:`DatabaseUnusableError`, ``EmbeddedPostgresError`` or, for an address that cannot
+    be had, OSError if the service cannot start; their messages say why.
     """
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
         async with running(settings, conninfo) as service:
             stop = stop_signal()
             shown = await demo_key(settings, conninfo) if demo else None
-            spare_the_garbage_collector()
+            configure_gc()
             on_ready(Ready(service.http, service.grpc, shown))
             await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)
             if service.failure.done():

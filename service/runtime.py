@@ -1,9 +1,8 @@
-"""A serving process around the service: its loop, its database, its signals, its readiness."""
+"""The surroundings of a running service: event loop, database start-up, signals and addresses."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -24,14 +23,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 INTERRUPTED: Final = 1  # an end that was not in order (contract section 11)
-# Both doors drain, one after the other at worst; then the journal, the statistics and the pool.
+# For the journal, the statistics and the pool, after both APIs have drained one after the other.
 STOP_MARGIN_SECONDS: Final = 15.0
-# Objects made and not yet gone, then how many collections of a generation until one of the next.
-GC_THRESHOLDS: Final = (25_000, 20, 20)
 
 
 class Ready(NamedTuple):
-    """Where the service accepts traffic."""
+    """The addresses at which the service accepts traffic; ``demo`` if it was asked for."""
 
     http: str  # a URL
     grpc: str | None  # HOST:PORT
@@ -44,19 +41,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def spare_the_garbage_collector() -> None:
-    """Have it look seldom, and not at what exists by now; call this once the service is up.
-
-    Thousands of requests in flight are no garbage, but by default are looked through again and
-    again: a fifth of what a small request costs.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-
 async def bring_up_to_date(conninfo: str) -> None:
-    """Give the database this release's tables, and say what its operator should know."""
+    """Apply the migrations of this release, and warn of a server that logs statements."""
     for name in await migrate(conninfo):
         log.info("applied migration %s", name)
     async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
@@ -69,7 +55,7 @@ async def bring_up_to_date(conninfo: str) -> None:
 
 
 async def demo_key(settings: Settings, conninfo: str) -> DemoKey:
-    """What to try the service with; made if need be."""
+    """The demo's app and a key for it, made if they are missing."""
     async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
         secret = await deployment_secret(db, configured_secret(settings))
         embedded = settings.database_url is None
@@ -77,12 +63,15 @@ async def demo_key(settings: Settings, conninfo: str) -> DemoKey:
 
 
 def configured_secret(settings: Settings) -> str | None:
-    """The operator's own secret for key digests, if there is one."""
+    """The secret for key digests that the operator has set; None if the database keeps one."""
     return None if settings.key_secret is None else settings.key_secret.get_secret_value()
 
 
 def stop_signal(before_exit: Callable[[], None] | None = None) -> asyncio.Future[None]:
-    """Done at SIGINT or SIGTERM; a second one ends the process, after ``before_exit``."""
+    """A future that is done at SIGINT or SIGTERM.
+
+    A second signal calls ``before_exit`` and ends the process with status 1.
+    """
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
 
@@ -101,18 +90,18 @@ def stop_signal(before_exit: Callable[[], None] | None = None) -> asyncio.Future
 
 
 def max_stop_seconds(drain_seconds: float) -> float:
-    """After so long a process that was told to stop hangs."""
+    """The longest that a process takes to stop; one that takes longer hangs."""
     return 2 * drain_seconds + STOP_MARGIN_SECONDS
 
 
 def host_and_port(given: str) -> tuple[str, int]:
-    """The parts of HOST:PORT."""
+    """The host, without brackets, and the port of HOST:PORT."""
     host, _, port = given.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def http_url(host: str, port: int) -> str:
-    """Where to reach what listens there."""
-    # An address that means "all of them" is not one to connect to.
+    """The URL at which a client of this machine reaches a listener on that address."""
+    # Nobody can connect to the address that means all interfaces.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 MIN_SECRET_CHARACTERS: Final = 16
-MAX_WORKERS: Final = 32  # their connections, a few each, fit into an embedded PostgreSQL
+MAX_SERVER_PROCESSES: Final = 32  # their connections, a few each, fit into an embedded PostgreSQL
 PREFIX: Final = "WEPEOPLE_"
 # What the reference page's examples and `produce` read; no settings of the service.
 CLIENT_VARIABLES: Final = frozenset({"WEPEOPLE_BASE_URL", "WEPEOPLE_API_KEY"})
@@ -106,12 +106,12 @@ class Settings(BaseModel):
         "PEM file of the authority whose certificates gRPC clients must have (mutual TLS)",
         default=None,
     )
-    workers: int = _variable(
+    server_processes: int = _variable(
         "WEPEOPLE_WORKERS",
         "how many processes serve together, on the same two ports; about one for each core",
         default=1,
         ge=1,
-        le=MAX_WORKERS,
+        le=MAX_SERVER_PROCESSES,
     )
     stream_max_seconds: float = _variable(
         "WEPEOPLE_STREAM_MAX_SECONDS",

@@ -1,7 +1,8 @@
 """The state that a supervisor and its server processes share, in one piece of memory.
 
-The supervisor makes it and the processes map it: which of them are ready, how often each was
-replaced, and the rate buckets. A service of a single process has a state of its own.
+The supervisor allocates the memory and the server processes map it. It holds which process slots
+are ready, how often each was given a new process, and the rate buckets. A service of a single
+process has a state of its own.
 """
 
 from __future__ import annotations
@@ -17,36 +18,41 @@ from core.access.rate_limits import Buckets, OwnBuckets
 from core.access.shared_buckets import BYTES as BUCKET_BYTES
 from core.access.shared_buckets import SharedBuckets
 
-# With fewer ready than this share of the processes, a load balancer had better choose another host:
-# it gives this one as much as the others. With more, the kernel gives new connections to those that
-# are ready. To take the whole host away would do more harm than the death of one process.
+# A load balancer gives every host as much, so below this share of ready processes it should choose
+# another. Above it, the kernel gives new connections to the processes that are ready, and to take
+# the whole host away would do more harm than the death of one process.
 MIN_READY_SHARE: Final = 0.5
 
 _CELL_BYTES: Final = 8
-_STATE_CELLS: Final = 2  # of the whole, then of each process slot
+_STATE_CELLS: Final = 2  # first those of the service, then those of each process slot
 
 
-class _Whole(IntEnum):
+class _ServiceCell(IntEnum):
     STARTED = 0
     DRAINING = 1
 
 
-class _Slot(IntEnum):
+class _SlotCell(IntEnum):
     READY = 0
     RESTARTS = 1
 
 
 class SharedState:
-    """The state of ``size`` server processes, each in a slot from 0."""
+    """The state of ``size`` server processes, each in a process slot numbered from 0.
+
+    ``descriptor`` is the shared memory of :meth:`share`; without one the state is this process's.
+    """
 
     def __init__(self, size: int, descriptor: int = -1) -> None:
         self.size = size
         self.descriptor = descriptor
-        begin = _bytes(size)  # of the buckets
+        buckets_at = _bytes(size)
         shared = descriptor >= 0
-        memory = mmap.mmap(descriptor, begin + BUCKET_BYTES * shared)
-        self._cells = memoryview(memory)[:begin].cast("d")
-        self.buckets: Buckets = SharedBuckets(memory, begin, descriptor) if shared else OwnBuckets()
+        memory = mmap.mmap(descriptor, buckets_at + BUCKET_BYTES * shared)
+        self._cells = memoryview(memory)[:buckets_at].cast("d")
+        self.buckets: Buckets = (
+            SharedBuckets(memory, buckets_at, descriptor) if shared else OwnBuckets()
+        )
 
     @classmethod
     def of_one(cls) -> SharedState:
@@ -58,9 +64,9 @@ class SharedState:
 
     @staticmethod
     def share(size: int) -> int:
-        """The descriptor of new memory, which server processes inherit; the caller closes it.
+        """Allocate the memory of a state and return its descriptor for server processes to inherit.
 
-        Raises OSError when there is no room for it.
+        The caller closes it. Raises OSError when there is no memory.
         """
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("wepeople-ingest", os.MFD_CLOEXEC)
@@ -70,41 +76,43 @@ class SharedState:
         os.ftruncate(descriptor, _bytes(size) + BUCKET_BYTES)
         return descriptor
 
-    # --- written by the supervisor ---------------------------------------------------------------
+    # --- for the supervisor ----------------------------------------------------------------------
 
     def start(self) -> None:
         """Note that all processes have been ready once."""
-        self._cells[_Whole.STARTED] = 1
+        self._cells[_ServiceCell.STARTED] = 1
 
     def drain(self) -> None:
         """Note that no process takes new work."""
-        self._cells[_Whole.DRAINING] = 1
+        self._cells[_ServiceCell.DRAINING] = 1
 
     def set_ready(self, slot: int, ready: bool) -> None:
         """Note whether the process of a slot accepts traffic."""
-        self._cells[_cell(slot, _Slot.READY)] = ready
+        self._cells[_cell(slot, _SlotCell.READY)] = ready
 
     def count_restart(self, slot: int) -> None:
         """Note that the process of a slot has ended and another replaces it."""
-        self._cells[_cell(slot, _Slot.RESTARTS)] += 1
+        self._cells[_cell(slot, _SlotCell.RESTARTS)] += 1
 
-    # --- read by everybody -----------------------------------------------------------------------
+    # --- for every process -----------------------------------------------------------------------
 
     def ready(self) -> int:
         """The number of processes that accept traffic."""
-        return sum(bool(self._cells[_cell(slot, _Slot.READY)]) for slot in range(self.size))
+        return sum(bool(self._cells[_cell(slot, _SlotCell.READY)]) for slot in range(self.size))
 
     def restarts(self) -> int:
         """The number of processes that were replaced."""
-        return sum(int(self._cells[_cell(slot, _Slot.RESTARTS)]) for slot in range(self.size))
+        return sum(int(self._cells[_cell(slot, _SlotCell.RESTARTS)]) for slot in range(self.size))
 
     def problem(self) -> str | None:
-        """The reason why the service as a whole should get no traffic; None if it should."""
-        if self._cells[_Whole.DRAINING]:
+        """The reason why the whole service should get no traffic; None if it should."""
+        if self._cells[_ServiceCell.DRAINING]:
             return "shutting down"
         ready = self.ready()
         wanted = (
-            math.ceil(self.size * MIN_READY_SHARE) if self._cells[_Whole.STARTED] else self.size
+            math.ceil(self.size * MIN_READY_SHARE)
+            if self._cells[_ServiceCell.STARTED]
+            else self.size
         )
         if ready < wanted:
             return f"{ready} of {self.size} server processes accept traffic"
@@ -115,5 +123,5 @@ def _bytes(size: int) -> int:
     return _STATE_CELLS * (size + 1) * _CELL_BYTES
 
 
-def _cell(slot: int, of: _Slot) -> int:
+def _cell(slot: int, of: _SlotCell) -> int:
     return _STATE_CELLS * (slot + 1) + of

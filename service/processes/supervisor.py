@@ -1,10 +1,11 @@
-"""The supervisor: one process that keeps the database, the two ports and the server processes.
+"""The supervisor: it starts the server processes, and replaces those that end.
 
-It serves nothing itself. It reserves the ports, opens the database and brings it up to date, makes
-the demo key, and starts the server processes (service/processes/server_process.py). These share the
-ports and open the database for themselves, so that it outlives the supervisor until they have
-finished. A process that ends is replaced. However the supervisor ends, the kernel closes its ends
-of the processes' lifelines, and they drain and end as well.
+It serves nothing itself. In this order it reserves the two ports, opens and migrates the database,
+makes the demo key, allocates the shared state and starts a server process in each process slot
+(service/processes/server_process.py). The server processes share the ports. They open the database
+themselves, so that an embedded one outlives the supervisor until they have finished. However the
+supervisor ends, the kernel closes its ends of the lifelines, and the server processes finish and
+end.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-run = asyncio.run  # uvloop starts processes in ways of its own, and here is nothing to speed up
+run = asyncio.run  # not uvloop, whose subprocesses differ, and nothing here needs its speed
 
 START_SECONDS: Final = 60.0
 FIRST_PAUSE_SECONDS: Final = 0.1  # before a process is replaced; doubled each time, up to ...
 MAX_PAUSE_SECONDS: Final = 10.0
-STABLE_SECONDS: Final = 30.0  # a process that lived so long did not end for a fault of its start
+STABLE_SECONDS: Final = 30.0  # a process that has lived so long has no fault in its start
 
 
 class ProcessFailedError(Exception):
@@ -51,7 +52,7 @@ class ProcessFailedError(Exception):
 
 
 class ProcessSlot:
-    """A slot of the shared state: a server process and, when it ends, the next."""
+    """A process slot of the shared state: it holds one server process after another."""
 
     def __init__(self, number: int, shared_state: SharedState, environment: dict[str, str]) -> None:
         self._number = number
@@ -63,16 +64,16 @@ class ProcessSlot:
         self.ready = asyncio.Event()  # from the first time on
 
     async def run(self) -> None:
-        """Keep a process in the slot until :meth:`stop`, and until the last one has ended.
+        """Keep a process in the slot until :meth:`stop`, and return when the last one has ended.
 
-        Raises :class:`ProcessFailedError` if not even the first becomes ready.
+        Raises :class:`ProcessFailedError` if the first process does not become ready.
         """
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             began = loop.time()
             try:
-                how = await self._live()
+                how = await self._run_process()
             finally:
                 self._shared_state.set_ready(self._number, False)
             if self._stopping.is_set():
@@ -109,8 +110,8 @@ class ProcessSlot:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
-    async def _live(self) -> str:
-        """One process from its start to its end; returns how it ended."""
+    async def _run_process(self) -> str:
+        """Run one process from its start to its end; returns how it ended."""
         self._reason = ""
         descriptor = self._shared_state.descriptor
         self._process = process = await asyncio.create_subprocess_exec(
@@ -128,7 +129,7 @@ class ProcessSlot:
         try:
             if self._stopping.is_set():
                 self.stop()
-            await self._hear(process)
+            await self._wait_until_ready(process)
             await process.wait()
         except asyncio.CancelledError:
             self.kill()
@@ -139,7 +140,8 @@ class ProcessSlot:
             return f"(process {process.pid}) was ended by a signal: {signal.strsignal(-status)}"
         return f"(process {process.pid}) ended with status {status}"
 
-    async def _hear(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for the process's report; kill the process if there is none in time."""
         assert process.stdout is not None
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -164,7 +166,9 @@ async def serve(
     on_ready: Callable[[Ready], None],
     progress: Callable[[str], None],
 ) -> None:
-    """Serve with ``settings.workers`` processes until SIGINT or SIGTERM; a second one ends all.
+    """Serve with ``settings.server_processes`` processes until SIGINT or SIGTERM.
+
+    A second signal ends all of them at once.
 
     Raises as ``compose.serve`` does, and :class:`ProcessFailedError`.
     """
@@ -176,9 +180,9 @@ async def serve(
         async with open_database(settings, progress) as conninfo:
             await bring_up_to_date(conninfo)
             shown = await demo_key(settings, conninfo) if demo else None
-            descriptor = SharedState.share(settings.workers)
+            descriptor = SharedState.share(settings.server_processes)
             stack.callback(os.close, descriptor)
-            shared_state = SharedState(settings.workers, descriptor)
+            shared_state = SharedState(settings.server_processes, descriptor)
             environment = {
                 **os.environ,
                 FOLDER_VARIABLE: stack.enter_context(
@@ -193,7 +197,7 @@ async def serve(
                 for number in range(shared_state.size)
             ]
             ready = Ready(http_url(*address(http)), _with_port(settings.grpc, grpc), shown)
-            await _keep(slots, shared_state, lambda: on_ready(ready), settings.drain_seconds)
+            await _supervise(slots, shared_state, lambda: on_ready(ready), settings.drain_seconds)
     log.info("stopped")
 
 
@@ -201,7 +205,7 @@ def _with_port(given: str, holder: socket.socket) -> str:
     return f"{given.rpartition(':')[0]}:{address(holder)[1]}"
 
 
-async def _keep(
+async def _supervise(
     slots: list[ProcessSlot],
     shared_state: SharedState,
     on_ready: Callable[[], None],

@@ -23,7 +23,7 @@ def test_the_defaults() -> None:
     assert settings.public_url is None
     assert settings.event_retention_months is None
     assert settings.drain_seconds == 10
-    assert settings.workers == 1
+    assert settings.server_processes == 1
     assert settings.log_level == "INFO"
 
 

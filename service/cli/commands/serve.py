@@ -126,13 +126,13 @@ def serve(
     from service.settings import Settings
 
     settings = Settings.from_environment(os.environ)
-    given = {"http": http, "grpc": grpc, "workers": workers}
+    given = {"http": http, "grpc": grpc, "server_processes": workers}
     settings = settings.model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
     configure_logs(settings.log_level)
     log = logging.getLogger(__name__)
-    if settings.workers > 1:
+    if settings.server_processes > 1:
         from service.processes.supervisor import run
         from service.processes.supervisor import serve as serving
     else:

@@ -1,4 +1,4 @@
-"""Several worker processes behind one port for each protocol, and the supervisor over them."""
+"""Several server processes behind one port for each protocol, and the supervisor over them."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from tests.support.tenant import Tenant, event, make_tenant, until_somebody_wait
 
 pytestmark = pytest.mark.anyio
 
-WORKERS = 2
-CONNECTIONS = 20  # so that none of the workers is left out by chance
+SERVER_PROCESSES = 2
+CONNECTIONS = 20  # so that no server process is left out by chance
 GONE_SECONDS = 20.0
 ANY_PORTS = {"--http": "127.0.0.1:0", "--grpc": "127.0.0.1:0"}
 
 
 @contextlib.contextmanager
-def shared_state() -> Iterator[Served]:
-    """A service with workers in a folder of its own, of which nothing remains."""
+def new_service() -> Iterator[Served]:
+    """A service of several server processes in a folder of its own, of which nothing remains."""
     folder = Path(tempfile.mkdtemp(prefix="wp-", dir="/tmp"))
-    served = Served(folder / "data", workers=WORKERS)
+    served = Served(folder / "data", workers=SERVER_PROCESSES)
     try:
         served.start()
         yield served
@@ -55,32 +55,35 @@ def shared_state() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Served]:
-    """A shared_state for the tests that do it no harm."""
-    with shared_state() as served:
+def shared_service() -> Iterator[Served]:
+    """The service of the tests that do it no harm."""
+    with new_service() as served:
         yield served
 
 
 @pytest.fixture
-def own() -> Iterator[Served]:
-    """A shared_state for a test that kills."""
-    with shared_state() as served:
+def own_service() -> Iterator[Served]:
+    """A service for a test that kills."""
+    with new_service() as served:
         yield served
 
 
 @pytest.fixture(scope="module")
-def database_of_crew(shared: Served) -> Iterator[str]:
-    """Where the shared shared_state stores."""
-    with EmbeddedPostgres(shared.data_dir).acquire() as lease:
+def shared_database(shared_service: Served) -> Iterator[str]:
+    """The database of the shared service."""
+    with EmbeddedPostgres(shared_service.data_dir).acquire() as lease:
         yield lease.conninfo
 
 
 @pytest.fixture
-async def drivers(shared: Served) -> AsyncIterator[list[Driver]]:
+async def drivers(shared_service: Served) -> AsyncIterator[list[Driver]]:
     """Clients of both protocols, each with a connection of its own."""
     drivers: list[Driver] = []
     for _ in range(CONNECTIONS):
-        drivers += [HttpDriver(shared.url), GrpcDriver(shared.grpc, own_connection=True)]
+        drivers += [
+            HttpDriver(shared_service.url),
+            GrpcDriver(shared_service.grpc, own_connection=True),
+        ]
     yield drivers
     for driver in drivers:
         await driver.close()
@@ -104,7 +107,7 @@ def owners(port: int) -> set[int]:
 
 
 def page(url: str, path: str) -> httpx.Response:
-    """A page, over a connection of its own, from whichever worker."""
+    """A page, over a connection of its own, from whichever server process."""
     response = httpx.get(f"{url}{path}")
     assert response.status_code == 200, response.text
     return response
@@ -118,24 +121,24 @@ def metrics(url: str) -> dict[str, float]:
     return {series: float(value) for series, value in lines}
 
 
-async def test_every_worker_answers_on_the_one_port_of_each_protocol(
-    shared: Served, drivers: list[Driver], database_of_crew: str
+async def test_every_server_process_answers_on_the_one_port_of_each_protocol(
+    shared_service: Served, drivers: list[Driver], shared_database: str
 ) -> None:
-    tenant = await make_tenant(database_of_crew)
+    tenant = await make_tenant(shared_database)
     replies = await asyncio.gather(*(driver.ping(tenant.key) for driver in drivers))
     assert {reply.code for reply in replies} == {None}
-    workers = shared.workers()
-    assert len(workers) == WORKERS
-    for given in (shared.url, shared.grpc):
+    processes = shared_service.workers()
+    assert len(processes) == SERVER_PROCESSES
+    for given in (shared_service.url, shared_service.grpc):
         port = int(given.rpartition(":")[2])
-        assert owners(port) - {os.getpid()} == workers
-    assert json.loads(page(shared.url, "/readyz").text) == {"status": "ready"}
+        assert owners(port) - {os.getpid()} == processes
+    assert json.loads(page(shared_service.url, "/readyz").text) == {"status": "ready"}
 
 
-async def test_the_quota_is_exact_across_workers(
-    drivers: list[Driver], database_of_crew: str
+async def test_the_quota_is_exact_across_server_processes(
+    drivers: list[Driver], shared_database: str
 ) -> None:
-    tenant = await make_tenant(database_of_crew, monthly_quota=500)
+    tenant = await make_tenant(shared_database, monthly_quota=500)
     replies = await asyncio.gather(
         *(
             drivers[n % len(drivers)].ingest(tenant.key, [event(f"w-{n % 9}")] * 7)
@@ -146,10 +149,10 @@ async def test_the_quota_is_exact_across_workers(
     assert accepted == len(await tenant.events()) == await tenant.used() == 500
 
 
-async def test_an_idempotency_key_is_written_once_across_workers(
-    drivers: list[Driver], database_of_crew: str
+async def test_an_idempotency_key_is_stored_once_across_server_processes(
+    drivers: list[Driver], shared_database: str
 ) -> None:
-    tenant = await make_tenant(database_of_crew)
+    tenant = await make_tenant(shared_database)
     of_http = [driver for driver in drivers if driver.name == "http"]
 
     async def send(batch: int, client: int) -> Reply:
@@ -162,11 +165,11 @@ async def test_an_idempotency_key_is_written_once_across_workers(
     assert len(await tenant.events()) == await tenant.used() == 20
 
 
-async def test_a_rate_limit_holds_for_all_workers_together(
-    drivers: list[Driver], database_of_crew: str
+async def test_a_rate_limit_holds_for_all_server_processes_together(
+    drivers: list[Driver], shared_database: str
 ) -> None:
     rate = 10  # so that a busy machine does not take as long as they all need
-    tenant = await make_tenant(database_of_crew, key_requests_per_second=rate)
+    tenant = await make_tenant(shared_database, key_requests_per_second=rate)
     first = await drivers[0].ping(tenant.key)
     assert first.rate_remaining == rate - 1
     await asyncio.sleep(1.1)
@@ -178,21 +181,23 @@ async def test_a_rate_limit_holds_for_all_workers_together(
     assert {reply.code for reply in replies} == {None, "rate_limited"}
 
 
-async def test_metrics_cover_all_workers_and_name_nobody(
-    shared: Served, drivers: list[Driver], database_of_crew: str
+async def test_metrics_cover_all_server_processes_and_name_nobody(
+    shared_service: Served, drivers: list[Driver], shared_database: str
 ) -> None:
-    tenant = await make_tenant(database_of_crew)
-    before = metrics(shared.url)
+    tenant = await make_tenant(shared_database)
+    before = metrics(shared_service.url)
     wrong = event("w-1", eventType="never.allowed")
     for driver in drivers:
         assert (await driver.ingest(tenant.key, [event(), event(), wrong])).code is None
     assert (await drivers[0].ping("wp_live_" + "0" * 32)).code == "invalid_key"
     series = 'wepeople_requests_total{code="invalid_key",endpoint="ping",protocol="http"}'
     deadline = time.monotonic() + 20
-    while metrics(shared.url).get(series, 0) == before.get(series, 0):  # counted once answered
+    while metrics(shared_service.url).get(series, 0) == before.get(
+        series, 0
+    ):  # counted once answered
         assert time.monotonic() < deadline
     count = len(drivers)
-    pages = [metrics(shared.url) for _ in range(CONNECTIONS)]
+    pages = [metrics(shared_service.url) for _ in range(CONNECTIONS)]
 
     def grown(series: str) -> set[float]:
         return {seen[series] - before.get(series, 0) for seen in pages}
@@ -208,10 +213,12 @@ async def test_metrics_cover_all_workers_and_name_nobody(
     assert grown("wepeople_journal_transaction_events_sum") == {2 * count}
     for seen in pages:
         assert (
-            seen["wepeople_server_processes"] == seen["wepeople_server_processes_ready"] == WORKERS
+            seen["wepeople_server_processes"]
+            == seen["wepeople_server_processes_ready"]
+            == SERVER_PROCESSES
         )
         assert seen["wepeople_journal_waiting_requests"] == seen["wepeople_open_streams"] == 0
-    text = page(shared.url, "/metrics").text
+    text = page(shared_service.url, "/metrics").text
     for name in (tenant.key, tenant.organization_id, tenant.organization.name, "crm-hub"):
         assert name not in text
     assert set(re.findall(r'[{,](\w+)="', text)) == {
@@ -239,17 +246,19 @@ def attempt(database_url: str, *arguments: str) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_port_that_is_taken_is_an_error(
-    shared: Served, database_of_crew: str, protocol: str, workers: str
+    shared_service: Served, shared_database: str, protocol: str, workers: str
 ) -> None:
-    # The shared_state's own port is the hardest: it is shared, by the same user.
-    taken = {"http": shared.url.removeprefix("http://"), "grpc": shared.grpc}[protocol]
+    # The hardest port is one that the same user's service shares among its processes.
+    taken = {"http": shared_service.url.removeprefix("http://"), "grpc": shared_service.grpc}[
+        protocol
+    ]
     addresses = {**ANY_PORTS, f"--{protocol}": taken}
-    done = attempt(database_of_crew, "--workers", workers, *itertools.chain(*addresses.items()))
+    done = attempt(shared_database, "--workers", workers, *itertools.chain(*addresses.items()))
     assert (done.returncode, done.stdout) == (1, "")
     assert f"wepeople-ingest: cannot listen on {taken}: " in done.stderr
 
 
-def test_a_port_is_held_before_a_worker_listens() -> None:
+def test_a_port_is_reserved_before_a_server_process_listens() -> None:
     with reserve("127.0.0.1", 0) as holder:
         host, port = address(holder)
         for rival in (reserve, bind):
@@ -261,21 +270,21 @@ def test_a_port_is_held_before_a_worker_listens() -> None:
         pass
 
 
-def test_a_port_that_a_stranger_has_is_an_error(database_of_crew: str) -> None:
+def test_a_port_that_a_stranger_has_is_an_error(shared_database: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         taken = f"127.0.0.1:{stranger.getsockname()[1]}"
-        done = attempt(database_of_crew, "--workers", "2", "--http", "127.0.0.1:0", "--grpc", taken)
+        done = attempt(shared_database, "--workers", "2", "--http", "127.0.0.1:0", "--grpc", taken)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"cannot listen on {taken}: Address already in use" in done.stderr
 
 
-def test_what_no_worker_can_do_is_one_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_of_crew: str
+def test_what_no_server_process_can_do_is_one_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_database: str
 ) -> None:
     (tmp_path / "wrong.pem").write_text("this is no certificate")
     for name in ("CERTIFICATE", "KEY"):
         monkeypatch.setenv(f"WEPEOPLE_GRPC_TLS_{name}", str(tmp_path / "wrong.pem"))
-    done = attempt(database_of_crew, "--workers", "2", *itertools.chain(*ANY_PORTS.items()))
+    done = attempt(shared_database, "--workers", "2", *itertools.chain(*ANY_PORTS.items()))
     assert (done.returncode, done.stdout) == (1, "")
     assert "wepeople-ingest: cannot use" in done.stderr
     assert "wrong.pem" in done.stderr
@@ -285,31 +294,33 @@ def test_what_no_worker_can_do_is_one_reason(
 
 
 @pytest.mark.timeout(90)
-def test_a_killed_worker_is_replaced_while_the_others_answer(own: Served) -> None:
-    tenant = own.tenant()
+def test_a_killed_server_process_is_replaced_while_the_others_answer(own_service: Served) -> None:
+    tenant = own_service.tenant()
     headers = {"Authorization": f"Bearer {tenant.key}"}
     for _ in range(CONNECTIONS):
         body = {"events": [event()]}
-        url = f"{own.url}/api/v1/ingest/events"
+        url = f"{own_service.url}/api/v1/ingest/events"
         assert httpx.post(url, json=body, headers=headers).status_code == 202
-    before = own.workers()
+    before = own_service.workers()
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
     until(lambda: not is_alive(victim), GONE_SECONDS)
     deadline = time.monotonic() + 40
     ready = 1.0
-    while ready < WORKERS:
+    while ready < SERVER_PROCESSES:
         assert time.monotonic() < deadline
-        assert httpx.get(f"{own.url}/api/v1/ingest/ping", headers=headers).status_code == 200
-        page(own.url, "/readyz")  # half of two is enough
-        ready = metrics(own.url)["wepeople_server_processes_ready"]
-    after = own.workers()
-    assert len(after) == WORKERS
-    assert len(after & before) == WORKERS - 1
-    counted = metrics(own.url)
+        assert (
+            httpx.get(f"{own_service.url}/api/v1/ingest/ping", headers=headers).status_code == 200
+        )
+        page(own_service.url, "/readyz")  # half of two is enough
+        ready = metrics(own_service.url)["wepeople_server_processes_ready"]
+    after = own_service.workers()
+    assert len(after) == SERVER_PROCESSES
+    assert len(after & before) == SERVER_PROCESSES - 1
+    counted = metrics(own_service.url)
     assert counted["wepeople_server_process_restarts_total"] == 1
     assert counted["wepeople_events_accepted_total"] == CONNECTIONS  # no counter falls
-    lines = [json.loads(line) for line in own.log.read_text().splitlines()]
+    lines = [json.loads(line) for line in own_service.log.read_text().splitlines()]
     (said,) = [
         line["message"] for line in lines if line["logger"] == "service.processes.supervisor"
     ]
@@ -317,66 +328,70 @@ def test_a_killed_worker_is_replaced_while_the_others_answer(own: Served) -> Non
 
 
 @pytest.mark.timeout(90)
-def test_a_killed_supervisor_leaves_nothing_behind(own: Served) -> None:
-    remaining = {*own.workers(), own.postmaster()}
-    assert len(remaining) == WORKERS + 1
+def test_a_killed_supervisor_leaves_nothing_behind(own_service: Served) -> None:
+    remaining = {*own_service.workers(), own_service.postmaster()}
+    assert len(remaining) == SERVER_PROCESSES + 1
     assert all(map(is_alive, remaining))
-    own.kill()
+    own_service.kill()
     until(lambda: not any(map(is_alive, remaining)), GONE_SECONDS)
 
 
 @pytest.mark.timeout(90)
-def test_everything_is_killed_and_stopped_under_load_and_nothing_is_lost(own: Served) -> None:
-    tenant = own.tenant()
+def test_everything_is_killed_and_stopped_under_load_and_nothing_is_lost(
+    own_service: Served,
+) -> None:
+    tenant = own_service.tenant()
 
     def trouble() -> None:
         time.sleep(0.5)
-        os.kill(min(own.workers()), signal.SIGKILL)
+        os.kill(min(own_service.workers()), signal.SIGKILL)
         time.sleep(0.5)
-        workers = own.workers()
-        assert own.terminate() == 0
-        assert not any(map(is_alive, workers))
-        own.start()
+        processes = own_service.workers()
+        assert own_service.terminate() == 0
+        assert not any(map(is_alive, processes))
+        own_service.start()
         time.sleep(0.5)
-        own.kill()
-        own.start()
+        own_service.kill()
+        own_service.start()
         time.sleep(0.3)
 
-    load = Load(own, tenant)
+    load = Load(own_service, tenant)
     asyncio.run(load.run(trouble))
-    load.check(own.batches(tenant))
+    load.check(own_service.batches(tenant))
 
 
 @pytest.mark.timeout(90)
-async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(own: Served) -> None:
-    tenant = await asyncio.to_thread(own.tenant)
+async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(
+    own_service: Served,
+) -> None:
+    tenant = await asyncio.to_thread(own_service.tenant)
     one = json.dumps({"events": [event()]}).encode()
-    async with held_up(tenant) as lock, connect(own.url) as waiting:
+    async with locked_quota(tenant) as lock, connect(own_service.url) as waiting:
         await waiting.send(post(tenant.key, one))
         await until_somebody_waits_for(lock, tenant)
-        own.send(signal.SIGTERM)
+        own_service.send(signal.SIGTERM)
         await asyncio.sleep(0.5)
-        assert is_alive(own.pid)
+        assert is_alive(own_service.pid)
         await lock.close()
         assert (await waiting.answer()).status == 202
-        assert await asyncio.to_thread(own.wait) == 0
-    await asyncio.to_thread(own.start)
-    workers = own.workers()
-    async with held_up(tenant) as lock, connect(own.url) as waiting:
+        assert await asyncio.to_thread(own_service.wait) == 0
+    await asyncio.to_thread(own_service.start)
+    processes = own_service.workers()
+    async with locked_quota(tenant) as lock, connect(own_service.url) as waiting:
         await waiting.send(post(tenant.key, one))
         await until_somebody_waits_for(lock, tenant)
-        own.send(signal.SIGINT)
+        own_service.send(signal.SIGINT)
         await asyncio.sleep(1)  # two that come together are one
         begin = time.monotonic()
-        own.send(signal.SIGINT)
-        assert await asyncio.to_thread(own.wait) == 1
+        own_service.send(signal.SIGINT)
+        assert await asyncio.to_thread(own_service.wait) == 1
         assert time.monotonic() - begin < 5  # the drain takes ten
         assert await waiting.rest() == b""
-    until(lambda: not any(map(is_alive, workers)), GONE_SECONDS)
+    until(lambda: not any(map(is_alive, processes)), GONE_SECONDS)
 
 
 @contextlib.asynccontextmanager
-async def held_up(tenant: Tenant) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+async def locked_quota(tenant: Tenant) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Hold a lock that every write needs, until the block ends or closes the connection."""
     conninfo = session_conninfo(tenant.database_url)
     async with await psycopg.AsyncConnection.connect(conninfo) as db:
