@@ -1,1 +1,1 @@
-"""Who may send, and how much: keys, rights, rates, memory."""
+"""Access: who a credential speaks for, and how much that caller may send."""

@@ -1,7 +1,8 @@
-"""API keys: their form, their digests and the secret behind these (contract section 1).
+"""API keys: their form, their digests, and the secret that keys the digests (contract section 1).
 
-A key has 128 random bits, so a keyed digest is enough to store it safely and, unlike a password
-hash, costs microseconds to check. The digest is what is looked up: no secret is ever compared.
+A key has 128 random bits. So a keyed digest stores it safely, and costs microseconds where a
+password hash would cost a fifth of a second. Keys are looked up by their digest: no key is ever
+stored or compared.
 """
 
 from __future__ import annotations
@@ -24,46 +25,26 @@ def generate_key() -> str:
 
 
 def digest(key: str, secret: bytes) -> bytes:
-    """What is stored of a key: HMAC-SHA256 under the deployment's secret, 32 bytes."""
+    """The part of a key that is stored: its HMAC-SHA256 under the deployment's secret, 32 bytes."""
     return hmac.digest(secret, key.encode(), hashlib.sha256)
 
 
-class Digester:
-    """Makes the :func:`digest` of many keys under one secret, at half of its cost.
-
-    HMAC begins with two blocks that depend on the secret only: they are hashed once.
-    """
-
-    def __init__(self, secret: bytes) -> None:
-        # https://www.rfc-editor.org/rfc/rfc2104#section-4
-        block = hashlib.sha256().block_size
-        short = secret if len(secret) <= block else hashlib.sha256(secret).digest()
-        padded = short.ljust(block, b"\0")
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
-
-    def digest(self, key: str) -> bytes:
-        """As :func:`digest`."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(key.encode())
-        outer.update(inner.digest())
-        return outer.digest()
-
-
-_DEPLOYMENT: Final = "SELECT key_secret, key_secret_check FROM deployment"
-_ADOPT: Final = """
+_READ_DEPLOYMENT: Final = "SELECT key_secret, key_secret_check FROM deployment"
+# An operator's secret is adopted only while no key depends on another one.
+_ADOPT_CHECK: Final = """
 UPDATE deployment SET key_secret_check = %s
 WHERE key_secret_check IS NULL AND NOT EXISTS (SELECT FROM api_keys)
 """
 
 
 async def deployment_secret(db: Connection, configured: str | None) -> bytes:
-    """The secret that keys the digests: the operator's own, or the one made with the schema.
+    """The secret that keys the digests: ``configured``, or else the one made with the schema.
 
-    Raises :class:`DatabaseUnusableError` if it is not the one the existing keys were made with:
-    every key would silently be unknown.
+    The first secret that an operator configures is adopted if there are no keys yet. Raises
+    :class:`DatabaseUnusableError` if the existing keys were made with another secret, under which
+    every one of them would be unknown.
     """
-    row = await (await db.execute(_DEPLOYMENT)).fetchone()
+    row = await (await db.execute(_READ_DEPLOYMENT)).fetchone()
     assert row is not None
     internal, check = row
     if configured is None:
@@ -75,10 +56,10 @@ async def deployment_secret(db: Connection, configured: str | None) -> bytes:
     secret = configured.encode()
     expected = hmac.digest(secret, b"wepeople-ingest key secret", hashlib.sha256)
     if check is None:
-        if (await db.execute(_ADOPT, (expected,))).rowcount:
+        if (await db.execute(_ADOPT_CHECK, (expected,))).rowcount:
             return secret
-        # There are keys; or another process that starts at this moment was faster.
-        row = await (await db.execute(_DEPLOYMENT)).fetchone()
+        # There are keys already, or another process has adopted a secret at this moment.
+        row = await (await db.execute(_READ_DEPLOYMENT)).fetchone()
         assert row is not None
         check = row[1]
         if check is None:
