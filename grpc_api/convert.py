@@ -74,12 +74,12 @@ def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
         durations = [_duration(message) for message in messages] if durations else [None] * count
     if len(texts) < count:
         texts = [_metadata(message) for message in messages] if texts else [None] * count
-    kind_slots, kinds = distinct(zip(event_types, categories, strict=True))
-    actor_slots, actors = distinct(merged.actor[:])
+    kind_indexes, kinds = distinct(zip(event_types, categories, strict=True))
+    actor_indexes, actors = distinct(merged.actor[:])
     return EventColumns(
-        kind_slots=kind_slots,
+        kind_indexes=kind_indexes,
         kinds=kinds,
-        actor_slots=actor_slots,
+        actor_indexes=actor_indexes,
         actors=list(map(_known_actor, actors)),
         timestamps=_moments(messages, merged),
         durations=durations,

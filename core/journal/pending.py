@@ -199,7 +199,7 @@ class PendingEvents(PendingRequest):
             caller,
             batch.request_id,
             received_us,
-            checked.slots,
+            checked.actor_indexes,
             checked.names,
             checked.actors,
             checked.rejected,

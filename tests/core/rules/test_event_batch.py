@@ -21,7 +21,7 @@ from core.error_codes import ErrorCode
 from core.models import Event, EventColumns, Malformed, Worker, WorkerName
 from core.postgres import copy_rows
 from core.postgres.sessions import session_conninfo
-from core.rules.event_batch import MIN_TOGETHER, CheckedEvents, check_events
+from core.rules.event_batch import MIN_COLUMN_EVENTS, CheckedEvents, check_events
 from tests.support import strategies
 from tests.support.strategies import ALLOWED, CALLER, EXAMPLES, FEW_EXAMPLES
 
@@ -64,7 +64,7 @@ def test_valid_events_are_passed_on(events: list[Event]) -> None:
 def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
     few: list[Event | Malformed], echo: bool
 ) -> None:
-    events = few * MIN_TOGETHER
+    events = few * MIN_COLUMN_EVENTS
     with _one_id():
         together = check_events(CALLER, events, RECEIVED_US, echo=echo)
         wrong = Malformed(("is wrong",), b"")
@@ -77,11 +77,11 @@ def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
 @EXAMPLES
 @given(st.lists(strategies.valid_events | strategies.well_formed_events, max_size=8))
 def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
-    events = few * MIN_TOGETHER
+    events = few * MIN_COLUMN_EVENTS
     columns = EventColumns(
-        kind_slots=[*range(len(few))] * MIN_TOGETHER,
+        kind_indexes=[*range(len(few))] * MIN_COLUMN_EVENTS,
         kinds=[(event.event_type, event.category) for event in few],
-        actor_slots=range(len(events)),
+        actor_indexes=range(len(events)),
         actors=[event.actor for event in events],
         timestamps=[event.timestamp for event in events],
         durations=[event.duration for event in events],
@@ -113,7 +113,7 @@ def _as_lists(checked: CheckedEvents) -> dict[str, object]:
 
 
 def _names(checked: CheckedEvents) -> list[WorkerName]:
-    return [checked.names[slot] for slot in checked.slots]
+    return [checked.names[index] for index in checked.actor_indexes]
 
 
 @EXAMPLES
@@ -121,8 +121,10 @@ def _names(checked: CheckedEvents) -> list[WorkerName]:
     st.lists(strategies.metadata_texts | strategies.any_json_texts, min_size=1, max_size=3),
     st.integers(1, 300),
 )
-def test_texts_that_are_plain_together_are_storable_each(texts: list[bytes], times: int) -> None:
-    if json_text.are_plain(texts * times):
+def test_texts_that_are_storable_as_sent_together_are_storable_each(
+    texts: list[bytes], times: int
+) -> None:
+    if json_text.are_storable_as_sent(texts * times):
         assert [json_text.storable(text) for text in texts] == texts
 
 
@@ -140,12 +142,12 @@ def test_texts_that_are_plain_together_are_storable_each(texts: list[bytes], tim
     ],
 )
 def test_texts_that_need_a_closer_look_are_not_plain(texts: list[bytes]) -> None:
-    assert not json_text.are_plain(texts)
+    assert not json_text.are_storable_as_sent(texts)
 
 
-def test_usual_texts_are_plain() -> None:
+def test_usual_texts_are_storable_as_sent() -> None:
     usual = b'{"ticket_id": "SUP-1", "tags": ["a", "b"], "score": 4.5}'
-    assert json_text.are_plain([None, *[usual] * 200, b"{}"])
+    assert json_text.are_storable_as_sent([None, *[usual] * 200, b"{}"])
 
 
 async def _copied(database_url: str, checked: CheckedEvents) -> list[tuple[Any, ...]]:
