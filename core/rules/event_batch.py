@@ -1,9 +1,9 @@
 """The rules of a batch of events that need no database (contract section 5).
 
 There are two ways, with equal results. The usual batch, in which every event is valid, is checked
-by columns: all types, all timestamps, and so on, in 5.2 us an event instead of 8.4 (gRPC). Any other
-batch, or a small one, is checked event by event. An event that breaks a rule is then checked again
-for all of its issues.
+by columns: all types, all timestamps, and so on, in 5.2 us an event instead of 8.4 (gRPC). Any
+other batch, or a small one, is checked event by event. An event that breaks a rule is then checked
+again for all of its issues.
 """
 
 from __future__ import annotations
