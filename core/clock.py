@@ -1,4 +1,4 @@
-"""The clock, injected so that tests can move it (month ends, expiry, idempotency window)."""
+"""The clock, injected so that tests can move it over a month's end, an expiry, or a window."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The error catalogue: every code and stream reason a client can meet, once.
+"""The error catalogue: every code and stream reason a client can meet, with its documentation.
 
-Adapters map codes to their protocol (``http_api/errors.py``, ``grpc_api/errors.py``); tests prove
+Adapters map codes to their protocol (``http_api/errors.py``, ``grpc_api/errors.py``). Tests prove
 that each map is complete and that the documentation names the same codes.
 """
 
@@ -14,7 +14,7 @@ from core.limits import MAX_BATCH_EVENTS, MAX_BODY_BYTES
 
 
 class ErrorCode(StrEnum):
-    """The thirteen codes of the reference page. Clients switch on these; they never change."""
+    """The thirteen codes of the reference page. Clients depend on them; they never change."""
 
     MISSING_AUTHORIZATION = "missing_authorization"
     INVALID_KEY = "invalid_key"
@@ -32,7 +32,7 @@ class ErrorCode(StrEnum):
 
 
 class StreamReason(StrEnum):
-    """Why a stream ends, where no code of the catalogue says it."""
+    """The reasons for the end of a stream that have no code in the catalogue."""
 
     SEQUENCE_GAP = "sequence_gap"
     PRODUCER_TAKEN_OVER = "producer_taken_over"
@@ -124,6 +124,7 @@ CATALOGUE: Final[dict[ErrorCode, CatalogueEntry]] = {
         Retry.LATER,
     ),
 }
+
 STREAM_REASONS: Final[dict[StreamReason, tuple[str, str]]] = {  # meaning, remedy
     StreamReason.SEQUENCE_GAP: (
         "The batch's sequence is not the one after the last that was committed.",
@@ -138,10 +139,11 @@ STREAM_REASONS: Final[dict[StreamReason, tuple[str, str]]] = {  # meaning, remed
         "Open another and go on after the last batch that was acknowledged.",
     ),
 }
-# Where the reference page is, whose sections are named after the codes.
+
+# The path of the reference page. Its sections are named after the codes.
 REFERENCE_PATH: Final = "/developers/reference"
 
 
 def docs_url(base_url: str, code: str) -> str:
-    """The section of the reference page that explains a code."""
+    """The URL of the reference page's section about a code."""
     return f"{base_url}{REFERENCE_PATH}#{code}"

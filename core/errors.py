@@ -1,21 +1,16 @@
-"""The error catalogue: every code a client can meet on the ingest road, once.
+"""The core's errors: they refuse a request as a whole, or end a stream.
 
-Adapters map codes to their protocol (``http_api/errors.py``, ``grpc_api/errors.py``); tests prove
-that each map is complete and that the documentation names the same codes.
+The codes and their meaning are in core/error_codes.py.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 from core.error_codes import ErrorCode, StreamReason
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from core.models import Budget, Rejection
-
+from core.models import Budget, Rejection
 
 INTERNAL_MESSAGE: Final = "The service failed unexpectedly. Retry with backoff."
 
@@ -23,10 +18,9 @@ INTERNAL_MESSAGE: Final = "The service failed unexpectedly. Retry with backoff."
 class IngestError(Exception):
     """A request refused as a whole; the adapters turn it into their protocol's error.
 
-    ``rejected`` is set when every item was refused on its own: the code is then the first
-    item's, and nothing was written. ``transient`` tells for ``internal_error`` whether a retry
-    can help (database away, draining, overloaded). ``budget`` is the key's rate budget once the
-    key is known.
+    ``rejected`` is set if every item was refused on its own. The code is then the first item's,
+    and nothing was written. ``transient`` tells for ``internal_error`` whether a retry can help
+    (database away, draining, overloaded). ``budget``: the key's rate budget, once the key is known.
     """
 
     def __init__(
@@ -48,11 +42,34 @@ class IngestError(Exception):
         self.budget = budget
 
 
-def log_internal(log: logging.Logger, error: IngestError, request_id: str) -> None:
-    """Log an ``internal_error`` under the id its client was told; other errors are the client's.
+class StreamError(Exception):
+    """Ends a stream for a reason without a code; acknowledged batches stay stored."""
 
-    For adapters, once an answer. What caused it is named, and shown with its traceback unless it
-    passes by itself.
+    def __init__(self, reason: StreamReason, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+
+class UnknownCommitStatusError(Exception):
+    """A transaction may or may not have taken effect, so it must not be tried again."""
+
+
+def unavailable(message: str, retry_after_seconds: float = 1.0) -> IngestError:
+    """An ``internal_error`` that a retry can cure. The message is safe to show to clients."""
+    return IngestError(
+        ErrorCode.INTERNAL_ERROR,
+        message,
+        retry_after_seconds=retry_after_seconds,
+        transient=True,
+    )
+
+
+def log_internal(log: logging.Logger, error: IngestError, request_id: str) -> None:
+    """Log the cause of an ``internal_error`` under the request id that its client was told.
+
+    Adapters call it once for an answer. Errors with other codes are the client's, and are not
+    logged. The traceback is left out if the error is transient.
     """
     if error.code is ErrorCode.INTERNAL_ERROR:
         cause = error.__cause__

@@ -1,8 +1,8 @@
 """Prefixed, sortable identifiers: ``evt_01HP3K5V4J3M9NVT8XZKQ9YQ2E``.
 
-An id is a ULID (48 bits of milliseconds, 80 random bits; github.com/ulid/spec), kept in the
-database as the 16 bytes of a ``uuid`` and shown to people as a prefix and 26 Crockford base32
-characters. Both forms sort by time.
+An id is a ULID (48 bits of milliseconds, 80 random bits; github.com/ulid/spec). The database keeps
+it as the 16 bytes of a ``uuid``; people see a prefix and 26 Crockford base32 characters. Both forms
+sort by time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ WORKER: Final = "wrk_"
 EVENT: Final = "evt_"
 REQUEST: Final = "req_"
 
+_TIME_BYTES: Final = 6
+_RANDOM_BYTES: Final = 10
+_RANDOM_BITS: Final = 8 * _RANDOM_BYTES
+_TOP_BIT_OF_THE_LAST_64: Final = 1 << 63
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
@@ -58,7 +62,8 @@ def encode(bits: int) -> str:
 
 def text(prefix: str, identifier: UUID) -> str:
     """The id as people and clients see it."""
-    return prefix + encode(identifier.int)
+    bits = identifier.int
+    return prefix + "".join([_ALPHABET[bits >> shift & 31] for shift in _SHIFTS])
 
 
 def parse(prefix: str, given: str) -> UUID | None:
@@ -70,7 +75,7 @@ def parse(prefix: str, given: str) -> UUID | None:
         return None
     bits = 0
     for character in given[len(prefix) :]:
-        bits = bits << 5 | _VALUES[character]
+        bits = bits << 5 | _ALPHABET.index(character)
     return UUID(int=bits)
 
 

@@ -1,7 +1,7 @@
-"""The numbers promised to clients (contract section 2), each in this one place.
+"""The limits promised to clients (contract section 2), each stated once.
 
-Documentation, OpenAPI and both adapters read them from here, so they cannot drift apart.
-Bounds that protect the process itself live beside the code they protect.
+Both APIs, the OpenAPI document and the reference page read them from here, so they cannot differ.
+Bounds that protect the service itself stand beside the code they protect.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 MAX_BATCH_EVENTS: Final = 500
 MAX_BODY_BYTES: Final = 1_048_576  # after any decompression
 MAX_JSON_BYTES: Final = 16_384  # metadata, metrics: each, as compact UTF-8 JSON
-MAX_JSON_DEPTH: Final = 256  # metadata, metrics: nesting that every parser on the road survives
+MAX_JSON_DEPTH: Final = 256  # metadata, metrics: no parser of a batch overflows its stack
 
 TYPE_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{1,62}[A-Za-z0-9]$"  # eventType, snapshotType
 MIN_TYPE_CHARACTERS: Final = 3

@@ -1,6 +1,6 @@
-"""Maintenance: the periodic work behind the service, in one task.
+"""Maintenance: the periodic work behind the service.
 
-Every process does it; the database arbitrates, so that doing it twice is harmless.
+Every server process does it. The database arbitrates, so doing it twice is harmless.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ log = logging.getLogger(__name__)
 CLEAN_SECONDS: Final = 30.0
 PARTITIONS_SECONDS: Final = 600.0
 HUNG_CHECK_SECONDS: Final = 5.0
-# A process that lives has cut its connection long before (core/journal/writer.py).
+# A process that works cuts its connection long before (core/journal/writer.py).
 MAX_COPY_SECONDS: Final = 15.0
-# Partitions are made three months ahead; with less than this left somebody must look.
+# Partitions are made three months ahead. With less than this left, an operator must act.
 HORIZON_ALARM_US: Final = 31 * 86_400 * 1_000_000
 
-
-# No timeout of PostgreSQL's ends a COPY that waits for its client. If that hangs, or its host is
-# gone, the COPY would keep its locks.
+# No time-out of PostgreSQL ends a COPY that waits for its client. If the client hangs, or its host
+# is gone, the COPY would keep its locks.
 _END_HUNG: Final = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND application_name = %s
@@ -43,35 +42,36 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 
 
 class Maintenance:
-    """Flushes statistics, forgets old idempotency keys, makes and drops partitions.
+    """Flushes rejection statistics, deletes old idempotency keys, makes and drops partitions.
 
-    It also ends transactions of processes that hang.
+    It also ends the transactions of processes that hang. ``retention_months``: how long events are
+    kept; None for ever.
     """
 
     def __init__(
         self,
         database: Database,
-        refusals: RejectionStatistics,
+        rejections: RejectionStatistics,
         clock: Clock,
         retention_months: int | None,
     ) -> None:
         self._database = database
-        self._refusals = refusals
+        self._rejections = rejections
         self._clock = clock
         self._retention_months = retention_months
 
     async def run(self) -> None:
-        """Work until cancelled. What fails is logged and tried again at its next turn."""
+        """Work until cancelled. Work that fails is logged, and tried again at its next turn."""
         await asyncio.gather(
-            self._repeat(FLUSH_SECONDS, self._refusals.flush),
-            self._repeat(CLEAN_SECONDS, self._clean),
-            self._repeat(PARTITIONS_SECONDS, self._keep_partitions),
+            self._repeat(FLUSH_SECONDS, self._rejections.flush),
+            self._repeat(CLEAN_SECONDS, self._delete_old_keys),
+            self._repeat(PARTITIONS_SECONDS, self._maintain_partitions),
             self._repeat(HUNG_CHECK_SECONDS, self._end_hung),
         )
 
     async def finish(self) -> None:
-        """Flush what was counted; the last act before the database is closed."""
-        await self._attempt(self._refusals.flush)
+        """Flush the statistics, before the database is closed."""
+        await self._attempt(self._rejections.flush)
 
     async def _repeat(self, seconds: float, work: Callable[[Connection], Awaitable[None]]) -> None:
         while True:
@@ -87,10 +87,10 @@ class Maintenance:
                 "maintenance failed, will be tried again: %s", one_line(error.__cause__ or error)
             )
 
-    async def _clean(self, db: Connection) -> None:
-        cleaned = idempotency.MAX_CLEANED_AT_ONCE
-        while cleaned == idempotency.MAX_CLEANED_AT_ONCE:
-            cleaned = await idempotency.clean(db, self._clock.now_us())
+    async def _delete_old_keys(self, db: Connection) -> None:
+        deleted = idempotency.MAX_CLEANED_AT_ONCE
+        while deleted == idempotency.MAX_CLEANED_AT_ONCE:
+            deleted = await idempotency.clean(db, self._clock.now_us())
 
     async def _end_hung(self, db: Connection) -> None:
         cursor = await db.execute(_END_HUNG, (JOURNAL_SESSION_NAME, MAX_COPY_SECONDS))
@@ -102,7 +102,7 @@ class Maintenance:
                 MAX_COPY_SECONDS,
             )
 
-    async def _keep_partitions(self, db: Connection) -> None:
+    async def _maintain_partitions(self, db: Connection) -> None:
         now_us = self._clock.now_us()
         try:
             for name in await partitions.ensure_partitions(db, now_us):

@@ -1,6 +1,6 @@
-"""The domain: who calls, what they send, what they are told. Frozen, slotted, without behaviour.
+"""The domain's values: callers, requests and receipts, without behaviour.
 
-They are msgspec structs because those are built in C: a batch makes a thousand of them.
+They are msgspec structs because those are made in C, and a batch needs a thousand of them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Actor(Struct, frozen=True, gc=False, cache_hash=True):
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One event as the client sent it: shape checked by the adapter, rules not yet by the core.
+    """One event as the client sent it: its adapter has checked the shape, no rule is applied yet.
 
-    ``timestamp``: RFC 3339 text, or microseconds since the epoch from a protocol that has its own
-    time type, or None for the time of receipt. ``duration``: seconds; a float only if the client
-    wrote one. ``metadata``: the JSON text as sent.
+    ``timestamp``: RFC 3339 text, or microseconds since the epoch from a protocol that has a time
+    type of its own, or None for the time of receipt. ``duration``: seconds, a float only if the
+    client wrote one. ``metadata``: the JSON text as sent.
     """
 
     event_type: str
@@ -44,10 +44,10 @@ class Event(Struct, frozen=True, gc=False):
 
 
 class Malformed(Struct, frozen=True, gc=False):
-    """An item that does not have the shape of an event; it is refused, its neighbours are not.
+    """An item that does not have the shape of an event. It is refused, its neighbours are not.
 
-    ``issues`` say which field and why, without the item's position. ``content`` is what was sent,
-    so that a resent batch can be recognized.
+    ``issues`` say which field is wrong and why, each without the item's path. ``content``: the item
+    as sent, by which a batch that is sent again is recognized.
     """
 
     issues: tuple[str, ...]
@@ -55,7 +55,7 @@ class Malformed(Struct, frozen=True, gc=False):
 
 
 class EventColumns(Struct, frozen=True):
-    """A batch of well-formed events, member by member, for decoders that work by columns.
+    """A batch of well-formed events by columns: its length is the number of events.
 
     Each list has one item an event, but for ``kinds`` (type and category) and ``actors``, which
     many events have in common. ``kind_indexes`` and ``actor_indexes`` have one index into these for
@@ -91,7 +91,7 @@ def distinct(values: Iterable[T]) -> tuple[list[int], list[T]]:
     return [indexes.setdefault(value, len(indexes)) for value in values], list(indexes)
 
 
-# The events of a batch, in either form: both have a length and iterate over events in their order.
+# The events of a batch, in either form. Both have a length and iterate over the events in order.
 Events = Sequence[Event | Malformed] | EventColumns
 
 
@@ -139,21 +139,21 @@ class SnapshotRequest(Struct, frozen=True):
 
 
 class Worker(Struct, frozen=True, gc=False):
-    """A person of an organization, as events refer to it."""
+    """A person of an organization, as events refer to one."""
 
     id: UUID
     display_name: str
 
 
 class WorkerById(Struct, frozen=True, gc=False, cache_hash=True):
-    """A worker named by id: one of the organization, or the event is refused."""
+    """A worker named by id. If the organization has no such worker, the event is refused."""
 
     organization_id: UUID
     worker_id: UUID
 
 
 class WorkerByLink(Struct, frozen=True, gc=False, cache_hash=True):
-    """A worker named by an app's own id for the person; made if nobody is linked to it yet."""
+    """A worker named by an app's own id for the person. It is created if the id has no link."""
 
     organization_id: UUID
     app_id: UUID
@@ -161,25 +161,25 @@ class WorkerByLink(Struct, frozen=True, gc=False, cache_hash=True):
 
 
 class WorkerByEmail(Struct, frozen=True, gc=False, cache_hash=True):
-    """A worker named by e-mail, in the form that is compared; made if nobody has it."""
+    """A worker named by e-mail, as e-mails are compared. It is created if nobody has the e-mail."""
 
     organization_id: UUID
     email_key: str
 
 
-# How an actor names its worker: the key of caches and of joint look-ups.
+# The name by which an actor's worker is found: the key of caches and look-ups.
 WorkerName = WorkerById | WorkerByLink | WorkerByEmail
 
 
 class Budget(Struct, frozen=True, gc=False):
-    """The key's rate budget: requests a second, and how many are left right now."""
+    """A key's rate budget: its requests a second, and the requests left right now."""
 
     limit: int
     remaining: int
 
 
 class Rejection(Struct, frozen=True, gc=False):
-    """One refused item: its position in the request, the code, and why, for a person."""
+    """One refused item: its index in the request, the code, and a message for a person."""
 
     index: int
     code: ErrorCode
@@ -187,19 +187,19 @@ class Rejection(Struct, frozen=True, gc=False):
 
 
 class AcceptedEvent(Struct, frozen=True, gc=False):
-    """One stored event as it is echoed: ``timestamp`` in UTC with Z."""
+    """One stored event as its client is told of it: ``timestamp`` in UTC with Z."""
 
     event_type: str
     timestamp: str
 
 
 class Receipt(Struct, frozen=True):
-    """The answer to a batch of which something was written, durably, before this existed.
+    """The answer to a batch, made after its commit.
 
-    ``echoes``: of each of the ``accepted`` events; none of a streamed batch, whose ack only counts.
-    ``replayed``: it was written by an earlier equal request, this one wrote nothing.
-    ``duplicate``: its place in its producer's sequence was committed before, this wrote nothing.
-    ``quota_left``: events left this month after it; None without a quota.
+    ``echoes`` has one item for each accepted event, or none for a streamed batch. ``replayed``: an
+    earlier equal request wrote the events, this one wrote nothing. ``duplicate``: the sequence
+    number was committed before, this batch wrote nothing. ``quota_left``: events left in this month
+    after the batch; None without a quota.
     """
 
     request_id: str

@@ -16,12 +16,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US_PER_SECOND: Final = 1_000_000
 _US_PER_MINUTE: Final = 60 * _US_PER_SECOND
 _US_PER_DAY: Final = 86_400 * _US_PER_SECOND
-# Events come from few minutes, mostly the present ones, and a minute is what is costly to convert.
+# Most events come from a few recent minutes, and formatting the minute is the costly part.
 MAX_CACHED_MINUTES: Final = 4_096
 MAX_CACHED_DAYS: Final = 64
 _SECONDS: Final = tuple(f"{second:02}" for second in range(60))
 
-# Years 1 to 9999 UTC: what both Python's datetime and the wire form can say.
+# Years 1 to 9999 UTC: the range of Python's datetime and of RFC 3339.
 MIN_US: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 MAX_US: Final = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // timedelta(
     microseconds=1
@@ -33,7 +33,7 @@ _RFC3339: Final = re.compile(
     re.ASCII,
 )
 
-# The form in which timestamps are echoed, and in which most clients send them.
+# The form in which clients are told of timestamps, and in which most clients send them.
 _USUAL: Final = re.compile(
     r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{0,5}[1-9])?Z\Z", re.ASCII
 )
@@ -47,10 +47,10 @@ _NO_SUCH_TIME: Final = "must be a date and time that exists, in the years 1 to 9
 
 
 def parse(given: str) -> tuple[int, str]:
-    """``(microseconds since the epoch, the same instant as it is echoed)``.
+    """Microseconds since the epoch, and the same instant as :func:`format_us` writes it.
 
-    Raises ValueError with a sentence for the client. Digits beyond the microsecond are cut off.
-    A leap second is the first instant of the next minute, as PostgreSQL has it.
+    Raises ValueError with the words for the client. Digits beyond the microsecond are cut off.
+    A leap second becomes the first instant of the next minute, as in PostgreSQL.
     """
     if _USUAL.match(given):
         try:
@@ -77,14 +77,14 @@ def parse(given: str) -> tuple[int, str]:
 
 
 def parse_together(given: Sequence[str]) -> Sequence[int] | None:
-    """Microseconds since the epoch of each, as :func:`parse`, at a third of its cost.
+    """Microseconds since the epoch of each text, as :func:`parse`, at a third of its cost.
 
-    None if any is not in UTC with ``T`` and ``Z`` and at most six digits of fraction, or is
-    invalid: then each has to be parsed on its own.
+    None if any text is invalid, or is not in UTC with ``T`` and ``Z`` and at most six digits of
+    fraction: each has to be parsed on its own then.
     """
     count, text = len(given), "".join(given)
-    # The decoder takes more: lower case, a space, other offsets, more digits. It refuses a second T
-    # or Z in one text, so as many of them as texts means one in each.
+    # The decoder accepts more: lower case, a space, other offsets, more digits. It refuses a second
+    # T or Z in one text, so as many of them as there are texts means one in each.
     if (
         text.count("T") != count
         or text.count("Z") != count
@@ -93,7 +93,7 @@ def parse_together(given: Sequence[str]) -> Sequence[int] | None:
         return None
     try:
         moments = msgspec.convert(given, _Moments)
-    except ValueError:  # no such time, or surrogates
+    except ValueError:  # not a date and time, or surrogates
         return None
     return [
         since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
@@ -102,7 +102,7 @@ def parse_together(given: Sequence[str]) -> Sequence[int] | None:
 
 
 def echo_together(given: Sequence[str]) -> Sequence[str]:
-    """The echoes of texts that :func:`parse_together` has parsed: without trailing zeros."""
+    """As :func:`format_us` for each text that :func:`parse_together` has parsed."""
     text = "".join(given)
     if "0Z" not in text or not _TRAILING_ZERO.search(text):
         return given

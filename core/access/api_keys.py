@@ -1,7 +1,8 @@
-"""API keys: their form, their digests and the secret behind these (contract section 1).
+"""API keys: their form, their digests, and the secret that keys the digests (contract section 1).
 
-A key has 128 random bits, so a keyed digest is enough to store it safely and, unlike a password
-hash, costs microseconds to check. The digest is what is looked up: no secret is ever compared.
+A key has 128 random bits. So a keyed digest stores it safely, and costs microseconds where a
+password hash would cost a fifth of a second. Keys are looked up by their digest: no key is ever
+stored or compared.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ WHERE key_secret_check IS NULL AND NOT EXISTS (SELECT FROM api_keys)
 
 
 async def deployment_secret(db: Connection, configured: str | None) -> bytes:
-    """The secret that keys the digests: the operator's own, or the one made with the schema.
+    """The secret that keys the digests: ``configured``, or else the one made with the schema.
 
-    Raises :class:`DatabaseUnusableError` if it is not the one the existing keys were made with:
-    every key would silently be unknown.
+    The first secret that an operator configures is adopted if there are no keys yet. Raises
+    :class:`DatabaseUnusableError` if the existing keys were made with another secret, under which
+    every one of them would be unknown.
     """
-    row = await (await db.execute(_DEPLOYMENT)).fetchone()
+    row = await (await db.execute(_READ_DEPLOYMENT)).fetchone()
     assert row is not None
     internal, check = row
     if configured is None:
@@ -52,10 +54,10 @@ async def deployment_secret(db: Connection, configured: str | None) -> bytes:
     secret = configured.encode()
     expected = hmac.digest(secret, b"wepeople-ingest key secret", "sha256")
     if check is None:
-        if (await db.execute(_ADOPT, (expected,))).rowcount:
+        if (await db.execute(_ADOPT_CHECK, (expected,))).rowcount:
             return secret
-        # There are keys; or another process that starts at this moment was faster.
-        row = await (await db.execute(_DEPLOYMENT)).fetchone()
+        # There are keys already, or another process has adopted a secret at this moment.
+        row = await (await db.execute(_READ_DEPLOYMENT)).fetchone()
         assert row is not None
         check = row[1]
         if check is None:

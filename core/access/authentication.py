@@ -1,7 +1,7 @@
-"""API keys: their form, their digests, and who a credential speaks for (contract sections 3, 4).
+"""Authentication: the caller behind an Authorization value (contract section 4).
 
-A key has 128 random bits, so a keyed digest is enough to store it safely and, unlike a password
-hash, costs microseconds to check. The digest is what is looked up: no secret is ever compared.
+Callers are read from the database by the digest of their key and cached for less than a second,
+or for as long as every operator's change is sure to be heard of (core/access/invalidation.py).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from core.postgres.errors import NoAnswerError, database_away
 from core.postgres.sessions import Connection
 from core.timestamps import from_datetime
 
-# An operator's change is promised to be in force within a second (contract section 4). This is
-# how old a cached key may be, counted from when it was read or from the last proof that every
-# change since would have been heard.
+# An operator's change is promised to be in force within a second (contract section 4). A cached key
+# may be this old, counted from when it was read or from the last proof that every change up to then
+# was heard of.
 MAX_KEY_AGE_SECONDS: Final = 0.8
-# So long one may go on with a caller without authenticating anew: together less than the second.
+# A stream may go on for this long with the same caller. Both ages together are below the second.
 MAX_CALLER_AGE_SECONDS: Final = 0.1
 MAX_CACHED_KEYS: Final = 50_000
-# Unknown keys are remembered too, but cannot push out the known ones.
+# Unknown keys are cached apart, so that made-up keys cannot push out real ones.
 MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
 MAX_CONCURRENT_LOOKUPS: Final = 4
 LOOKUP_SECONDS: Final = 3.0
@@ -39,7 +39,6 @@ LOOKUP_SECONDS: Final = 3.0
 _BEARER: Final = re.compile(
     rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PREFIX}[0-9a-f]{{{2 * KEY_RANDOM_BYTES}}})\Z"
 )
-
 
 _FIND_KEY: Final = """
 SELECT k.id, k.organization_id, k.app_id, a.slug, a.name, o.developer_api, a.allowed_event_types,
@@ -67,13 +66,16 @@ class _CachedKey(NamedTuple):
     read_at: float  # monotonic seconds
 
 
-class _Reading(NamedTuple):
+class _Lookup(NamedTuple):
     task: asyncio.Task[Caller | None]
-    announced: int
+    changes_seen: int  # when it began
 
 
 class Authenticator:
-    """Turns credentials into callers, from a cache that changes reach within a second."""
+    """Finds the callers behind credentials; an operator's change takes effect within a second.
+
+    ``secret`` keys the digests (:func:`core.access.api_keys.deployment_secret`).
+    """
 
     def __init__(
         self, database: Database, changes: Invalidation, clock: Clock, secret: bytes
@@ -84,21 +86,22 @@ class Authenticator:
         self._secret = secret
         self._known: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._unknown: OrderedDict[bytes, _CachedKey] = OrderedDict()
-        self._of_organization: dict[UUID, set[bytes]] = {}
-        # Requests that wait for the same key share one look-up; a flood of made-up keys leaves
-        # connections to the others.
-        self._reading: dict[bytes, _Reading] = {}
-        self._readers = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
-        # Counts announcements, so that what was read before one is not cached after it.
-        self._announced = 0
+        self._known_by_organization: dict[UUID, set[bytes]] = {}
+        # Requests that wait for the same key share one look-up. A flood of made-up keys takes no
+        # more than MAX_CONCURRENT_LOOKUPS connections from the others.
+        self._lookups: dict[bytes, _Lookup] = {}
+        self._lookup_limit = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
+        # A key that was read before a change is not cached after it.
+        self._changes_seen = 0
         changes.subscribe(self._forget)
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """The caller behind an Authorization value, if the key may be used now.
 
         Raises :class:`IngestError` in the order of contract section 4: ``missing_authorization``,
-        ``invalid_key``, ``key_revoked``, ``key_expired``, ``plan_disabled``; or ``internal_error``
-        if the database does not tell within seconds.
+        ``invalid_key``, ``key_revoked``, ``key_expired``, ``plan_disabled``. Raises
+        ``internal_error``, transient, if the database does not answer within
+        ``LOOKUP_SECONDS``.
         """
         caller = await self.identify(authorization)
         self.check_usable(caller)
@@ -129,7 +132,7 @@ class Authenticator:
         return caller
 
     def check_usable(self, caller: Caller) -> None:
-        """Raises ``key_revoked``, ``key_expired`` or ``plan_disabled``."""
+        """Raises ``key_revoked``, ``key_expired`` or ``plan_disabled`` if the key is not usable."""
         if caller.revoked:
             raise IngestError(ErrorCode.KEY_REVOKED, "This API key was revoked.")
         if caller.expires_us is not None and caller.expires_us <= self._clock.now_us():
@@ -149,49 +152,49 @@ class Authenticator:
         return cached if self._clock.monotonic() < trusted_until else None
 
     async def _find(self, key_digest: bytes) -> Caller | None:
-        reading = self._reading.get(key_digest)
-        if reading is None or reading.announced != self._announced:
-            task = asyncio.create_task(self._read(key_digest))
-            reading = self._reading[key_digest] = _Reading(task, self._announced)
-            task.add_done_callback(lambda _: self._end_reading(key_digest, task))
-        # Whoever gives up waiting does not take the answer from the others.
-        await asyncio.wait({reading.task}, timeout=LOOKUP_SECONDS)
-        if not reading.task.done():
+        lookup = self._lookups.get(key_digest)
+        if lookup is None or lookup.changes_seen != self._changes_seen:
+            task = asyncio.create_task(self._look_up(key_digest))
+            lookup = self._lookups[key_digest] = _Lookup(task, self._changes_seen)
+            task.add_done_callback(lambda _: self._end_lookup(key_digest, task))
+        # A request that stops waiting does not cancel the look-up for the others.
+        await asyncio.wait({lookup.task}, timeout=LOOKUP_SECONDS)
+        if not lookup.task.done():
             raise database_away()
         try:
-            return reading.task.result()
+            return lookup.task.result()
         except NoAnswerError as error:
             raise database_away() from error
 
-    async def _read(self, key_digest: bytes) -> Caller | None:
-        async with self._readers:
-            # Taken before reading: a change announced while we read must not be outlived.
+    async def _look_up(self, key_digest: bytes) -> Caller | None:
+        async with self._lookup_limit:
+            # Taken before reading: a change that is announced meanwhile makes the entry old.
             read_at = self._clock.monotonic()
-            announced = self._announced
+            changes_seen = self._changes_seen
             try:
-                caller = await self._look_up(key_digest)
+                caller = await self._read(key_digest)
             except IngestError:
-                # A connection that died in the pool; a request must not be what finds it.
+                # A pooled connection may have died unnoticed; the request must not fail for it.
                 await self._database.discard_stale()
-                caller = await self._look_up(key_digest)
-            if announced == self._announced:
-                self._keep(key_digest, _CachedKey(caller, read_at))
+                caller = await self._read(key_digest)
+            if changes_seen == self._changes_seen:
+                self._remember(key_digest, _CachedKey(caller, read_at))
             return caller
 
-    async def _look_up(self, key_digest: bytes) -> Caller | None:
-        return await self._database.within(LOOKUP_SECONDS, self._ask(key_digest))
+    async def _read(self, key_digest: bytes) -> Caller | None:
+        return await self._database.within(LOOKUP_SECONDS, self._query(key_digest))
 
-    async def _ask(self, key_digest: bytes) -> Caller | None:
+    async def _query(self, key_digest: bytes) -> Caller | None:
         async with self._database.connection() as db:
             return await find_caller(db, key_digest)
 
-    def _end_reading(self, key_digest: bytes, task: asyncio.Task[Caller | None]) -> None:
+    def _end_lookup(self, key_digest: bytes, task: asyncio.Task[Caller | None]) -> None:
         if not task.cancelled():
-            task.exception()  # told to whoever waits; if nobody does any more, to nobody
-        if (reading := self._reading.get(key_digest)) and reading.task is task:
-            del self._reading[key_digest]
+            task.exception()  # asyncio would log one that nobody waits for any more
+        if (lookup := self._lookups.get(key_digest)) and lookup.task is task:
+            del self._lookups[key_digest]
 
-    def _keep(self, key_digest: bytes, entry: _CachedKey) -> None:
+    def _remember(self, key_digest: bytes, entry: _CachedKey) -> None:
         self._drop(key_digest)
         if entry.caller is None:
             self._unknown[key_digest] = entry
@@ -199,7 +202,7 @@ class Authenticator:
                 self._unknown.popitem(last=False)
             return
         self._known[key_digest] = entry
-        self._of_organization.setdefault(entry.caller.organization_id, set()).add(key_digest)
+        self._known_by_organization.setdefault(entry.caller.organization_id, set()).add(key_digest)
         if len(self._known) > MAX_CACHED_KEYS:
             self._drop(next(iter(self._known)))
 
@@ -207,17 +210,18 @@ class Authenticator:
         self._unknown.pop(key_digest, None)
         entry = self._known.pop(key_digest, None)
         if entry is not None and entry.caller is not None:
-            siblings = self._of_organization[entry.caller.organization_id]
+            siblings = self._known_by_organization[entry.caller.organization_id]
             siblings.discard(key_digest)
             if not siblings:
-                del self._of_organization[entry.caller.organization_id]
+                del self._known_by_organization[entry.caller.organization_id]
 
     def _forget(self, organization_id: UUID | None) -> None:
-        self._announced += 1
+        """Drop an organization's keys, or all; and the unknown keys, which may exist now."""
+        self._changes_seen += 1
         self._unknown.clear()
         if organization_id is None:
             self._known.clear()
-            self._of_organization.clear()
+            self._known_by_organization.clear()
             return
-        for key_digest in self._of_organization.pop(organization_id, ()):
+        for key_digest in self._known_by_organization.pop(organization_id, ()):
             self._known.pop(key_digest, None)

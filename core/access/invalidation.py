@@ -1,8 +1,8 @@
-"""Hearing of operators' changes: PostgreSQL's NOTIFY, and proof that we would have heard it.
+"""Cache invalidation: operators' changes by PostgreSQL's NOTIFY, and proof that none was missed.
 
-Triggers announce the organization of every changed key, app or organization. What was read from
-the database may be trusted as long as the notification connection is known to be alive; while it
-is not, :attr:`Invalidation.heard_until` stands still and whoever caches must read again.
+Triggers announce the organization of every changed key, app or organization. Values read from the
+database may be cached as long as the notification connection is known to be alive. While it is
+not, :attr:`Invalidation.heard_until` stands still, and caches must read again.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MAX_RECONNECT_SECONDS: Final = 1.0
 class Invalidation:
     """Runs the notification connection and tells subscribers which organization changed.
 
-    ``heard_until`` (monotonic seconds): every change committed before it has been delivered to
-    all subscribers. Subscribers are called in the event loop and must not block; None means that
-    anything may have changed.
+    Subscribers are called in the event loop and must not block. They are called with None if
+    anything may have changed. ``heard_until`` (monotonic seconds): every change committed before it
+    has been delivered to all subscribers.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -45,11 +45,11 @@ class Invalidation:
         self.heard_until = float("-inf")
 
     def subscribe(self, callback: Callable[[UUID | None], None]) -> None:
-        """Command ``callback`` with each changed organization from now on."""
+        """Call ``callback`` with the id of each changed organization from now on."""
         self._subscribers.append(callback)
 
     async def run(self) -> None:
-        """Listen until cancelled; a lost connection is made again, with bounded back-off."""
+        """Listen until cancelled. A lost connection is made again, with bounded back-off."""
         pause = 0.0
         while True:
             await asyncio.sleep(pause)
@@ -66,33 +66,33 @@ class Invalidation:
                 log.warning("the connection that hears of changes was lost: %s", one_line(error))
                 await self._database.discard_stale()
             finally:
-                # Not the polite close: the peer may be the reason that we are here.
+                # Not close(): it would wait for a server that may be the reason of the failure.
                 connection.pgconn.finish()
 
     async def _listen(self, connection: Connection) -> None:
         async with asyncio.timeout(HEARTBEAT_TIMEOUT_SECONDS):
             await connection.execute(f"LISTEN {CHANNEL}")
-        self._publish(None)  # whatever was announced before we listened
+        self._publish(None)  # for the changes before this connection listened
         while True:
-            asked = self._clock.monotonic()
+            asked_at = self._clock.monotonic()
             async with asyncio.timeout(HEARTBEAT_TIMEOUT_SECONDS):
-                # Notifications committed before the server saw this are delivered with it.
+                # Notifications committed before the server runs this arrive with its answer.
                 await connection.execute("SELECT 1")
             await self._deliver(connection, 0)
-            self.heard_until = asked
+            self.heard_until = asked_at
             await self._deliver(connection, HEARTBEAT_SECONDS)
 
     async def _deliver(self, connection: Connection, seconds: float) -> None:
         async for notify in connection.notifies(timeout=seconds):
-            self._announce(notify)
-
-    def _announce(self, notify: Notify) -> None:
-        try:
-            organization_id = UUID(notify.payload)
-        except ValueError:
-            organization_id = None
-        self._publish(organization_id)
+            self._publish(_organization_of(notify))
 
     def _publish(self, organization_id: UUID | None) -> None:
         for callback in self._subscribers:
             callback(organization_id)
+
+
+def _organization_of(notify: Notify) -> UUID | None:
+    try:
+        return UUID(notify.payload)
+    except ValueError:
+        return None

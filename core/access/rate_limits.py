@@ -1,4 +1,7 @@
-"""Token buckets: one per key, one per organization, charged together or not at all."""
+"""Rate limits: a token bucket for each key and each organization (contract section 2).
+
+Both are charged together or not at all.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +15,40 @@ from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.models import Budget, Caller
 
-BURST_SECONDS: Final = 1.0  # a bucket holds what refills in this time
+BURST_SECONDS: Final = 1.0  # a full bucket holds the tokens that refill in this time
 MAX_BUCKETS: Final = 100_000
 
 
 class Buckets(Protocol):
-    """The buckets, full when they are first asked for."""
+    """Token buckets by owner. A bucket is full when it is first filled."""
 
-    def held(self) -> AbstractContextManager[object]:
-        """Have the buckets to oneself within the block."""
+    def exclusive(self) -> AbstractContextManager[object]:
+        """A block in which nobody else changes the buckets."""
 
     def fill(self, owner: UUID, rate: int, now: float) -> float:
-        """Bring the bucket to ``now``, under the rate in force now, and tell what it holds."""
+        """Refill the bucket up to ``now`` (monotonic seconds); returns the tokens it holds.
+
+        ``rate``: tokens a second, as it is in force now.
+        """
 
     def take(self, owner: UUID) -> None:
-        """Take a token from a bucket that was just filled."""
+        """Take a token from a bucket that was filled in the same exclusive block."""
 
 
 class OwnBuckets:
-    """The buckets of one process.
+    """``Buckets`` of a single process, at most ``MAX_BUCKETS``.
 
-    A bucket that nobody touched for a second is full again, so the oldest ones can be forgotten:
-    memory is bounded by ``MAX_BUCKETS`` without loosening a limit.
+    The bucket that was unused for longest makes room for a new one. A bucket that was unused for
+    ``BURST_SECONDS`` is full anyway, so forgetting it loosens no limit.
     """
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[UUID, list[float]] = OrderedDict()  # tokens, when updated
         self._held = nullcontext()
 
-    def held(self) -> AbstractContextManager[object]:
-        """Nothing to wait for: a process has one loop."""
-        return self._held
+    def exclusive(self) -> AbstractContextManager[object]:
+        """As :meth:`Buckets.exclusive`, without a lock: the block does not await."""
+        return self._exclusive
 
     def fill(self, owner: UUID, rate: int, now: float) -> float:
         """See :meth:`Buckets.fill`."""
@@ -67,28 +73,27 @@ def refilled(tokens: float, updated: float, rate: int, now: float) -> float:
     """The tokens of a bucket ``now`` that held ``tokens`` when it was ``updated``."""
     if now > updated:  # clocks of processes are read in one order and buckets are had in another
         tokens += (now - updated) * rate
-    full = rate * BURST_SECONDS
-    return min(full, tokens)
+    return min(rate * BURST_SECONDS, tokens)
 
 
 class RateLimiter:
-    """The request rates of callers, by the tokens in ``buckets``."""
+    """Holds callers to the request rates of their key and their organization."""
 
     def __init__(self, clock: Clock, buckets: Buckets) -> None:
         self._clock = clock
         self._buckets = buckets
 
     def charge(self, caller: Caller) -> Budget:
-        """Take one token from the key and one from the organization; the key's budget is left.
+        """Take a token from the key and one from the organization; returns the key's budget.
 
-        Raises ``rate_limited``, taking neither, when either is used up: with the seconds until
-        both have a token, and whose limit it was (contract section 2).
+        Raises ``rate_limited`` if either has none, and takes neither then. The error says whose
+        limit it was and after how many seconds both have a token.
         """
         now = self._clock.monotonic()
         key_rate = caller.key_requests_per_second
         organization_rate = caller.organization_requests_per_second
         buckets = self._buckets
-        with buckets.held():
+        with buckets.exclusive():
             key_tokens = buckets.fill(caller.key_id, key_rate, now)
             organization_tokens = buckets.fill(caller.organization_id, organization_rate, now)
             if key_tokens >= 1 and organization_tokens >= 1:
@@ -106,8 +111,8 @@ class RateLimiter:
         )
 
     def budget(self, caller: Caller) -> Budget:
-        """The key's budget, of which nothing is taken."""
+        """The key's budget; takes nothing from it."""
         rate = caller.key_requests_per_second
-        with self._buckets.held():
+        with self._buckets.exclusive():
             tokens = self._buckets.fill(caller.key_id, rate, self._clock.monotonic())
         return Budget(limit=rate, remaining=int(tokens))

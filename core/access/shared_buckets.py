@@ -1,7 +1,8 @@
-"""Token buckets in memory that several processes share, so that a limit holds for all together.
+"""Token buckets in memory that server processes share, so that a limit holds for all together.
 
-A client's connections may end at any of the processes: divided among them, a limit would refuse
-the client that has one connection, and counted by each, it would let a client with many have more.
+A client's connections can end at any of the processes. If each process had a share of the limit, a
+client with one connection would get less than its due; if each had the whole limit, a client with
+many connections would get more.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from uuid import UUID
 
 from core.access.rate_limits import BURST_SECONDS, refilled
 
-WAYS: Final = 8  # places a bucket can have
-SETS: Final = 16_384  # of so many places, a power of two
+# As in a set-associative cache: an owner's id selects a set, and its bucket is in one of the ways.
+WAYS: Final = 8
+SETS: Final = 16_384
 MAX_LOCK_ATTEMPTS: Final = 100
 LOCK_PAUSE_SECONDS: Final = 0.000_05
 
-# A bucket: its owner's 16 bytes, then the tokens and when they were updated, as two doubles.
+# A bucket: its owner's 16 bytes, then two doubles: the tokens, and when they were updated.
 _OWNER_BYTES: Final = 16
 _BUCKET_BYTES: Final = 32
-_NUMBER_BYTES: Final = 8
+_DOUBLE_BYTES: Final = 8
 _SET_BYTES: Final = WAYS * _BUCKET_BYTES
 BYTES: Final = SETS * _SET_BYTES
 
@@ -31,30 +33,31 @@ BYTES: Final = SETS * _SET_BYTES
 class SharedBuckets(AbstractContextManager[None]):
     """``Buckets`` in ``BYTES`` of memory from ``begin``, under a lock on the file behind it.
 
-    The kernel gives the lock back when a process dies. One that is stopped while it holds the lock
-    must not stop the others: they wait for milliseconds and go on without, which at worst miscounts
-    the requests of that moment. Where all places of a bucket are taken, the one that was touched
-    least lately is forgotten; it is full again after a second.
+    The kernel releases the lock when a process dies. A process that is stopped while it holds the
+    lock does not stop the others: they wait for at most ``MAX_LOCK_ATTEMPTS`` pauses and go on
+    without the lock, which at worst miscounts the requests of that moment. If all ways of a set are
+    taken, the bucket that was unused for longest makes room; it would be full after a second.
     """
 
     def __init__(self, memory: mmap, begin: int, descriptor: int) -> None:
         self._memory = memory
-        self._numbers = memoryview(memory)[: begin + BYTES].cast("d")
+        self._doubles = memoryview(memory)[: begin + BYTES].cast("d")
         self._begin = begin
         self._descriptor = descriptor
         self._locked = False
-        self._places: dict[UUID, int] = {}  # of the tokens in use since the lock was taken
+        # Where the tokens are of the buckets filled in this block, as indexes into the doubles.
+        self._token_indexes: dict[UUID, int] = {}
 
-    def held(self) -> AbstractContextManager[object]:
-        """Have the buckets to oneself, as far as can be had without waiting for long."""
+    def exclusive(self) -> AbstractContextManager[object]:
+        """As ``Buckets.exclusive``, but for a process that holds the lock for too long."""
         return self
 
     def __enter__(self) -> None:
-        self._places.clear()
+        self._token_indexes.clear()
         for _ in range(MAX_LOCK_ATTEMPTS):
             try:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-            except (BlockingIOError, PermissionError):  # which of the two depends on the system
+            except (BlockingIOError, PermissionError):  # one or the other, by the system
                 time.sleep(LOCK_PAUSE_SECONDS)
             else:
                 self._locked = True
@@ -69,27 +72,27 @@ class SharedBuckets(AbstractContextManager[None]):
         """See ``Buckets.fill``."""
         name = owner.bytes
         begin = self._begin + hash(owner) % SETS * _SET_BYTES
-        place = self._memory.find(name, begin, begin + _SET_BYTES)
-        numbers = self._numbers
-        if place >= 0 and not (place - begin) % _BUCKET_BYTES:
-            tokens_at = (place + _OWNER_BYTES) // _NUMBER_BYTES
-            tokens = refilled(numbers[tokens_at], numbers[tokens_at + 1], rate, now)
+        found = self._memory.find(owner.bytes, begin, begin + _SET_BYTES)
+        doubles = self._doubles
+        if found >= 0 and not (found - begin) % _BUCKET_BYTES:
+            index = (found + _OWNER_BYTES) // _DOUBLE_BYTES
+            tokens = refilled(doubles[index], doubles[index + 1], rate, now)
         else:
-            tokens_at = self._oldest(begin)
-            place = tokens_at * _NUMBER_BYTES - _OWNER_BYTES
-            self._memory[place : place + _OWNER_BYTES] = name
+            index = self._longest_unused(begin)
+            owner_at = index * _DOUBLE_BYTES - _OWNER_BYTES
+            self._memory[owner_at : owner_at + _OWNER_BYTES] = owner.bytes
             tokens = rate * BURST_SECONDS
-        numbers[tokens_at] = tokens
-        numbers[tokens_at + 1] = now
-        self._places[owner] = tokens_at
+        doubles[index] = tokens
+        doubles[index + 1] = now
+        self._token_indexes[owner] = index
         return tokens
 
     def take(self, owner: UUID) -> None:
         """See ``Buckets.take``."""
         self._numbers[self._places[owner]] -= 1
 
-    def _oldest(self, begin: int) -> int:
-        first = (begin + _OWNER_BYTES) // _NUMBER_BYTES
-        step = _BUCKET_BYTES // _NUMBER_BYTES
-        places = range(first, first + WAYS * step, step)
-        return min(places, key=lambda place: self._numbers[place + 1])
+    def _longest_unused(self, begin: int) -> int:
+        first = (begin + _OWNER_BYTES) // _DOUBLE_BYTES
+        step = _BUCKET_BYTES // _DOUBLE_BYTES
+        indexes = range(first, first + WAYS * step, step)
+        return min(indexes, key=lambda index: self._doubles[index + 1])

@@ -1,6 +1,6 @@
-"""The rules of an event that need no database (contract sections 2 and 5).
+"""The rules of single fields (contract sections 2 and 5).
 
-Each rule is one small function that returns the value ready to be stored or raises ValueError with
+Each rule is one small function. It returns the value ready to be stored, or raises ValueError with
 the words for the client.
 """
 
@@ -17,10 +17,11 @@ from core.models import Actor, Caller, Event, WorkerByEmail, WorkerById, WorkerB
 
 MAX_ISSUES_IN_MESSAGE: Final = 8
 MAX_CACHED_NAMES: Final = 10_000
+NO_ACTOR: Final = "actor: must have a workerId, an externalId or an email"
 
 _TYPE: Final = re.compile(limits.TYPE_PATTERN.removesuffix("$") + r"\Z")
 _CATEGORIES: Final = frozenset(limits.CATEGORIES)
-_NOBODY: Final = UUID(int=0)
+_NOBODY: Final = UUID(int=0)  # the id of no worker
 
 
 def type_name(value: str) -> str:
@@ -41,14 +42,14 @@ def category(value: str) -> str:
 
 
 def moment(value: str | int) -> tuple[int, str]:
-    """A timestamp: microseconds since the epoch, and how it is echoed."""
+    """A timestamp: microseconds since the epoch, and its text as clients are told of it."""
     if isinstance(value, str):
         return timestamps.parse(value)
     return instant(value), timestamps.format_us(value)
 
 
 def instant(value: str | int) -> int:
-    """A timestamp, as :func:`moment`, that is not echoed."""
+    """A timestamp, as :func:`moment`, without its text."""
     if isinstance(value, str):
         return timestamps.parse(value)[0]
     if not timestamps.MIN_US <= value <= timestamps.MAX_US:
@@ -57,7 +58,7 @@ def instant(value: str | int) -> int:
 
 
 def duration(value: int | float) -> int:
-    """Whole seconds of at most a day; 240.0 is whole."""
+    """A duration: whole seconds, at most a day. 240.0 is whole."""
     if isinstance(value, float):
         if not value.is_integer():
             raise ValueError("must be a whole number of seconds")
@@ -70,14 +71,14 @@ def duration(value: int | float) -> int:
 
 
 def text(value: str, most: int, least: int = 1) -> str:
-    """Free text of a person's or a system's choosing, kept exactly as sent."""
+    """Free text of ``least`` to ``most`` characters, stored exactly as sent."""
     if not least <= len(value) <= most:
         raise ValueError(f"must be {least} to {most} characters")
     return storable_text(value)
 
 
 def storable_text(value: str) -> str:
-    """Text that PostgreSQL can store, and JSON and protobuf can say."""
+    """Text that PostgreSQL can store and that JSON and protobuf can carry."""
     if "\0" in value:
         raise ValueError("must not contain U+0000")
     if not value.isascii():
@@ -89,7 +90,7 @@ def storable_text(value: str) -> str:
 
 
 def email(value: str) -> str:
-    """An e-mail address; what precedes the @ can become a display name, so it is not empty."""
+    """An e-mail address. The part before the @ can become a display name, so it is not empty."""
     text(value, limits.MAX_EMAIL_CHARACTERS, limits.MIN_EMAIL_CHARACTERS)
     if not value.find("@") > 0 or value.endswith("@"):
         raise ValueError("must be an e-mail address with something on both sides of the @")
@@ -107,14 +108,15 @@ def name(value: str) -> str:
 
 
 def worker_id(value: str) -> str:
-    """A worker id of any form: a wrong one is not found, only what no store holds is malformed."""
+    """A worker id, of any form: one in another form belongs to nobody, but is not malformed."""
     return text(value, limits.MAX_BODY_BYTES)
 
 
 def worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
     """The name by which an actor names its worker; None if it names nobody. Raises ValueError.
 
-    The worker id outranks the link, the link outranks the e-mail; all that is given must be valid.
+    The worker id comes before the external id, the external id before the e-mail. Raises ValueError
+    if any member that is given is invalid.
     """
     if actor.display_name is not None:
         name(actor.display_name)
@@ -132,7 +134,7 @@ def worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
     return None
 
 
-_cached_name: Final = lru_cache(MAX_CACHED_NAMES)(worker_name)
+_cached_worker_name: Final = lru_cache(MAX_CACHED_NAMES)(worker_name)
 
 
 def known_name(actor: Actor, caller: Caller) -> WorkerName | None:
@@ -145,7 +147,7 @@ NO_ACTOR: Final = "actor: must have a workerId, an externalId or an email"
 
 
 def issues_message(issues: Sequence[str], path: str = "") -> str:
-    """All issues of an item in one message, each with its path, cut off at a bounded number.
+    """The first ``MAX_ISSUES_IN_MESSAGE`` issues of an item in one message, each after its path.
 
     An issue starts with its member (``duration: …``), or with ``:`` if it is about the whole item.
     """
@@ -159,7 +161,7 @@ def issues_message(issues: Sequence[str], path: str = "") -> str:
 
 
 def event_issues(event: Event) -> list[str]:
-    """Everything that is wrong with the form of an event: ``duration: must be at least 0``."""
+    """All broken rules of an event's fields, such as ``duration: must be at least 0``."""
     return [
         *issue("eventType", type_name, event.event_type),
         *issue("category", category, event.category),
@@ -171,7 +173,7 @@ def event_issues(event: Event) -> list[str]:
 
 
 def actor_issues(actor: Actor | None) -> list[str]:
-    """Everything that is wrong with the form of an actor."""
+    """All broken rules of an actor's fields."""
     if actor is None:
         return []
     return [
@@ -183,7 +185,10 @@ def actor_issues(actor: Actor | None) -> list[str]:
 
 
 def issue(path: str, rule: Callable[[Any], object], value: object) -> list[str]:
-    """The rule's complaint about a value, with its path, or nothing; absent members are fine."""
+    """The message of a broken rule after the value's path, as a list of one; else an empty list.
+
+    None stands for a member that was not sent, and breaks no rule.
+    """
     if value is not None:
         try:
             rule(value)

@@ -1,7 +1,7 @@
-"""Digests of requests: equal if the requests are (contract section 7).
+"""Fingerprints of requests: equal digests for equal requests (contract section 7).
 
-A request with a used idempotency key is a replay if it has the digest of the first one. Requests
-are equal if they say the same, in whichever JSON spelling and over whichever protocol.
+A request with a used idempotency key is a replay if it has the digest of the first one. Two
+requests are equal if their values are, in any JSON spelling and over either protocol.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from core.json_text import JsonText
 from core.models import Actor, Event, Events, Malformed, Snapshot
 from core.rules import fields
 
-MIN_TOGETHER: Final = 8  # timestamps; fewer are parsed sooner one by one
+MIN_COLUMN_TIMESTAMPS: Final = 8  # fewer are parsed sooner one by one
 
 # No number that fits in a request is rounded.
 _EXACT: Final = Context(prec=limits.MAX_BODY_BYTES, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 
-def _canonical_number(written: str) -> int | Decimal | dict[str, str]:
-    # 1.0, 1 and 1e0 are one number, as they are where a protocol sends doubles; 0.1 and
+def _canonical_number(spelling: str) -> int | Decimal | dict[str, str]:
+    # 1.0, 1 and 1e0 are one number, because a protocol may send doubles. 0.1 and
     # 0.1000000000000000001 are two.
-    if written[-1] > "0" and "e" not in written and "E" not in written:
-        return Decimal(written)  # a fraction without trailing zeros
+    if spelling[-1] > "0" and "e" not in spelling and "E" not in spelling:
+        return Decimal(spelling)  # a fraction without trailing zeros
     try:
-        number = Decimal(written)
+        number = Decimal(spelling)
     except InvalidOperation:
-        # An exponent beyond all bounds is equal to its own spelling, and to nothing that is stored.
-        return {"\0": written}
+        # The exponent is beyond all bounds. The number equals only its own spelling; no stored
+        # object can have U+0000 in a key.
+        return {"\0": spelling}
     whole = number.to_integral_value(context=_EXACT)
     if number == whole and number.adjusted() <= float_info.max_10_exp:
         return int(whole)
@@ -63,7 +64,7 @@ def _canonical_moment(moment: str | int | None) -> object:
 
 def _canonical_moments(events: Sequence[Event | Malformed]) -> Sequence[object]:
     given = [event.timestamp if isinstance(event, Event) else None for event in events]
-    if len(given) >= MIN_TOGETHER and set(map(type, given)) == {str}:
+    if len(given) >= MIN_COLUMN_TIMESTAMPS and set(map(type, given)) == {str}:
         together = timestamps.parse_together(cast("list[str]", given))
         if together is not None:
             return together

@@ -1,4 +1,7 @@
-"""The rules of a snapshot that need no database (contract section 6)."""
+"""The rules of a snapshot that need no database (contract section 6).
+
+A snapshot is a single item, so its first failure refuses the request.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ MAX_METRIC_NAME_SHOWN_CHARACTERS: Final = 100
 
 
 class CheckedSnapshot(Struct, frozen=True):
-    """A snapshot that passed the rules; whether its worker exists is for the database."""
+    """A snapshot that passed the rules. The database decides later whether its worker exists.
+
+    ``metrics`` and ``metadata``: the JSON texts to store. ``occurred_us``: microseconds since the
+    epoch.
+    """
 
     snapshot_type: str
     worker_name: WorkerName
@@ -27,9 +34,11 @@ class CheckedSnapshot(Struct, frozen=True):
 
 
 def check_snapshot(caller: Caller, snapshot: Snapshot, received_us: int) -> CheckedSnapshot:
-    """Judge a snapshot, in the order of contract section 5; raises the first failure.
+    """Check a snapshot, in the order of contract section 5.
 
-    A snapshot type needs no whitelisting: the whitelist is of event types.
+    Raises ``invalid_body`` with all broken rules of its fields, or ``missing_actor``. The whitelist
+    is of event types, so any snapshot type may be sent. ``received_us``: microseconds since the
+    epoch, for a snapshot without a timestamp.
     """
     issues = _issues(snapshot)
     if issues:
@@ -38,13 +47,13 @@ def check_snapshot(caller: Caller, snapshot: Snapshot, received_us: int) -> Chec
     name = None if actor is None else fields.worker_name(actor, caller)
     if name is None:
         raise IngestError(ErrorCode.MISSING_ACTOR, fields.NO_ACTOR)
-    metadata = None if snapshot.metadata is None else json_text.storable(snapshot.metadata)
+    metadata = None if snapshot.metadata is None else json_text.storable(snapshot.metadata).decode()
     return CheckedSnapshot(
         snapshot.snapshot_type,
         name,
         received_us if snapshot.timestamp is None else fields.moment(snapshot.timestamp)[0],
         json_text.storable(snapshot.metrics).decode(),
-        metadata if metadata is None else metadata.decode(),
+        metadata,
     )
 
 
@@ -89,7 +98,7 @@ def _metric_issues(name: str, metric: object) -> list[str]:
 
 
 def _is_number(value: object) -> bool:
-    # A bool is an int to Python, not to JSON.
+    # In Python, unlike in JSON, a bool is an int.
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -168,7 +168,7 @@ async def tenant(target: Target, tell: Callable[[str], None]) -> AsyncIterator[T
     """An organization of our own without limits, which is removed with all its events."""
     db = target.db
     now_us = time.time_ns() // 1_000
-    name = f"Bench {ids.encode(ids.ulid_bits(now_us))}"
+    name = f"Bench {ids.text('', ids.new(now_us))}"
     fast = MAX_REQUESTS_PER_SECOND
     creating = asyncio.ensure_future(
         organizations.create(db, name, now_us, requests_per_second=fast)

@@ -123,11 +123,11 @@ async def test_upkeep_alarms_when_months_cannot_be_made(
         clock = Clock(lambda: NEW_YEARS_EVE_US)
         async with Database(database_url) as database:
             maintenance = Maintenance(database, RejectionStatistics(), clock, None)
-            await maintenance._attempt(maintenance._keep_partitions)
+            await maintenance._attempt(maintenance._maintain_partitions)
             assert "maintenance failed" in caplog.text
             await db.execute("ALTER TABLE gone RENAME TO events")
             caplog.clear()
-            await maintenance._attempt(maintenance._keep_partitions)
+            await maintenance._attempt(maintenance._maintain_partitions)
             assert caplog.text == ""
 
 

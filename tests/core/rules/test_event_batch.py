@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
-from psycopg import AsyncConnection, sql
 
-from core import ids, json_text, timestamps
+from core import ids
 from core.error_codes import ErrorCode
-from core.models import Event, EventColumns, Malformed, Worker, WorkerName
-from core.postgres import copy_rows
-from core.postgres.sessions import session_conninfo
-from core.rules.event_batch import MIN_TOGETHER, CheckedEvents, check_events
+from core.models import Event, EventColumns, Malformed, WorkerName
+from core.rules.event_batch import MIN_COLUMN_EVENTS, CheckedEvents, check_events
 from tests.support import strategies
-from tests.support.strategies import ALLOWED, CALLER, EXAMPLES, FEW_EXAMPLES
+from tests.support.strategies import ALLOWED, CALLER, EXAMPLES
 
 RECEIVED_US = 1_776_600_300_123_456
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,7 +58,7 @@ def test_valid_events_are_passed_on(events: list[Event]) -> None:
 def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
     few: list[Event | Malformed], echo: bool
 ) -> None:
-    events = few * MIN_TOGETHER
+    events = few * MIN_COLUMN_EVENTS
     with _one_id():
         together = check_events(CALLER, events, RECEIVED_US, echo=echo)
         wrong = Malformed(("is wrong",), b"")
@@ -77,7 +71,7 @@ def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
 @EXAMPLES
 @given(st.lists(strategies.valid_events | strategies.well_formed_events, max_size=8))
 def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
-    events = few * MIN_TOGETHER
+    events = few * MIN_COLUMN_EVENTS
     columns = EventColumns(
         kind_indexes=[*range(len(few))] * MIN_TOGETHER,
         kinds=[(event.event_type, event.category) for event in few],

@@ -71,7 +71,7 @@ def test_digests_are_equal_if_and_only_if_values_are(
 
 
 @EXAMPLES
-@given(st.lists(strategies.moments, min_size=1, max_size=2 * fingerprint.MIN_TOGETHER))
+@given(st.lists(strategies.moments, min_size=1, max_size=2 * fingerprint.MIN_COLUMN_TIMESTAMPS))
 def test_digests_are_equal_however_a_protocol_says_its_moments(moments: list[int]) -> None:
     said = [timestamps.format_us(us) for us in moments]
     spelled = [text.replace("T", "t") for text in said]

@@ -71,10 +71,10 @@ def test_where_there_is_no_room_the_bucket_longest_untouched_is_forgotten(shared
     rivals = [owner for owner in rivals if hash(owner) % SETS == hash(rivals[0]) % SETS]
     assert len(rivals) == WAYS + 1
     for age, owner in enumerate(rivals):
-        with buckets.held():
+        with buckets.exclusive():
             assert buckets.fill(owner, RATE, 100 + age / 1_000) == RATE
             buckets.take(owner)
-    with buckets.held():
+    with buckets.exclusive():
         assert buckets.fill(rivals[-1], RATE, 100.01) < RATE
         assert buckets.fill(rivals[1], RATE, 100.01) < RATE
         assert buckets.fill(rivals[0], RATE, 100.01) == RATE
@@ -91,14 +91,14 @@ def test_one_that_hangs_with_the_lock_does_not_stop_the_others(shared: int) -> N
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         begin = time.monotonic()
-        with buckets.held():
+        with buckets.exclusive():
             assert buckets.fill(UUID(int=1), RATE, 100) == RATE
         assert time.monotonic() - begin < 5
         holder.kill()
     seconds = []
     for _ in range(20):  # a neighbour's work must not fail the test
         begin = time.monotonic()
-        with buckets.held():
+        with buckets.exclusive():
             pass
         seconds.append(time.monotonic() - begin)
     assert min(seconds) < 0.005

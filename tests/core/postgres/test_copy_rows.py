@@ -1,0 +1,77 @@
+"""The bytes of COPY: PostgreSQL reads the rows that were packed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg import AsyncConnection, sql
+
+from core import timestamps
+from core.models import Event, Worker
+from core.postgres import copy_rows
+from core.postgres.sessions import session_conninfo
+from core.rules.event_batch import CheckedEvents, check_events
+from tests.support import strategies
+from tests.support.strategies import CALLER, FEW_EXAMPLES
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def _copied(database_url: str, checked: CheckedEvents) -> list[tuple[Any, ...]]:
+    """The rows that PostgreSQL reads from the packed bytes."""
+    async with await AsyncConnection.connect(session_conninfo(database_url)) as db:
+        tails = checked.tails
+        workers = [Worker(UUID(int=index), "") for index in range(len(tails))]
+        organization_id, app_id, first_id = CALLER.organization_id, CALLER.app_id, checked.first_id
+        pieces = copy_rows.assemble(
+            organization_id, app_id, first_id, workers, range(len(tails)), tails
+        )
+        async with db.cursor() as cursor:
+            async with cursor.copy(copy_rows.COPY_EVENTS) as copy:
+                await copy.write(copy_rows.table(pieces))
+            await cursor.execute(
+                sql.SQL(
+                    "SELECT id, worker_id, event_type, category, "
+                    "(extract(epoch FROM occurred_at) * 1000000)::bigint, "
+                    "duration_seconds, metadata::text FROM events ORDER BY id"
+                )
+            )
+            found = await cursor.fetchall()
+            await db.rollback()
+            return found
+
+
+def test_postgresql_reads_what_was_packed(database_url: str) -> None:
+    @FEW_EXAMPLES
+    @given(st.lists(strategies.valid_events, min_size=1, max_size=20))
+    def check(events: list[Event]) -> None:
+        # A month with a partition.
+        received_us = timestamps.from_datetime(datetime.now(UTC))
+        checked = check_events(CALLER, events, received_us)
+        found = asyncio.run(_copied(database_url, checked))
+        assert found == [
+            (
+                UUID(int=checked.first_id.int + index),
+                UUID(int=index),
+                event.event_type,
+                event.category,
+                received_us if event.timestamp is None else _us(event.timestamp),
+                event.duration,
+                event.metadata and bytes(event.metadata).decode(),
+            )
+            for index, event in enumerate(events)
+        ]
+
+    check()
+
+
+def _us(moment: str | int) -> int:
+    if isinstance(moment, str):
+        whole = datetime.fromisoformat(moment) - EPOCH
+        return whole // timedelta(microseconds=1)
+    return moment
