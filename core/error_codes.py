@@ -40,7 +40,7 @@ class StreamReason(StrEnum):
 
 
 class Retry(Enum):
-    """The sensible reaction of a client to the code."""
+    """Whether and when a client should send a request again that got the code."""
 
     NEVER = "fix the request first"
     AFTER_CHANGE = "retry after an administrator changed the key, plan, quota or whitelist"
@@ -49,7 +49,7 @@ class Retry(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """The meaning of a code and whether a retry can help, in words for documentation."""
+    """The documentation of a code: its meaning, its remedy and whether a retry can help."""
 
     meaning: str
     remedy: str

@@ -81,26 +81,3 @@ def log_internal(log: logging.Logger, error: IngestError, request_id: str) -> No
             exc_info=None if error.transient else cause,
             extra={"request_id": request_id},
         )
-
-
-class UnknownCommitStatusError(Exception):
-    """The commit status of a transaction stays unknown: it must not be tried again."""
-
-
-class StreamError(Exception):
-    """The end of a stream for a reason without a code; every acknowledged batch is stored."""
-
-    def __init__(self, reason: StreamReason, message: str) -> None:
-        super().__init__(reason, message)
-        self.reason = reason
-        self.message = message
-
-
-def unavailable(message: str, retry_after_seconds: float = 1.0) -> IngestError:
-    """An ``internal_error`` that a retry can cure. The message is safe to show to clients."""
-    return IngestError(
-        ErrorCode.INTERNAL_ERROR,
-        message,
-        retry_after_seconds=retry_after_seconds,
-        transient=True,
-    )

@@ -24,25 +24,23 @@ _RANDOM_BYTES: Final = 10
 _RANDOM_BITS: Final = 8 * _RANDOM_BYTES
 _TOP_BIT_OF_THE_LAST_64: Final = 1 << 63
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
-_VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
-_TEXT: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
-_RANDOM_BITS: Final = 80
-
-
-def ulid_bits(now_us: int) -> int:
-    """A new ULID as a 128-bit integer: the given time to the millisecond, then 80 random bits."""
-    return (now_us // 1_000) << _RANDOM_BITS | int.from_bytes(os.urandom(_RANDOM_BITS // 8), "big")
+# 26 characters have 130 bits, so the first one holds the upper three of an id's 128.
+_TEXT: Final = re.compile(rf"[0-7][{_ALPHABET}]{{25}}\Z")
+_SHIFTS: Final = range(125, -1, -5)  # of each character's five bits
 
 
 def new(now_us: int) -> UUID:
     """A new id created at ``now_us`` (microseconds since the epoch)."""
-    return UUID(int=ulid_bits(now_us))
+    time = (now_us // 1_000).to_bytes(_TIME_BYTES, "big")
+    return UUID(bytes=time + os.urandom(_RANDOM_BYTES))
 
 
 def first_of_batch(now_us: int) -> UUID:
-    """A new id from which a batch counts up; counting changes its last 64 bits only."""
-    return UUID(int=ulid_bits(now_us) & ~(1 << 63))
+    """A new id from which a batch counts up.
+
+    The top bit of its last 64 is zero, so that counting never changes its first 64 bits.
+    """
+    return UUID(int=new(now_us).int & ~_TOP_BIT_OF_THE_LAST_64)
 
 
 def first_at(now_us: int) -> UUID:
@@ -51,13 +49,8 @@ def first_at(now_us: int) -> UUID:
 
 
 def created_us(identifier: UUID) -> int:
-    """The creation time of an id, in microseconds since the epoch, exact to the millisecond."""
+    """When the id was made, in microseconds since the epoch, exact to the millisecond."""
     return (identifier.int >> _RANDOM_BITS) * 1_000
-
-
-def encode(bits: int) -> str:
-    """The 26 characters of a ULID."""
-    return "".join([_PAIRS[bits >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def text(prefix: str, identifier: UUID) -> str:
@@ -80,5 +73,5 @@ def parse(prefix: str, given: str) -> UUID | None:
 
 
 def new_request_id(now_us: int) -> str:
-    """A new request id."""
-    return REQUEST + encode(ulid_bits(now_us))
+    """The text of a new id for a request or a batch of a stream."""
+    return text(REQUEST, new(now_us))

@@ -57,9 +57,9 @@ class Malformed(Struct, frozen=True, gc=False):
 class EventColumns(Struct, frozen=True):
     """A batch of well-formed events by columns: its length is the number of events.
 
-    Each list has one item an event, but for ``kinds`` (type and category) and ``actors``, which
-    many events have in common. ``kind_indexes`` and ``actor_indexes`` have one index into these for
-    each event (:func:`distinct`).
+    Each column has one item an event, except ``kinds`` (event type and category) and ``actors``:
+    many events share one of these, so they hold each value once, and ``kind_indexes`` and
+    ``actor_indexes`` give each event's (:func:`distinct`).
     """
 
     kind_indexes: Sequence[int]
@@ -86,7 +86,7 @@ class EventColumns(Struct, frozen=True):
 
 
 def distinct(values: Iterable[T]) -> tuple[list[int], list[T]]:
-    """The index of each value among the distinct ones, and the distinct ones in order of coming."""
+    """Each value's index in the list of distinct values, and that list, by first occurrence."""
     indexes: dict[T, int] = {}
     return [indexes.setdefault(value, len(indexes)) for value in values], list(indexes)
 
@@ -96,7 +96,7 @@ Events = Sequence[Event | Malformed] | EventColumns
 
 
 class StreamPosition(Struct, frozen=True, gc=False):
-    """The position of a batch: its producer, the stream's epoch, and from 1 its number."""
+    """A batch's place in its producer's sequence: the stream's epoch, and its number from 1 on."""
 
     producer_id: str
     epoch: int
@@ -104,11 +104,12 @@ class StreamPosition(Struct, frozen=True, gc=False):
 
 
 class EventBatch(Struct, frozen=True):
-    """The events of one request or one message of a stream, decided on together.
+    """The events of one request or one stream message, written in one transaction.
 
-    ``streamed``: it came in a stream, and is answered with a receipt even if nothing of it is
-    accepted. ``position``: it counts in a producer's sequence. ``size_bytes``: the size of the body
-    or message, which the events keep in memory.
+    ``streamed``: the batch came on a stream. Its receipt tells what is left of the quota, and it
+    gets one even if none of its events is accepted; it was admitted before it was read
+    (core/access/long_steps.py). ``position``: set if a producer numbers its batches.
+    ``size_bytes``: the size of the body or message, which the events keep in memory.
     """
 
     request_id: str
@@ -130,7 +131,7 @@ class Snapshot(Struct, frozen=True, gc=False):
 
 
 class SnapshotRequest(Struct, frozen=True):
-    """The snapshot of one request. ``size_bytes``: see :class:`EventBatch`."""
+    """The snapshot of one request. ``size_bytes`` as in :class:`EventBatch`."""
 
     request_id: str
     snapshot: Snapshot
@@ -222,7 +223,7 @@ class SnapshotReceipt(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True, eq=False):
-    """The app and organization behind a key, as of at most one second ago."""
+    """The app and organization behind an API key, with their rights as of at most a second ago."""
 
     key_id: UUID
     organization_id: UUID

@@ -1,1 +1,1 @@
-"""Access: keys and rights of callers, their request rates, their share of the process."""
+"""Access: who a credential speaks for, and how much that caller may send."""

@@ -7,6 +7,7 @@ stored or compared.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from typing import Final
@@ -24,12 +25,13 @@ def generate_key() -> str:
 
 
 def digest(key: str, secret: bytes) -> bytes:
-    """The stored form of a key: HMAC-SHA256 under the deployment's secret, 32 bytes."""
-    return hmac.digest(secret, key.encode(), "sha256")
+    """The part of a key that is stored: its HMAC-SHA256 under the deployment's secret, 32 bytes."""
+    return hmac.digest(secret, key.encode(), hashlib.sha256)
 
 
-_DEPLOYMENT: Final = "SELECT key_secret, key_secret_check FROM deployment"
-_ADOPT: Final = """
+_READ_DEPLOYMENT: Final = "SELECT key_secret, key_secret_check FROM deployment"
+# An operator's secret is adopted only while no key depends on another one.
+_ADOPT_CHECK: Final = """
 UPDATE deployment SET key_secret_check = %s
 WHERE key_secret_check IS NULL AND NOT EXISTS (SELECT FROM api_keys)
 """
@@ -52,7 +54,7 @@ async def deployment_secret(db: Connection, configured: str | None) -> bytes:
             )
         return bytes(internal)
     secret = configured.encode()
-    expected = hmac.digest(secret, b"wepeople-ingest key secret", "sha256")
+    expected = hmac.digest(secret, b"wepeople-ingest key secret", hashlib.sha256)
     if check is None:
         if (await db.execute(_ADOPT_CHECK, (expected,))).rowcount:
             return secret

@@ -51,7 +51,7 @@ WHERE k.digest = %s
 
 
 async def find_caller(db: Connection, key_digest: bytes) -> Caller | None:
-    """The caller behind the key of this digest, usable or not; None if there is no such key."""
+    """The caller whose key has this digest, usable or not; None if there is no such key."""
     row = await (await db.execute(_FIND_KEY, (key_digest,))).fetchone()
     if row is None:
         return None
@@ -108,9 +108,10 @@ class Authenticator:
         return caller
 
     async def identify(self, authorization: str | None) -> Caller:
-        """The caller behind a key, usable or not.
+        """The caller behind an Authorization value, whether or not the key may be used now.
 
-        Raises ``missing_authorization`` or ``invalid_key``.
+        Raises ``missing_authorization``, ``invalid_key`` or ``internal_error``, as
+        :meth:`authenticate`.
         """
         if authorization is None:
             raise IngestError(
@@ -125,7 +126,7 @@ class Authenticator:
                 "hex digits.",
             )
         key_digest = digest(match[1], self._secret)
-        cached = self._cached(key_digest)
+        cached = self._trusted(key_digest)
         caller = await self._find(key_digest) if cached is None else cached.caller
         if caller is None:
             raise IngestError(ErrorCode.INVALID_KEY, "There is no such API key.")
@@ -143,8 +144,8 @@ class Authenticator:
                 "The organization's plan does not include the developer API.",
             )
 
-    def _cached(self, key_digest: bytes) -> _CachedKey | None:
-        """The cached entry of a key, if it may be trusted still."""
+    def _trusted(self, key_digest: bytes) -> _CachedKey | None:
+        """The cache's entry of a key; None if there is none or it is too old to be trusted."""
         cached = self._known.get(key_digest) or self._unknown.get(key_digest)
         if cached is None:
             return None

@@ -43,15 +43,16 @@ class OwnBuckets:
     """
 
     def __init__(self) -> None:
-        self._buckets: OrderedDict[UUID, list[float]] = OrderedDict()  # tokens, when updated
-        self._held = nullcontext()
+        # Tokens, and when they were updated.
+        self._buckets: OrderedDict[UUID, list[float]] = OrderedDict()
+        self._exclusive = nullcontext()
 
     def exclusive(self) -> AbstractContextManager[object]:
         """As :meth:`Buckets.exclusive`, without a lock: the block does not await."""
         return self._exclusive
 
     def fill(self, owner: UUID, rate: int, now: float) -> float:
-        """See :meth:`Buckets.fill`."""
+        """As :meth:`Buckets.fill`."""
         buckets = self._buckets
         bucket = buckets.get(owner)
         if bucket is None:
@@ -65,13 +66,13 @@ class OwnBuckets:
         return bucket[0]
 
     def take(self, owner: UUID) -> None:
-        """See :meth:`Buckets.take`."""
+        """As :meth:`Buckets.take`."""
         self._buckets[owner][0] -= 1
 
 
 def refilled(tokens: float, updated: float, rate: int, now: float) -> float:
-    """The tokens of a bucket ``now`` that held ``tokens`` when it was ``updated``."""
-    if now > updated:  # clocks of processes are read in one order and buckets are had in another
+    """The tokens in a bucket ``now`` that held ``tokens`` at ``updated`` (monotonic seconds)."""
+    if now > updated:  # else another process read its clock later but had the bucket first
         tokens += (now - updated) * rate
     return min(rate * BURST_SECONDS, tokens)
 

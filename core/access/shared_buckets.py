@@ -69,8 +69,7 @@ class SharedBuckets(AbstractContextManager[None]):
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
 
     def fill(self, owner: UUID, rate: int, now: float) -> float:
-        """See ``Buckets.fill``."""
-        name = owner.bytes
+        """As ``Buckets.fill``."""
         begin = self._begin + hash(owner) % SETS * _SET_BYTES
         found = self._memory.find(owner.bytes, begin, begin + _SET_BYTES)
         doubles = self._doubles
@@ -88,8 +87,8 @@ class SharedBuckets(AbstractContextManager[None]):
         return tokens
 
     def take(self, owner: UUID) -> None:
-        """See ``Buckets.take``."""
-        self._numbers[self._places[owner]] -= 1
+        """As ``Buckets.take``."""
+        self._doubles[self._token_indexes[owner]] -= 1
 
     def _longest_unused(self, begin: int) -> int:
         first = (begin + _OWNER_BYTES) // _DOUBLE_BYTES

@@ -31,7 +31,7 @@ class PendingEvents(PendingRequest):
         claim = None
         if batch.idempotency_key is not None:
             scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
-            claim = Claim(scope, fingerprint.events_fingerprint(batch.events))
+            claim = Claim(scope, fingerprint.events_digest(batch.events))
             self._events = [
                 _REFUSED if isinstance(event, Malformed) else event for event in batch.events
             ]

@@ -27,7 +27,7 @@ class PendingSnapshot(PendingRequest):
             scope = Scope(
                 caller.organization_id, caller.key_id, "snapshots", request.idempotency_key
             )
-            claim = Claim(scope, fingerprint.snapshot_fingerprint(request.snapshot))
+            claim = Claim(scope, fingerprint.snapshot_digest(request.snapshot))
         super().__init__(
             caller,
             request.request_id,

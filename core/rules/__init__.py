@@ -1,1 +1,1 @@
-"""The rules of events and snapshots, without I/O (docs/contract.md sections 2, 5 and 6)."""
+"""Rules: which requests are valid, without I/O (contract sections 2, 5, 6 and 7)."""

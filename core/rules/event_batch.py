@@ -45,11 +45,12 @@ MIN_COLUMN_EVENTS: Final = 16  # fewer are checked sooner one by one
 
 
 class CheckedEvents(Struct, frozen=True):
-    """The events of a batch that passed, and the rejections of the others.
+    """The events of a batch that are valid, ready to be stored, and the others' rejections.
 
-    ``indexes`` (in the batch), ``actor_indexes`` (in ``names`` and ``actors``, which are parallel),
-    ``tails`` (of rows, core/postgres/copy_rows.py, with ids that count up from ``first_id``) and
-    ``echoes`` have one item for each event that passed. ``echoes`` are empty if not asked for.
+    ``indexes``, ``actor_indexes``, ``tails`` and ``echoes`` have one item for each valid event;
+    ``echoes`` is empty if none were asked for. ``indexes``: in the batch. ``actor_indexes``: in
+    ``actors``, and in ``names``, which has the worker name of each of them. ``tails``: the second
+    part of each row (core/postgres/copy_rows.py), with ids that count up from ``first_id``.
     """
 
     first_id: UUID
@@ -85,7 +86,7 @@ class _NotAllValid(Exception):
 def _columns(events: Sequence[Any]) -> EventColumns:
     """The columns of a batch; raises _NotAllValid if one of its events is malformed."""
     if Malformed in set(map(type, events)):
-        raise _NeedsCloserLook
+        raise _NotAllValid
     kind_indexes, kinds = distinct([(event.event_type, event.category) for event in events])
     actor_indexes, actors = distinct([event.actor for event in events])
     return EventColumns(
@@ -125,7 +126,7 @@ def _check_by_columns(
         metadata,
     )
     types = [event_type for event_type, _ in events.kinds]
-    echoes = list(map(AcceptedEvent, map(types.__getitem__, events.kind_indexes), said))
+    echoes = list(map(AcceptedEvent, map(types.__getitem__, events.kind_indexes), echoed))
     indexes = range(len(events))
     return CheckedEvents(first_id, indexes, events.actor_indexes, names, actors, tails, echoes)
 
@@ -133,7 +134,7 @@ def _check_by_columns(
 def _moments(
     given: Sequence[Any], received_us: int, echo: bool
 ) -> tuple[Sequence[int], Sequence[str]]:
-    """The instants of events, in microseconds since the epoch, and their echoes if wanted.
+    """The times of the events in microseconds since the epoch, and their echoes if wanted.
 
     Raises ValueError, as :func:`moment`.
     """
@@ -176,7 +177,7 @@ def _check_one_by_one(
             reject(event.issues)
             continue
         actor, pair = event.actor, (event.event_type, event.category)
-        actor_index = its_name = None
+        actor_index = name = None
         try:
             if (kind := kinds.get(pair)) is None:
                 kind = kinds[pair] = _kind(*pair, caller.allowed_event_types)
@@ -184,21 +185,21 @@ def _check_one_by_one(
             seconds = None if event.duration is None else duration(event.duration)
             if metadata is not None and not storable_as_sent:
                 metadata = json_text.storable(metadata)
-            if actor is not None and (actor_index := known.get(actor)) is None:
-                its_name = known_name(actor, caller)
+            if actor is not None and (actor_index := index_of.get(actor)) is None:
+                name = recurring_worker_name(actor, caller)
         except ValueError:
             reject(event_issues(event))
             continue
-        if actor is None or (actor_index is None and its_name is None):
+        if actor is None or (actor_index is None and name is None):
             reject((NO_ACTOR,), ErrorCode.MISSING_ACTOR)
         elif not kind:
             issue = f"eventType: '{event.event_type}' is not whitelisted for this app"
             reject((issue,), ErrorCode.FORBIDDEN_EVENT_TYPE)
         else:
             if actor_index is None:
-                assert its_name is not None
-                actor_index = known[actor] = len(known)
-                names.append(its_name)
+                assert name is not None
+                actor_index = index_of[actor] = len(index_of)
+                names.append(name)
             indexes.append(index)
             actor_indexes.append(actor_index)
             packed.append((kind, us, seconds, metadata))
@@ -207,7 +208,7 @@ def _check_one_by_one(
     first_id = ids.first_of_batch(received_us)
     tails = copy_rows.tails(first_id, *zip(*packed, strict=True)) if packed else ()
     return CheckedEvents(
-        first_id, indexes, actor_indexes, names, list(known), tails, echoes, rejected
+        first_id, indexes, actor_indexes, names, list(index_of), tails, echoes, rejected
     )
 
 
@@ -219,6 +220,6 @@ def _moment(given: str | int | None, received_us: int, echo: bool) -> tuple[int,
 
 
 def _kind(event_type: str, category_name: str, allowed: Container[str]) -> bytes:
-    """The packed type and category; empty if the type is not ``allowed``. Raises ValueError."""
+    """As :func:`copy_rows.kind`; empty if the type is not ``allowed``. Raises ValueError."""
     kind = copy_rows.kind(type_name(event_type), category(category_name))
     return kind if event_type in allowed else b""

@@ -98,7 +98,7 @@ def email(value: str) -> str:
 
 
 def email_key(value: str) -> str:
-    """The form in which e-mails are compared: without regard to case, trimmed of nothing."""
+    """The form in which e-mails are compared: in lower case, trimmed of nothing."""
     return value.lower()
 
 
@@ -113,7 +113,7 @@ def worker_id(value: str) -> str:
 
 
 def worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
-    """The name by which an actor names its worker; None if it names nobody. Raises ValueError.
+    """The name by which an actor's worker is found; None if the actor names nobody.
 
     The worker id comes before the external id, the external id before the e-mail. Raises ValueError
     if any member that is given is invalid.
@@ -137,13 +137,10 @@ def worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
 _cached_worker_name: Final = lru_cache(MAX_CACHED_NAMES)(worker_name)
 
 
-def known_name(actor: Actor, caller: Caller) -> WorkerName | None:
-    """The :func:`worker_name` of an actor, cached: the same people come again and again."""
-    # A worker id may be of any length before it is judged; nothing so large is kept.
-    return (_cached_name if actor.worker_id is None else worker_name)(actor, caller)
-
-
-NO_ACTOR: Final = "actor: must have a workerId, an externalId or an email"
+def recurring_worker_name(actor: Actor, caller: Caller) -> WorkerName | None:
+    """As :func:`worker_name`, from a cache: most events are about people who had events before."""
+    # A worker id may be as long as a body, so an actor with one is not kept in the cache.
+    return (_cached_worker_name if actor.worker_id is None else worker_name)(actor, caller)
 
 
 def issues_message(issues: Sequence[str], path: str = "") -> str:

@@ -95,8 +95,8 @@ def _digest(value: object) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-def events_fingerprint(batch: Events) -> bytes:
-    """The SHA-256 of a batch's canonical form, 32 bytes; also of what is malformed in it."""
+def events_digest(batch: Events) -> bytes:
+    """The SHA-256 of a batch's canonical form, malformed items included, 32 bytes."""
     events = list(batch)
     return _digest(
         [
@@ -108,8 +108,8 @@ def events_fingerprint(batch: Events) -> bytes:
     )
 
 
-def snapshot_fingerprint(snapshot: Snapshot) -> bytes:
-    """The SHA-256 of a snapshot's canonical form, as :func:`events_fingerprint`."""
+def snapshot_digest(snapshot: Snapshot) -> bytes:
+    """The SHA-256 of a snapshot's canonical form, as :func:`events_digest`."""
     return _digest(
         (
             snapshot.snapshot_type,

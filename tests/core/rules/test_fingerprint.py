@@ -55,7 +55,7 @@ def _respelled(value: object) -> str:
 
 def _digest(metadata: bytes) -> bytes:
     actor = Actor(external_id="crm-42")
-    return fingerprint.events_fingerprint([Event("deal.won", "code", actor, metadata=metadata)])
+    return fingerprint.events_digest([Event("deal.won", "code", actor, metadata=metadata)])
 
 
 @EXAMPLES
@@ -77,9 +77,7 @@ def test_digests_are_equal_however_a_protocol_says_its_moments(moments: list[int
     spelled = [text.replace("T", "t") for text in said]
     kinds: list[Sequence[str | int]] = [moments, said, spelled, [*said[:-1], spelled[-1]]]
     made = {
-        fingerprint.events_fingerprint(
-            [Event("deal.won", "code", timestamp=moment) for moment in kind]
-        )
+        fingerprint.events_digest([Event("deal.won", "code", timestamp=moment) for moment in kind])
         for kind in kinds
     }
     assert len(made) == 1

@@ -59,7 +59,7 @@ def test_a_bucket_is_the_same_for_all_and_like_one_of_a_process(shared: int) -> 
     own, owner = OwnBuckets(), UUID(int=5)
     for step, now in enumerate((100.0, 100.0, 100.05, 100.3, 102.0, 102.01)):
         buckets = states[step % 4].buckets
-        with buckets.held():
+        with buckets.exclusive():
             assert buckets.fill(owner, RATE, now) == pytest.approx(own.fill(owner, RATE, now))
             buckets.take(owner)
             own.take(owner)
