@@ -8,17 +8,23 @@ from functools import partial
 from typing import Final, cast
 
 from core import limits
+from core.access.admission import (
+    MIN_JUDGED_IN_TURN,
+    Admission,
+    Holding,
+    request_bytes,
+    streamed_events,
+)
 from core.access.authentication import Authenticator
-from core.access.long_steps import MAX_WAITING_STEPS, MIN_LONG_EVENTS, LongSteps
+from core.access.fair_queue import STRANGERS
 from core.access.rate_limits import RateLimiter
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.journal import producers, stored_receipt
-from core.journal.held_requests import overloaded
 from core.journal.journal import Journal
-from core.journal.pending_events import PendingEvents, most_bytes
+from core.journal.pending_events import PendingEvents
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
 from core.journal.quota import Account
@@ -35,7 +41,7 @@ from core.models import (
 from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError, database_away
 
-MAX_TURN_PAUSE_SECONDS: Final = 0.25
+MAX_PACE_SECONDS: Final = 0.25
 OPEN_STREAM_SECONDS: Final = 8.0  # a look-up of a connection, and a lock that is waited for
 
 
@@ -59,6 +65,7 @@ class Ingestor:
 
     def __init__(
         self,
+        admission: Admission,
         authenticator: Authenticator,
         rate_limiter: RateLimiter,
         journal: Journal,
@@ -74,10 +81,12 @@ class Ingestor:
         self._rejections = rejections
         self._counters = counters
         self._clock = clock
-        self._long_steps = LongSteps()
+        self._admission = admission
 
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
-        """Authenticate, check the plan and take a rate token: the start of every request."""
+        """Begin a request in its turn: authenticate, check the plan and take a rate token."""
+        flow = self._authenticator.flow_of(authorization)
+        await self._admission.beginning.begin(flow)
         caller = await self._authenticator.identify(authorization)
         try:
             self._authenticator.check_usable(caller)
@@ -90,19 +99,30 @@ class Ingestor:
             self.note_refusal(caller, error)
             raise
 
+    async def begin_unkeyed(self) -> None:
+        """Begin a request that needs no key, such as a page, in its turn."""
+        await self._admission.beginning.begin(STRANGERS)
+
+    def hold(self, caller: Caller) -> Holding:
+        """The memory of a body that arrives; for an adapter, until it hands the body over."""
+        return Holding(self._admission.memory, caller.organization_id)
+
     async def ingest(self, caller: Caller, batch: EventBatch) -> Receipt:
         """Store the batch of a single request; its accepted events are durable on return."""
         count = len(batch.events)
         check_count(count)
-        if count >= MIN_LONG_EVENTS:
-            if self._long_steps.waiting >= MAX_WAITING_STEPS:
-                raise overloaded()
-            await self._long_steps.begin(count)
-        answer = self.enqueue(caller, batch)
-        # The pending request has what is needed. Memory that is free before the commit is used
-        # again while it is still in the processor's caches.
-        del batch
-        return await answer
+        memory = self.hold(caller)
+        memory.grow(request_bytes(batch.size_bytes, count))
+        try:
+            if count >= MIN_JUDGED_IN_TURN:
+                await self._admission.judging.begin(caller.organization_id, count)
+            answer = self.enqueue(caller, batch)
+            # The pending request has what is needed. Memory that is free before the commit is used
+            # again while it is still in the processor's caches.
+            del batch
+            return await answer
+        finally:
+            memory.release()
 
     def enqueue(self, caller: Caller, batch: EventBatch) -> asyncio.Future[Receipt]:
         """Judge a batch and put it in line to be stored; the future is its answer.
@@ -127,8 +147,13 @@ class Ingestor:
         """Store a snapshot; it is durable when this returns."""
         if wanted.idempotency_key is not None:
             stored_receipt.check_key(wanted.idempotency_key)
-        request = PendingSnapshot.check(caller, wanted, self._clock.now_us())
-        receipt = await self._journal.enqueue(request)
+        memory = self.hold(caller)
+        memory.grow(request_bytes(wanted.size_bytes, 1))
+        try:
+            request = PendingSnapshot.check(caller, wanted, self._clock.now_us())
+            receipt = await self._journal.enqueue(request)
+        finally:
+            memory.release()
         assert isinstance(receipt, SnapshotReceipt)
         if not receipt.replayed:
             self._counters.accept_snapshot()
@@ -147,20 +172,28 @@ class Ingestor:
         async with self._database.connection() as db:
             return await producers.open_stream(db, producer, self._clock.now_us())
 
-    async def begin_reading(self, events: int) -> None:
-        """Wait until another batch of streams is wanted, and then for a turn to read it in.
+    async def admit_batch(
+        self, authorization: str | None, events: int, message_bytes: int
+    ) -> tuple[Caller, Holding]:
+        """Let the next batch of a stream in: a rate token, room, and a turn to judge it.
 
-        The batch is judged in the next turn (:meth:`enqueue`), while it is in the processor's
-        caches.
+        Returns the caller with the rights in force by then, and the room, to be released with the
+        acknowledgement. The batch is to be decoded and enqueued at once.
         """
-        await self._journal.wait_for_room()
-        await self._long_steps.begin(2 * events)
+        caller = await self._pace(authorization)
+        flow, amount = caller.organization_id, streamed_events(message_bytes, events)
+        waited = await self._admission.streamed.take(flow, amount)
+        room = Holding.of(self._admission.streamed, flow, amount)
+        try:
+            await self._admission.judging.begin(flow, 2 * events)
+            if waited:
+                caller = await self._authenticator.authenticate(authorization)
+        except BaseException:
+            room.release()
+            raise
+        return caller, room
 
-    def memory_needed(self, batch: EventBatch) -> int:
-        """An upper bound of the bytes that the batch takes until it is answered."""
-        return most_bytes(batch)
-
-    async def await_turn(self, authorization: str | None) -> Caller:
+    async def _pace(self, authorization: str | None) -> Caller:
         """Authenticate again and wait for a rate token; this paces a stream, batch by batch."""
         while True:
             caller = await self._authenticator.authenticate(authorization)
@@ -170,7 +203,7 @@ class Ingestor:
             except IngestError as error:
                 pause = error.retry_after_seconds or 0
             # Bounded, so that a key that is revoked meanwhile is noticed.
-            await asyncio.sleep(min(pause, MAX_TURN_PAUSE_SECONDS))
+            await asyncio.sleep(min(pause, MAX_PACE_SECONDS))
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """Whether the credential is still good; costs no token."""

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from core.error_codes import StreamReason
 from core.errors import StreamError
-from grpc_api.room import Room
 
 # Closing a connection while its client is sending resets it, and the client loses the answers it
 # has not read, acks included. Within this time clients learn that their streams have ended, and
@@ -31,14 +30,13 @@ class ProducerStream(NamedTuple):
 class OpenStreams:
     """The streams of this process.
 
-    They share ``room``, which bounds their batches that are not committed. ``draining`` is set
+    ``draining`` is set
     when the service stops.
     """
 
     def __init__(self, max_seconds: float) -> None:
         self.max_seconds = max_seconds
         self.draining = asyncio.Event()
-        self.room = Room()
         self._count = 0
         self._ended = asyncio.Event()
         self._producers: dict[tuple[UUID, str], ProducerStream] = {}

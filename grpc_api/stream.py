@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from core import ids
+from core.access.admission import Holding
 from core.access.authentication import MAX_CALLER_AGE_SECONDS
 from core.error_codes import ErrorCode, StreamReason
 from core.errors import IngestError, StreamError, unavailable
@@ -146,11 +147,11 @@ class EventStream:
         else:
             await self._send_opened(pb.StreamOpened())
         while message is not None:
-            events = len(message.batch.events)
-            await self._ingestor.begin_reading(min(events, MAX_BATCH_EVENTS))
-            batch = self._batch(message)
-            size_bytes = self._ingestor.memory_needed(batch)
-            self._submit(await self._admit(size_bytes), batch, size_bytes)
+            events = min(len(message.batch.events), MAX_BATCH_EVENTS)
+            caller, room = await self._ingestor.admit_batch(
+                self._call.authorization, events, message.ByteSize()
+            )
+            self._submit(caller, message, room)
             self._has_message = False
             if self._stops_reading:
                 return
@@ -204,39 +205,23 @@ class EventStream:
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
         check_count(len(batch.events))  # before the cost of converting them
-        events, size_bytes = convert.events(batch)
+        events, _ = convert.events(batch)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),
             events,
             batch.idempotency_key if batch.HasField("idempotency_key") else None,
             streamed=True,
             position=position,
-            size_bytes=size_bytes,
         )
 
-    async def _admit(self, size_bytes: int) -> Caller:
-        """Wait for a rate token, then for room; returns the caller with the rights of that moment.
-
-        This follows the reading of the batch, because a stream may be idle for long before it.
-        """
-        caller = await self._ingestor.await_turn(self._call.authorization)
-        room = self._streams.room
-        if not await room.enter(size_bytes):
-            return caller
+    def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
         try:
-            return await self._ingestor.authenticate(self._call.authorization)
-        except BaseException:
-            room.leave(size_bytes)
-            raise
-
-    def _submit(self, caller: Caller, batch: EventBatch, size_bytes: int) -> None:
-        room = self._streams.room
-        try:
+            batch = self._batch(message)
             receipt = self._ingestor.enqueue(caller, batch)
         except BaseException:
-            room.leave(size_bytes)
+            room.release()
             raise
-        receipt.add_done_callback(lambda _: room.leave(size_bytes))
+        receipt.add_done_callback(lambda _: room.release())
         self._unacked.append(_Unacked(batch.position.sequence if batch.position else 0, receipt))
         self._wake_ack_writer.set()
 

@@ -11,7 +11,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.clock import Clock
 from core.counters import Counters
@@ -22,6 +22,7 @@ from http_api import errors
 from http_api.docs import openapi
 from http_api.docs.reference import render_reference
 from http_api.middleware import RequestContext, RequestContextMiddleware
+from http_api.paths import PING_PATH
 from http_api.routes import add_ingest_routes, data_endpoints
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def create_app(
         return Response(body, status, headers, media_type="application/json")
 
     add_ingest_routes(app, ingestor, fail)
+    app.add_middleware(_FairTurns, ingestor=ingestor)
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -124,3 +126,16 @@ def create_app(
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
+
+
+class _FairTurns:
+    """Has requests without a key wait for their turn; those with one wait in ``admit``."""
+
+    def __init__(self, app: ASGIApp, ingestor: Ingestor) -> None:
+        self._app = app
+        self._ingestor = ingestor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != PING_PATH:
+            await self._ingestor.begin_unkeyed()
+        await self._app(scope, receive, send)

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
+from core.access.admission import Admission
 from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
@@ -158,7 +159,9 @@ async def _ingestor(
         await stack.enter_async_context(_background(journal.run(), failure, journal.close))
 
         limiter = RateLimiter(clock, shared_state.buckets)
-        yield Ingestor(authenticator, limiter, journal, rejections, counters, database, clock)
+        yield Ingestor(
+            Admission(), authenticator, limiter, journal, rejections, counters, database, clock
+        )
 
 
 @contextlib.asynccontextmanager

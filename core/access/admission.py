@@ -1,16 +1,16 @@
 """Admission: every bound on work without an answer yet, shared fairly among organizations.
 
-One module knows all of them, and no party gets more of a resource than all others leave it:
+This module knows all of them, and no party gets more of a resource than all others leave it:
 
-- **turns** of the event loop. In one turn the loop runs all that is ready, and what becomes ready
-  meanwhile waits for the next. A stored request takes dozens of turns, so each turn may begin few
-  requests and judge few events, of each flow in turn.
-- **memory** of bodies, messages and rows, from the first byte that arrives to the answer.
-- **streamed batches** on their way to the disk.
+- **turns** of the event loop. In one turn the loop runs all that is ready, and work that becomes
+  ready meanwhile waits for the next. A stored request takes dozens of turns, so each turn may begin
+  few requests and judge few events, of each flow in turn.
+- **memory** of single requests, from the first byte of a body that arrives to the answer.
+- **streamed** batches, from before they are decoded to their acknowledgement.
 
 A flow may hold as much of a budget as is free after it has taken its part (Choudhury and Hahne,
-"Dynamic queue length thresholds", 1998): one flow alone gets a half, two a third each, and there is
-always room for a newcomer.
+"Dynamic queue length thresholds", 1998). One flow alone gets a half, two get a third each, and
+there is always room for a newcomer.
 """
 
 from __future__ import annotations
@@ -24,11 +24,19 @@ from core.access.fair_queue import FairQueue, Flow
 from core.errors import IngestError, unavailable
 
 MAX_BEGUN_A_TURN: Final = 8  # requests
-MAX_JUDGED_A_TURN: Final = 500  # events, on average; a larger batch is followed by idle turns
+MAX_JUDGED_A_TURN: Final = 500  # events, on average; a larger step is followed by idle turns
 MIN_JUDGED_IN_TURN: Final = 50  # events; fewer take hardly longer than the rest of a request
-MAX_WAITING_TURNS: Final = 8_192  # of all flows together
-MAX_MEMORY_BYTES: Final = 256 * 1_048_576
-MAX_STREAMED_BATCHES: Final = 512
+MAX_WAITING_STEPS: Final = 8_192  # of all flows together
+MAX_REQUEST_BYTES: Final = 256 * 1_048_576  # of all single requests together
+# Streamed batches are counted by their events, each of which stands for so many bytes at most, and
+# a batch itself for so many events. One flow alone gets three transactions' worth of events: one is
+# written, the others wait. More would have left the processor's caches when its turn comes.
+MAX_STREAMED_EVENTS: Final = 48_000
+STREAMED_EVENT_BYTES: Final = 2_048
+STREAMED_BATCH_EVENTS: Final = 50
+# Estimates of the memory of a single request beside its body: of itself, and of an event's row.
+REQUEST_BYTES: Final = 8_192
+EVENT_BYTES: Final = 400
 
 
 def overloaded() -> IngestError:
@@ -40,19 +48,57 @@ class Admission:
     """The bounds of one process.
 
     ``beginning``: turns to begin a request, whatever becomes of it. ``judging``: turns to decode
-    and judge the events of a batch. ``memory``: bytes of requests without an answer.
-    ``streamed``: batches of streams without an ack.
+    and judge the events of a batch. ``memory``: bytes of single requests. ``streamed``: events of
+    streamed batches (:func:`streamed_events`).
     """
 
     def __init__(self) -> None:
-        waiting = Budget(MAX_WAITING_TURNS)
+        waiting = SharedBudget(MAX_WAITING_STEPS)
         self.beginning = FairTurns(MAX_BEGUN_A_TURN, waiting)
         self.judging = FairTurns(MAX_JUDGED_A_TURN, waiting)
-        self.memory = Budget(MAX_MEMORY_BYTES)
-        self.streamed = Budget(MAX_STREAMED_BATCHES)
+        self.memory = SharedBudget(MAX_REQUEST_BYTES)
+        self.streamed = SharedBudget(MAX_STREAMED_EVENTS)
 
 
-class Budget:
+def request_bytes(body_bytes: int, events: int) -> int:
+    """The estimated memory of a single request: its body, and as much again in rows."""
+    return REQUEST_BYTES + 2 * body_bytes + EVENT_BYTES * events
+
+
+def streamed_events(message_bytes: int, events: int) -> int:
+    """The amount of ``streamed`` that a batch takes."""
+    return STREAMED_BATCH_EVENTS + max(events, message_bytes // STREAMED_EVENT_BYTES)
+
+
+class Holding:
+    """A part of a budget that grows while a body arrives; given back by :meth:`release`."""
+
+    def __init__(self, budget: SharedBudget, flow: Flow) -> None:
+        self._budget = budget
+        self._flow = flow
+        self._amount = 0
+
+    @classmethod
+    def of(cls, budget: SharedBudget, flow: Flow, amount: int) -> Holding:
+        """An amount that was taken already."""
+        holding = cls(budget, flow)
+        holding._amount = amount
+        return holding
+
+    def grow(self, amount: int) -> None:
+        """Take more; raises ``internal_error``, transient, if the flow's share is used up."""
+        if not self._budget.try_take(self._flow, amount):
+            raise overloaded()
+        self._amount += amount
+
+    def release(self) -> None:
+        """Give everything back; no matter if that was done before."""
+        if self._amount:
+            self._budget.give_back(self._flow, self._amount)
+            self._amount = 0
+
+
+class SharedBudget:
     """A bounded amount of something, of which each flow gets a fair share.
 
     A request that asks gets its part at once or is refused (:meth:`try_take`); a stream can wait
@@ -138,7 +184,7 @@ class FairTurns:
     ``waiting``: the places of steps that wait; the share of a flow that waits with more is refused.
     """
 
-    def __init__(self, units_a_turn: int, waiting: Budget) -> None:
+    def __init__(self, units_a_turn: int, waiting: SharedBudget) -> None:
         self._units_a_turn = units_a_turn
         self._left = units_a_turn  # of this turn; less than none after a large step
         self._places = waiting

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, digest
+from core.access.fair_queue import STRANGERS, Flow
 from core.access.invalidation import Invalidation
 from core.clock import Clock
 from core.error_codes import ErrorCode
@@ -131,6 +132,14 @@ class Authenticator:
         if caller is None:
             raise IngestError(ErrorCode.INVALID_KEY, "There is no such API key.")
         return caller
+
+    def flow_of(self, authorization: str | None) -> Flow:
+        """The flow of a request: the organization of a cached key, or that of all strangers."""
+        match = None if authorization is None else _BEARER.match(authorization)
+        cached = match and self._known.get(digest(match[1], self._secret))
+        if cached and cached.caller is not None:
+            return cached.caller.organization_id
+        return STRANGERS
 
     def check_usable(self, caller: Caller) -> None:
         """Raises ``key_revoked``, ``key_expired`` or ``plan_disabled`` if the key is not usable."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from core.access.admission import overloaded
 from core.error_codes import ErrorCode
 from core.errors import IngestError, UnknownCommitStatusError, unavailable
-from core.journal.held_requests import overloaded
 from core.journal.lock_waits import still_locked
 from core.journal.pending import PendingRequest
 from core.postgres.errors import is_passing, passing

@@ -23,7 +23,6 @@ from core.clock import Clock
 from core.counters import Counters
 from core.errors import UnknownCommitStatusError, unavailable
 from core.journal.failures import answer_to, too_late
-from core.journal.held_requests import HeldRequests
 from core.journal.lock_waits import TURN_SECONDS, LockedError, LockWaitKey, LockWaits, still_locked
 from core.journal.pending import Outcome, PendingRequest, Verdict
 from core.journal.queue import (
@@ -61,7 +60,7 @@ class Journal:
         # One writer a queue: the usual outcome of one queue says nothing of the other's.
         self._single_writer = Writer(database, clock, cache)
         self._stream_writer = Writer(database, clock, cache)
-        self._held = HeldRequests()
+        self._unanswered: dict[PendingRequest, None] = {}  # in the order in which they came
         # One queue each, so that a small request need not wait for the transaction of a stream.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_REQUESTS)
         self._streamed = Queue(MAX_STREAMED_EVENTS, MAX_STREAMED_BATCHES)
@@ -79,14 +78,14 @@ class Journal:
         means that nothing is stored, except the one that says it cannot be known. Cancelling the
         future takes the request out, unless it is being written.
 
-        Raises ``internal_error`` if the service is full or shutting down.
+        Raises ``internal_error`` if the service is shutting down.
         """
         if self._closing:
             raise unavailable("The service is shutting down. Retry shortly.")
-        self._held.add(request)
         loop = asyncio.get_running_loop()
         answer = request.answer = loop.create_future()
         answer.add_done_callback(partial(self._release, request))
+        self._unanswered[request] = None
         request.give_up_at = loop.time() + MAX_ANSWER_SECONDS
         self._queue_of(request).append(request)
         self._count_waiting()
@@ -94,13 +93,9 @@ class Journal:
             self._due_timer = loop.call_later(DUE_CHECK_SECONDS, self._answer_overdue)
         return answer
 
-    async def wait_for_room(self) -> None:
-        """Wait while so many streamed events wait that more would only be in the way."""
-        await self._streamed.has_room.wait()
-
     def _release(self, request: PendingRequest, answer: asyncio.Future[Outcome]) -> None:
-        """Hold a request no longer, since it is answered or nobody waits for its answer."""
-        self._held.remove(request)
+        """Forget a request that is answered, or whose answer nobody waits for."""
+        del self._unanswered[request]
         if answer.cancelled():
             self._take_out(request)
         elif answer.exception() is not None:
@@ -122,13 +117,16 @@ class Journal:
         """Answer the requests that have waited for too long; one timer serves all of them."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for request in self._held.due_by(now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS):
+        due_by = now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS
+        for request in self._unanswered:
+            if request.give_up_at > due_by:
+                break
             begun = request.is_being_written or request.lock_wait is not None
             if not request.answer.done() and (request.give_up_at <= now or not begun):
                 request.answer.set_exception(too_late(request))
                 self._take_out(request)
         self._due_timer = (
-            loop.call_later(DUE_CHECK_SECONDS, self._answer_overdue) if self._held else None
+            loop.call_later(DUE_CHECK_SECONDS, self._answer_overdue) if self._unanswered else None
         )
 
     async def run(self) -> None:

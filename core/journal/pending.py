@@ -28,9 +28,6 @@ Outcome = Receipt | SnapshotReceipt
 # The answer to a request: an outcome, or the error in its place.
 Verdict = Outcome | IngestError | StreamError
 
-# Estimates of memory, beside the body and the rows.
-MIN_REQUEST_BYTES: Final = 1_024
-MIN_ITEM_BYTES: Final = 256
 UNKNOWN_WORKER_MESSAGE: Final = "no worker of this organization has this id"
 QUOTA_MESSAGE: Final = "the organization's monthly event quota is used up"
 
@@ -59,7 +56,6 @@ class PendingRequest(ABC):
         actors: Sequence[Actor],
         rejected: Sequence[Rejection],
         claim: Claim | None,
-        body_bytes: int,
     ) -> None:
         self.caller = caller
         self.request_id = request_id
@@ -68,8 +64,6 @@ class PendingRequest(ABC):
         self.names = names
         self.actors = actors
         self.claim = claim
-        # The whole body counts: JSON texts are slices of it, and one that is kept keeps all.
-        self.size_bytes = MIN_REQUEST_BYTES + MIN_ITEM_BYTES * len(names) + body_bytes
         self.account: Account = account(caller.organization_id, received_us)
         self.is_streamed = False
         self.is_being_written = False

@@ -9,10 +9,9 @@ from uuid import UUID
 from msgspec import structs
 
 from core.errors import IngestError
-from core.journal.pending import MIN_ITEM_BYTES, MIN_REQUEST_BYTES, PendingRequest, Verdict
+from core.journal.pending import PendingRequest, Verdict
 from core.journal.stored_receipt import Claim, Scope, StoredReceipt, replay_events
-from core.models import Caller, Event, EventBatch, EventColumns, Malformed, Receipt
-from core.postgres.copy_rows import MAX_TAIL_BYTES
+from core.models import Caller, Event, EventBatch, Malformed, Receipt
 from core.rules import fingerprint
 from core.rules.event_batch import CheckedEvents, check_events
 
@@ -44,10 +43,8 @@ class PendingEvents(PendingRequest):
             checked.actors,
             checked.rejected,
             claim,
-            batch.size_bytes,
         )
         self.is_streamed = batch.streamed
-        self.size_bytes += sum(map(len, checked.tails))
 
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
@@ -83,17 +80,3 @@ class PendingEvents(PendingRequest):
         error = super().refusal()
         error.rejected = self.rejected
         return error
-
-
-def most_bytes(batch: EventBatch) -> int:
-    """An upper bound of the ``size_bytes`` of the batch once it is pending.
-
-    A stream asks for room before the batch is judged, under the rights in force by then.
-    """
-    events = batch.events
-    if isinstance(events, EventColumns):
-        texts = events.metadata
-    else:
-        texts = [event.metadata for event in events if isinstance(event, Event)]
-    items = len(events) * (MIN_ITEM_BYTES + MAX_TAIL_BYTES)
-    return batch.size_bytes + MIN_REQUEST_BYTES + items + sum(map(len, filter(None, texts)))

@@ -37,7 +37,6 @@ class PendingSnapshot(PendingRequest):
             [actor],
             (),
             claim,
-            request.size_bytes,
         )
 
     @classmethod

@@ -24,9 +24,6 @@ COPY events (
 FROM STDIN (FORMAT binary)
 """
 
-# A tail without its metadata is no longer than this: 64 + 18 characters of type and category.
-MAX_TAIL_BYTES: Final = 122
-
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _TRAILER: Final = b"\xff\xff"
 NONE: Final = _SIGNATURE + _TRAILER  # what COPY takes if there are no rows

@@ -15,11 +15,13 @@ from uuid import UUID
 import pytest
 from psycopg import AsyncConnection
 
+import core.access.admission
 import core.ingest
-import core.journal.held_requests
 import core.journal.journal
 import core.postgres.copy_rows
 from core import ids
+from core.access.admission import MAX_REQUEST_BYTES, FairTurns, SharedBudget, overloaded
+from core.access.fair_queue import Flow
 from tests.behaviour.examples import KEY
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver
@@ -267,7 +269,14 @@ async def test_a_lock_that_is_never_given_up_is_named(
 async def test_who_would_wait_too_long_to_be_looked_at_is_told_so(
     driver: Driver, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core.ingest, "MAX_WAITING_STEPS", 0)
+    begin = FairTurns.begin
+
+    async def too_many_wait(turns: FairTurns, flow: Flow, units: int = 1) -> None:
+        if units > 1:
+            raise overloaded()
+        await begin(turns, flow, units)
+
+    monkeypatch.setattr(FairTurns, "begin", too_many_wait)
     assert (await driver.ingest(tenant.key, [event()])).code is None
     reply = await driver.ingest(tenant.key, [event()] * 60)
     assert (reply.code, reply.message) == (
@@ -282,7 +291,8 @@ async def test_what_waits_is_counted_with_all_the_memory_it_holds(
 ) -> None:
     monkeypatch.setattr(core.journal.journal, "MAX_WAIT_SECONDS", 2.0)
     monkeypatch.setattr(core.journal.journal, "MAX_ANSWER_SECONDS", 3.0)
-    monkeypatch.setattr(core.journal.held_requests, "MAX_HELD_BYTES", 4_000_000)
+    quarter = MAX_REQUEST_BYTES // 8 - 1  # four of them leave one organization no more
+    monkeypatch.setattr(core.ingest, "request_bytes", lambda *_: quarter)
     await driver.ingest(tenant.key, [event()])
     refused = event(eventType="not.allowed", metadata={"text": "x" * 16_000})
     big = [event(), *[refused] * 55]  # nine tenths of a megabyte, of which little is to be written
@@ -308,7 +318,7 @@ async def test_every_internal_error_is_logged_once_under_its_request_id(
     await driver.ingest(tenant.key, [event()])
     async with unfinished(tenant, False) as db:
         if reason == "overloaded":
-            monkeypatch.setattr(core.journal.held_requests, "MAX_HELD_REQUESTS", 0)
+            monkeypatch.setattr(SharedBudget, "try_take", lambda *_: False)
         elif reason == "locked":
             monkeypatch.setattr(core.journal.journal, "MAX_ANSWER_SECONDS", 2.0)
             await charge(db, tenant)

@@ -17,7 +17,7 @@ from typing import Any
 import grpc as grpc_library
 import pytest
 
-from grpc_api.room import MAX_IN_FLIGHT_BYTES
+from core.access.admission import MAX_STREAMED_EVENTS, streamed_events
 from tests.grpc_api.conftest import Connect
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
@@ -31,7 +31,14 @@ pytestmark = pytest.mark.anyio
 
 LOAD_SECONDS = float(os.environ.get("TEST_LOAD_SECONDS", "5"))
 MAX_IN_FLIGHT = 32
-MAX_IN_FLIGHT_TOGETHER = 256
+
+
+def share(message_bytes: int, events: int) -> int:
+    """The number of such batches that an organization alone may have in flight: about a half."""
+    each = streamed_events(message_bytes, events)
+    return (MAX_STREAMED_EVENTS + each) // (2 * each)
+
+
 OK = grpc_library.StatusCode.OK
 
 
@@ -171,7 +178,7 @@ async def test_a_hundred_streams_are_slowed_down_and_none_is_broken(
         async with await tenant.connect() as db, db.transaction():
             await db.execute("LOCK TABLE events IN SHARE MODE")
             sending = [asyncio.create_task(_send(one, 40, 2)) for one in streams]
-            await in_flight(service, MAX_IN_FLIGHT_TOGETHER)
+            await in_flight(service, share(0, 1))
         ends = await asyncio.gather(*sending)
     assert Counter((end.status, len(end.acks)) for end in ends) == {(OK, 40): 100}
     counted = await tenant.rows("SELECT count(*) AS events FROM events")
@@ -189,8 +196,7 @@ async def test_streams_of_large_batches_are_slowed_down_and_leave_room_for_their
         async with await tenant.connect() as db, db.transaction():
             await db.execute("LOCK TABLE events IN SHARE MODE")
             sending = [asyncio.create_task(_send(one, 24, 60, **large)) for one in streams]
-            # As messages and as rows.
-            await in_flight(service, MAX_IN_FLIGHT_BYTES // (2 * 60 * 16_200))
+            await in_flight(service, share(60 * 16_100, 60))
             posts = [
                 asyncio.create_task(http.ingest(tenant.key, [event(**large)] * 60))
                 for _ in range(20)
@@ -219,7 +225,7 @@ async def test_streams_of_an_organization_that_is_locked_do_not_stop_those_of_ot
                 (locked.organization.id,),
             )
             sending = [asyncio.create_task(_send(one, MAX_IN_FLIGHT, 500)) for one in streams]
-            await in_flight(service, 2 * MAX_IN_FLIGHT)
+            await in_flight(service, share(0, 500))
             end = await _send(Stream(connect(service.addresses).channel, other.key), 1, 1)
             assert (end.status, len(end.acks)) == (OK, 1)
             assert not any(task.done() for task in sending)
@@ -233,15 +239,15 @@ async def test_streams_that_wait_for_room_meet_the_rights_of_their_turn(
     tenant = await make_tenant(database_url)
     with RunningService(database_url) as service:
         client: GrpcDriver = connect(service.addresses)
-        streams = [Stream(client.channel, tenant.key) for _ in range(12)]
+        streams = [Stream(client.channel, tenant.key) for _ in range(16)]
         async with await tenant.connect() as db, db.transaction():
             await db.execute("LOCK TABLE events IN SHARE MODE")
             sending = [asyncio.create_task(_send(one, 32, 1)) for one in streams]
-            await in_flight(service, MAX_IN_FLIGHT_TOGETHER)
+            await in_flight(service, share(0, 1))
             await tenant.deny("ticket.resolved")
             await asyncio.sleep(1)  # then it is in force
         ends = await asyncio.gather(*sending)
     accepted = sum(ack.accepted for end in ends for ack in end.acks)
     assert {len(end.acks) for end in ends} == {32}
     # Those in flight were admitted before the change; the others after it.
-    assert accepted == MAX_IN_FLIGHT_TOGETHER == len(await tenant.events())
+    assert accepted == share(0, 1) == len(await tenant.events())

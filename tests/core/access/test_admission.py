@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from core.access.admission import Budget, FairTurns
+from core.access.admission import FairTurns, SharedBudget
 from core.access.fair_queue import FairQueue
 from core.errors import IngestError
 
@@ -63,7 +63,7 @@ def test_an_item_is_taken_out_of_the_middle() -> None:
 # --- budgets ---------------------------------------------------------------------------------
 
 
-def fill(budget: Budget, flow: UUID) -> int:
+def fill(budget: SharedBudget, flow: UUID) -> int:
     """Take one at a time until the flow is refused; returns how many it got."""
     taken = 0
     while budget.try_take(flow, 1):
@@ -72,7 +72,7 @@ def fill(budget: Budget, flow: UUID) -> int:
 
 
 def test_one_flow_gets_a_half_and_leaves_the_rest_to_others() -> None:
-    budget = Budget(96)
+    budget = SharedBudget(96)
     assert fill(budget, GREEDY) == 48
     assert fill(budget, QUIET) == 24
     assert fill(budget, THIRD) == 12
@@ -80,7 +80,7 @@ def test_one_flow_gets_a_half_and_leaves_the_rest_to_others() -> None:
 
 
 def test_all_that_is_given_back_is_free_again() -> None:
-    budget = Budget(10)
+    budget = SharedBudget(10)
     assert budget.try_take(GREEDY, 5)
     assert not budget.try_take(GREEDY, 1)
     budget.give_back(GREEDY, 5)
@@ -89,7 +89,7 @@ def test_all_that_is_given_back_is_free_again() -> None:
 
 
 def test_an_amount_above_every_share_is_let_in_alone() -> None:
-    budget = Budget(10)
+    budget = SharedBudget(10)
     assert budget.try_take(GREEDY, 9)
     assert not budget.try_take(QUIET, 9)
     budget.give_back(GREEDY, 9)
@@ -98,7 +98,7 @@ def test_an_amount_above_every_share_is_let_in_alone() -> None:
 
 
 async def test_who_waits_gets_what_is_given_back_one_of_each_flow_in_turn() -> None:
-    budget = Budget(4)
+    budget = SharedBudget(4)
     assert budget.try_take(THIRD, 4)
     order: list[UUID] = []
 
@@ -117,7 +117,7 @@ async def test_who_waits_gets_what_is_given_back_one_of_each_flow_in_turn() -> N
 
 
 async def test_a_wait_that_is_cancelled_takes_nothing() -> None:
-    budget = Budget(2)
+    budget = SharedBudget(2)
     assert budget.try_take(GREEDY, 2)
     waiting = asyncio.create_task(budget.take(QUIET, 1))
     behind = asyncio.create_task(budget.take(QUIET, 1))
@@ -130,7 +130,7 @@ async def test_a_wait_that_is_cancelled_takes_nothing() -> None:
 
 
 async def test_a_wait_that_is_cancelled_as_it_ends_gives_back_what_it_got() -> None:
-    budget = Budget(2)
+    budget = SharedBudget(2)
     assert budget.try_take(GREEDY, 2)
     waiting = asyncio.create_task(budget.take(QUIET, 1))
     await turns(1)
@@ -144,7 +144,7 @@ async def test_a_wait_that_is_cancelled_as_it_ends_gives_back_what_it_got() -> N
 
 
 async def test_a_quiet_flow_begins_in_the_next_turn_whatever_a_flood_has_waiting() -> None:
-    fair = FairTurns(2, Budget(1_000))
+    fair = FairTurns(2, SharedBudget(1_000))
     begun: list[UUID] = []
 
     async def begin(flow: UUID) -> None:
@@ -162,7 +162,7 @@ async def test_a_quiet_flow_begins_in_the_next_turn_whatever_a_flood_has_waiting
 
 
 async def test_a_large_step_is_made_up_for_by_turns_without_any() -> None:
-    fair = FairTurns(10, Budget(1_000))
+    fair = FairTurns(10, SharedBudget(1_000))
     await fair.begin(GREEDY, 35)
     small = asyncio.create_task(fair.begin(QUIET, 1))
     await turns(2)
@@ -172,7 +172,7 @@ async def test_a_large_step_is_made_up_for_by_turns_without_any() -> None:
 
 
 async def test_a_flow_with_too_many_waiting_steps_is_refused_and_another_is_not() -> None:
-    fair = FairTurns(1, Budget(4))
+    fair = FairTurns(1, SharedBudget(4))
     await fair.begin(GREEDY)
     waiting = [asyncio.create_task(fair.begin(GREEDY)) for _ in range(2)]
     await turns(0)
@@ -191,7 +191,7 @@ async def test_a_flow_with_too_many_waiting_steps_is_refused_and_another_is_not(
 
 
 async def test_a_step_that_is_cancelled_while_it_waits_leaves_its_turn_to_others() -> None:
-    places = Budget(10)
+    places = SharedBudget(10)
     fair = FairTurns(1, places)
     await fair.begin(GREEDY)
     first, second = (asyncio.create_task(fair.begin(GREEDY)) for _ in range(2))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from core.journal.pending_events import PendingEvents
-from core.journal.queue import TRANSACTIONS_AHEAD, Queue
-from core.models import Actor, Event, EventBatch
+from core.journal.queue import Queue
+from core.models import Actor, Caller, Event, EventBatch
 from tests.support.strategies import CALLER
 
 pytestmark = pytest.mark.anyio
@@ -24,9 +26,15 @@ def _queue() -> Queue:
     return Queue(MAX_EVENTS, MAX_REQUESTS)
 
 
-def _append(queue: Queue, name: str, events: int = LARGE, key: str | None = None) -> PendingEvents:
+def _append(
+    queue: Queue,
+    name: str,
+    events: int = LARGE,
+    key: str | None = None,
+    caller: Caller = CALLER,
+) -> PendingEvents:
     batch = EventBatch(name, [EVENT] * events, key)
-    request = PendingEvents.check(CALLER, batch, RECEIVED_US)
+    request = PendingEvents.check(caller, batch, RECEIVED_US)
     request.answer = asyncio.get_running_loop().create_future()
     queue.append(request)
     return request
@@ -80,26 +88,10 @@ async def test_nobody_is_written_whose_answer_is_there_already() -> None:
     assert _pop(queue) == ["single"]
 
 
-async def test_there_is_room_while_less_waits_than_the_next_groups_take() -> None:
+async def test_a_transaction_takes_the_first_of_each_organization_in_turn() -> None:
     queue = _queue()
-    assert queue.has_room.is_set()
-    for number in range(TRANSACTIONS_AHEAD * MAX_EVENTS // LARGE - 1):
-        _append(queue, f"batch {number}")
-    assert queue.has_room.is_set()
-    request = _append(queue, "the last one")
-    assert not queue.has_room.is_set()
-    queue.remove(request)
-    queue.remove(request)
-    assert queue.has_room.is_set()
-    queue.append(request)
-    assert not queue.has_room.is_set()
-    group = queue.pop_transaction(lambda _: False)
-    assert queue.has_room.is_set()
-    queue.put_back(group)
-    assert not queue.has_room.is_set()
-    while queue:
-        queue.pop_transaction(lambda _: False)
-    for _ in range(TRANSACTIONS_AHEAD):
-        assert queue.has_room.is_set()
-        _append(queue, "as much as a group", MAX_EVENTS)
-    assert not queue.has_room.is_set()
+    for number in range(3):
+        _append(queue, f"greedy {number}")
+    other = structs.replace(CALLER, organization_id=UUID(int=7))
+    _append(queue, "quiet", 1, caller=other)
+    assert _pop(queue) == ["greedy 0", "quiet", "greedy 1", "greedy 2"]
