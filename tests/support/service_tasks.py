@@ -1,9 +1,10 @@
-"""The tasks of a running service: how many work for streams and requests."""
+"""The tasks of a running service, and the batches that its streams have under way."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from types import CoroutineType
 
 from tests.support.running_service import RunningService
 from tests.support.waiting import eventually
@@ -34,12 +35,23 @@ async def stream_tasks(service: RunningService) -> int:
 
 
 async def in_flight(service: RunningService, count: int) -> None:
-    """Wait for that many batches to be on their way to the database, and for no more to follow."""
+    """Wait until streams have so many batches enqueued and not answered, and no more follow."""
     seen = -1
+
+    async def batches() -> int:
+        coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+        streams = [
+            coroutine.cr_frame.f_locals["self"]
+            for coroutine in coroutines
+            if getattr(coroutine, "__qualname__", "") == "EventStream._write_acks"
+            and isinstance(coroutine, CoroutineType)
+            and coroutine.cr_frame is not None
+        ]
+        return sum(not batch.receipt.done() for stream in streams for batch in stream._unacked)
 
     async def are() -> bool:
         nonlocal seen
-        before, seen = seen, (await tasks(service))["Ingestor.ingest"]
+        before, seen = seen, await service.run_in_its_loop(batches())
         return before == seen == count
 
     await eventually(are, f"{count} batches are in flight", poll_seconds=LOOK_SECONDS)

@@ -108,7 +108,6 @@ def check_line(line: dict[str, Any], rounds: int) -> None:
         assert set(one["timeline"][0]) == {"second", "eventsPerSecond", "p50Ms", "p99Ms"}
 
 
-@pytest.mark.alone
 def test_a_run_beside_other_data_reports_everything_and_leaves_nothing(server: Addresses) -> None:
     report = run(
         *("--server", server.http, "--server", server.grpc),
@@ -148,7 +147,6 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.alone
 def test_a_run_on_its_own_database_leaves_only_the_plot(temporary: Path) -> None:
     plot = temporary / "plot.svg"
     report = run(
@@ -166,7 +164,6 @@ def test_a_run_on_its_own_database_leaves_only_the_plot(temporary: Path) -> None
     assert list(temporary.iterdir()) == [plot]
 
 
-@pytest.mark.alone
 def test_growth_is_measured_against_none(server: Addresses) -> None:
     report = run(
         *("--server", server.grpc, "--stored", "20000", "--seconds", "0.5", "--rounds", "1"),
@@ -179,7 +176,6 @@ def test_growth_is_measured_against_none(server: Addresses) -> None:
     assert rows_without_organization(server.database_url) == {}
 
 
-@pytest.mark.alone
 def test_streams_at_a_low_rate_are_open_until_the_end(server: Addresses) -> None:
     """Also if their last batch is acked long before it."""
     report = run(
@@ -254,7 +250,6 @@ def test_a_server_of_another_database_is_told_of_and_cleaned_up_after(
 # --- what is counted -------------------------------------------------------------------------
 
 
-@pytest.mark.alone
 @pytest.mark.anyio
 async def test_latency_at_a_rate_counts_from_when_a_request_was_due() -> None:
     """One stall of half a second is half a second for all that was due during it."""
@@ -363,7 +358,6 @@ while True:
 """
 
 
-@pytest.mark.alone
 def test_cpu_time_is_not_lost_with_processes_that_end() -> None:
     with subprocess.Popen([sys.executable, "-c", ENDLESSLY]) as parent:
         try:
