@@ -3,6 +3,9 @@
 PYTHON ?= python3
 ARGS   ?=
 SOAK_SECONDS ?= 600
+# Many tests wait rather than compute: more processes than cores pay. Each has services of its own, with up to 90
+# connections: a database server that is not the embedded one may have no more than 100.
+TEST_PROCESSES ?= $(if $(DATABASE_URL),1,4)
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -29,8 +32,17 @@ run: $(VENV)/run.stamp ## start the service with an embedded database and demo d
 	@exec $(BIN)/wepeople-ingest serve --demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## run the tests; ARGS go to pytest
-	@exec $(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes; ARGS go to pytest
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) $(ARGS)
+
+.PHONY: coverage
+coverage: $(VENV)/dev.stamp ## run the tests and print the branch coverage; ARGS go to pytest
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --cov --cov-report=term:skip-covered $(ARGS)
+
+.PHONY: format
+format: $(VENV)/dev.stamp ## sort the imports and format the code
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
 
 .PHONY: check
 check: lint types imports proto ## everything but the tests: lint, types, import contracts, the .proto contract
@@ -68,7 +80,7 @@ venv: $(VENV)/dev.stamp ## only install, with all that development needs
 .PHONY: clean
 clean: ## remove .venv and whatever else can be made again; databases stay
 	rm -rf $(VENV) build dist *.egg-info
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis .coverage .coverage.*
 	find core http_api grpc_api service tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # --- the parts of check ----------------------------------------------------------------------------

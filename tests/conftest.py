@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from core.postgres.migrate import migrate
 from service.postgres.embedded import EmbeddedPostgres
+from tests.support import parallel
+from tests.support.databases import new_database
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
@@ -31,6 +28,45 @@ settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the processes of this test run a folder."""
+    parallel.share_folder(config)
+
+
+@pytest.hookimpl(optionalhook=True)  # it is pytest-xdist's
+def pytest_configure_node(node: Any) -> None:
+    """Tell each test process of the folder."""
+    parallel.tell_folder(node.config, node.workerinput)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no folder behind."""
+    parallel.remove_folder(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests last that run alone: until then every process has something to do."""
+    items.sort(key=parallel.is_alone)
+
+
+# Around pytest-timeout's: the time that a test waits to run is not its own.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that is marked so run alone, whatever the other processes have to do."""
+    with parallel.permission_to_run(
+        item.config.stash[parallel.FOLDER], alone=parallel.is_alone(item)
+    ):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a report fit to be sent from one process to another."""
+    report = yield
+    parallel.make_printable(report)
+    return report
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Coroutine tests run on asyncio."""
@@ -38,61 +74,45 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def postgres(pytestconfig: pytest.Config) -> Iterator[str]:
     """A connection string of a server whose databases are ours to make and drop.
 
-    ``DATABASE_URL`` if it is set, else an embedded PostgreSQL that ends with the session.
+    ``DATABASE_URL`` if it is set, else an embedded PostgreSQL that all test processes share and
+    that ends with the last of them.
     """
     if os.environ.get("DATABASE_URL"):
         yield os.environ["DATABASE_URL"]
         return
-    folder = Path(tempfile.mkdtemp(prefix="wepeople-test-"))
-    try:
-        with EmbeddedPostgres(folder).acquire() as lease:
-            yield lease.conninfo
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _create(postgres: str, name: str, template: str = "template0") -> str:
-    with psycopg.connect(postgres, autocommit=True) as db:
-        db.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING 'UTF8'").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
-    return make_conninfo(postgres, dbname=name)
-
-
-def _drop(postgres: str, name: str) -> None:
-    with psycopg.connect(postgres, autocommit=True) as db:
-        db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with EmbeddedPostgres(pytestconfig.stash[parallel.FOLDER]).acquire() as lease:
+        yield lease.conninfo
 
 
 @pytest.fixture(scope="session")
 def template_database(postgres: str) -> Iterator[str]:
     """The name of a migrated database that is copied, never used."""
     name = f"wepeople_template_{os.getpid()}"
-    asyncio.run(migrate(_create(postgres, name)))
-    yield name
-    _drop(postgres, name)
+    with new_database(postgres, name) as url:
+        asyncio.run(migrate(url))
+        yield name
 
 
 @pytest.fixture
 def database_url(postgres: str, template_database: str) -> Iterator[str]:
     """A migrated database of the test's own."""
     name = f"wepeople_test_{os.getpid()}_{next(_numbers)}"
-    yield _create(postgres, name, template_database)
-    _drop(postgres, name)
+    with new_database(postgres, name, template_database) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
 def server(postgres: str, template_database: str) -> Iterator[Addresses]:
-    """A service that tests share, each with an organization of its own."""
+    """A service that the tests of a process share, each with an organization of its own."""
     name = f"wepeople_shared_{os.getpid()}"
-    with RunningService(_create(postgres, name, template_database)) as service:
+    with (
+        new_database(postgres, name, template_database) as url,
+        RunningService(url) as service,
+    ):
         yield service.addresses
-    _drop(postgres, name)
 
 
 @pytest.fixture(params=["http", "grpc"])

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from tests.conftest import _create, _drop
+from tests.support.databases import new_database
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
-from tests.support.moved_time import MovedTime, TimedService
+from tests.support.manual_time import ManualTime, TimedService
 from tests.support.running_service import Addresses, RunningService
 
 Connect = Callable[[Addresses], Driver]
@@ -25,17 +25,19 @@ def replica(server: Addresses) -> Iterator[Addresses]:
 
 
 @pytest.fixture(scope="session")
-def timed(postgres: str, template_database: str) -> Iterator[TimedService]:
+def timed_service(postgres: str, template_database: str) -> Iterator[TimedService]:
     """A service whose time passes only when a test says so; shared, so it is any time."""
     name = f"wepeople_timed_{os.getpid()}"
-    time = MovedTime()
-    with RunningService(_create(postgres, name, template_database), time.clock) as service:
+    time = ManualTime()
+    with (
+        new_database(postgres, name, template_database) as url,
+        RunningService(url, time.clock) as service,
+    ):
         yield TimedService(service.addresses, time)
-    _drop(postgres, name)
 
 
 @pytest.fixture
-def lone_server(database_url: str) -> Iterator[Addresses]:
+def own_server(database_url: str) -> Iterator[Addresses]:
     """A service on a database of the test's own."""
     with RunningService(database_url) as service:
         yield service.addresses

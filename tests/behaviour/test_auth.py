@@ -1,4 +1,4 @@
-"""Who may come in, in which order that is judged, and how soon an operator's change is in force."""
+"""Callers: how they are judged, in which order, and how soon an operator's change is in force."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import CALLS, UNKNOWN_KEY, within_a_second
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver, Reply
-from tests.support.moved_time import TimedService
+from tests.support.manual_time import TimedService
 from tests.support.tenant import FAST, Tenant, event
 
 pytestmark = pytest.mark.anyio
@@ -66,14 +66,14 @@ async def test_a_revoked_key_is_refused(driver: Driver, tenant: Tenant, call: Ca
 
 
 async def test_a_key_expires_at_its_microsecond(
-    connect: Connect, timed: TimedService, call: Call
+    connect: Connect, timed_service: TimedService, call: Call
 ) -> None:
-    expires_us = timed.time.now_us + 3_600_000_000
-    tenant = await timed.tenant(expires_us=expires_us)
-    client = connect(timed.addresses)
-    timed.time.move_to(expires_us - 1)
+    expires_us = timed_service.time.now_us + 3_600_000_000
+    tenant = await timed_service.tenant(expires_us=expires_us)
+    client = connect(timed_service.addresses)
+    timed_service.time.advance_to(expires_us - 1)
     assert (await call(client, tenant.key)).code is None
-    timed.time.move_to(expires_us)
+    timed_service.time.advance_to(expires_us)
     assert (await call(client, tenant.key)).code == "key_expired"
 
 
@@ -84,13 +84,17 @@ async def test_a_plan_without_developer_api_is_refused(
     assert (await call(driver, tenant.key)).code == "plan_disabled"
 
 
-async def test_checks_of_the_caller_come_in_order(connect: Connect, timed: TimedService) -> None:
+async def test_checks_of_the_caller_come_in_order(
+    connect: Connect, timed_service: TimedService
+) -> None:
     """Every fault at once; then the first one is taken away, again and again."""
-    tenant = await timed.tenant(developer_api=False, key_requests_per_second=1, monthly_quota=0)
-    client = connect(timed.addresses)
+    tenant = await timed_service.tenant(
+        developer_api=False, key_requests_per_second=1, monthly_quota=0
+    )
+    client = connect(timed_service.addresses)
     await tenant.revoke()
     await tenant.expire()
-    timed.time.wait(60)
+    timed_service.time.advance(60)
     key_id = tenant.api_key.id
     too_many = [event(duration=-1)] * 501
 
@@ -105,9 +109,9 @@ async def test_checks_of_the_caller_come_in_order(connect: Connect, timed: Timed
     await tenant.update(developer_api=True)
     await within_a_second(attempt, "batch_too_large")  # takes the only token
     assert (await attempt()).code == "rate_limited"
-    timed.time.wait(1)
+    timed_service.time.advance(1)
     assert (await client.ingest(tenant.key, [event(duration=-1)])).code == "invalid_body"
-    timed.time.wait(1)
+    timed_service.time.advance(1)
     assert (await client.ingest(tenant.key, [event()])).code == "quota_exceeded"
 
 
@@ -121,6 +125,7 @@ CHANGES: dict[str, tuple[Callable[[Tenant], Awaitable[None]], str]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_is_in_force_everywhere_within_a_second(
     replicas: tuple[Driver, Driver], tenant: Tenant, change: str
@@ -157,6 +162,7 @@ UNDONE: dict[str, tuple[dict[str, object], Callable[[Tenant], Awaitable[None]], 
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("change", UNDONE)
 async def test_a_right_that_is_given_is_in_force_within_a_second(
     driver: Driver, new_tenant: MakeTenant, change: str
@@ -172,6 +178,7 @@ async def test_a_right_that_is_given_is_in_force_within_a_second(
     await within_a_second(attempt, None)
 
 
+@pytest.mark.alone
 async def test_a_key_that_expires_soon_stops_working_within_a_second(
     driver: Driver, tenant: Tenant
 ) -> None:
@@ -182,6 +189,7 @@ async def test_a_key_that_expires_soon_stops_working_within_a_second(
     await within_a_second(lambda: driver.ping(tenant.key), "key_expired")
 
 
+@pytest.mark.alone
 async def test_a_key_made_after_it_was_refused_works(driver: Driver, tenant: Tenant) -> None:
     """Unknown keys are not remembered as unknown for longer than a second."""
     await tenant.rows(

@@ -1,4 +1,4 @@
-"""What an answer means: committed, or nothing written at all."""
+"""The meaning of an answer: committed, or nothing written at all."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ async def count(tenant: Tenant, *tables: str) -> int:
 
 
 async def test_a_batch_that_the_database_refuses_leaves_nothing(
-    connect: Connect, lone_server: Addresses
+    connect: Connect, own_server: Addresses
 ) -> None:
-    client = connect(lone_server)
-    tenant = await make_tenant(lone_server.database_url, monthly_quota=10)
+    client = connect(own_server)
+    tenant = await make_tenant(own_server.database_url, monthly_quota=10)
     await tenant.rows("ALTER TABLE events ADD CONSTRAINT whim CHECK (event_type <> 'deal.won')")
     events = [event(), event(eventType="deal.won", actor={"email": "alex@example.com"})]
     reply = await client.ingest(tenant.key, events, "the key")
@@ -59,20 +59,20 @@ async def test_a_batch_that_the_database_refuses_leaves_nothing(
 
 
 async def test_a_snapshot_that_the_database_refuses_leaves_nothing(
-    connect: Connect, lone_server: Addresses
+    connect: Connect, own_server: Addresses
 ) -> None:
-    client = connect(lone_server)
-    tenant = await make_tenant(lone_server.database_url)
+    client = connect(own_server)
+    tenant = await make_tenant(own_server.database_url)
     await tenant.rows("ALTER TABLE snapshot_cards ADD CONSTRAINT whim CHECK (false)")
     assert (await client.snapshot(tenant.key, snapshot(), "the key")).code == "internal_error"
     assert await count(tenant, *WRITTEN, *CHARGED) == 0
 
 
 async def test_a_batch_that_the_database_refuses_costs_its_neighbours_nothing(
-    connect: Connect, lone_server: Addresses
+    connect: Connect, own_server: Addresses
 ) -> None:
-    client = connect(lone_server)
-    tenant = await make_tenant(lone_server.database_url, monthly_quota=1_000)
+    client = connect(own_server)
+    tenant = await make_tenant(own_server.database_url, monthly_quota=1_000)
     await tenant.rows("ALTER TABLE events ADD CONSTRAINT whim CHECK (event_type <> 'deal.won')")
     types = ["ticket.resolved", "deal.won", "ticket.created"] * 10
     replies = await asyncio.gather(

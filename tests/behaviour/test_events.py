@@ -12,7 +12,7 @@ from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import BROKEN, NOBODY, broken
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver
-from tests.support.moved_time import TimedService
+from tests.support.manual_time import TimedService
 from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
@@ -69,13 +69,15 @@ async def test_optional_members_may_be_left_out(driver: Driver, tenant: Tenant) 
 
 
 async def test_an_event_without_timestamp_happened_when_it_was_received(
-    connect: Connect, timed: TimedService
+    connect: Connect, timed_service: TimedService
 ) -> None:
-    tenant = await timed.tenant()
-    timed.time.move_to((timed.time.now_us // 1_000_000 + 1) * 1_000_000 + 120_300)
-    reply = await connect(timed.addresses).ingest(tenant.key, [event(), event()])
+    tenant = await timed_service.tenant()
+    timed_service.time.advance_to(
+        (timed_service.time.now_us // 1_000_000 + 1) * 1_000_000 + 120_300
+    )
+    reply = await connect(timed_service.addresses).ingest(tenant.key, [event(), event()])
     (row, _) = await tenant.events()
-    assert row["occurred_at"] == datetime.fromtimestamp(timed.time.now_us / 1e6, UTC)
+    assert row["occurred_at"] == datetime.fromtimestamp(timed_service.time.now_us / 1e6, UTC)
     echo = row["occurred_at"].strftime("%Y-%m-%dT%H:%M:%S") + ".1203Z"
     assert reply.accepted == [("ticket.resolved", echo)] * 2
 
@@ -148,8 +150,8 @@ async def test_if_none_is_accepted_the_first_one_gives_the_code(
     driver: Driver, new_tenant: MakeTenant, first: str
 ) -> None:
     tenant = await new_tenant(monthly_quota=0)
-    turn = CODES.index(first)
-    codes = CODES[turn:] + CODES[:turn]
+    shift = CODES.index(first)
+    codes = CODES[shift:] + CODES[:shift]
     events = [event() if code == "quota_exceeded" else broken(code) for code in codes]
     reply = await driver.ingest(tenant.key, events)
     assert reply.code == first

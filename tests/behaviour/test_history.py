@@ -38,7 +38,7 @@ MORE_ROUNDS = 4
 MAX_SHOWN = 20
 REQUESTERS = 20
 PLAIN_STREAMS = 4
-STATUS_SECONDS = 0.5
+LATE_CALLS_SECONDS = 0.5
 MUST_HAPPEN = (
     *("http", "grpc", "stream", "accepted", "lost", "replayed", "other body", "duplicate"),
     *("quota", "key_revoked", "plan_disabled", "forbidden_event_type", "worker_not_found"),
@@ -47,7 +47,7 @@ MUST_HAPPEN = (
 
 @pytest.fixture
 async def drivers(server: Addresses, replica: Addresses) -> AsyncIterator[Sequence[Driver]]:
-    """Clients of both doors of both replicas."""
+    """Clients of both APIs of both replicas."""
     made: list[Driver] = []
     for addresses in (server, replica):
         made += [HttpDriver(addresses.http), GrpcDriver(addresses.grpc)]
@@ -67,7 +67,7 @@ async def channels(
             for addresses in (server, replica)
         ]
     # The library tells of cancelled calls when it pleases, even to a loop that is closed by then.
-    await asyncio.sleep(STATUS_SECONDS)
+    await asyncio.sleep(LATE_CALLS_SECONDS)
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ async def test_a_history_of_many_clients_agrees_with_the_model(
         if seed >= first + ROUNDS and all(counts[name] for name in MUST_HAPPEN):
             break
         world = World(seed, SECONDS, database)
-        await world.settle(new_tenant)
+        await world.make_organizations(new_tenant)
         await act(world, drivers, channels)
         found = list(world.history.violations)
         for organization in world.history.organizations:
-            held = await stored.read(organization)
-            found += model.violations(world.history, organization, held)
+            rows = await stored.read(organization)
+            found += model.violations(world.history, organization, rows)
         happened = tally(world)
         counts += happened
         print(f"seed {seed}: {happened}")
@@ -128,11 +128,11 @@ async def act(
 
 
 def tally(world: World) -> Counter[str]:
-    """What the history had in it, for a person who wonders."""
+    """Count what the history had in it."""
     counts: Counter[str] = Counter()
     for operation in world.history.operations:
         answer = operation.answer
-        counts[operation.door] += 1
+        counts[operation.protocol] += 1
         if answer is None:
             counts["lost"] += 1
             continue

@@ -11,7 +11,7 @@ from tests.behaviour.examples import KEY, broken, send, within_a_second, written
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver, Reply
 from tests.support.http_driver import HttpDriver
-from tests.support.moved_time import TimedService
+from tests.support.manual_time import TimedService
 from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
@@ -138,6 +138,7 @@ async def test_the_answer_to_a_partial_success_is_replayed(driver: Driver, tenan
     await assert_replayed(driver, tenant, events, first)
 
 
+@pytest.mark.alone
 async def test_the_answer_is_replayed_although_the_whitelist_has_changed(
     driver: Driver, tenant: Tenant
 ) -> None:
@@ -166,15 +167,16 @@ async def test_the_answer_is_replayed_although_the_quota_has_changed(
     await assert_replayed(driver, tenant, events, first)
 
 
+@pytest.mark.alone
 async def test_a_replay_needs_a_valid_key_and_plan(driver: Driver, tenant: Tenant) -> None:
     await driver.ingest(tenant.key, [event()], KEY)
     await tenant.revoke()
     await within_a_second(lambda: driver.ingest(tenant.key, [event()], KEY), "key_revoked")
 
 
-async def test_a_replay_costs_a_rate_token(connect: Connect, timed: TimedService) -> None:
-    client = connect(timed.addresses)
-    tenant = await timed.tenant(key_requests_per_second=3)
+async def test_a_replay_costs_a_rate_token(connect: Connect, timed_service: TimedService) -> None:
+    client = connect(timed_service.addresses)
+    tenant = await timed_service.tenant(key_requests_per_second=3)
     codes = [(await client.ingest(tenant.key, [event()], KEY)).code for _ in range(4)]
     assert codes == [None, None, None, "rate_limited"]
 
@@ -203,6 +205,7 @@ async def test_a_request_that_wrote_nothing_is_not_remembered(
     assert (other.code, other.replayed) == (None, False)
 
 
+@pytest.mark.alone
 async def test_a_refused_request_is_judged_afresh(
     driver: Driver, new_tenant: MakeTenant, endpoint: str
 ) -> None:
@@ -232,17 +235,17 @@ async def test_no_keys(driver: Driver, tenant: Tenant, endpoint: str, key: str) 
 
 
 async def test_after_ten_minutes_the_key_is_free_again(
-    connect: Connect, timed: TimedService, endpoint: str
+    connect: Connect, timed_service: TimedService, endpoint: str
 ) -> None:
-    client, tenant = connect(timed.addresses), await timed.tenant()
+    client, tenant = connect(timed_service.addresses), await timed_service.tenant()
     first = await send(client, tenant, endpoint)
-    timed.time.wait(WINDOW_SECONDS - 0.000_001)
+    timed_service.time.advance(WINDOW_SECONDS - 0.000_001)
     assert (await send(client, tenant, endpoint)).answer == first.answer
-    timed.time.wait(0.000_001)
+    timed_service.time.advance(0.000_001)
     second = await send(client, tenant, endpoint, metadata={"another": "body"})
     assert (second.code, second.replayed) == (None, False)
     assert await written(tenant) == 2
-    timed.time.wait(WINDOW_SECONDS - 1)  # the window is the second one's own
+    timed_service.time.advance(WINDOW_SECONDS - 1)  # the window is the second one's own
     again = await send(client, tenant, endpoint, metadata={"another": "body"})
     assert again.answer == second.answer
 
@@ -262,12 +265,12 @@ async def test_a_key_of_ten_minutes_ago_is_free_on_every_clock(
 
 
 async def test_omitted_timestamps_are_replayed_as_they_were(
-    connect: Connect, timed: TimedService
+    connect: Connect, timed_service: TimedService
 ) -> None:
-    client, tenant = connect(timed.addresses), await timed.tenant()
+    client, tenant = connect(timed_service.addresses), await timed_service.tenant()
     events = [event(), event(timestamp="2026-04-19T14:05:00.50+02:00")]
     first = await client.ingest(tenant.key, events, KEY)
-    timed.time.wait(60)
+    timed_service.time.advance(60)
     again = await client.ingest(tenant.key, events, KEY)
     assert again.accepted == first.accepted
     assert again.answer == first.answer

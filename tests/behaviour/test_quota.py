@@ -11,7 +11,7 @@ from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import broken, within_a_second
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver, Reply
-from tests.support.moved_time import TimedService
+from tests.support.manual_time import TimedService
 from tests.support.tenant import Tenant, event, snapshot
 
 pytestmark = pytest.mark.anyio
@@ -84,6 +84,7 @@ async def test_the_quota_is_the_organizations(driver: Driver, new_tenant: MakeTe
     assert (await driver.ingest(stranger.key, [event()])).code is None
 
 
+@pytest.mark.alone
 async def test_a_quota_that_is_changed_counts_what_was_used_before(
     driver: Driver, new_tenant: MakeTenant
 ) -> None:
@@ -154,15 +155,17 @@ async def test_snapshots_and_replays_under_concurrency(
     assert {reply.code for reply in replies} == {None, "quota_exceeded"}
 
 
-async def test_the_month_is_that_of_receipt_in_utc(connect: Connect, timed: TimedService) -> None:
-    client, tenant = connect(timed.addresses), await timed.tenant(monthly_quota=2)
-    await timed.ensure_partitions()
-    month = timed.time.next_month_us()
-    timed.time.move_to(month - 1)
+async def test_the_month_is_that_of_receipt_in_utc(
+    connect: Connect, timed_service: TimedService
+) -> None:
+    client, tenant = connect(timed_service.addresses), await timed_service.tenant(monthly_quota=2)
+    await timed_service.ensure_partitions()
+    month = timed_service.time.next_month_us()
+    timed_service.time.advance_to(month - 1)
     late = event(timestamp="2026-04-19T12:05:00Z")
     assert len((await client.ingest(tenant.key, [event(), late, late])).accepted) == 2
     assert (await client.ingest(tenant.key, [late])).code == "quota_exceeded"
-    timed.time.move_to(month)
+    timed_service.time.advance_to(month)
     assert len((await client.ingest(tenant.key, [late, event(), event()])).accepted) == 2
     own = tenant.organization.id
     months = await tenant.rows(
@@ -175,11 +178,11 @@ async def test_the_month_is_that_of_receipt_in_utc(connect: Connect, timed: Time
     assert [row["count"] for row in partitions] == [2, 2]
 
 
-async def test_months_go_on_for_years(connect: Connect, timed: TimedService) -> None:
-    client, tenant = connect(timed.addresses), await timed.tenant(monthly_quota=1)
+async def test_months_go_on_for_years(connect: Connect, timed_service: TimedService) -> None:
+    client, tenant = connect(timed_service.addresses), await timed_service.tenant(monthly_quota=1)
     for _ in range(14):
-        timed.time.move_to(timed.time.next_month_us())
-        await timed.ensure_partitions()
+        timed_service.time.advance_to(timed_service.time.next_month_us())
+        await timed_service.ensure_partitions()
         codes = [(await client.ingest(tenant.key, [event()])).code for _ in range(2)]
         assert codes == [None, "quota_exceeded"]
     assert await tenant.used() == 14

@@ -227,8 +227,8 @@ async def test_simultaneous_batches_of_many_new_people_make_each_once(
     replicas: tuple[Driver, Driver], tenant: Tenant
 ) -> None:
     """In different orders, as a deadlock would have it."""
-    people = [{"externalId": f"crm-{n}", "email": f"{n}@example.com"} for n in range(20)]
-    batches = [people, people[::-1], people[7:] + people[:7]] * 6
+    actors = [{"externalId": f"crm-{n}", "email": f"{n}@example.com"} for n in range(20)]
+    batches = [actors, actors[::-1], actors[7:] + actors[:7]] * 6
     replies = await asyncio.gather(
         *(
             replicas[index % 2].ingest(tenant.key, [event(actor=actor) for actor in batch])

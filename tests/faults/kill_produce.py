@@ -5,10 +5,10 @@
 `produce` streams a file as fast as it can, in small batches. As soon as it is seen that a batch was
 committed, by its sequence or by its events, and at most a few random milliseconds later, the server
 is killed with SIGKILL and started again: commits and acks are on their way then, and the producer
-has more to send. What a kill leaves must be whole batches. After so many kills the file is streamed
+has more to send. A kill must leave whole batches. After so many kills the file is streamed
 to its end. It must end with exactly the events of the file, sequence by sequence; and some kills
-must have come between a commit and its ack, or they were too easy. CI runs a shorter form
-(test_kill_produce.py).
+must have come between a commit and its ack, or they were too easy. ``test_kill_produce.py``
+is a shorter form.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 import psycopg
 
 from service.postgres.embedded import EmbeddedPostgres
-from tests.support.served import PROGRAM, PROJECT, Served
+from tests.support.service_process import PROGRAM, PROJECT, EmbeddedServiceProcess
 from tests.support.tenant import Tenant, event
 
 BATCH: Final = 20  # small, so that the stream outlasts the kills and many batches are in flight
@@ -46,7 +46,7 @@ LAST_WORDS: Final = 2_000  # characters of what `produce` said, if it failed
 
 
 class Progress(NamedTuple):
-    """What the database says of the producer."""
+    """The producer's row in the database."""
 
     sequence: int
     accepted: int
@@ -55,7 +55,7 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run ended with."""
+    """The end of a run."""
 
     events: int
     kills: int
@@ -97,14 +97,14 @@ def run(folder: Path, events: int, kills: int, seed: int) -> Outcome:
     with file.open("w") as lines:
         for number in range(events):
             lines.write(json.dumps(event(f"user-{number % 97}", metadata={"n": number})) + "\n")
-    served = Served(folder / "data", f"127.0.0.1:{_free_port()}")
-    served.start()
-    tenant = served.tenant()
+    service = EmbeddedServiceProcess(folder, grpc=f"127.0.0.1:{_free_port()}")
+    service.start()
+    tenant = service.tenant()
     said = folder / "produce.stderr"
     began = time.monotonic()
     with said.open("wb") as errors:
         producing = subprocess.Popen(
-            [*PROGRAM, "produce", file, "--server", served.grpc, "--batch", f"{BATCH}", "--json"],
+            [*PROGRAM, "produce", file, "--server", service.grpc, "--batch", f"{BATCH}", "--json"],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -115,18 +115,18 @@ def run(folder: Path, events: int, kills: int, seed: int) -> Outcome:
         try:
             reached = 0
             for _ in range(kills):
-                reached = _kill(served, tenant, reached, instants)
+                reached = _kill(service, tenant, reached, instants)
                 assert reached * BATCH < events, "the stream was over before the last kill"
                 assert producing.poll() is None, _end_of(said)
-                served.start()
+                service.start()
             output, _ = producing.communicate(timeout=FINISH_SECONDS)
             assert producing.returncode == 0, _end_of(said)
             seconds = time.monotonic() - began
-            with _database(served) as db:
+            with _database(service) as db:
                 stored, progress = _stored(db, tenant), _progress(db, tenant)
         finally:
             producing.kill()
-            served.kill()
+            service.kill()
     return Outcome(events, kills, seconds, stored, progress, json.loads(output))
 
 
@@ -141,11 +141,13 @@ def _end_of(file: Path) -> str:
     return f"produce said:\n{file.read_text()[-LAST_WORDS:]}"
 
 
-def _kill(served: Served, tenant: Tenant, reached: int, instants: random.Random) -> int:
+def _kill(
+    service: EmbeddedServiceProcess, tenant: Tenant, reached: int, instants: random.Random
+) -> int:
     """Kill in the middle of a stream that flows again; returns the sequence committed then."""
     target = reached + instants.randint(1, MAX_BATCHES_BEFORE)
     deadline = time.monotonic() + PROGRESS_SECONDS
-    with _database(served) as db:
+    with _database(service) as db:
         while _progress(db, tenant).sequence < target:
             assert time.monotonic() < deadline, "the producer does not come back"
             time.sleep(POLL_SECONDS)
@@ -155,16 +157,16 @@ def _kill(served: Served, tenant: Tenant, reached: int, instants: random.Random)
         while _value(db, watched, tenant) == before:  # without a pause, to be there in time
             assert time.monotonic() < deadline, "the stream has stopped"
         time.sleep(instants.uniform(0, instants.choice(INSTANTS)))
-        served.kill()
+        service.kill()
         counted, stored = _counts(db, tenant)
         assert counted == stored, f"{counted} events are counted as stored, {stored} are"
         return _progress(db, tenant).sequence
 
 
 @contextlib.contextmanager
-def _database(served: Served) -> Iterator[psycopg.Connection[Any]]:
+def _database(service: EmbeddedServiceProcess) -> Iterator[psycopg.Connection[Any]]:
     with (
-        EmbeddedPostgres(served.data_dir).acquire() as lease,
+        EmbeddedPostgres(service.data_dir).acquire() as lease,
         psycopg.connect(lease.conninfo, autocommit=True) as db,
     ):
         yield db

@@ -10,9 +10,6 @@ import pytest
 
 from grpc_api.open_streams import OpenStreams, ProducerStream
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.support.inside import (
-    written,
-)
 from tests.support.running_service import RunningService
 from tests.support.stream_client import (
     PATIENCE_SECONDS,
@@ -23,7 +20,7 @@ from tests.support.stream_client import (
     opening,
 )
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.tenant import Tenant, make_tenant
+from tests.support.tenant import Tenant, make_tenant, until_stored
 
 pytestmark = pytest.mark.anyio
 OK = grpc_library.StatusCode.OK
@@ -48,7 +45,7 @@ async def test_what_was_read_is_committed_and_acked_when_the_service_stops(
             )
             for number in range(3)  # threads are few where processors are
         ]
-        await written(tenant, 5_000)
+        await until_stored(tenant, 5_000)
         started = time.monotonic()
         await asyncio.to_thread(service.stop)
         assert time.monotonic() - started < 15
@@ -71,7 +68,7 @@ async def test_clients_that_are_late_hear_every_ack_when_the_service_stops(
                     flood, proxy.address, tenant.key, numbered("producer-1", size=300)
                 )
             )
-            await written(tenant, 5_000)
+            await until_stored(tenant, 5_000)
             with proxy.holding_answers():
                 stopping = asyncio.create_task(asyncio.to_thread(service.stop))
                 await asyncio.sleep(LATE_SECONDS)
@@ -92,7 +89,7 @@ async def test_nothing_is_lost_or_doubled_across_restarts(database_url: str) -> 
                     flood, service.addresses.grpc, tenant.key, numbered("producer-1", acked + 1)
                 )
             )
-            await written(tenant, acked + 10)
+            await until_stored(tenant, acked + 10)
         end = await flooding
         assert [ack.duplicate for ack in end.acks] == [False] * len(end.acks)
         acked += len(end.acks)

@@ -15,10 +15,10 @@ from grpc_api import server as grpc_server
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.conftest import Connect, DatabaseAway
 from tests.support.grpc_driver import GrpcDriver, error_reply
-from tests.support.inside import until
 from tests.support.running_service import Addresses, RunningService
 from tests.support.stream_client import Stream
 from tests.support.tenant import Tenant, event, make_tenant, snapshot
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 SERVICE = "wepeople.ingest.v1.IngestService"
@@ -74,7 +74,7 @@ async def test_database_away_is_unavailable_for_every_call_and_not_serving(
                 stream.send(),
             )
             end = await stream.end()
-            await until(lambda: is_healthy(client, NOT_SERVING))
+            await eventually(lambda: is_healthy(client, NOT_SERVING), "it is not healthy")
         # Only UNAVAILABLE comes with RetryInfo: error_reply has asserted it.
         assert {reply.code for reply in replies} == {"internal_error"}
         assert all(reply.retry_after_seconds for reply in replies)
@@ -83,8 +83,8 @@ async def test_database_away_is_unavailable_for_every_call_and_not_serving(
         async def stored() -> bool:
             return (await client.ingest(tenant.key, [event()])).code is None
 
-        await until(stored)
-        await until(lambda: is_healthy(client, SERVING))
+        await eventually(stored, "an event is stored again")
+        await eventually(lambda: is_healthy(client, SERVING), "it is healthy again")
     assert len(await tenant.events()) == 1
 
 

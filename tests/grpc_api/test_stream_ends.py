@@ -11,21 +11,14 @@ import pytest
 
 from grpc_api import stream as event_stream
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.support.cutting_proxy import Proxy
 from tests.support.grpc_driver import GrpcDriver
-from tests.support.inside import (
-    IN_FORCE_SECONDS,
-    in_flight,
-    no_stream_tasks,
-    stream_tasks,
-    tasks,
-    until,
-    written,
-)
-from tests.support.moved_time import MovedTime
+from tests.support.manual_time import ManualTime
 from tests.support.running_service import RunningService
+from tests.support.service_tasks import in_flight, no_stream_tasks, stream_tasks, tasks
 from tests.support.stream_client import End, Stream, batch, flood, numbered
-from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.tenant import Tenant, event, make_tenant, until_stored
+from tests.support.waiting import IN_FORCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 OK = grpc_library.StatusCode.OK
@@ -71,7 +64,7 @@ async def _gone(service: RunningService, task: str) -> None:
     async def is_gone() -> bool:
         return not (await tasks(service))[f"EventStream.{task}"]
 
-    await until(is_gone)
+    await eventually(is_gone, f"no stream has a task {task}")
 
 
 @pytest.mark.parametrize("cause", ["drain", "age"])
@@ -136,16 +129,16 @@ async def test_a_batch_that_waits_for_its_token_is_acked_when_the_service_stops(
     half_closed: bool, database_url: str, connect: Connect
 ) -> None:
     tenant = await make_tenant(database_url, key_requests_per_second=1)
-    moved = MovedTime()  # there are no more tokens than the test gives
+    moved = ManualTime()  # there are no more tokens than the test gives
     with RunningService(database_url, moved.clock) as service:
         one = Stream(connect(service.addresses).channel, tenant.key)
         await _send(one, 4, half_closed)
-        await written(tenant, 1)
+        await until_stored(tenant, 1)
         await asyncio.sleep(1)  # the second is read, the third must not be
         stopping = asyncio.create_task(asyncio.to_thread(service.stop))
         await _gone(service, "_watch_drain")
         while not stopping.done():
-            moved.wait(1)  # a token, and then one for what must not be read any more
+            moved.advance(1)  # a token, and then one for what must not be read any more
             await asyncio.sleep(0.1)
         await stopping
         end = await one.end()
@@ -153,6 +146,7 @@ async def test_a_batch_that_waits_for_its_token_is_acked_when_the_service_stops(
     assert len(end.acks) == len(await tenant.events()) == 2
 
 
+@pytest.mark.alone
 async def test_a_key_that_is_revoked_ends_a_stream_that_finishes_for_its_age(
     database_url: str, connect: Connect
 ) -> None:
@@ -180,8 +174,8 @@ async def test_nothing_remains_of_an_abandoned_stream(
 ) -> None:
     await no_stream_tasks(replica_service)
     before = sum((await tasks(replica_service)).values())
-    async with Proxy(replica_service.addresses.grpc) as proxy:
-        client = GrpcDriver(proxy.target)
+    async with TcpProxy(replica_service.addresses.grpc) as proxy:
+        client = GrpcDriver(proxy.address)
         streams = [Stream(client.channel, tenant.key) for _ in range(3)]
         writing, batches_written = [], Counter[Stream]()
         for one in streams:
@@ -195,7 +189,7 @@ async def test_nothing_remains_of_an_abandoned_stream(
             enough = all(batches_written[one] >= 5 for one in streams) or moment == "idle"
             return enough and await stream_tasks(replica_service) >= 9
 
-        await until(are_served)
+        await eventually(are_served, "every stream is served")
         if way == "cut":
             proxy.cut()
         else:
@@ -212,7 +206,7 @@ async def test_nothing_remains_of_an_abandoned_stream(
     async def is_as_before() -> bool:
         return sum((await tasks(replica_service)).values()) <= before + 3
 
-    await until(is_as_before)
+    await eventually(is_as_before, "no task is left of the streams")
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 

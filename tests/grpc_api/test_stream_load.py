@@ -21,13 +21,14 @@ from core.access.admission import MAX_STREAMED_EVENTS, streamed_events
 from tests.grpc_api.conftest import Connect
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
-from tests.support.inside import in_flight
 from tests.support.running_service import Addresses, RunningService
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import ServiceProcess, service_on
+from tests.support.service_tasks import in_flight
 from tests.support.stream_client import PATIENCE_SECONDS, STREAM_EVENTS, End, Stream, batch
 from tests.support.tenant import Tenant, event, make_tenant
 
-pytestmark = pytest.mark.anyio
+# They measure memory, and who has to wait for whom.
+pytestmark = [pytest.mark.anyio, pytest.mark.alone]
 
 LOAD_SECONDS = float(os.environ.get("TEST_LOAD_SECONDS", "5"))
 MAX_IN_FLIGHT = 32
@@ -88,14 +89,14 @@ class Offer(threading.Thread):
 @pytest.fixture(scope="module")
 def process(server: Addresses) -> Iterator[ServiceProcess]:
     """A process of its own on the shared database."""
-    with ServiceProcess(server.database_url) as service:
+    with service_on(server.database_url) as service:
         yield service
 
 
 async def test_memory_is_flat_while_a_client_never_reads_its_acks(
     process: ServiceProcess, connect: Connect, tenant: Tenant
 ) -> None:
-    before = process.memory()
+    before = process.memory_mib()
     wide = batch([event(category="?")] * 500).SerializeToString()  # tens of KiB of ack
     offer = Offer(process.addresses.grpc, tenant.key, wide, reading=False)
     offer.start()
@@ -111,7 +112,7 @@ async def test_memory_is_flat_while_a_client_never_reads_its_acks(
             await neighbour.send()
             await neighbour.ack()
             slowest = max(slowest, time.monotonic() - sent)
-            memory.append(process.memory())
+            memory.append(process.memory_mib())
             offered.append(offer.offered)
             await asyncio.sleep(0.1)
     finally:
@@ -131,7 +132,7 @@ async def test_memory_is_flat_while_a_client_sends_for_ever(
     offer.start()
     try:
         await offer.has_offered(100)  # all that is made once is made by then
-        memory = await asyncio.to_thread(process.memory_over, LOAD_SECONDS)
+        memory = await asyncio.to_thread(process.memory_mib_over, LOAD_SECONDS)
     finally:
         offer.stop()
     assert offer.acked > 50
@@ -178,7 +179,7 @@ async def test_a_hundred_streams_are_slowed_down_and_none_is_broken(
         async with await tenant.connect() as db, db.transaction():
             await db.execute("LOCK TABLE events IN SHARE MODE")
             sending = [asyncio.create_task(_send(one, 40, 2)) for one in streams]
-            await in_flight(service, share(0, 1))
+            await in_flight(service, share(0, 2))
         ends = await asyncio.gather(*sending)
     assert Counter((end.status, len(end.acks)) for end in ends) == {(OK, 40): 100}
     counted = await tenant.rows("SELECT count(*) AS events FROM events")

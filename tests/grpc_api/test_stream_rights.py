@@ -12,10 +12,11 @@ import pytest
 from grpc_api.stream import MAX_IN_FLIGHT
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import Connect, OpenStream
-from tests.support.inside import IN_FORCE_SECONDS, no_stream_tasks, stream_tasks, written
 from tests.support.running_service import Addresses, RunningService
+from tests.support.service_tasks import no_stream_tasks, stream_tasks
 from tests.support.stream_client import Stream, batch, flood, numbered
-from tests.support.tenant import Tenant, event, now_us
+from tests.support.tenant import Tenant, event, now_us, until_stored
+from tests.support.waiting import IN_FORCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +31,7 @@ CHANGES: dict[str, tuple[Change, grpc_library.StatusCode]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("reason", CHANGES)
 async def test_an_idle_stream_ends_within_a_second(
     reason: str, stream: OpenStream, tenant: Tenant
@@ -43,6 +45,7 @@ async def test_an_idle_stream_ends_within_a_second(
     assert (end.status, end.reason, end.acks) == (status, reason, [])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("reason", CHANGES)
 async def test_a_busy_stream_ends_within_a_second(
     reason: str, server: Addresses, tenant: Tenant
@@ -51,7 +54,7 @@ async def test_a_busy_stream_ends_within_a_second(
     flooding = asyncio.create_task(
         asyncio.to_thread(flood, server.grpc, tenant.key, numbered("producer-1"))
     )
-    await written(tenant, 1)
+    await until_stored(tenant, 1)
     await change(tenant)
     changed = time.monotonic()
     end = await flooding
@@ -67,6 +70,7 @@ async def test_a_busy_stream_ends_within_a_second(
     assert len(end.acks) <= stored <= len(end.acks) + MAX_IN_FLIGHT
 
 
+@pytest.mark.alone
 async def test_a_key_that_expires_by_itself_ends_its_stream(
     stream: OpenStream, new_tenant: MakeTenant
 ) -> None:
@@ -80,6 +84,7 @@ async def test_a_key_that_expires_by_itself_ends_its_stream(
     assert now_us() >= expires_us
 
 
+@pytest.mark.alone
 async def test_the_whitelist_of_the_moment_applies(stream: OpenStream, tenant: Tenant) -> None:
     one = stream(tenant.key)
 
@@ -117,7 +122,7 @@ async def test_changes_apply_while_nobody_reads_the_acks(
     one = stream(tenant.key)
     for _ in range(3):
         await one.send(event(eventType="deal.won"))
-    await written(tenant, 3)
+    await until_stored(tenant, 3)
     await tenant.deny("deal.won")
     await asyncio.sleep(1)
     for _ in range(3):
@@ -125,13 +130,14 @@ async def test_changes_apply_while_nobody_reads_the_acks(
     acks = [await one.ack() for _ in range(6)]
     assert [ack.accepted for ack in acks] == [1, 1, 1, 0, 0, 0]
     await one.send()
-    await written(tenant, 4)
+    await until_stored(tenant, 4)
     await tenant.revoke()
     await asyncio.sleep(1)
     end = await one.end()
     assert (end.reason, len(end.acks)) == ("KEY_REVOKED", 1)
 
 
+@pytest.mark.alone
 async def test_a_stream_blocked_on_a_client_that_never_reads_ends_all_the_same(
     replica_service: RunningService, connect: Connect, tenant: Tenant
 ) -> None:
@@ -157,6 +163,7 @@ async def test_a_stream_blocked_on_a_client_that_never_reads_ends_all_the_same(
     offering.cancel()
 
 
+@pytest.mark.alone
 async def test_a_paced_stream_ends_while_it_waits_for_a_token(
     server: Addresses, new_tenant: MakeTenant
 ) -> None:
@@ -164,7 +171,7 @@ async def test_a_paced_stream_ends_while_it_waits_for_a_token(
     flooding = asyncio.create_task(
         asyncio.to_thread(flood, server.grpc, tenant.key, numbered("producer-1"))
     )
-    await written(tenant, 1)
+    await until_stored(tenant, 1)
     await tenant.revoke()
     async with asyncio.timeout(IN_FORCE_SECONDS + 0.5):
         assert (await flooding).reason == "KEY_REVOKED"

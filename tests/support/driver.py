@@ -1,4 +1,4 @@
-"""What the behaviour suite asks of a protocol: one small interface, an implementation for each."""
+"""The behaviour suite's view of a protocol: one small interface, an implementation for each."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ STATUS = {
 
 
 class GrpcDriver:
-    """Speaks gRPC. What JSON can say and protobuf cannot skips the test."""
+    """Speaks gRPC. A test is skipped if it needs something that only JSON can say."""
 
     name = "grpc"
 

@@ -1,32 +1,50 @@
-"""A proxy before PostgreSQL that loses connections exactly where a test wants it."""
+"""A proxy before PostgreSQL that loses connections exactly where a test wants it.
+
+It follows the protocol: unlike :class:`tests.support.tcp_proxy.TcpProxy` it knows a COMMIT.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
-from typing import Literal, Self
+from collections.abc import Callable
+from typing import Final, Literal, Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-CHUNK_BYTES = 65_536
-# What a transaction of the journal does that accepts something of a batch, or nothing of it.
-COPY = b"COPY events"
-WRITES = (COPY, b"EXECUTE advance_producers")
-BEGIN = b"BEGIN;"
-COPY_DONE = b"c\0\0\0\4"  # the message
-CHANGES = b"wepeople-ingest changes"  # the application name of the notification connection
+CHUNK_BYTES: Final = 65_536
+# A transaction of the journal that accepts something of a batch does the first of these; one that
+# accepts nothing of it does the second.
+COPY: Final = b"COPY events"
+WRITES: Final = (COPY, b"EXECUTE advance_producers")
+BEGIN: Final = b"BEGIN;"
+COMMIT: Final = b"COMMIT\0"
+COPY_DONE: Final = b"c\0\0\0\4"  # the message
+NOTIFICATIONS: Final = b"wepeople-ingest changes"  # the application name of that connection
 
 
-class Link:
-    """One client's connection and ours to the server."""
+class ProxiedConnection:
+    """One client's connection to the proxy, and the proxy's to the server."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.ends = (client, server)
-        self.hears_changes = False
-        # In the transaction that is open. A COMMIT that is sent with a COPY waits for its end.
-        self.written = self.copying = self.committing = False
-        self.drops_answer = False
+        self.has_notifications = False
+        # Of the transaction that is open. A COMMIT that is sent with a COPY waits for its end.
+        self.has_written = self.is_copying = self.is_committing = False
+        self.loses_answer = False
+
+    def follow(self, data: bytes) -> bool:
+        """Note what the client sends; returns whether it completes a COMMIT that matters."""
+        if BEGIN in data:
+            self.has_written = self.is_copying = self.is_committing = False
+        self.has_written = self.has_written or any(write in data for write in WRITES)
+        self.is_copying = (self.is_copying or COPY in data) and not data.endswith(COPY_DONE)
+        self.is_committing = self.is_committing or COMMIT in data
+        if self.has_written and self.is_committing and not self.is_copying:
+            self.has_written = False
+            return True
+        return False
 
     def cut(self) -> None:
         """Close both sides."""
@@ -36,21 +54,23 @@ class Link:
             end.close()
 
 
-class Proxy:
+class PostgresProxy:
     """Forwards to the server of a connection string; ``conninfo`` is the way through it."""
 
     def __init__(self, conninfo: str) -> None:
         target = conninfo_to_dict(conninfo)
         self._host, self._port = str(target["host"]), int(target.get("port") or 5432)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._links: list[Link] = []
+        self._connections: list[ProxiedConnection] = []
         self._moving = threading.Event()
         self._moving.set()
-        self.refusing = False
-        self.refusing_changes = False
-        self.frozen_changes = self.frozen = False
-        self.cuts: Literal["before", "after"] = "after"  # the server has seen COMMIT
+        self._is_away = self._frozen_notifications = False
+        self._cut_moment: Literal["before", "after"] = "after"
+        self.is_frozen = False
         self.commits_to_cut = 0
+        self.refuses_notifications = False
+        # Called when the server has committed and its answer is lost.
+        self.on_lost_answer: Callable[[], None] = lambda: None
         self.conninfo = make_conninfo(
             conninfo,
             host="127.0.0.1",
@@ -68,27 +88,43 @@ class Proxy:
         self._moving.set()
         self.cut()
 
-    def cut(self, *, changes_only: bool = False) -> None:
+    # --- faults -----------------------------------------------------------------------------------
+
+    def cut(self, *, notifications_only: bool = False) -> None:
         """Lose the connections there are."""
-        for link in list(self._links):
-            if link.hears_changes or not changes_only:
-                link.cut()
+        for connection in list(self._connections):
+            if connection.has_notifications or not notifications_only:
+                connection.cut()
 
-    def away(self, away: bool) -> None:
-        """Have the server gone, or come back."""
-        self.refusing = away
-        if away:
-            self.cut()
+    def cut_commits(self, moment: Literal["before", "after"], count: int = 1) -> None:
+        """Lose the connections of the next COMMITs, before or after the server has seen them."""
+        self._cut_moment, self.commits_to_cut = moment, count
 
-    def freeze_changes(self) -> None:
+    def go_away(self) -> None:
+        """Have the server gone: connections are lost, and new ones refused."""
+        self._is_away = True
+        self.cut()
+
+    def come_back(self) -> None:
+        """Have the server there again."""
+        self._is_away = False
+
+    def freeze(self) -> None:
+        """Let everything hang, as before a server that is stopped."""
+        self._moving.clear()
+        self.is_frozen = True
+
+    def unfreeze(self) -> None:
+        """Let everything go on."""
+        self.is_frozen = False
+        self._moving.set()
+
+    def freeze_notifications(self) -> None:
         """Let the notification connections hang: open, and nothing comes through."""
         self._moving.clear()
-        self.frozen_changes = True
+        self._frozen_notifications = True
 
-    def freeze(self, frozen: bool) -> None:
-        """Let everything hang, as before a server that is stopped; or go on."""
-        self.frozen = frozen
-        (self._moving.clear if frozen else self._moving.set)()
+    # --- forwarding -------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         while True:
@@ -96,14 +132,14 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self.refusing:
+            if self._is_away:
                 client.close()
                 continue
-            server = self._connect()
-            link = Link(client, server)
-            self._links.append(link)
-            for work in (self._to_server, self._to_client):
-                threading.Thread(target=self._run, args=(work, link), daemon=True).start()
+            connection = ProxiedConnection(client, self._connect())
+            self._connections.append(connection)
+            for forward in (self._to_server, self._to_client):
+                arguments = (forward, connection)
+                threading.Thread(target=self._run, args=arguments, daemon=True).start()
 
     def _connect(self) -> socket.socket:
         if not self._host.startswith("/"):
@@ -112,44 +148,37 @@ class Proxy:
         server.connect(f"{self._host}/.s.PGSQL.{self._port}")
         return server
 
-    def _run(self, work: object, link: Link) -> None:
-        assert callable(work)
+    def _run(
+        self, forward: Callable[[ProxiedConnection], None], connection: ProxiedConnection
+    ) -> None:
         with contextlib.suppress(OSError):
-            work(link, *link.ends)
-        link.cut()
+            forward(connection)
+        connection.cut()
 
-    def _to_server(self, link: Link, client: socket.socket, server: socket.socket) -> None:
+    def _to_server(self, connection: ProxiedConnection) -> None:
+        client, server = connection.ends
         while data := client.recv(CHUNK_BYTES):
-            if CHANGES in data:
-                link.hears_changes = True
-                if self.refusing_changes:
+            if NOTIFICATIONS in data:
+                connection.has_notifications = True
+                if self.refuses_notifications:
                     return
-            self._pause(link)
-            if BEGIN in data:
-                link.written = link.copying = link.committing = False
-            link.written = link.written or any(write in data for write in WRITES)
-            link.copying = (link.copying or COPY in data) and not data.endswith(COPY_DONE)
-            link.committing = link.committing or b"COMMIT\0" in data
-            if link.written and link.committing and not link.copying:
-                link.written = False
-                if self.commits_to_cut:
-                    self.commits_to_cut -= 1
-                    if self.cuts == "before":
-                        return
-                    link.drops_answer = True
+            self._wait_if_frozen(connection)
+            if connection.follow(data) and self.commits_to_cut:
+                self.commits_to_cut -= 1
+                if self._cut_moment == "before":
+                    return
+                connection.loses_answer = True
             server.sendall(data)
 
-    def _to_client(self, link: Link, client: socket.socket, server: socket.socket) -> None:
+    def _to_client(self, connection: ProxiedConnection) -> None:
+        client, server = connection.ends
         while data := server.recv(CHUNK_BYTES):
-            self._pause(link)
-            if link.drops_answer:
-                self.committed()
+            self._wait_if_frozen(connection)
+            if connection.loses_answer:
+                self.on_lost_answer()
                 return
             client.sendall(data)
 
-    def _pause(self, link: Link) -> None:
-        if self.frozen or (self.frozen_changes and link.hears_changes):
+    def _wait_if_frozen(self, connection: ProxiedConnection) -> None:
+        if self.is_frozen or (self._frozen_notifications and connection.has_notifications):
             self._moving.wait()
-
-    def committed(self) -> None:
-        """Called when the server has committed and the client is not to hear of it."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from core.clock import Clock
 from service.compose import Service, running
 from service.runtime import run
 from service.settings import Settings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Addresses:
 class RunningService:
     """Runs the service in a thread with a loop of its own; a context manager.
 
-    Tests talk to it through its sockets only. What fails in it while it stops is raised.
+    Tests talk to it through its sockets. An error while it stops is raised.
     """
 
     def __init__(self, database_url: str, clock: Clock | None = None, **settings: Any) -> None:
@@ -72,6 +75,11 @@ class RunningService:
         self._thread.join()
         if self._error is not None:
             raise self._error
+
+    async def run_in_its_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine beside the service's own tasks; for tests that look at them."""
+        assert self._loop is not None
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
     def __enter__(self) -> Self:
         self.addresses = self.start()

@@ -59,7 +59,7 @@ class End:
 
 
 class Stream:
-    """One call of StreamEvents. What it waits for must come within ``PATIENCE_SECONDS``."""
+    """One call of StreamEvents. An awaited message must come within ``PATIENCE_SECONDS``."""
 
     def __init__(self, channel: grpc.aio.Channel, key: str | None) -> None:
         metadata = () if key is None else (("authorization", f"Bearer {key}"),)
@@ -191,7 +191,7 @@ def flood(target: str, key: str, messages: Iterable[pb.StreamEventsRequest]) -> 
 
 
 def numbered(producer_id: str, start: int = 1, size: int = 1) -> Iterator[pb.StreamEventsRequest]:
-    """What a producer sends that never stops."""
+    """The messages of a producer that never stops."""
     yield opening(producer_id)
     message = batch([event()] * size)
     for sequence in itertools.count(start):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from core import ids
 from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, whitelist
 from core.postgres.sessions import session_conninfo
+from tests.support.waiting import eventually
 
 EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
 FAST: Final = 100_000  # requests a second: no test but those about limits meets one
@@ -172,13 +172,25 @@ class Tenant:
 
 async def until_somebody_waits_for(db: AsyncConnection[Any], tenant: Tenant) -> None:
     """Return once a statement waits for a lock of that connection; fails after twenty seconds."""
-    deadline = time.monotonic() + 20
-    while not await tenant.rows(
-        "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))",
-        db.info.backend_pid,
-    ):
-        assert time.monotonic() < deadline, "nobody waits"
-        await asyncio.sleep(0.005)
+    pid = db.info.backend_pid
+
+    async def somebody_waits() -> bool:
+        return bool(
+            await tenant.rows(
+                "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))", pid
+            )
+        )
+
+    await eventually(somebody_waits, "a statement waits for the lock", poll_seconds=0.005)
+
+
+async def until_stored(tenant: Tenant, least: int) -> None:
+    """Return once that many events of the tenant are committed; fails after twenty seconds."""
+
+    async def enough() -> bool:
+        return len(await tenant.events()) >= least
+
+    await eventually(enough, f"{least} events are stored")
 
 
 async def make_tenant(database_url: str, **options: Any) -> Tenant:

@@ -1,4 +1,4 @@
-"""Clients of requests: each of many keys, over every door."""
+"""Clients of requests: each of many keys, over every API."""
 
 from __future__ import annotations
 

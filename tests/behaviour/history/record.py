@@ -1,8 +1,8 @@
-"""What many clients and operators did to the service, and when: the input of the model."""
+"""A record of everything that clients and operators did, and when: the input of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -31,11 +31,11 @@ class Setting(Generic[T]):
     def possible(self, began: float, ended: float) -> set[T]:
         """Every value that may have held at some moment of a span of time."""
         values: set[T] = set()
-        until = inf
+        replaced = inf
         for change_began, change_ended, value in reversed(self._changes):
-            if change_began <= ended and until + IN_FORCE_SECONDS >= began:
+            if change_began <= ended and replaced + IN_FORCE_SECONDS >= began:
                 values.add(value)
-            until = change_ended
+            replaced = change_ended
         return values
 
     @property
@@ -72,7 +72,7 @@ class KeyRecord:
 
     @property
     def organization(self) -> OrganizationRecord:
-        """Whose key it is."""
+        """The organization whose key it is."""
         return self.app.organization
 
 
@@ -90,7 +90,7 @@ class Item:
 
     @property
     def actor(self) -> dict[str, str]:
-        """Who it is about."""
+        """The person it is about."""
         actor: dict[str, str] = self.json["actor"]
         return actor
 
@@ -100,7 +100,7 @@ WHITELIST = "as the whitelist says"
 
 @dataclass(eq=False)
 class Body:
-    """What a request asks; sent more than once only with an idempotency key or a sequence.
+    """The content of a request; sent more than once only with an idempotency key or a sequence.
 
     No two bodies are equal, for no two items are. ``number`` is the sequence of a producer's batch.
     """
@@ -118,7 +118,7 @@ class Answer:
     """An answer in the words that HTTP, gRPC and acks have in common.
 
     ``code`` with nothing in ``rejected``: the request as a whole was refused. ``echoes`` is None in
-    acks, which only count. ``exact`` is what an equal request must get by the same door.
+    acks, which only count. An equal request must get the same ``exact`` by the same protocol.
     """
 
     code: str | None
@@ -155,8 +155,18 @@ class Answer:
         return self.accepted > 0 and not self.replayed and not self.duplicate
 
     @property
+    def proves_commit(self) -> bool:
+        """Whether it says that the body is committed, by this request or an earlier one."""
+        return self.accepted > 0 or self.duplicate
+
+    @property
+    def names_other_body(self) -> bool:
+        """Whether the idempotency key is said to be that of a different body."""
+        return self.code == "invalid_body" and "different body" in self.message
+
+    @property
     def told(self) -> object:
-        """What every door tells alike."""
+        """The parts that every protocol tells alike."""
         return self.request_id, self.accepted, self.rejected, self.worker_id
 
 
@@ -165,10 +175,21 @@ class Operation:
     """One sending of a body. ``answer`` is None if the client never learned it."""
 
     body: Body
-    door: str
+    protocol: str  # or "stream"
     began: float
     ended: float = inf
     answer: Answer | None = None
+
+    def __str__(self) -> str:
+        body = self.body
+        return (
+            f"{body.endpoint} {body.items[0].marker}+{len(body.items) - 1} by {self.protocol} "
+            f"[{self.began:.3f}, {self.ended:.3f}] key {body.idempotency_key} "
+            f"sequence {body.number}: {self.answer}"
+        )
+
+
+Attempts = Mapping[Body, Sequence[Operation]]  # of one organization
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""What the database holds of an organization in the end."""
+"""The rows that the database holds of an organization in the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stored:
-    """What the database holds of an organization; events and snapshots by marker."""
+    """The rows of an organization; events and snapshots by marker."""
 
     rows: dict[str, list[Row]]
     cards: dict[tuple[UUID, UUID, str], str]
@@ -31,7 +31,7 @@ class Stored:
 
 
 async def read(organization: OrganizationRecord) -> Stored:
-    """What the database holds now."""
+    """Read them as they are now."""
     tenant = organization.tenant
     of_it = tenant.organization.id
     rows: dict[str, list[Row]] = defaultdict(list)

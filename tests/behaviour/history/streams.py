@@ -32,7 +32,7 @@ class Sender:
         self._stream = Stream(channel, key.tenant.key)
         self.waiting: deque[Operation] = deque()
         self.opened: int | None = None
-        self.ending: End | None = None
+        self.end: End | None = None
 
     async def open(self, producer_id: str) -> int | None:
         """Open as a producer; the last committed sequence, or None if the stream has ended."""
@@ -83,18 +83,18 @@ class Sender:
             await self._stream.done_writing()
         while await self.ack():
             pass
-        if self.ending is not None and self.ending.status is grpc.StatusCode.OK and self.waiting:
+        if self.end is not None and self.end.status is grpc.StatusCode.OK and self.waiting:
             self._world.history.violations.append(f"ended in peace, not acked: {self.waiting}")
 
     async def close(self) -> None:
         """Go away without a word."""
         await self._stream.close()
 
-    async def note_ending(self) -> str:
+    async def note_end(self) -> str:
         """Why the stream ended; the batch it ended at gets that as its answer."""
-        reason = self.ending.reason if self.ending else ""
-        if self.ending and self.waiting and reason == "INVALID_BODY":
-            answer = Answer(reason.lower(), 0, message=self.ending.message)
+        reason = self.end.reason if self.end else ""
+        if self.end and self.waiting and reason == "INVALID_BODY":
+            answer = Answer(reason.lower(), 0, message=self.end.message)
             await self._world.end(self.waiting.popleft(), answer)
         return reason
 
@@ -110,7 +110,7 @@ class Sender:
             await self._read()
 
     async def _read(self) -> pb.StreamAck | None:
-        while self.ending is None:
+        while self.end is None:
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     response: Any = await self._stream.call.read()
@@ -118,10 +118,10 @@ class Sender:
                 # The library loses the status of a stream that ends in the middle of a write.
                 known = rpc_status.from_call(error) is not None  # type: ignore[arg-type]
                 reason, message = checked(error) if known else ("", "")
-                self.ending = End(error.code(), reason, message, ())
+                self.end = End(error.code(), reason, message, ())
             else:
                 if not isinstance(response, pb.StreamEventsResponse):
-                    self.ending = End(await self._stream.call.code(), "", "", ())
+                    self.end = End(await self._stream.call.code(), "", "", ())
                 elif response.WhichOneof("message") == "ack":
                     ack: pb.StreamAck = response.ack
                     return ack
@@ -149,9 +149,7 @@ async def plain_stream(world: World, name: str, channels: Sequence[grpc.aio.Chan
             await sender.close()
             continue
         await sender.finish()
-        await _check_ending(
-            world, sender, key, {"", "INVALID_BODY", "KEY_REVOKED", "PLAN_DISABLED"}
-        )
+        await _check_end(world, sender, key, {"", "INVALID_BODY", "KEY_REVOKED", "PLAN_DISABLED"})
         await sender.close()
 
 
@@ -191,7 +189,7 @@ async def producer(
                     if not await sender.ack():
                         break
                     acked = max(acked, number)
-            if not last_visit and sender.ending is None:
+            if not last_visit and sender.end is None:
                 match dice.randrange(3):
                     case 0:
                         await sender.close()
@@ -200,7 +198,7 @@ async def producer(
                         older = sender
                         continue
         await sender.finish()
-        reason = await _check_ending(world, sender, key, {"", "KEY_REVOKED", "PLAN_DISABLED"})
+        reason = await _check_end(world, sender, key, {"", "KEY_REVOKED", "PLAN_DISABLED"})
         await sender.close()
         if last_visit or reason == "KEY_REVOKED":
             return
@@ -215,18 +213,18 @@ async def _taken_over(world: World, sender: Sender, key: KeyRecord) -> int:
         if not await sender.ack():
             break
         acked = number
-    await _check_ending(
+    await _check_end(
         world, sender, key, {"", "PRODUCER_TAKEN_OVER", "KEY_REVOKED", "PLAN_DISABLED"}
     )
     await sender.close()
     return acked
 
 
-async def _check_ending(world: World, sender: Sender, key: KeyRecord, reasons: set[str]) -> str:
+async def _check_end(world: World, sender: Sender, key: KeyRecord, reasons: set[str]) -> str:
     now = time.monotonic()
-    reason = await sender.note_ending()
+    reason = await sender.note_end()
     if reason not in reasons:
-        world.history.violations.append(f"a stream ended: {sender.ending}")
+        world.history.violations.append(f"a stream ended: {sender.end}")
     if reason == "KEY_REVOKED" and True not in key.revoked.possible(now - world.seconds, now):
         world.history.violations.append("a stream ended by a revocation that was none")
     return reason

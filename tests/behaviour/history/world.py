@@ -1,4 +1,4 @@
-"""What the clients of a history share, and what they send: random, and the same for a seed."""
+"""The world of a history: what its clients share and send; random, and the same for a seed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.support.tenant import event, snapshot
 
 ALWAYS, SOMETIMES, NEVER = "ticket.resolved", "deal.won", "not.allowed"
 MAX_ITEMS = 6
-ITEMS_A_PERSON = 100
-MAX_NEW_PEOPLE = 5
+ITEMS_A_WORKER = 100
+MAX_NEW_WORKERS = 5
 MAX_AT_A_MEETING = 6
 MAX_REMEMBERED_BODIES = 30
 FIXED_QUOTAS = (150, 700)
@@ -43,14 +43,14 @@ _LOOK = {
 
 
 class World:
-    """What clients share: the organizations, the bodies sent of late, the workers they heard of."""
+    """The organizations, the bodies sent of late, and the workers that clients heard of."""
 
     def __init__(self, seed: int, seconds: float, database: AsyncConnection[Any]) -> None:
         self.history = History()
         self._database = database
         self._looking = False
         self.seed = seed
-        self.until = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
         self.seconds = seconds
         self.bodies: dict[KeyRecord, deque[Body]] = {}
         self.workers: dict[OrganizationRecord, list[str]] = {}
@@ -60,9 +60,9 @@ class World:
     @property
     def open(self) -> bool:
         """Whether clients go on."""
-        return time.monotonic() < self.until
+        return time.monotonic() < self.deadline
 
-    async def settle(self, new_tenant: MakeTenant) -> None:
+    async def make_organizations(self, new_tenant: MakeTenant) -> None:
         """Make the organizations: without a quota, with one, with one that moves."""
         for quota in (None, None, *FIXED_QUOTAS, FIRST_QUOTA_THAT_MOVES):
             tenant = await new_tenant(monthly_quota=quota)
@@ -76,7 +76,7 @@ class World:
                 for key in keys:
                     self.history.keys.append(key)
                     self.bodies[key] = deque(maxlen=MAX_REMEMBERED_BODIES)
-        self.until = time.monotonic() + self.seconds
+        self.deadline = time.monotonic() + self.seconds
 
     def random(self, client: object) -> Random:
         """A client's own dice, the same for the same seed."""
@@ -94,8 +94,8 @@ class World:
         return f"{kind}-{self._made}"
 
     def _actor(self, dice: Random, app: AppRecord) -> tuple[dict[str, str], str | None]:
-        # New people come all the time, and several clients name each at about the same time.
-        number = self._made // ITEMS_A_PERSON + dice.randrange(MAX_NEW_PEOPLE)
+        # New workers come all the time, and several clients name each at about the same time.
+        number = self._made // ITEMS_A_WORKER + dice.randrange(MAX_NEW_WORKERS)
         address = f"{dice.choice(('zoë', 'ZOË', 'Zoë'))}.{number}@{dice.choice(('a.eu', 'A.EU'))}"
         match dice.randrange(9):
             case 0 | 1:
@@ -158,7 +158,7 @@ class World:
         return Body(key, "snapshots", [Item(marker, whole, verdict)], name)
 
     def choose(self, dice: Random, key: KeyRecord, endpoint: str | None = None) -> Body:
-        """What to send next: something new, something sent of late, or its key with other data."""
+        """The body to send next: a new one, one sent of late, or its key with other data."""
         recent = [
             body for body in self.bodies[key] if endpoint is None or body.endpoint == endpoint
         ]
@@ -194,9 +194,9 @@ class World:
             bodies.append(Body(dice.choice(keys), "events", [Item(marker, whole, None)]))
         return bodies
 
-    def begin(self, body: Body, door: str) -> Operation:
+    def begin(self, body: Body, protocol: str) -> Operation:
         """Note that something is sent now."""
-        operation = Operation(body, door, time.monotonic())
+        operation = Operation(body, protocol, time.monotonic())
         self.history.operations.append(operation)
         return operation
 

@@ -17,7 +17,7 @@ from core.errors import IngestError
 from core.models import Caller
 from core.postgres.database import Database
 from core.postgres.sessions import Connection
-from tests.support.moved_time import MovedTime
+from tests.support.manual_time import ManualTime
 from tests.support.tenant import Tenant, make_tenant
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ class Authentication:
     """An authenticator whose time stands still, and which hears of changes from the test."""
 
     def __init__(self, database: Database, secret: bytes, lookups: CountedLookups) -> None:
-        self.time = MovedTime()
+        self.time = ManualTime()
         self.lookups = lookups
         self.changes = Invalidation(database, self.time.clock)  # never run: no listener
         self.authenticator = Authenticator(database, self.changes, self.time.clock, secret)
@@ -131,10 +131,10 @@ async def test_a_cached_key_is_trusted_for_less_than_a_second(
     for key in (own_tenant.key, generate_key()):
         before = service.lookups.count
         first = await service.code(bearer(key))
-        time.wait(MAX_KEY_AGE_SECONDS / 2)
+        time.advance(MAX_KEY_AGE_SECONDS / 2)
         assert await service.code(bearer(key)) == first
         assert service.lookups.count == before + 1
-        time.wait(MAX_KEY_AGE_SECONDS)
+        time.advance(MAX_KEY_AGE_SECONDS)
         assert await service.code(bearer(key)) == first
         assert service.lookups.count == before + 2
 
@@ -145,7 +145,7 @@ async def test_a_cached_key_is_trusted_while_changes_are_heard(
     service = authentication_of_tenant
     for _ in range(5):
         assert await service.code(bearer(own_tenant.key)) is None
-        service.time.wait(60)
+        service.time.advance(60)
         service.changes.heard_until = service.time.clock.monotonic()
     assert service.lookups.count == 1
 

@@ -11,7 +11,7 @@ from core.access import rate_limits
 from core.access.rate_limits import OwnBuckets, RateLimiter
 from core.errors import IngestError
 from core.models import Budget, Caller
-from tests.support.moved_time import MovedTime
+from tests.support.manual_time import ManualTime
 from tests.support.strategies import CALLER
 
 RATE = 10
@@ -26,21 +26,21 @@ def refusal(limiter: RateLimiter, caller: Caller) -> IngestError:
 
 
 def test_a_burst_is_what_refills_in_a_second() -> None:
-    time = MovedTime()
+    time = ManualTime()
     limiter = RateLimiter(time.clock, OwnBuckets())
     assert [limiter.charge(SLOW_KEY).remaining for _ in range(2)] == [1, 0]
     error = refusal(limiter, SLOW_KEY)
     assert "key" in error.message
     assert error.retry_after_seconds == 0.5
     assert error.budget == Budget(limit=2, remaining=0)
-    time.wait(0.5)
+    time.advance(0.5)
     assert limiter.charge(SLOW_KEY).remaining == 0
-    time.wait(60)
+    time.advance(60)
     assert limiter.budget(SLOW_KEY) == Budget(limit=2, remaining=2)
 
 
 def test_a_refused_request_takes_no_token_of_either() -> None:
-    time = MovedTime()
+    time = ManualTime()
     limiter = RateLimiter(time.clock, OwnBuckets())
     other_key = structs.replace(SLOW_KEY, key_id=UUID(int=9))
     limiter.charge(SLOW_KEY)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import grpc
@@ -40,13 +40,6 @@ async def stored_numbers(tenant: Tenant) -> Counter[int]:
 def each_once(count: int) -> Counter[int]:
     """The numbers from 0, each stored once."""
     return Counter(range(count))
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for a condition of this process."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def still_waiting(awaitable: Awaitable[Any], seconds: float = 0.3) -> asyncio.Task[Any]:

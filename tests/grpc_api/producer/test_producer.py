@@ -12,15 +12,10 @@ import pytest
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.producer import StreamProducer
 from tests.conftest import MakeTenant
-from tests.grpc_api.producer.conftest import (
-    each_once,
-    numbered,
-    producer_for,
-    stored_numbers,
-    until,
-)
+from tests.grpc_api.producer.conftest import each_once, numbered, producer_for, stored_numbers
 from tests.support.running_service import Addresses
 from tests.support.tenant import Tenant, event
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +26,7 @@ async def test_a_batch_that_is_not_full_goes_after_a_while(
     async with producer_for(tenant, server.grpc, max_batch_seconds=0.05) as producer:
         await producer.send(numbered(0))
         assert producer.metrics.acked == 0
-        await until(lambda: producer.metrics.acked == 1)
+        await eventually(lambda: producer.metrics.acked == 1, "a batch is acked")
 
 
 async def test_flush_sends_at_once_and_waits_for_the_acks(

@@ -12,11 +12,11 @@ from tests.grpc_api.producer.conftest import (
     producer_for,
     still_waiting,
     stored_numbers,
-    until,
 )
 from tests.support.running_service import Addresses
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant, event
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,9 @@ async def test_a_full_buffer_makes_send_wait(server: Addresses, tenant: Tenant) 
                         await producer.send(numbered(n))
 
                 sending = asyncio.create_task(send_all())
-                await until(lambda: producer.metrics.in_flight_batches == 4)
+                await eventually(
+                    lambda: producer.metrics.in_flight_batches == 4, "4 batches are in flight"
+                )
                 await asyncio.sleep(0.2)
                 metrics = producer.metrics
                 assert (metrics.sent, metrics.buffered, metrics.in_flight_batches) == (100, 100, 4)

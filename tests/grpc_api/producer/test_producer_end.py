@@ -13,12 +13,12 @@ from tests.grpc_api.producer.conftest import (
     producer_for,
     still_waiting,
     stored_numbers,
-    until,
 )
 from tests.grpc_api.producer.scripted_server import StartScripted, status
 from tests.support.running_service import Addresses
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant, event
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +109,9 @@ async def test_an_end_can_wait_for_what_is_in_flight_only(
         with proxy.holding_answers():
             for n in range(10):
                 await producer.send(numbered(n))
-            await until(lambda: producer.metrics.in_flight_batches == 3)
+            await eventually(
+                lambda: producer.metrics.in_flight_batches == 3, "3 batches are in flight"
+            )
             aborting = await still_waiting(producer.abort(10))
         await aborting
     assert producer.metrics.acked == 3

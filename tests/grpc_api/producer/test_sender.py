@@ -9,17 +9,12 @@ import grpc
 import pytest
 
 from grpc_api.producer import ProducerError, StreamProducer
-from tests.grpc_api.producer.conftest import (
-    each_once,
-    numbered,
-    producer_for,
-    stored_numbers,
-    until,
-)
+from tests.grpc_api.producer.conftest import each_once, numbered, producer_for, stored_numbers
 from tests.grpc_api.producer.scripted_server import StartScripted
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +124,7 @@ async def test_a_second_producer_of_the_same_id_ends_the_first(
             return first.metrics.acked >= 10
 
         hurrying = asyncio.create_task(hurry())
-        await until(is_hurrying)
+        await eventually(is_hurrying, "the sender hurries")
         async with producer_for(tenant, server.grpc, producer_id=producer_id) as second:
             await second.send(numbered(1))
             try:
@@ -175,7 +170,7 @@ async def test_the_window_of_the_server_is_respected(scripted: StartScripted) ->
     async with StreamProducer(target, "key", "me", max_batch_events=1) as producer:
         for _ in range(6):
             await producer.send(event())
-        await until(lambda: producer.metrics.in_flight_batches == 2)
+        await eventually(lambda: producer.metrics.in_flight_batches == 2, "2 batches are in flight")
         await asyncio.sleep(0.1)
         assert producer.metrics.in_flight_batches == 2
         server.acking.set()

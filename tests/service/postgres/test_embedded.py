@@ -41,7 +41,7 @@ HOLDER = """
 import json, sys
 from pathlib import Path
 import psycopg
-from service.embedded_postgres import EmbeddedPostgres
+from service.postgres.embedded import EmbeddedPostgres
 lease = EmbeddedPostgres(Path(sys.argv[1])).acquire()
 with psycopg.connect(lease.conninfo) as connection:
     row = connection.execute("SELECT current_setting('data_directory'), current_user").fetchone()
@@ -198,7 +198,7 @@ def test_a_killed_keeper_takes_postgresql_along_and_leases_notice(data_dir: Path
 def test_an_orphaned_postmaster_is_stopped_by_the_next_keeper(data_dir: Path) -> None:
     # As on a system where a process cannot ask to die with its parent.
     without = (
-        "from service import postgres_cluster as c, postgres_keeper as k;"
+        "from service.postgres import cluster as c, keeper as k;"
         "c.die_with_parent = lambda s: None; k.main()"
     )
     install = service.postgres.embedded._install()

@@ -8,11 +8,9 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,12 +23,19 @@ import pytest
 from core.postgres.sessions import session_conninfo
 from http_api.server import address, bind, reserve
 from service.postgres.embedded import EmbeddedPostgres
+from tests.support.batch_load import BatchLoad
 from tests.support.driver import Driver, Reply
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
 from tests.support.raw_http import connect, post
-from tests.support.served import PROGRAM, Load, Served, is_alive, until
+from tests.support.service_process import (
+    PROGRAM,
+    EmbeddedServiceProcess,
+    embedded_service,
+    is_alive,
+)
 from tests.support.tenant import Tenant, event, make_tenant, until_somebody_waits_for
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -41,42 +46,36 @@ ANY_PORTS = {"--http": "127.0.0.1:0", "--grpc": "127.0.0.1:0"}
 
 
 @contextlib.contextmanager
-def new_service() -> Iterator[Served]:
+def new_service() -> Iterator[EmbeddedServiceProcess]:
     """A service of several server processes in a folder of its own, of which nothing remains."""
-    folder = Path(tempfile.mkdtemp(prefix="wp-", dir="/tmp"))
-    served = Served(folder / "data", workers=SERVER_PROCESSES)
-    try:
+    with embedded_service(SERVER_PROCESSES) as served:
         served.start()
         yield served
-    finally:
-        served.kill()
-        until(lambda: not is_alive(served.postmaster()), GONE_SECONDS)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def shared_service() -> Iterator[Served]:
+def shared_service() -> Iterator[EmbeddedServiceProcess]:
     """The service of the tests that do it no harm."""
     with new_service() as served:
         yield served
 
 
 @pytest.fixture
-def own_service() -> Iterator[Served]:
+def own_service() -> Iterator[EmbeddedServiceProcess]:
     """A service for a test that kills."""
     with new_service() as served:
         yield served
 
 
 @pytest.fixture(scope="module")
-def shared_database(shared_service: Served) -> Iterator[str]:
+def shared_database(shared_service: EmbeddedServiceProcess) -> Iterator[str]:
     """The database of the shared service."""
     with EmbeddedPostgres(shared_service.data_dir).acquire() as lease:
         yield lease.conninfo
 
 
 @pytest.fixture
-async def drivers(shared_service: Served) -> AsyncIterator[list[Driver]]:
+async def drivers(shared_service: EmbeddedServiceProcess) -> AsyncIterator[list[Driver]]:
     """Clients of both protocols, each with a connection of its own."""
     drivers: list[Driver] = []
     for _ in range(CONNECTIONS):
@@ -122,12 +121,12 @@ def metrics(url: str) -> dict[str, float]:
 
 
 async def test_every_server_process_answers_on_the_one_port_of_each_protocol(
-    shared_service: Served, drivers: list[Driver], shared_database: str
+    shared_service: EmbeddedServiceProcess, drivers: list[Driver], shared_database: str
 ) -> None:
     tenant = await make_tenant(shared_database)
     replies = await asyncio.gather(*(driver.ping(tenant.key) for driver in drivers))
     assert {reply.code for reply in replies} == {None}
-    processes = shared_service.workers()
+    processes = shared_service.server_processes()
     assert len(processes) == SERVER_PROCESSES
     for given in (shared_service.url, shared_service.grpc):
         port = int(given.rpartition(":")[2])
@@ -182,7 +181,7 @@ async def test_a_rate_limit_holds_for_all_server_processes_together(
 
 
 async def test_metrics_cover_all_server_processes_and_name_nobody(
-    shared_service: Served, drivers: list[Driver], shared_database: str
+    shared_service: EmbeddedServiceProcess, drivers: list[Driver], shared_database: str
 ) -> None:
     tenant = await make_tenant(shared_database)
     before = metrics(shared_service.url)
@@ -246,7 +245,7 @@ def attempt(database_url: str, *arguments: str) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_port_that_is_taken_is_an_error(
-    shared_service: Served, shared_database: str, protocol: str, workers: str
+    shared_service: EmbeddedServiceProcess, shared_database: str, protocol: str, workers: str
 ) -> None:
     # The hardest port is one that the same user's service shares among its processes.
     taken = {"http": shared_service.url.removeprefix("http://"), "grpc": shared_service.grpc}[
@@ -294,17 +293,19 @@ def test_what_no_server_process_can_do_is_one_reason(
 
 
 @pytest.mark.timeout(90)
-def test_a_killed_server_process_is_replaced_while_the_others_answer(own_service: Served) -> None:
+def test_a_killed_server_process_is_replaced_while_the_others_answer(
+    own_service: EmbeddedServiceProcess,
+) -> None:
     tenant = own_service.tenant()
     headers = {"Authorization": f"Bearer {tenant.key}"}
     for _ in range(CONNECTIONS):
         body = {"events": [event()]}
         url = f"{own_service.url}/api/v1/ingest/events"
         assert httpx.post(url, json=body, headers=headers).status_code == 202
-    before = own_service.workers()
+    before = own_service.server_processes()
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
-    until(lambda: not is_alive(victim), GONE_SECONDS)
+    wait_until(lambda: not is_alive(victim), "the process is gone", seconds=GONE_SECONDS)
     deadline = time.monotonic() + 40
     ready = 1.0
     while ready < SERVER_PROCESSES:
@@ -314,7 +315,7 @@ def test_a_killed_server_process_is_replaced_while_the_others_answer(own_service
         )
         page(own_service.url, "/readyz")  # half of two is enough
         ready = metrics(own_service.url)["wepeople_server_processes_ready"]
-    after = own_service.workers()
+    after = own_service.server_processes()
     assert len(after) == SERVER_PROCESSES
     assert len(after & before) == SERVER_PROCESSES - 1
     counted = metrics(own_service.url)
@@ -328,25 +329,25 @@ def test_a_killed_server_process_is_replaced_while_the_others_answer(own_service
 
 
 @pytest.mark.timeout(90)
-def test_a_killed_supervisor_leaves_nothing_behind(own_service: Served) -> None:
-    remaining = {*own_service.workers(), own_service.postmaster()}
+def test_a_killed_supervisor_leaves_nothing_behind(own_service: EmbeddedServiceProcess) -> None:
+    remaining = {*own_service.server_processes(), own_service.postmaster()}
     assert len(remaining) == SERVER_PROCESSES + 1
     assert all(map(is_alive, remaining))
     own_service.kill()
-    until(lambda: not any(map(is_alive, remaining)), GONE_SECONDS)
+    wait_until(lambda: not any(map(is_alive, remaining)), "nothing remains", seconds=GONE_SECONDS)
 
 
 @pytest.mark.timeout(90)
 def test_everything_is_killed_and_stopped_under_load_and_nothing_is_lost(
-    own_service: Served,
+    own_service: EmbeddedServiceProcess,
 ) -> None:
     tenant = own_service.tenant()
 
     def trouble() -> None:
         time.sleep(0.5)
-        os.kill(min(own_service.workers()), signal.SIGKILL)
+        os.kill(min(own_service.server_processes()), signal.SIGKILL)
         time.sleep(0.5)
-        processes = own_service.workers()
+        processes = own_service.server_processes()
         assert own_service.terminate() == 0
         assert not any(map(is_alive, processes))
         own_service.start()
@@ -355,39 +356,39 @@ def test_everything_is_killed_and_stopped_under_load_and_nothing_is_lost(
         own_service.start()
         time.sleep(0.3)
 
-    load = Load(own_service, tenant)
+    load = BatchLoad(own_service, tenant)
     asyncio.run(load.run(trouble))
-    load.check(own_service.batches(tenant))
+    load.check(own_service.stored_batches(tenant))
 
 
 @pytest.mark.timeout(90)
 async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(
-    own_service: Served,
+    own_service: EmbeddedServiceProcess,
 ) -> None:
     tenant = await asyncio.to_thread(own_service.tenant)
     one = json.dumps({"events": [event()]}).encode()
     async with locked_quota(tenant) as lock, connect(own_service.url) as waiting:
         await waiting.send(post(tenant.key, one))
         await until_somebody_waits_for(lock, tenant)
-        own_service.send(signal.SIGTERM)
+        own_service.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.5)
         assert is_alive(own_service.pid)
         await lock.close()
         assert (await waiting.answer()).status == 202
-        assert await asyncio.to_thread(own_service.wait) == 0
+        assert await asyncio.to_thread(own_service.exit_status) == 0
     await asyncio.to_thread(own_service.start)
-    processes = own_service.workers()
+    processes = own_service.server_processes()
     async with locked_quota(tenant) as lock, connect(own_service.url) as waiting:
         await waiting.send(post(tenant.key, one))
         await until_somebody_waits_for(lock, tenant)
-        own_service.send(signal.SIGINT)
+        own_service.send_signal(signal.SIGINT)
         await asyncio.sleep(1)  # two that come together are one
         begin = time.monotonic()
-        own_service.send(signal.SIGINT)
-        assert await asyncio.to_thread(own_service.wait) == 1
+        own_service.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(own_service.exit_status) == 1
         assert time.monotonic() - begin < 5  # the drain takes ten
         assert await waiting.rest() == b""
-    until(lambda: not any(map(is_alive, processes)), GONE_SECONDS)
+    wait_until(lambda: not any(map(is_alive, processes)), "nothing remains", seconds=GONE_SECONDS)
 
 
 @contextlib.asynccontextmanager

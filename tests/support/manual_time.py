@@ -1,4 +1,4 @@
-"""Time that stands still until a test moves it, and a service that lives in it."""
+"""Time that stands still until a test advances it, and a service that goes by it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.tenant import Tenant, make_tenant, now_us
 US_PER_SECOND = 1_000_000
 
 
-class MovedTime:
+class ManualTime:
     """A wall clock and a monotonic one that move together, and only forward."""
 
     def __init__(self) -> None:
@@ -25,14 +25,14 @@ class MovedTime:
         self._seconds = 1_000.0
         self.clock = Clock(lambda: self.now_us, lambda: self._seconds)
 
-    def wait(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Let time pass; exact to the microsecond, and for buckets if it is a binary fraction."""
         self.now_us += round(seconds * US_PER_SECOND)
         self._seconds += seconds
 
-    def move_to(self, us: int) -> None:
+    def advance_to(self, us: int) -> None:
         """Let time pass until a moment in microseconds since the epoch."""
-        self.wait((us - self.now_us) / US_PER_SECOND)
+        self.advance((us - self.now_us) / US_PER_SECOND)
         self.now_us = us
 
     def next_month_us(self) -> int:
@@ -46,14 +46,14 @@ class TimedService(NamedTuple):
     """A running service and its time."""
 
     addresses: Addresses
-    time: MovedTime
+    time: ManualTime
 
     async def tenant(self, **options: Any) -> Tenant:
         """A new organization; options as :func:`tests.support.tenant.make_tenant`."""
         return await make_tenant(self.addresses.database_url, **options)
 
     async def ensure_partitions(self) -> None:
-        """What the service's maintenance does every ten minutes of real time."""
+        """Do once what the service's maintenance does every ten minutes of real time."""
         async with await AsyncConnection.connect(
             session_conninfo(self.addresses.database_url), autocommit=True
         ) as db:

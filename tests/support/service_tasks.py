@@ -1,18 +1,16 @@
-"""A look into a running service: which tasks it has, and what it has committed."""
+"""The tasks of a running service, and the batches that its streams have under way."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from types import CoroutineType
 
 from tests.support.running_service import RunningService
-from tests.support.tenant import Tenant
+from tests.support.waiting import eventually
 
-# The second within which an operator's change is in force, and what a busy machine may add to it.
-IN_FORCE_SECONDS = 1.0 + 1.0
+# Between two looks at the batches under way: one that follows would be seen by then.
+LOOK_SECONDS = 0.3
 
 
 async def tasks(service: RunningService) -> Counter[str]:
@@ -23,8 +21,7 @@ async def tasks(service: RunningService) -> Counter[str]:
             str(getattr(task.get_coro(), "__qualname__", "")) for task in asyncio.all_tasks()
         )
 
-    assert service._loop is not None
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(count(), service._loop))
+    return await service.run_in_its_loop(count())
 
 
 async def stream_tasks(service: RunningService) -> int:
@@ -54,37 +51,16 @@ async def in_flight(service: RunningService, count: int) -> None:
 
     async def are() -> bool:
         nonlocal seen
-        assert service._loop is not None
-        counted = asyncio.run_coroutine_threadsafe(batches(), service._loop)
-        before, seen = seen, await asyncio.wrap_future(counted)
+        before, seen = seen, await service.run_in_its_loop(batches())
         return before == seen == count
 
-    await until(are, pause=0.3)
-
-
-async def until(
-    condition: Callable[[], Awaitable[bool]], seconds: float = 20.0, pause: float = 0.02
-) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(pause)
-
-
-async def written(tenant: Tenant, least: int) -> None:
-    """Wait for that many events to be committed."""
-
-    async def enough() -> bool:
-        return len(await tenant.events()) >= least
-
-    await until(enough)
+    await eventually(are, f"{count} batches are in flight", poll_seconds=LOOK_SECONDS)
 
 
 async def no_stream_tasks(service: RunningService, seconds: float = 10.0) -> None:
     """Wait for every stream's tasks to be gone."""
-    deadline = time.monotonic() + seconds
-    while await stream_tasks(service):
-        assert time.monotonic() < deadline, await tasks(service)
-        await asyncio.sleep(0.02)
+
+    async def none() -> bool:
+        return not await stream_tasks(service)
+
+    await eventually(none, "no stream has a task", seconds=seconds)
