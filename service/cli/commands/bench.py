@@ -1,9 +1,8 @@
-"""``wepeople-ingest bench``: what a service takes, for planning its capacity."""
+"""``wepeople-ingest bench``: the load that a service takes, for planning its capacity."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 from pathlib import Path
@@ -17,8 +16,8 @@ from service.cli.output import note, print_fields, print_json, print_table, prin
 from service.cli.session import Json
 
 if TYPE_CHECKING:
-    from service.bench.display import Display
-    from service.bench.plan import Protocol, Stage
+    from service.bench.measure import Options
+    from service.bench.plan import Protocol
     from service.bench.report import Report
 
 FAILED: Final = 1
@@ -40,102 +39,114 @@ EXAMPLES: Final = examples(
 )
 
 
+ProtocolOption = Annotated[str, typer.Option(metavar="http|grpc|both", help="What to measure.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=MAX_BATCH_EVENTS,
+        help=f"Events a batch. Default: {MAX_BATCH_EVENTS}.",
+        show_default=False,
+    ),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=MAX_CONCURRENCY,
+        help="HTTP connections, gRPC producers. Default: 8 connections, 1 producer.",
+        show_default=False,
+    ),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EVENTS/S|max",
+        help="At a fixed rate, whatever the answers take; latency then counts from when a "
+        "batch was due. max: each batch when the last one is answered. Default: max.",
+        show_default=False,
+    ),
+]
+Seconds = Annotated[
+    float,
+    typer.Option(
+        metavar="S", min=MIN_SECONDS, max=MAX_SECONDS, help="Of each measurement in a round."
+    ),
+]
+Rounds = Annotated[
+    int, typer.Option(metavar="N", min=1, max=MAX_ROUNDS, help="The report has their medians.")
+]
+Stored = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=MAX_STORED,
+        help="Measure with no events stored, then with so many.",
+        show_default=False,
+    ),
+]
+IdempotencyKeys = Annotated[
+    bool,
+    typer.Option(
+        "--idempotency-keys/--no-idempotency-keys",
+        help="Whether requests of a chosen load have keys, each its own.",
+    ),
+]
+Yardsticks = Annotated[
+    bool,
+    typer.Option(
+        "--yardsticks/--no-yardsticks", help="Measure bare FastAPI and COPY in the same run."
+    ),
+]
+Server = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL|HOST:PORT",
+        help="A running service, on the database of the settings, instead of one of its own: "
+        "the URL of its HTTP API, the HOST:PORT of its gRPC API, or both.",
+        show_default=False,
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="gRPC without TLS. On loopback that is the default."),
+]
+ServeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OPTION",
+        help="Another option for the service that is started, like --serve-option=--demo.",
+        show_default=False,
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.svg",
+        help="Draw throughput and latency over time.",
+        dir_okay=False,
+        show_default=False,
+    ),
+]
+
+
 def bench(
-    protocol: Annotated[
-        str, typer.Option(metavar="http|grpc|both", help="What to measure.")
-    ] = "both",
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MAX_BATCH_EVENTS,
-            help=f"Events a batch. Default: {MAX_BATCH_EVENTS}.",
-            show_default=False,
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MAX_CONCURRENCY,
-            help="HTTP connections, gRPC producers. Default: 8 connections, 1 producer.",
-            show_default=False,
-        ),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EVENTS/S|max",
-            help="At a fixed rate, whatever the answers take; latency then counts from when a "
-            "batch was due. max: each batch when the last one is answered. Default: max.",
-            show_default=False,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="S", min=MIN_SECONDS, max=MAX_SECONDS, help="Of each measurement in a round."
-        ),
-    ] = DEFAULT_SECONDS,
-    rounds: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, max=MAX_ROUNDS, help="The report has their medians."),
-    ] = DEFAULT_ROUNDS,
-    stored: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MAX_STORED,
-            help="Measure with no events stored, then with so many.",
-            show_default=False,
-        ),
-    ] = None,
-    idempotency_keys: Annotated[
-        bool,
-        typer.Option(
-            "--idempotency-keys/--no-idempotency-keys",
-            help="Whether requests of a chosen load have keys, each its own.",
-        ),
-    ] = True,
-    yardsticks: Annotated[
-        bool,
-        typer.Option(
-            "--yardsticks/--no-yardsticks", help="Measure bare FastAPI and COPY in the same run."
-        ),
-    ] = True,
-    server: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL|HOST:PORT",
-            help="A running service, on the database of the settings, instead of one of its own: "
-            "the URL of its HTTP API, the HOST:PORT of its gRPC API, or both.",
-            show_default=False,
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="gRPC without TLS. On loopback that is the default."),
-    ] = False,
-    serve_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OPTION",
-            help="Another option for the service that is started, like --serve-option=--demo.",
-            show_default=False,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.svg",
-            help="Draw throughput and latency over time.",
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
+    protocol: ProtocolOption = "both",
+    batch: Batch = None,
+    concurrency: Concurrency = None,
+    rate: Rate = None,
+    seconds: Seconds = DEFAULT_SECONDS,
+    rounds: Rounds = DEFAULT_ROUNDS,
+    stored: Stored = None,
+    idempotency_keys: IdempotencyKeys = True,
+    yardsticks: Yardsticks = True,
+    server: Server = None,
+    insecure: Insecure = False,
+    serve_option: ServeOption = None,
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Measure what the service takes on this machine, beside yardsticks.
@@ -148,63 +159,35 @@ def bench(
     events, also after Ctrl-C. Figures of one machine mean little elsewhere; the ratios to the
     yardsticks (COPY by psycopg, bare FastAPI applications) mean more.
     """
-    if protocol not in PROTOCOLS:
-        raise typer.BadParameter(f"{protocol!r} is not http, grpc or both", param_hint="--protocol")
+    servers, serve_options = server or [], serve_option or []
+    measured = _protocol(protocol, servers)
     events_per_second = _rate(rate)
-    servers = server or []
-    _check(servers, serve_option or [], plot)
-    custom = not (batch is None and concurrency is None and rate is None)
-    # What the library has to say on its own is said in our words.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from service.bench.display import Display
-    from service.bench.interruption import until_interrupted
-    from service.bench.plan import Asked, chosen, growth, usual
-    from service.bench.target import BenchError
+    _check_servers(servers, serve_options)
+    _check_plot(plot)
+    from service.bench.measure import Options
+    from service.bench.plan import Choice
 
-    kind: Protocol = protocol  # type: ignore[assignment]
-    if servers and protocol == "both" and len(servers) == 1:
-        kind = "http" if "://" in servers[0] else "grpc"
-    asked = Asked(kind, batch, concurrency, events_per_second, idempotency_keys)
-    if stored is not None:
-        stages = growth(asked, stored)
-    elif custom:
-        stages = chosen(asked, yardsticks=yardsticks)
-    else:
-        stages = usual(kind, yardsticks=yardsticks)
-    settings: dict[str, object] = {
-        "protocol": kind,
-        "batch": batch,
-        "concurrency": concurrency,
-        "rate": events_per_second,
-        "seconds": seconds,
-        "rounds": rounds,
-        "stored": stored,
-        "servers": servers,
-    }
-    display = Display()
-    try:
-        whole = asyncio.run(
-            until_interrupted(
-                _bench(stages, settings, servers, insecure, serve_option or [], display),
-                display.interrupted,
-            )
-        )
-    except BenchError as error:
-        display.close()
-        note(f"{PROGRAM}: {error}")
-        raise typer.Exit(FAILED) from None
-    finally:
-        display.close()
-    if whole is None:
-        raise typer.Exit(FAILED)  # interrupted, and said so
+    choice = Choice(measured, batch, concurrency, events_per_second, idempotency_keys)
+    report = _measure(
+        Options(choice, servers, serve_options, insecure, seconds, rounds, stored, yardsticks)
+    )
     if plot is not None:
         from service.bench.plot import svg
 
-        plot.write_text(svg(whole), encoding="utf-8")
+        plot.write_text(svg(report), encoding="utf-8")
     if as_json:
-        print_json(whole)
+        print_json(report)
     else:
-        _print(whole)
+        _print(report)
+
+
+def _protocol(given: str, servers: list[str]) -> Protocol:
+    """The protocol to measure: of a single server, the one that it is given for."""
+    if given not in PROTOCOLS:
+        raise typer.BadParameter(f"{given!r} is not http, grpc or both", param_hint="--protocol")
+    if given == "both" and len(servers) == 1:
+        return "http" if "://" in servers[0] else "grpc"
+    return given  # type: ignore[return-value]
 
 
 def _rate(given: str | None) -> int | None:
@@ -218,7 +201,7 @@ def _rate(given: str | None) -> int | None:
     return int(given)
 
 
-def _check(servers: list[str], serve_options: list[str], plot: Path | None) -> None:
+def _check_servers(servers: list[str], serve_options: list[str]) -> None:
     urls = [given for given in servers if re.fullmatch(r"https?://[^\s/?#]+/?", given)]
     addresses = [given for given in servers if re.fullmatch(r"[^\s/]+:\d{1,5}", given)]
     for given in servers:
@@ -230,6 +213,9 @@ def _check(servers: list[str], serve_options: list[str], plot: Path | None) -> N
         raise typer.BadParameter("give one URL and one HOST:PORT", param_hint="--server")
     if servers and serve_options:
         raise typer.BadParameter("contradicts --server", param_hint="--serve-option")
+
+
+def _check_plot(plot: Path | None) -> None:
     if plot is not None and (plot.suffix.lower() != ".svg" or not plot.absolute().parent.is_dir()):
         raise typer.BadParameter(
             f"{str(plot)!r} is not the name of an .svg file in a folder that exists",
@@ -237,58 +223,43 @@ def _check(servers: list[str], serve_options: list[str], plot: Path | None) -> N
         )
 
 
-async def _bench(
-    stages: list[Stage],
-    settings: dict[str, object],
-    servers: list[str],
-    insecure: bool,
-    serve_options: list[str],
-    display: Display,
-) -> Report:
-    from service.bench.plan import Places
-    from service.bench.report import report
-    from service.bench.resources import machine
-    from service.bench.run import run
-    from service.bench.target import bare, running, started, tenant
+def _measure(options: Options) -> Report:
+    """Run the measurement; exit 1 if it cannot be done or was interrupted."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the library's own words on stderr
+    from service.bench.display import Display
+    from service.bench.interruption import until_interrupted
+    from service.bench.measure import measure
+    from service.bench.target import BenchError
 
-    load_average = round(os.getloadavg()[0], 2)
-    async with contextlib.AsyncExitStack() as stack:
-        target = await stack.enter_async_context(
-            running(servers, insecure=insecure) if servers else started(serve_options)
-        )
-        owner = await stack.enter_async_context(tenant(target, display.note))
-        url = await stack.enter_async_context(bare(target, owner))
-        places = Places(target, owner, url)
-        seconds, rounds = settings["seconds"], settings["rounds"]
-        assert isinstance(seconds, float)
-        assert isinstance(rounds, int)
-        findings = await run(stages, places, seconds=seconds, rounds=rounds, display=display)
-        version = target.db.info.server_version
-        folder = None if target.settings.database_url else target.settings.data_dir
-        about = {
-            **machine(folder),
-            "postgres": version // 10_000,
-            "loadAverageBefore": load_average,
-        }
-        told = {**settings, "organizationId": owner.organization_id}
-        return report(findings, about, told)
+    display = Display()
+    try:
+        report = asyncio.run(until_interrupted(measure(options, display), display.interrupted))
+    except BenchError as error:
+        display.close()
+        note(f"{PROGRAM}: {error}")
+        raise typer.Exit(FAILED) from None
+    finally:
+        display.close()
+    if report is None:
+        raise typer.Exit(FAILED)  # interrupted, and said so
+    return report
 
 
-def _print(whole: Report) -> None:
+def _print(report: Report) -> None:
     from service.bench.report import table
 
-    headers, rows = table(whole)
+    headers, rows = table(report)
     print_table(headers, rows)
     print_text("")
     fields: dict[str, object] = {}
-    memory = whole.memory
+    memory = report.memory
     if memory is not None:
         before, after, most = (
             f"{size / 1_048_576:,.0f} MiB"
             for size in (memory.before_bytes, memory.after_bytes, memory.most_bytes)
         )
         fields["memory"] = f"{before} before, {after} after, {most} at most (largest process)"
-    about = whole.machine
+    about = report.machine
     where = "" if about["filesystem"] is None else f" on {about['filesystem']}"
     fields["machine"] = (
         f"{about['cores']} cores of {about['processor']}, {about['system']}, "
