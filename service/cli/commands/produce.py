@@ -1,17 +1,12 @@
-"""``wepeople-ingest produce``: a file of events into the service, each of them once."""
+"""``wepeople-ingest produce``: stores a file of events, each of them once."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import os
 import re
-import signal
 import stat
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -23,87 +18,91 @@ from service.cli.session import Json, duration_option
 if TYPE_CHECKING:
     import grpc
 
-    from service.cli.produce.runner import Display, Summary
+    from service.cli.produce.run import Outcome
 
 API_KEY: Final = "WEPEOPLE_API_KEY"
 STDIN: Final = "-"
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
 DEFAULT_PATIENCE_SECONDS: Final = 60
-# A few more than a server takes without acking: what is read ahead of that is read in vain when
-# the command is interrupted, and the lines of it that are no events are told twice.
-BUFFERED_BATCHES: Final = 40
 LOOPBACK: Final = ("127.", "localhost:", "[::1]:")
 FAILED: Final = 1
-GO_ON: Final = "Run the same command again to go on; nothing is stored twice."
 EXAMPLES: Final = examples(
     "produce events.ndjson",
     "produce events.ndjson --key-file key.txt --rejected rejected.ndjson",
     "produce - --producer-id crm-export-2026-04-19 --server ingest.example:443 < events.ndjson",
 )
 
+EventFile = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="Events, one JSON object a line; - is standard input."),
+]
+ProducerId = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="In whose name, 1 to 200 characters. With the same ID always give the same lines; "
+        "more may be added at the end. By default the file is known by its content, and is "
+        "another one when anything is added.",
+        show_default=False,
+    ),
+]
+Server = Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the gRPC API is.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help=f"A file with the API key. Default: the key is in {API_KEY}.",
+        show_default=False,
+    ),
+]
+Batch = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=MAX_BATCH_EVENTS,
+        help="At most so many lines a batch. Another run may have another number.",
+    ),
+]
+Rejected = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Append rejected lines to this file, each as {line, code, message, event}; by "
+        "default they are told on stderr. Lines that are no events are told by every run, what "
+        "the server rejects by the one that sent it.",
+        show_default=False,
+    ),
+]
+Patience = Annotated[
+    int | None,
+    duration_option("How long to go on trying a server that does not answer. Default: 60s."),
+]
+Certificates = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        metavar="FILE",
+        help="PEM file of the authority that the server's TLS certificate is from.",
+        show_default=False,
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="Without TLS. On a loopback address that is the default."),
+]
+
 
 def produce(
-    file: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="Events, one JSON object a line; - is standard input."),
-    ],
-    producer_id: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID",
-            help="In whose name, 1 to 200 characters. With the same ID always give the same lines; "
-            "more may be added at the end. By default the file is known by its content, and is "
-            "another one when anything is added.",
-            show_default=False,
-        ),
-    ] = None,
-    server: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where the gRPC API is.")
-    ] = DEFAULT_SERVER,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help=f"A file with the API key. Default: the key is in {API_KEY}.",
-            show_default=False,
-        ),
-    ] = None,
-    batch: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MAX_BATCH_EVENTS,
-            help="At most so many lines a batch. Another run may have another number.",
-        ),
-    ] = MAX_BATCH_EVENTS,
-    rejected: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Append rejected lines to this file, each as {line, code, message, event}; by "
-            "default they are told on stderr. Lines that are no events are told by every run, what "
-            "the server rejects by the one that sent it.",
-            show_default=False,
-        ),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        duration_option("How long to go on trying a server that does not answer. Default: 60s."),
-    ] = None,
-    certificates: Annotated[
-        Path | None,
-        typer.Option(
-            "--ca",
-            metavar="FILE",
-            help="PEM file of the authority that the server's TLS certificate is from.",
-            show_default=False,
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="Without TLS. On a loopback address that is the default."),
-    ] = False,
+    file: EventFile,
+    producer_id: ProducerId = None,
+    server: Server = DEFAULT_SERVER,
+    key_file: KeyFile = None,
+    batch: Batch = MAX_BATCH_EVENTS,
+    rejected: Rejected = None,
+    patience: Patience = None,
+    certificates: Certificates = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Stream a file of events, in the JSON form of the REST API, into the service.
@@ -117,84 +116,59 @@ def produce(
     Exit code 0: every line that is not blank is stored, now or before. 1: some were rejected, now
     or before, or it failed or was interrupted; stderr says which. 2: wrong usage.
     """
-    regular = file != STDIN and _is_regular(file)
-    if not producer_id and not regular:
+    is_regular = file != STDIN and _is_regular(file)
+    if not producer_id and not is_regular:
         raise typer.BadParameter(
             "is needed for what can be read only once", param_hint="'--producer-id'"
         )
     key = _key(key_file)
     if not re.fullmatch(r"[^\s/]+:\d{1,5}", server):
         raise typer.BadParameter(f"{server!r} is not HOST:PORT", param_hint="'--server'")
-    # What the library has to say on its own is said in our words.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from grpc_api.producer.producer import ProducerError, StreamProducer
-    from service.cli.produce.event_files import ReadAhead, chunks, fingerprint
-    from service.cli.produce.runner import (
-        Display,
-        OtherLinesError,
-        Production,
-        Rejections,
-        run_until,
-    )
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the library's own words on stderr
+    from service.cli.produce.run import Options, run
 
     credentials = _credentials(server, certificates, insecure)
-    with contextlib.ExitStack() as stack:
-        source = _open(file)
-        if regular:  # closing what a reader waits at would wait with it
-            stack.enter_context(source)
-        expected = None
-        if not producer_id:
-            expected = fingerprint(source)
-            source.seek(0)
-        name = producer_id or (expected[0] if expected else "")
-        reports = None if rejected is None else stack.enter_context(rejected.open("ab"))
-        display = Display(expected[1] if expected else _size(source))
-        stack.callback(display.close)
-        stack.enter_context(_warnings_to(display.note))
+    patience_seconds = patience or DEFAULT_PATIENCE_SECONDS
+    source = None if file == STDIN else Path(file)
+    outcome = run(
+        Options(
+            source,
+            is_regular,
+            producer_id,
+            server,
+            key,
+            credentials,
+            batch,
+            rejected,
+            patience_seconds,
+        )
+    )
+    if outcome.failure is None or as_json:
+        _print(outcome, as_json)
+    _note_the_end(outcome, rejected)
+    if not (outcome.finished and outcome.summary.all_stored):
+        raise typer.Exit(FAILED)
 
-        async def work() -> tuple[Summary, Exception | None, bool]:
-            stop = asyncio.Event()
-            _on_signals(stop, display)
-            lines = ReadAhead(chunks(source, batch, expected))
-            production = Production(lines, Rejections(reports, display.note))
-            producer = StreamProducer(
-                server,
-                key,
-                name,
-                max_buffered_events=BUFFERED_BATCHES * batch,
-                on_rejected=production.on_rejected,
-                credentials=credentials,
-                give_up_after_seconds=patience or DEFAULT_PATIENCE_SECONDS,
-            )
-            failure: Exception | None = None
-            whole = False
-            try:
-                async with display.showing(production, producer):
-                    whole = await run_until(stop, production, producer)
-            except (ProducerError, OtherLinesError, OSError) as error:
-                failure = error
-            return production.summary(producer.metrics), failure, whole
 
-        summary, failure, whole = asyncio.run(work())
-        if failure is None or as_json:
-            _print(name, summary, whole, as_json)
-        if isinstance(failure, OSError):
-            raise failure
+def _note_the_end(outcome: Outcome, rejected: Path | None) -> None:
+    """Say on stderr why the run has ended early, and that lines were rejected.
+
+    Raises the OSError that ended it, which the program reports.
+    """
+    from grpc_api.producer.producer import ProducerError
+    from service.cli.produce.run import GO_ON
+
+    summary, failure = outcome.summary, outcome.failure
+    if isinstance(failure, OSError):
+        raise failure
     if failure is not None:
         note(f"{PROGRAM}: {failure}")
     if isinstance(failure, ProducerError):
         note(f"{summary.lines:,} lines are done with; the same command goes on after them.")
-    if failure is None and not whole:
+    if failure is None and not outcome.finished:
         note(f"{PROGRAM}: interrupted. {GO_ON}")
-    _tell_rejected(summary, rejected)
-    if not (whole and summary.all_stored):
-        raise typer.Exit(FAILED)
-
-
-def _tell_rejected(summary: Summary, file: Path | None) -> None:
-    """That there were rejected lines, if no line of stderr has said so."""
-    if summary.rejected and file is not None:
-        note(f"{summary.rejected:,} lines were rejected: see {file}.")
+    if summary.rejected and rejected is not None:
+        note(f"{summary.rejected:,} lines were rejected: see {rejected}.")
     if summary.already_rejected:
         note(
             f"{summary.already_rejected:,} lines were rejected before: when an earlier run sent "
@@ -202,13 +176,14 @@ def _tell_rejected(summary: Summary, file: Path | None) -> None:
         )
 
 
-def _print(producer_id: str, summary: Summary, whole: bool, as_json: bool) -> None:
+def _print(outcome: Outcome, as_json: bool) -> None:
+    summary = outcome.summary
     rate = round(summary.sent / summary.seconds) if summary.seconds else 0
     if as_json:
         print_json(
             {
-                "producerId": producer_id,
-                "finished": whole,
+                "producerId": outcome.producer_id,
+                "finished": outcome.finished,
                 "lines": summary.lines,
                 "accepted": summary.accepted,
                 "rejected": summary.rejected,
@@ -221,7 +196,7 @@ def _print(producer_id: str, summary: Summary, whole: bool, as_json: bool) -> No
         )
         return
     fields = {
-        "producer id": producer_id,
+        "producer id": outcome.producer_id,
         "lines": f"{summary.lines:,}",
         "accepted": f"{summary.accepted:,}",
         "rejected": f"{summary.rejected:,}",
@@ -243,16 +218,6 @@ def _is_regular(file: str) -> bool:
     if stat.S_ISDIR(mode):
         raise typer.BadParameter(f"{file} is a folder", param_hint="'FILE'")
     return stat.S_ISREG(mode)
-
-
-def _open(file: str) -> IO[bytes]:
-    # Not sys.stdin itself, whose lock a reader that waits would hold to the end.
-    return open(0, "rb", closefd=False) if file == STDIN else Path(file).open("rb")
-
-
-def _size(source: IO[bytes]) -> int | None:
-    status = os.fstat(source.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _key(file: Path | None) -> str:
@@ -277,36 +242,3 @@ def _credentials(
     if insecure or server.startswith(LOOPBACK):
         return None
     return grpc.ssl_channel_credentials()
-
-
-def _on_signals(stop: asyncio.Event, display: Display) -> None:
-    """The first Ctrl-C ends in order, the second at once: nothing is lost by either."""
-
-    def on_signal() -> None:
-        if stop.is_set():
-            display.close()
-            note(f"{PROGRAM}: interrupted at once. {GO_ON}")
-            os._exit(FAILED)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-
-
-@contextlib.contextmanager
-def _warnings_to(tell: Callable[[str], None]) -> Iterator[None]:
-    """What the producer logs (disconnects) for the person at the terminal."""
-
-    class Notes(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            tell(record.getMessage())
-
-    log = logging.getLogger("grpc_api.producer.sender")
-    handler = Notes(logging.WARNING)
-    log.addHandler(handler)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.propagate = True
