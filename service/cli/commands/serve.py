@@ -66,39 +66,43 @@ def _workers(given: int | None) -> int | None:
     return None if checked is None else int(checked)
 
 
+HttpAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where the REST API listens; port 0 is any free port. Default: WEPEOPLE_HTTP.",
+        callback=_checked("WEPEOPLE_HTTP"),
+        show_default=False,
+    ),
+]
+GrpcAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where the gRPC API listens; port 0 is any free port. Default: WEPEOPLE_GRPC.",
+        callback=_checked("WEPEOPLE_GRPC"),
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="How many processes serve together, on the same two ports. Default: WEPEOPLE_WORKERS.",
+        callback=_workers,
+        show_default=False,
+    ),
+]
+Demo = Annotated[
+    bool, typer.Option("--demo", help="Make an organization, an app and a key to try it with.")
+]
+
+
 def serve(
-    http: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where the REST API listens; port 0 is any free port. Default: WEPEOPLE_HTTP.",
-            callback=_checked("WEPEOPLE_HTTP"),
-            show_default=False,
-        ),
-    ] = None,
-    grpc: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where the gRPC API listens; port 0 is any free port. Default: WEPEOPLE_GRPC.",
-            callback=_checked("WEPEOPLE_GRPC"),
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="How many processes serve together, on the same two ports. "
-            "Default: WEPEOPLE_WORKERS.",
-            callback=_workers,
-            show_default=False,
-        ),
-    ] = None,
-    demo: Annotated[
-        bool,
-        typer.Option("--demo", help="Make an organization, an app and a key to try it with."),
-    ] = False,
+    http: HttpAddress = None,
+    grpc: GrpcAddress = None,
+    workers: Workers = None,
+    demo: Demo = False,
     as_json: Json = False,
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM; what was begun is then finished.
