@@ -66,9 +66,7 @@ def _workers(given: int | None) -> int | None:
     return None if checked is None else int(checked)
 
 
-# --- options ------------------------------------------------------------------------------------
-
-_Http = Annotated[
+HttpAddress = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
@@ -77,7 +75,7 @@ _Http = Annotated[
         show_default=False,
     ),
 ]
-_Grpc = Annotated[
+GrpcAddress = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
@@ -86,7 +84,7 @@ _Grpc = Annotated[
         show_default=False,
     ),
 ]
-_Workers = Annotated[
+Workers = Annotated[
     int | None,
     typer.Option(
         metavar="N",
@@ -95,19 +93,16 @@ _Workers = Annotated[
         show_default=False,
     ),
 ]
-_Demo = Annotated[
-    bool,
-    typer.Option("--demo", help="Make an organization, an app and a key to try it with."),
+Demo = Annotated[
+    bool, typer.Option("--demo", help="Make an organization, an app and a key to try it with.")
 ]
-
-# --- the command --------------------------------------------------------------------------------
 
 
 def serve(
-    http: _Http = None,
-    grpc: _Grpc = None,
-    workers: _Workers = None,
-    demo: _Demo = False,
+    http: HttpAddress = None,
+    grpc: GrpcAddress = None,
+    workers: Workers = None,
+    demo: Demo = False,
     as_json: Json = False,
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM; what was begun is then finished.

@@ -25,8 +25,8 @@ import pytest
 
 import service.postgres.embedded
 from service.postgres.account import Account, account_for, reachable_install
-from service.postgres.cluster import MAX_LOG_BYTES, keep_log_small, socket_folder
 from service.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, Lease
+from service.postgres.home import MAX_LOG_BYTES, keep_log_small, socket_folder
 
 PROJECT = Path(__file__).parents[3]
 SEARCH_PATH = os.pathsep.join([os.fspath(PROJECT), os.environ.get("PYTHONPATH", "")])
