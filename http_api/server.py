@@ -35,7 +35,7 @@ class HttpServer:
         drain_seconds: float,
     ) -> None:
         class ServiceProtocol(HttpProtocol):
-            def refuse(self, message: str) -> tuple[RequestContext, int, bytes]:
+            def render_bad_request(self, message: str) -> tuple[RequestContext, int, bytes]:
                 context = new_context(clock)
                 error = IngestError(ErrorCode.INVALID_BODY, message)
                 status, body, _ = render_error(error, context.request_id, base_url)
