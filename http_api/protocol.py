@@ -1,6 +1,6 @@
 """One HTTP connection: uvicorn's, with the bounds that uvicorn does not have.
 
-This is the only module that imports or overrides internals of uvicorn; each is named in
+This is the only module that relies on internals of uvicorn's connections. Each is named in
 tests/http_api/test_uvicorn_internals.py, which fails when one changes.
 """
 
