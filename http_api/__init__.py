@@ -1,1 +1,1 @@
-"""The HTTP door: translates JSON requests to the core and its answers back."""
+"""The HTTP API: translates JSON requests to the core and its answers back."""

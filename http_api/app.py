@@ -23,16 +23,16 @@ from http_api.docs import openapi
 from http_api.docs.reference import render_reference
 from http_api.middleware import RequestContext, RequestContextMiddleware
 from http_api.paths import PING_PATH
-from http_api.routes import add_ingest_routes, data_endpoints
+from http_api.routes import Fail, add_ingest_routes, data_endpoints
 
 log = logging.getLogger(__name__)
 
-# Why the service cannot take traffic now, or None if it can.
+# Returns why the service cannot take traffic now, or None if it can.
 Readiness = Callable[[], Awaitable[str | None]]
 
 
 class Metrics(NamedTuple):
-    """The page that tells what was counted, and the media type it has."""
+    """The page of metrics, and its media type."""
 
     render: Callable[[], bytes]
     media_type: str
@@ -46,17 +46,31 @@ def create_app(
     base_url: str,
     clock: Clock,
 ) -> ASGIApp:
-    """The whole HTTP door. ``base_url``: where clients reach this service, for links in errors."""
-    # FastAPI's own documents describe what they see; ours are kept by hand (http_api/openapi).
+    """Return the HTTP API as one ASGI application.
+
+    ``base_url`` is the URL at which clients reach this service; links in errors and documents
+    begin with it.
+    """
+    # FastAPI would derive documents from its routes; ours are written by hand (http_api/docs).
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Ours is /metrics and the log; FastAPI would look for a provider at each request.
+        # /metrics and the log are ours; FastAPI would look for a provider at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
 
+    fail = _failure_renderer(ingestor, base_url)
+    add_ingest_routes(app, ingestor, fail)
+    app.add_middleware(_FairTurns, ingestor=ingestor)
+    _add_operator_routes(app, readiness, metrics)
+    _add_document_routes(app, base_url)
+    _add_exception_handlers(app, fail, base_url)
+    return RequestContextMiddleware(app, data_endpoints(app), clock, counters)
+
+
+def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
     def fail(context: RequestContext, error: Exception) -> Response:
         if isinstance(error, IngestError):
             log_internal(log, error, context.request_id)
@@ -72,8 +86,11 @@ def create_app(
         status, body, headers = errors.render_error(error, context.request_id, base_url)
         return Response(body, status, headers, media_type="application/json")
 
-    add_ingest_routes(app, ingestor, fail)
-    app.add_middleware(_FairTurns, ingestor=ingestor)
+    return fail
+
+
+def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -> None:
+    """Add health and metrics: for the operator's network, without a key, not in the reference."""
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -86,11 +103,12 @@ def create_app(
             return _json(HTTPStatus.OK, {"status": "ready"})
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reason": problem})
 
-    # For the operator's own network: it needs no key, and the reference does not mention it.
     @app.get("/metrics")
     async def metrics_page() -> Response:
         return Response(metrics.render(), headers={"content-type": metrics.media_type})
 
+
+def _add_document_routes(app: FastAPI, base_url: str) -> None:
     @app.get(openapi.DOCUMENT_PATH)
     async def document() -> Response:
         return Response(openapi.render(base_url), media_type="application/yaml")
@@ -99,6 +117,8 @@ def create_app(
     async def reference() -> Response:
         return Response(render_reference(base_url), media_type="text/html; charset=utf-8")
 
+
+def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
     @app.exception_handler(IngestError)
     @app.exception_handler(Exception)
     async def on_failure(request: Request, error: Exception) -> Response:
@@ -120,8 +140,6 @@ def create_app(
         context.code = code
         body = errors.envelope(code, message, context.request_id, base_url)
         return _json(error.status_code, body, dict(error.headers or {}))
-
-    return RequestContextMiddleware(app, data_endpoints(app), clock, counters)
 
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:

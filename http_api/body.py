@@ -1,7 +1,8 @@
-"""Reading a request's body: bounded in bytes, after inflating too, and in time."""
+"""Reads a request's body, bounded in bytes (also after inflating) and in time."""
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from typing import Final
 
@@ -13,34 +14,42 @@ from core.errors import IngestError
 from core.limits import MAX_BODY_BYTES
 from http_api.decoding import invalid_body
 from http_api.headers import RequestHeaders
-from http_api.protocol import MAX_BODY_SECONDS
 
-# One for each event of a batch; what comes after a member is copied for each.
+# Clients give up at 15 seconds; a body slower than this only occupies its connection.
+MAX_BODY_SECONDS: Final = 10.0
+# Enough for one member an event. Each member copies the bytes behind it.
 MAX_GZIP_MEMBERS: Final = 500
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 
 
 async def read_body(headers: RequestHeaders, receive: Receive) -> bytes:
-    """The body after decompression.
+    """Return the body, inflated if it is gzipped.
 
-    Raises ``batch_too_large`` as soon as it is known to be over the limit, by what arrived and
-    not by what Content-Length claims; ``invalid_body`` for an encoding that is not supported or
-    broken and for a body that does not arrive in time; :class:`ClientDisconnect` if it never
-    will. What is left unread is discarded by the server.
+    Raises ``batch_too_large`` as soon as the declared length, the bytes that arrived or the bytes
+    inflated exceed :data:`~core.limits.MAX_BODY_BYTES`. Raises ``invalid_body`` for an encoding
+    that is unsupported or broken, and if the body is not complete within
+    :data:`MAX_BODY_SECONDS`. Raises :class:`ClientDisconnect` if the client went away. The server
+    discards the rest of a body that is not read.
     """
     if headers.content_length() > MAX_BODY_BYTES:
         raise _too_large()
     gzipped = headers.is_gzipped()
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            body = await _gather(receive)
+    except TimeoutError:
+        raise invalid_body(
+            f"The body did not arrive within {MAX_BODY_SECONDS:.0f} seconds."
+        ) from None
+    return _inflate(body) if gzipped else body
+
+
+async def _gather(receive: Receive) -> bytes:
     chunks: list[bytes] = []
     size = 0
     more = True
     while more:
-        try:
-            message = await receive()
-        except TimeoutError:
-            raise invalid_body(
-                f"The body did not arrive within {MAX_BODY_SECONDS:.0f} seconds."
-            ) from None
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunks.append(message["body"])
@@ -48,8 +57,7 @@ async def read_body(headers: RequestHeaders, receive: Receive) -> bytes:
         size += len(message["body"])
         if size > MAX_BODY_BYTES:
             raise _too_large()
-    body = b"".join(chunks)
-    return _inflate(body) if gzipped else body
+    return b"".join(chunks)
 
 
 def _too_large() -> IngestError:
@@ -60,20 +68,20 @@ def _too_large() -> IngestError:
 
 
 def _inflate(body: bytes) -> bytes:
-    """Decompress all members of a gzip body (RFC 1952), stopping at the limit."""
+    """Return the contents of all members of a gzip body (RFC 1952), read up to the limit."""
     parts: list[bytes] = []
-    room = MAX_BODY_BYTES + 1
+    remaining = MAX_BODY_BYTES + 1
     while body:
         if len(parts) == MAX_GZIP_MEMBERS:
             raise invalid_body(f"The gzip body has over {MAX_GZIP_MEMBERS} members.")
         member = zlib.decompressobj(_GZIP_WINDOW)
         try:
-            part = member.decompress(body, room)
+            part = member.decompress(body, remaining)
         except zlib.error:
             raise invalid_body("The body is not valid gzip, as Content-Encoding claims.") from None
         parts.append(part)
-        room -= len(part)
-        if room <= 0:
+        remaining -= len(part)
+        if remaining <= 0:
             raise _too_large()
         if not member.eof:
             raise invalid_body("The gzip body is cut off.")

@@ -1,4 +1,4 @@
-"""The error catalogue in HTTP: statuses and the one envelope every error has."""
+"""The errors of the core in HTTP: the status of each code, and the envelope of every error."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ HTTP_STATUS: Final[dict[ErrorCode, int]] = {
     ErrorCode.INTERNAL_ERROR: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-# Codes of the HTTP door itself, never sent on the three endpoints' own methods.
+# Codes of the HTTP API itself, for other paths and methods than those of the endpoints.
 NOT_FOUND: Final = "not_found"
 METHOD_NOT_ALLOWED: Final = "method_not_allowed"
 
 
 def rejected_members(rejected: Sequence[Rejection]) -> list[dict[str, Any]]:
-    """``results.rejected`` as it stands on the wire."""
+    """Return ``results.rejected`` as it stands on the wire."""
     return [
         {"index": one.index, "code": one.code.value, "message": one.message} for one in rejected
     ]
 
 
 def envelope(code: str, message: str, request_id: str, base_url: str) -> dict[str, Any]:
-    """The body of an error without items."""
+    """Return the body of an error (contract section 3), without the outcome of each event."""
     return {
         "error": {
             "code": code,
@@ -57,7 +57,11 @@ def envelope(code: str, message: str, request_id: str, base_url: str) -> dict[st
 def render_error(
     error: IngestError, request_id: str, base_url: str
 ) -> tuple[int, bytes, dict[str, str]]:
-    """Status, body and the headers peculiar to this error."""
+    """Return the status, the body as JSON, and the headers that belong to this error alone.
+
+    The body of a refused batch also has the outcome of each event (contract section 5).
+    ``Retry-After`` is in whole seconds, rounded up and at least 1.
+    """
     body = envelope(error.code.value, error.message, request_id, base_url)
     if error.rejected is not None:
         body |= {

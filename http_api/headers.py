@@ -1,4 +1,4 @@
-"""The header fields of a request that the service heeds."""
+"""The header fields of a request that the service reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class RequestHeaders:
 
     def __init__(self, scope: Scope) -> None:
         self._fields: list[tuple[bytes, bytes]] = scope["headers"]
-        self._by_name = dict(self._fields)  # of those that were repeated, the last
+        self._by_name = dict(self._fields)  # the last value of a repeated field
 
     def _values(self, name: bytes) -> list[str]:
         value = self._by_name.get(name)
@@ -25,26 +25,26 @@ class RequestHeaders:
         return [value.decode("latin-1") for other, value in self._fields if other == name]
 
     def authorization(self) -> str | None:
-        """The credential; None if there is none."""
+        """Return the credential, None without one. Several are joined, which no key matches."""
         values = self._values(b"authorization")
-        # Two credentials are none: whichever we took, the client may have meant the other.
+        # Whichever of two credentials we took, the client may have meant the other.
         return ", ".join(values) if values else None
 
     def idempotency_key(self) -> str | None:
-        """The key, None without one. Raises ``invalid_body`` if there are several."""
+        """Return the key, None without one. Raises ``invalid_body`` if there are several."""
         values = self._values(b"idempotency-key")
         if len(values) > 1:
             raise invalid_body("Idempotency-Key: must be sent once")
         if not values:
             return None
         try:
-            # Latin-1 so far; clients that send more than ASCII send UTF-8.
+            # It was decoded as Latin-1; clients that send more than ASCII send UTF-8.
             return values[0].encode("latin-1").decode()
         except UnicodeDecodeError:
             return values[0]
 
     def check_content_type(self) -> None:
-        """Raises ``invalid_body`` unless the body is declared to be JSON, in UTF-8."""
+        """Raise ``invalid_body`` unless the body is declared to be JSON in UTF-8."""
         values = self._values(b"content-type")
         if values == ["application/json"]:
             return
@@ -57,13 +57,13 @@ class RequestHeaders:
                 raise invalid_body("Content-Type: the charset must be utf-8")
 
     def content_length(self) -> int:
-        """The length that is declared; 0 if none is."""
+        """Return the declared length in bytes, 0 if none is declared."""
         values = self._values(b"content-length")
-        # The server's parser has already refused what is not a number.
+        # The server's parser has already refused values that are not numbers.
         return int(values[0] or 0) if values else 0
 
     def is_gzipped(self) -> bool:
-        """Whether the body is. Raises ``invalid_body`` for any other encoding."""
+        """Whether the body is gzipped. Raises ``invalid_body`` for any other encoding."""
         encodings = ",".join(self._values(b"content-encoding")).strip().lower()
         if encodings not in ("", "identity", "gzip", "x-gzip"):
             raise invalid_body("Content-Encoding: must be gzip or identity")

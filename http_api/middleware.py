@@ -1,7 +1,7 @@
-"""One HTTP request and its answer: what every response has, whatever becomes of the request.
+"""The context of a request, and the middleware that gives every response its headers.
 
-This is the outermost ASGI layer, so that unknown routes and crashes have a request id as well. It
-is plain ASGI: Starlette's BaseHTTPMiddleware costs more than the rest of the road together.
+The middleware is the outermost ASGI layer, so that unknown paths and crashes get a request id, too.
+It is plain ASGI: Starlette's BaseHTTPMiddleware costs more than all layers below it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 log = logging.getLogger(__name__)
 
 _KEY: Final = "wepeople.context"
-# What metrics call the endpoints.
+# The names of the endpoints in metrics.
 _ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "snapshots"}
 
 
 class RequestContext:
-    """What the layers of one request tell each other."""
+    """Facts about one request that its layers share."""
 
     __slots__ = ("budget", "caller", "code", "replayed", "request_id")
 
@@ -36,22 +36,22 @@ class RequestContext:
         self.caller: Caller | None = None
         self.budget: Budget | None = None  # once the key is known
         self.replayed = False
-        self.code: str = OK  # of the error that answers it
+        self.code: str = OK  # or the code of the error that answers it
 
     @staticmethod
     def of(scope: Scope) -> RequestContext:
-        """The context of a request's scope."""
+        """Return the context that the middleware put into a request's scope."""
         context = scope[_KEY]
         assert isinstance(context, RequestContext)
         return context
 
-    def settle(self, receipt: Receipt | SnapshotReceipt) -> None:
-        """Answer with this receipt. A replay goes out in the first request's name, as its body."""
+    def take_over(self, receipt: Receipt | SnapshotReceipt) -> None:
+        """Take the request id from the receipt: a replay has the id of the first request."""
         self.request_id = receipt.request_id
         self.replayed = receipt.replayed
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of contract section 3."""
+        """Return the response headers of contract section 3."""
         headers = [
             (b"x-request-id", self.request_id.encode()),
             (b"x-api-version", API_VERSION.encode()),
@@ -67,15 +67,15 @@ class RequestContext:
 
 
 def new_context(clock: Clock) -> RequestContext:
-    """The context of a request that just came in."""
+    """Return the context of a request that arrives now, with a new id."""
     return RequestContext(new_request_id(clock.now_us()))
 
 
 class RequestContextMiddleware:
-    """Gives each request its id and each response its headers; logs what was answered.
+    """Gives each request its id and each response its headers; counts and logs the answers.
 
-    Requests go on to ``app``, or straight to one of its ``endpoints`` (by method and path), for
-    which its own layers have nothing to do.
+    A request goes to the endpoint for its method and path, past the layers of ``app``, and to
+    ``app`` if ``endpoints`` has none.
     """
 
     def __init__(
@@ -109,12 +109,12 @@ class RequestContextMiddleware:
         try:
             await app(scope, receive, send_with_headers)
         except Exception:
-            # The 500 was sent by the application's own handler, which raises again after it.
+            # The handler of the application has sent the 500; Starlette raises again after it.
             if not status:
                 raise
         finally:
             endpoint = _ENDPOINTS.get(scope["path"], OTHER)
-            # Without an answer the connection ended, or the time to drain did.
+            # No status: the connection ended before the answer, or the time to drain did.
             self._counters.request("http", endpoint, context.code if status else CANCELLED)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(

@@ -1,4 +1,4 @@
-"""The paths of the three endpoints."""
+"""The paths of the three endpoints (contract section 1)."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The three endpoints: credential, body, core, JSON."""
+"""The three endpoints: each checks the credential, reads the body, asks the core, sends JSON."""
 
 from __future__ import annotations
 
@@ -20,76 +20,84 @@ from http_api.middleware import RequestContext
 from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
-# Makes the answer to a request whose handling raised an error.
+# Returns the answer to a request whose handling raised an error.
 Fail = Callable[[RequestContext, Exception], Response]
 
 
 def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
-    """The routes of ``/api/v1/ingest``, in the order of checks of contract section 4."""
+    """Add the routes of ``/api/v1/ingest``."""
+    endpoints = _Endpoints(ingestor)
+    app.get(PING_PATH)(endpoints.ping)
+    app.router.routes += [
+        Route(EVENTS_PATH, _DataEndpoint(endpoints.ingest_events, fail), methods=["POST"]),
+        Route(SNAPSHOTS_PATH, _DataEndpoint(endpoints.ingest_snapshot, fail), methods=["POST"]),
+    ]
 
-    async def admit(context: RequestContext, headers: RequestHeaders) -> Caller:
+
+class _Endpoints:
+    """The three endpoints, each with the order of checks of contract section 4."""
+
+    def __init__(self, ingestor: Ingestor) -> None:
+        self._ingestor = ingestor
+
+    async def ping(self, request: Request) -> Response:
+        context = RequestContext.of(request.scope)
+        caller = await self._admit(context, RequestHeaders(request.scope))
+        status, body = render_ping(caller)
+        return Response(body, status, media_type="application/json")
+
+    async def ingest_events(
+        self, context: RequestContext, headers: RequestHeaders, receive: Receive
+    ) -> tuple[int, bytes]:
+        caller, body = await self._admit_body(context, headers, receive)
+        events, size_bytes = decode_events(body), len(body)
+        ingesting = self._ingestor.ingest(
+            caller,
+            EventBatch(
+                context.request_id, events, headers.idempotency_key(), size_bytes=size_bytes
+            ),
+        )
+        del body, events  # frees their memory before the commit
+        receipt = await ingesting
+        context.take_over(receipt)
+        return render_receipt(receipt)
+
+    async def ingest_snapshot(
+        self, context: RequestContext, headers: RequestHeaders, receive: Receive
+    ) -> tuple[int, bytes]:
+        caller, body = await self._admit_body(context, headers, receive)
+        wanted = SnapshotRequest(
+            context.request_id, decode_snapshot(body), headers.idempotency_key(), len(body)
+        )
+        receipt = await self._ingestor.ingest_snapshot(caller, wanted)
+        context.take_over(receipt)
+        return render_snapshot_receipt(receipt)
+
+    async def _admit(self, context: RequestContext, headers: RequestHeaders) -> Caller:
         try:
-            caller, context.budget = await ingestor.admit(headers.authorization())
+            caller, context.budget = await self._ingestor.admit(headers.authorization())
         except IngestError as error:
             context.budget = error.budget
             raise
         context.caller = caller
         return caller
 
-    async def admit_body(
-        context: RequestContext, headers: RequestHeaders, receive: Receive
+    async def _admit_body(
+        self, context: RequestContext, headers: RequestHeaders, receive: Receive
     ) -> tuple[Caller, bytes]:
-        caller = await admit(context, headers)
+        caller = await self._admit(context, headers)
         loop = asyncio.get_running_loop()
         admitted = loop.time()
         body = await read_body(headers, receive)
-        # A body may take its time: what counts are the rights in force when it is there.
+        # The key may have lost its rights while the body arrived.
         if loop.time() - admitted > MAX_CALLER_AGE_SECONDS:
-            caller = await ingestor.authenticate(headers.authorization())
+            caller = await self._ingestor.authenticate(headers.authorization())
         headers.check_content_type()
         return caller, body
 
-    @app.get(PING_PATH)
-    async def ping(request: Request) -> Response:
-        caller = await admit(RequestContext.of(request.scope), RequestHeaders(request.scope))
-        status, body = render_ping(caller)
-        return Response(body, status, media_type="application/json")
-
-    async def ingest_events(
-        context: RequestContext, headers: RequestHeaders, receive: Receive
-    ) -> tuple[int, bytes]:
-        caller, body = await admit_body(context, headers, receive)
-        events, size_bytes = decode_events(body), len(body)
-        writing = ingestor.ingest(
-            caller,
-            EventBatch(
-                context.request_id, events, headers.idempotency_key(), size_bytes=size_bytes
-            ),
-        )
-        del body, events  # so that they are not held until the commit
-        receipt = await writing
-        context.settle(receipt)
-        return render_receipt(receipt)
-
-    async def ingest_snapshot(
-        context: RequestContext, headers: RequestHeaders, receive: Receive
-    ) -> tuple[int, bytes]:
-        caller, body = await admit_body(context, headers, receive)
-        wanted = SnapshotRequest(
-            context.request_id, decode_snapshot(body), headers.idempotency_key(), len(body)
-        )
-        receipt = await ingestor.ingest_snapshot(caller, wanted)
-        context.settle(receipt)
-        return render_snapshot_receipt(receipt)
-
-    app.router.routes += [
-        Route(EVENTS_PATH, _DataEndpoint(ingest_events, fail), methods=["POST"]),
-        Route(SNAPSHOTS_PATH, _DataEndpoint(ingest_snapshot, fail), methods=["POST"]),
-    ]
-
 
 def data_endpoints(app: FastAPI) -> dict[tuple[str, str], ASGIApp]:
-    """The routes that take data, by method and path; each can be called without the application."""
+    """Return the endpoints that take data by method and path, to be called without ``app``."""
     return {
         (method, route.path): route.endpoint
         for route in app.routes
@@ -101,8 +109,8 @@ def data_endpoints(app: FastAPI) -> dict[tuple[str, str], ASGIApp]:
 class _DataEndpoint:
     """An endpoint as a plain ASGI application, which answers its own failures.
 
-    It needs nothing of FastAPI, whose middleware, routing and parameters would double what HTTP
-    costs a small request (:func:`data_endpoints`).
+    FastAPI's middleware, routing and parameters would double the cost of HTTP for a small request;
+    :func:`data_endpoints` is the way past them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The wire form of requests and answers: camelCase JSON, and the domain types behind it."""
+"""The JSON of requests and answers, in camelCase, and its conversion from and to domain types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.limits import MAX_BATCH_EVENTS
 from core.models import Actor, Caller, Event, Receipt, Snapshot, SnapshotReceipt
 from http_api.errors import rejected_members
 
-# An absent member stays at this; an explicit null is of the wrong type.
+# The value of an absent member; an explicit null is of a wrong type.
 _ABSENT: Any = None
 
 
@@ -32,8 +32,8 @@ class WireEvent(
 ):
     """An event, under its JSON names.
 
-    Unknown members are ignored, but not here: they send the event down the slower road of
-    :mod:`http_api.decoding`, which also finds in them what no database can store.
+    An unknown member fails this decoding. :mod:`http_api.decoding` then decodes the event member by
+    member, ignores the unknown ones, and refuses text in them that no database can store.
     """
 
     event_type: str
@@ -67,7 +67,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def render_receipt(receipt: Receipt) -> tuple[int, bytes]:
-    """202 if everything was accepted, 207 if some was (contract section 5)."""
+    """Return the status, 202 or with rejected events 207, and the body (contract section 5)."""
     body = {
         "requestId": receipt.request_id,
         "accepted": receipt.accepted,
@@ -84,7 +84,7 @@ def render_receipt(receipt: Receipt) -> tuple[int, bytes]:
 
 
 def render_snapshot_receipt(receipt: SnapshotReceipt) -> tuple[int, bytes]:
-    """202 and the worker the card belongs to (contract section 6)."""
+    """Return 202 and a body with the worker whom the card is about (contract section 6)."""
     worker = receipt.worker
     body = {
         "requestId": receipt.request_id,
@@ -99,7 +99,7 @@ def render_snapshot_receipt(receipt: SnapshotReceipt) -> tuple[int, bytes]:
 
 
 def render_ping(caller: Caller) -> tuple[int, bytes]:
-    """200 and the app that the key belongs to."""
+    """Return 200 and a body with the app that the key belongs to."""
     body = {
         "ok": True,
         "organizationId": ids.text(ids.ORGANIZATION, caller.organization_id),

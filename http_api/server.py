@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, bounded where it is not, and without signals of its own."""
+"""The HTTP server: uvicorn with bounded connections and without handlers of signals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class HttpServer:
         drain_seconds: float,
     ) -> None:
         class ServiceProtocol(HttpProtocol):
-            def refuse(self, message: str) -> tuple[RequestContext, int, bytes]:
+            def render_bad_request(self, message: str) -> tuple[RequestContext, int, bytes]:
                 context = new_context(clock)
                 error = IngestError(ErrorCode.INVALID_BODY, message)
                 status, body, _ = render_error(error, context.request_id, base_url)
@@ -43,7 +43,7 @@ class HttpServer:
 
         self._listener = listener
         self._drain_seconds = drain_seconds
-        self._cut: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -60,31 +60,32 @@ class HttpServer:
         )
 
     async def serve(self) -> None:
-        """Run until :meth:`stop` and until the requests of that moment are answered."""
+        """Run until :meth:`stop`, then until the requests of that moment are answered."""
         try:
             await self._server.serve([self._listener])
         finally:
-            if self._cut is not None:
-                self._cut.cancel()
+            if self._abort_timer is not None:
+                self._abort_timer.cancel()
 
     def stop(self) -> None:
-        """Stop accepting; answer what was begun, within the drain time.
+        """Stop accepting; requests under way are answered within the drain time.
 
-        What takes longer gets no answer: it may yet be written, so any answer could be wrong.
+        A request that takes longer gets no answer: it may yet be stored, so any answer could be
+        wrong.
         """
         self._server.should_exit = True
         loop = asyncio.get_running_loop()
-        self._cut = loop.call_later(self._drain_seconds, self._server.cut)
+        self._abort_timer = loop.call_later(self._drain_seconds, self._server.abort_connections)
 
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the service, which stops both protocols and the database in order."""
+        """Leave signals to the service, which stops both APIs and the database in order."""
         yield
 
-    def cut(self) -> None:
-        """End all connections, and so the wait for them."""
+    def abort_connections(self) -> None:
+        """Abort all connections, which ends the wait for them."""
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, HttpProtocol):
                 connection.transport.abort()
@@ -92,9 +93,9 @@ class _Server(uvicorn.Server):
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket; port 0 is any free one. Raises OSError, which names the address.
+    """Return a listening socket; port 0 is any free one. Raises OSError, which names the address.
 
-    A ``shared`` port can be had by all who share it, each with a part of the connections.
+    Several sockets may listen on a ``shared`` port; each gets a part of the connections.
     """
     listener = _bound(host, port, shared=shared)
     try:
@@ -106,12 +107,12 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """A socket that holds a port for others of this user to share, and takes no connections.
+    """Return a socket that keeps a port for processes of this user to share, and never listens.
 
-    Raises OSError if anybody has the port already, whether to share it or not.
+    Raises OSError if the port is taken already, shared or not.
     """
     holder = _bound(host, port, shared=False)
-    # Only now that it was had alone. Whoever wants it alone after us is refused.
+    # Set after binding: the port was free then, and who does not share it is refused from now on.
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return holder
@@ -139,6 +140,6 @@ def _unavailable(host: str, port: int, error: OSError) -> OSError:
 
 
 def address(listener: socket.socket) -> tuple[str, int]:
-    """Where a socket listens, the port that was found for port 0 included."""
+    """Return the host and port of a socket; for port 0, the port that was found."""
     name: tuple[Any, ...] = listener.getsockname()
     return str(name[0]), int(name[1])

@@ -6,13 +6,25 @@ import json
 
 import pytest
 
-from tests.support.raw_http import EVENTS, SNAPSHOTS, ask, check_error, post
+from tests.support.raw_http import (
+    EVENTS,
+    SNAPSHOTS,
+    ask,
+    check_error,
+    post,
+)
 from tests.support.running_service import Addresses
-from tests.support.tenant import Tenant, event, snapshot
+from tests.support.tenant import (
+    Tenant,
+    event,
+    snapshot,
+)
 
 pytestmark = pytest.mark.anyio
 
 WHOLE = {"events": [event("a"), event("b", timestamp="2026-04-19T14:05:00.120+02:00")]}
+
+
 PARTIAL = {"events": [event("a"), event(eventType="not.allowed")]}
 
 
@@ -58,45 +70,3 @@ async def test_errors_are_not_replayed(server: Addresses, tenant: Tenant) -> Non
         refused = await ask(server.http, request)
         assert refused.status == 403
         assert "idempotency-replayed" not in refused.headers
-
-
-@pytest.mark.parametrize(
-    "key", ["é" * 200, "😀" * 200, "a b:c;d,e\"f'", "x" * 200, "\\u0041", "%41"], ids=ascii
-)
-async def test_a_key_of_any_text_is_kept_as_sent(
-    server: Addresses, tenant: Tenant, key: str
-) -> None:
-    on_the_wire = key.encode().decode("latin-1")
-    body = json.dumps(WHOLE).encode()
-    request = post(tenant.key, body, Idempotency_Key=on_the_wire)
-    first, replay = await ask(server.http, request), await ask(server.http, request)
-    assert first.status == 202
-    assert replay.headers["idempotency-replayed"] == "true"
-    rows = await tenant.rows(
-        "SELECT idempotency_key FROM idempotency_keys WHERE organization_id = %s",
-        tenant.organization.id,
-    )
-    assert [row["idempotency_key"] for row in rows] == [key]
-
-
-async def test_a_key_in_latin_1_is_kept_too(server: Addresses, tenant: Tenant) -> None:
-    request = post(tenant.key, json.dumps(WHOLE).encode(), Idempotency_Key="caf\xe9")
-    first, replay = await ask(server.http, request), await ask(server.http, request)
-    assert (first.status, replay.body) == (202, first.body)
-
-
-@pytest.mark.parametrize("key", ["", "x" * 201, "é" * 201, "x" * 60_000], ids=len)
-@pytest.mark.parametrize(("path", "body"), [(EVENTS, WHOLE), (SNAPSHOTS, snapshot())])
-async def test_a_key_of_a_wrong_length_is_refused(
-    server: Addresses, tenant: Tenant, path: str, body: object, key: str
-) -> None:
-    on_the_wire = key.encode().decode("latin-1")
-    request = post(tenant.key, json.dumps(body).encode(), path, Idempotency_Key=on_the_wire)
-    message = check_error(await ask(server.http, request), 400, "invalid_body")
-    assert message.startswith("Idempotency-Key: must be 1 to 200 characters")
-
-
-async def test_two_keys_are_refused(server: Addresses, tenant: Tenant) -> None:
-    body = json.dumps(WHOLE).encode()
-    request = post(tenant.key, body, Idempotency_Key="a", idempotency_key="a")
-    assert "once" in check_error(await ask(server.http, request), 400, "invalid_body")

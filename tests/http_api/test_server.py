@@ -1,4 +1,4 @@
-"""What a load balancer asks, and what becomes of requests while the service stops."""
+"""Requests that are under way while the service stops."""
 
 from __future__ import annotations
 
@@ -6,37 +6,27 @@ import asyncio
 import json
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
 from core.postgres.sessions import session_conninfo
-from tests.support.http_driver import HttpDriver
-from tests.support.raw_http import ask, connect, head, post
+from tests.support.raw_http import (
+    ask,
+    connect,
+    head,
+    post,
+)
 from tests.support.running_service import Addresses, RunningService
-from tests.support.tenant import Tenant, event, make_tenant, until_somebody_waits_for
+from tests.support.tenant import (
+    Tenant,
+    event,
+    make_tenant,
+    until_somebody_waits_for,
+)
 
 pytestmark = pytest.mark.anyio
 
 ONE = json.dumps({"events": [event()]}).encode()
-
-
-@pytest.mark.parametrize(("path", "status"), [("/healthz", "ok"), ("/readyz", "ready")])
-async def test_a_healthy_service_says_so(http: HttpDriver, path: str, status: str) -> None:
-    response = await http.client.get(path)
-    assert (response.status_code, response.json()) == (200, {"status": status})
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["x-request-id"].startswith("req_")
-
-
-async def test_a_database_without_our_schema_is_not_ready(database_url: str) -> None:
-    with RunningService(database_url) as service, psycopg.connect(database_url) as db:
-        db.execute("DELETE FROM schema_migrations")
-        db.commit()
-        async with httpx.AsyncClient(base_url=service.addresses.http) as client:
-            response = await client.get("/readyz")
-            assert (response.status_code, response.json()["status"]) == (503, "not ready")
-            assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_what_was_begun_is_answered_while_the_service_stops(

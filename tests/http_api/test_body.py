@@ -1,4 +1,4 @@
-"""Bodies that are too large, packed or unlabelled."""
+"""Bodies that are too large, compressed or made to be slow."""
 
 from __future__ import annotations
 
@@ -11,13 +11,26 @@ import zlib
 
 import pytest
 
-from tests.support.raw_http import EVENTS, SNAPSHOTS, ask, check_error, chunked, head, post
+from tests.support.raw_http import (
+    EVENTS,
+    SNAPSHOTS,
+    ask,
+    check_error,
+    chunked,
+    head,
+    post,
+)
 from tests.support.running_service import Addresses
-from tests.support.tenant import Tenant, event
+from tests.support.tenant import (
+    Tenant,
+    event,
+)
 
 pytestmark = pytest.mark.anyio
 
 LIMIT = 1_048_576
+
+
 ONE = json.dumps({"events": [event()]}).encode()
 
 
@@ -78,7 +91,7 @@ class TestCompression:
     async def test_gzip_is_understood(
         self, server: Addresses, tenant: Tenant, encoding: str
     ) -> None:
-        request = post(tenant.key, gzip.compress(ONE), Content_Encoding=encoding)
+        request = post(tenant.key, gzip.compress(ONE, mtime=0), Content_Encoding=encoding)
         assert await accepted(server, request)
 
     @pytest.mark.parametrize("encoding", ["identity", ""])
@@ -120,18 +133,17 @@ class TestCompression:
     async def test_a_member_for_each_event_is_understood(
         self, server: Addresses, tenant: Tenant
     ) -> None:
-        body = gzip.compress(ONE) + gzip.compress(b" ") * 499
+        body = gzip.compress(ONE, mtime=0) + gzip.compress(b" ") * 499
         assert await accepted(server, post(tenant.key, body, Content_Encoding="gzip"))
 
     @pytest.mark.parametrize(
         "body",
         [
-            gzip.compress(ONE)[:-1],
-            # In the name of the test, which has to be the same in every process.
+            gzip.compress(ONE, mtime=0)[:-1],
             gzip.compress(ONE, mtime=0)[:20],
-            gzip.compress(ONE)[:-8] + b"\0" * 8,
-            gzip.compress(ONE) + b"junk",
-            gzip.compress(ONE) + gzip.compress(b"  ")[:5],
+            gzip.compress(ONE, mtime=0)[:-8] + b"\0" * 8,
+            gzip.compress(ONE, mtime=0) + b"junk",
+            gzip.compress(ONE, mtime=0) + gzip.compress(b"  ")[:5],
             ONE,
             zlib.compress(ONE),
             b"\x1f\x8b",
@@ -157,50 +169,6 @@ class TestCompression:
         for body in (b"", gzip.compress(b"")):
             answer = await ask(server.http, post(tenant.key, body, Content_Encoding="gzip"))
             check_error(answer, 400, "invalid_body")
-
-
-class TestContentType:
-    @pytest.mark.parametrize(
-        "content_type",
-        [
-            "application/json",
-            "Application/JSON",
-            "application/json; charset=utf-8",
-            'application/json;charset="UTF-8"',
-            "application/json; charset=utf8",
-            "application/json;",
-            "application/json; profile=x; charset=utf-8",
-            "application/json; version=1",
-        ],
-    )
-    async def test_json_is_understood(
-        self, server: Addresses, tenant: Tenant, content_type: str
-    ) -> None:
-        assert await accepted(server, post(tenant.key, ONE, Content_Type=content_type))
-
-    @pytest.mark.parametrize(
-        "content_type",
-        [
-            None,
-            "",
-            "text/plain",
-            "text/json",
-            "application/x-www-form-urlencoded",
-            "multipart/form-data; boundary=x",
-            "application/jsonl",
-            "application/json, application/json",
-            "application/vnd.api+json",
-            "application/json; charset=utf-16",
-            "application/json; version=1; charset=latin-1",
-            "*/*",
-        ],
-    )
-    @pytest.mark.parametrize("path", [EVENTS, SNAPSHOTS])
-    async def test_anything_else_is_refused(
-        self, server: Addresses, tenant: Tenant, path: str, content_type: str | None
-    ) -> None:
-        answer = await ask(server.http, post(tenant.key, ONE, path, Content_Type=content_type))
-        assert "Content-Type" in check_error(answer, 400, "invalid_body")
 
 
 @pytest.mark.parametrize("value", ["[],", "[1],", '"",', "1e1,", '{"a":[]},'])

@@ -1,0 +1,166 @@
+"""The reference page: complete, linked, accessible and self-contained."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from urllib.parse import urldefrag, urljoin
+
+import httpx
+import pytest
+import yaml
+
+from core.error_codes import CATALOGUE, REFERENCE_PATH, ErrorCode, StreamReason, docs_url
+from http_api.docs.openapi import DOCUMENT_PATH, render
+from http_api.docs.reference import render_reference
+from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND
+from tests.http_api.docs.promised_document import (
+    BASE_URL,
+    DOCUMENT,
+    PROMISED_ERRORS,
+    operations,
+)
+from tests.support.running_service import Addresses
+
+PAGE = render_reference(BASE_URL).decode()
+
+
+@pytest.mark.parametrize("operation_id", PROMISED_ERRORS)
+def test_page_lists_every_error_of_an_operation(operation_id: str) -> None:
+    article = PAGE.partition(f'<h3 id="{operation_id}">')[2].partition("</article>")[0]
+    listed = re.findall(r'<li><a href="#(\w+)">', article)
+    assert set(listed) == set().union(*PROMISED_ERRORS[operation_id].values())
+    assert len(listed) == len(set(listed))
+
+
+class Page(HTMLParser):
+    """What a page is made of: anchors, links, headings, and whether its tags match."""
+
+    VOID = frozenset({"meta", "link", "br", "hr", "img", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: Counter[str] = Counter()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.headings: list[int] = []
+        self.sections: dict[str, str] = {}
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        name = given.get("id")
+        if name is not None:
+            self.ids[name] += 1
+            self.sections.setdefault(name, "")
+        if tag == "a":
+            self.links.append(given["href"] or "")
+        self.loads += [value or "" for key, value in attrs if key in ("src", "srcset", "data")]
+        if tag in ("link", "script", "iframe", "object"):
+            self.loads.append(given.get("href") or given.get("src") or tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in self.VOID:
+            self._open.append((tag, name))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for _, name in self._open:
+            if name is not None:
+                self.sections[name] += data
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(PAGE)
+
+
+def test_page_has_one_anchor_for_each_code(page: Page) -> None:
+    codes = [code.value for code in ErrorCode] + [NOT_FOUND, METHOD_NOT_ALLOWED]
+    codes += [reason.value for reason in StreamReason]
+    assert [page.ids[code] for code in codes] == [1] * 18
+    # An anchor with the form of a code that is none would be a code that was dropped.
+    assert {name for name in page.ids if "_" in name} == set(codes)
+    assert max(page.ids.values()) == 1
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_page_explains_the_code(page: Page, code: ErrorCode) -> None:
+    text, entry = page.sections[code.value], CATALOGUE[code]
+    assert str(int(HTTP_STATUS[code])) in text
+    for words in (entry.meaning, entry.remedy, entry.retry.value[1:]):
+        assert words.replace("`", "") in text
+
+
+@pytest.mark.parametrize(("code", "status"), [(NOT_FOUND, "404"), (METHOD_NOT_ALLOWED, "405")])
+def test_page_explains_the_codes_beside_the_endpoints(page: Page, code: str, status: str) -> None:
+    assert status in page.sections[code]
+
+
+def test_page_describes_every_field_header_and_path(page: Page) -> None:
+    text = "".join(page.sections.values())
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        if name in ("IngestEventBatch", "IngestEvent", "Actor", "IngestSnapshot"):
+            for member in schema["properties"]:
+                assert re.search(rf"\b{member}\b", text), member
+    for header in DOCUMENT["components"]["headers"]:
+        assert header.removesuffix("-If-Known") in text
+    for path, _, operation in operations():
+        assert path in page.sections[operation["operationId"]]
+        assert f"curl {BASE_URL}{path}" in PAGE
+
+
+def test_links_of_the_page_resolve(page: Page) -> None:
+    here = f"{BASE_URL}{REFERENCE_PATH}"
+    for link in page.links:
+        target, fragment = urldefrag(urljoin(here, link))
+        if target == here:
+            assert page.ids[fragment] == 1, link
+        else:
+            assert target == f"{BASE_URL}{DOCUMENT_PATH}"
+    assert DOCUMENT_PATH in page.links
+
+
+def test_links_of_errors_lead_to_their_section(page: Page) -> None:
+    for code in (*ErrorCode, *StreamReason):
+        target, fragment = urldefrag(docs_url(BASE_URL, code))
+        assert target == f"{BASE_URL}{REFERENCE_PATH}"
+        assert page.ids[fragment] == 1
+
+
+def test_page_loads_nothing_and_runs_nothing(page: Page) -> None:
+    assert [load for load in page.loads if load != "data:,"] == []
+    assert "<script" not in PAGE
+    assert "@import" not in PAGE
+    assert "url(" not in PAGE
+
+
+def test_headings_descend_one_level_at_a_time(page: Page) -> None:
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    for before, after in zip(page.headings, page.headings[1:], strict=False):
+        assert after <= before + 1
+
+
+def test_page_escapes_what_it_is_given() -> None:
+    hostile = 'https://x/"><script>alert(1)</script>&'
+    assert "<script" not in render_reference(hostile).decode()
+
+
+def test_service_serves_both(server: Addresses) -> None:
+    with httpx.Client(base_url=server.http) as client:
+        served = client.get(DOCUMENT_PATH)
+        assert served.status_code == 200
+        assert served.headers["content-type"].startswith("application/yaml")
+        url = yaml.safe_load(served.content)["servers"][0]["url"]
+        assert served.content == render(url)
+        shown = client.get(REFERENCE_PATH)
+        assert shown.status_code == 200
+        assert shown.headers["content-type"] == "text/html; charset=utf-8"
+        assert shown.content == render_reference(url)

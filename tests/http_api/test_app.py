@@ -1,0 +1,155 @@
+"""Paths, methods and failures: every error is enveloped (contract section 3)."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import httpx
+import psycopg
+import pytest
+
+from tests.conftest import MakeTenant
+from tests.support.http_driver import HttpDriver
+from tests.support.raw_http import (
+    EVENTS,
+    PING,
+    SNAPSHOTS,
+    ask,
+    check_error,
+    connect,
+    head,
+    post,
+)
+from tests.support.running_service import Addresses, RunningService
+from tests.support.tenant import (
+    FAST,
+    Tenant,
+    event,
+    make_tenant,
+    now_us,
+)
+
+pytestmark = pytest.mark.anyio
+
+ONE = json.dumps({"events": [event()]}).encode()
+
+
+UNKNOWN_KEY = "wp_live_" + "0" * 32
+
+
+REQUEST_ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api", "/api/v1/ingest", "/api/v2/ingest/events", "/docs", "/openapi.json"]
+)
+async def test_an_unknown_path_is_enveloped(server: Addresses, path: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        check_error(await ask(server.http, head(None, method, path)), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", [EVENTS, SNAPSHOTS, PING])
+@pytest.mark.parametrize("change", ["{}/", "/{}", "{}%2f", "{}/../events/"])
+async def test_a_path_is_only_what_it_is(server: Addresses, path: str, change: str) -> None:
+    check_error(await ask(server.http, head(None, "GET", change.format(path))), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [(PING, "GET"), (EVENTS, "POST"), (SNAPSHOTS, "POST"), ("/healthz", "GET"), ("/readyz", "GET")],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+async def test_a_wrong_method_names_the_right_one(
+    server: Addresses, path: str, allowed: str, method: str
+) -> None:
+    answer = await ask(server.http, head(None, method, path))
+    if method == allowed:
+        assert "allow" not in answer.headers
+    else:
+        check_error(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == allowed
+
+
+async def test_head_is_a_wrong_method_and_has_no_body(server: Addresses, tenant: Tenant) -> None:
+    async with connect(server.http) as connection:
+        await connection.send(head(tenant.key, "HEAD", PING))
+        answer = await connection.answer(of_head=True)
+        assert (answer.status, answer.headers["allow"]) == (405, "GET")
+        assert REQUEST_ID.fullmatch(answer.headers["x-request-id"])
+        await connection.send(head(tenant.key, "GET", PING))
+        assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize("query", ["?", "?a=b", "?events=[]&limit=%00", "?" + "x" * 8_000])
+async def test_query_strings_are_ignored(server: Addresses, tenant: Tenant, query: str) -> None:
+    assert (await ask(server.http, head(tenant.key, "GET", PING + query))).status == 200
+    assert (await ask(server.http, post(tenant.key, ONE, EVENTS + query))).status == 202
+
+
+async def test_links_in_errors_lead_to_a_page_that_has_their_section(http: HttpDriver) -> None:
+    error = (await http.client.get("/nowhere")).json()["error"]
+    page, _, section = error["docsUrl"].partition("#")
+    answer = await http.client.get(page)
+    assert (answer.status_code, section) == (200, "not_found")
+    assert f'id="{section}"' in answer.text
+
+
+async def test_a_crash_is_enveloped_and_tells_nothing(
+    database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url) as service:
+        await tenant.rows("ALTER TABLE apps RENAME TO gone")  # no key can be looked up
+        async with httpx.AsyncClient(base_url=service.addresses.http) as client:
+            for _ in range(2):
+                headers = {"Authorization": f"Bearer {UNKNOWN_KEY}"}
+                response = await client.get(PING, headers=headers)
+                assert response.status_code == 500
+                error = response.json()["error"]
+                assert error["code"] == "internal_error"
+                assert error["requestId"] == response.headers["x-request-id"]
+                assert response.headers["x-api-version"] == "2026-04-01"
+                assert "apps" not in response.text
+        await tenant.rows("ALTER TABLE gone RENAME TO apps")
+
+
+async def test_a_write_the_database_refuses_is_enveloped_and_tells_nothing(
+    database_url: str,
+) -> None:
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url) as service:
+        await tenant.rows("ALTER TABLE events ADD CONSTRAINT secret CHECK (event_type = 'none')")
+        answer = await ask(service.addresses.http, post(tenant.key, ONE))
+        check_error(answer, 500, "internal_error")
+        assert b"secret" not in answer.body
+        assert answer.headers["x-ratelimit-limit"] == str(FAST)
+        await tenant.rows("ALTER TABLE events DROP CONSTRAINT secret")
+        assert (await ask(service.addresses.http, post(tenant.key, ONE))).status == 202
+    assert await tenant.used() == 1
+
+
+async def test_a_revoked_key_is_told_so(server: Addresses, new_tenant: MakeTenant) -> None:
+    tenant = await new_tenant(expires_us=now_us() + 60_000_000)
+    await tenant.revoke()
+    answer = await ask(server.http, head(tenant.key, "GET", PING))
+    check_error(answer, 401, "key_revoked")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", "ok"), ("/readyz", "ready")])
+async def test_a_healthy_service_says_so(http: HttpDriver, path: str, status: str) -> None:
+    response = await http.client.get(path)
+    assert (response.status_code, response.json()) == (200, {"status": status})
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"].startswith("req_")
+
+
+async def test_a_database_without_our_schema_is_not_ready(database_url: str) -> None:
+    with RunningService(database_url) as service, psycopg.connect(database_url) as db:
+        db.execute("DELETE FROM schema_migrations")
+        db.commit()
+        async with httpx.AsyncClient(base_url=service.addresses.http) as client:
+            response = await client.get("/readyz")
+            assert (response.status_code, response.json()["status"]) == (503, "not ready")
+            assert (await client.get("/healthz")).status_code == 200
