@@ -17,8 +17,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
-import psycopg
-
 from core.access.admission import Admission
 from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
@@ -26,13 +24,11 @@ from core.access.invalidation import Invalidation
 from core.access.rate_limits import RateLimiter
 from core.clock import Clock
 from core.counters import Counters
-from core.errors import IngestError
 from core.ingest import Ingestor
 from core.journal.journal import Journal
 from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
 from core.postgres.database import MAX_POOL_CONNECTIONS, Database
-from core.postgres.migrate import is_migrated
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer, Tls
 from grpc_api.servicer import IngestServicer
@@ -42,6 +38,7 @@ from service.gc_settings import configure_gc
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
+from service.readiness import Readiness
 from service.runtime import (
     Ready,
     bring_up_to_date,
@@ -55,7 +52,6 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-READINESS_SECONDS: Final = 1.5
 # For all server processes: leaves an embedded PostgreSQL connections for other commands.
 MAX_CONNECTIONS_TOGETHER: Final = 128
 
@@ -99,7 +95,9 @@ async def running(
             _ingestor(settings, database, clock, counters, shared_state, failure)
         )
 
-        readiness = _Readiness(database, shared_state)
+        readiness = Readiness(database, shared_state, clock)
+        await readiness.check()
+        await stack.enter_async_context(_background(readiness.run(), failure))
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
@@ -192,37 +190,6 @@ async def _background(
         else:
             stop()
         await asyncio.gather(task, return_exceptions=True)
-
-
-class _Readiness:
-    """Whether the service should get traffic.
-
-    It should while it does not drain, enough server processes are ready, and the database answers
-    and has this release's schema.
-    """
-
-    def __init__(self, database: Database, shared_state: SharedState) -> None:
-        self._database = database
-        self._shared_state = shared_state
-        self._draining = False
-
-    def drain(self) -> None:
-        self._draining = True
-
-    async def problem(self) -> str | None:
-        if self._draining:
-            return "shutting down"
-        if (problem := self._shared_state.problem()) is not None:
-            return problem
-        try:
-            migrated = await self._database.within(READINESS_SECONDS, self._is_migrated())
-        except (psycopg.Error, IngestError):
-            return "the database does not answer"
-        return None if migrated else "the database is not migrated"
-
-    async def _is_migrated(self) -> bool:
-        async with self._database.connection() as db:
-            return await is_migrated(db)
 
 
 def _tls(settings: Settings) -> Tls | None:

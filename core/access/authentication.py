@@ -12,6 +12,7 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from core.access.admission import overloaded
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, digest
 from core.access.fair_queue import STRANGERS, Flow
 from core.access.invalidation import Invalidation
@@ -33,7 +34,10 @@ MAX_CALLER_AGE_SECONDS: Final = 0.1
 MAX_CACHED_KEYS: Final = 50_000
 # Unknown keys are cached apart, so that made-up keys cannot push out real ones.
 MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
-MAX_CONCURRENT_LOOKUPS: Final = 4
+# Keys that were known before a change are looked up apart from all others: made-up keys take no turn
+# from them.
+MAX_CONCURRENT_LOOKUPS: Final = 2  # of each of the two
+MAX_WAITING_LOOKUPS: Final = 1_000  # of keys that were never known
 LOOKUP_SECONDS: Final = 3.0
 
 # RFC 6750: the scheme in any case, spaces, the token.
@@ -88,10 +92,12 @@ class Authenticator:
         self._known: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._unknown: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._known_by_organization: dict[UUID, set[bytes]] = {}
-        # Requests that wait for the same key share one look-up. A flood of made-up keys takes no
-        # more than MAX_CONCURRENT_LOOKUPS connections from the others.
+        # Requests that wait for the same key share one look-up.
         self._lookups: dict[bytes, _Lookup] = {}
-        self._lookup_limit = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
+        self._once_known: OrderedDict[bytes, None] = OrderedDict()
+        self._once_known_limit = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
+        self._stranger_limit = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
+        self._strangers_waiting = 0
         # A key that was read before a change is not cached after it.
         self._changes_seen = 0
         changes.subscribe(self._forget)
@@ -177,7 +183,18 @@ class Authenticator:
             raise database_away() from error
 
     async def _look_up(self, key_digest: bytes) -> Caller | None:
-        async with self._lookup_limit:
+        if key_digest in self._once_known:
+            return await self._look_up_within(self._once_known_limit, key_digest)
+        if self._strangers_waiting >= MAX_WAITING_LOOKUPS:
+            raise overloaded()
+        self._strangers_waiting += 1
+        try:
+            return await self._look_up_within(self._stranger_limit, key_digest)
+        finally:
+            self._strangers_waiting -= 1
+
+    async def _look_up_within(self, limit: asyncio.Semaphore, key_digest: bytes) -> Caller | None:
+        async with limit:
             # Taken before reading: a change that is announced meanwhile makes the entry old.
             read_at = self._clock.monotonic()
             changes_seen = self._changes_seen
@@ -211,6 +228,10 @@ class Authenticator:
             if len(self._unknown) > MAX_CACHED_UNKNOWN_KEYS:
                 self._unknown.popitem(last=False)
             return
+        self._once_known[key_digest] = None
+        self._once_known.move_to_end(key_digest)
+        if len(self._once_known) > MAX_CACHED_KEYS:
+            self._once_known.popitem(last=False)
         self._known[key_digest] = entry
         self._known_by_organization.setdefault(entry.caller.organization_id, set()).add(key_digest)
         if len(self._known) > MAX_CACHED_KEYS:

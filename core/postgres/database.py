@@ -27,6 +27,7 @@ from core.postgres.sessions import (
 T = TypeVar("T")
 
 MAX_POOL_CONNECTIONS: Final = 8
+MAX_POOL_WAITERS: Final = 256  # of each pool; one more is refused at once
 CHECKOUT_SECONDS: Final = 3.0
 RECONNECT_PAUSE_SECONDS: Final = 0.2
 # After so long without a connection the pool waits until it is asked for one again. Its pauses
@@ -46,7 +47,7 @@ class Database:
 
     def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
         self.conninfo = session_conninfo(conninfo)
-        # Abandoned work lives on until its connections have noticed.
+        # Work that nobody waits for lives on until its connections have noticed.
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._checking: asyncio.Task[None] | None = None
         self._pool = _pool(self.conninfo, max_connections)
@@ -83,7 +84,7 @@ class Database:
         is lost or when a statement waits for too long: what did not commit did not happen.
         """
         try:
-            async with self._pool.connection() as connection:
+            async with self._lent(self._pool) as connection, connection:
                 yield connection
         except psycopg.Error as error:
             if not is_passing(error):
@@ -104,13 +105,25 @@ class Database:
         when the block raises is rolled back. It is cut if it is used for longer than ``seconds``,
         the rollback included.
         """
-        connection = await self._journal_pool.getconn()
-        try:
+        async with self._lent(self._journal_pool) as connection:
             with cut_after(connection, seconds):
                 async with connection:
                     yield connection
+
+    @contextlib.asynccontextmanager
+    async def _lent(self, pool: AsyncConnectionPool[Connection]) -> AsyncIterator[Connection]:
+        """A connection of the pool, which gets it back even if the caller is cancelled by then.
+
+        A task that is cancelled inside of ``putconn`` would lose the connection for good.
+        """
+        connection = await pool.getconn()
+        try:
+            yield connection
         finally:
-            await self._journal_pool.putconn(connection)
+            giving_back = asyncio.create_task(pool.putconn(connection))
+            self._abandoned.add(giving_back)
+            giving_back.add_done_callback(self._forget)
+            await asyncio.shield(giving_back)
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
         """The result of work with the database; :class:`NoAnswerError` if it is not there in time.
@@ -187,6 +200,7 @@ def _pool(
         min_size=2,
         max_size=max_connections,
         timeout=CHECKOUT_SECONDS,
+        max_waiting=MAX_POOL_WAITERS,
         reconnect_timeout=RECONNECT_SECONDS,
         open=False,
         configure=configure,

@@ -39,6 +39,11 @@ def _name(month: datetime) -> str:
     return f"events_{month.year:04}_{month.month:02}"
 
 
+def name_at(now_us: int) -> str:
+    """The name of the partition for events received at that moment."""
+    return _name(month_start(now_us))
+
+
 async def _existing(db: Connection) -> dict[str, datetime]:
     names = [row[0] for row in await (await db.execute(_PARTITIONS)).fetchall()]
     return {

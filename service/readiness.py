@@ -1,0 +1,59 @@
+"""Readiness: whether the service should get traffic, found out once for everybody who asks.
+
+Ready means that events can be written (docs/contract.md section 13). One task looks at the database
+twice a second; the health pages of both protocols are answered from its latest result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import psycopg
+
+from core.clock import Clock
+from core.errors import IngestError
+from core.postgres.database import Database
+from core.postgres.health import write_problem
+from service.processes.shared_state import SharedState
+
+CHECK_SECONDS: Final = 0.5  # between two looks
+ANSWER_SECONDS: Final = 1.2  # a database that takes longer does not answer
+
+
+class Readiness:
+    """The readiness of a process, while :meth:`run` runs."""
+
+    def __init__(self, database: Database, shared_state: SharedState, clock: Clock) -> None:
+        self._database = database
+        self._shared_state = shared_state
+        self._clock = clock
+        self._draining = False
+        self._database_problem: str | None = "the database was not asked yet"
+
+    def drain(self) -> None:
+        """Be ready no more, for good."""
+        self._draining = True
+
+    async def problem(self) -> str | None:
+        """The reason why the service should get no traffic; None if it should."""
+        if self._draining:
+            return "shutting down"
+        return self._shared_state.problem() or self._database_problem
+
+    async def run(self) -> None:
+        """Look at the database until cancelled."""
+        while True:
+            await self.check()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def check(self) -> None:
+        """Look at the database once."""
+        try:
+            self._database_problem = await self._database.within(ANSWER_SECONDS, self._ask())
+        except (psycopg.Error, IngestError):
+            self._database_problem = "the database does not answer"
+
+    async def _ask(self) -> str | None:
+        async with self._database.connection() as db:
+            return await write_problem(db, self._clock.now_us())

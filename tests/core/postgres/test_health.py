@@ -1,0 +1,48 @@
+"""The health of a database: ready means that events can be written."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+
+from core.postgres.health import write_problem
+from core.postgres.sessions import session_conninfo
+from tests.support.tenant import now_us
+
+pytestmark = pytest.mark.anyio
+
+YEAR_US = 366 * 86_400 * 1_000_000
+
+
+async def problem(database_url: str, at_us: int) -> str | None:
+    """The problem as a new session sees it."""
+    async with await AsyncConnection.connect(session_conninfo(database_url), autocommit=True) as db:
+        return await write_problem(db, at_us)
+
+
+async def test_a_migrated_database_can_be_written(database_url: str) -> None:
+    assert await problem(database_url, now_us()) is None
+
+
+async def test_without_a_partition_for_now_nothing_can_be_written(database_url: str) -> None:
+    said = await problem(database_url, now_us() + YEAR_US)
+    assert said is not None
+    assert "no partition events_" in said
+
+
+async def test_a_read_only_database_cannot_be_written(database_url: str) -> None:
+    async with await AsyncConnection.connect(database_url, autocommit=True) as db:
+        name = db.info.dbname
+        await db.execute(
+            psycopg.sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(
+                psycopg.sql.Identifier(name)
+            )
+        )
+    assert await problem(database_url, now_us()) == "the database is read-only"
+
+
+async def test_a_database_of_an_older_release_cannot_be_written(database_url: str) -> None:
+    async with await AsyncConnection.connect(database_url, autocommit=True) as db:
+        await db.execute("DELETE FROM schema_migrations")
+    assert await problem(database_url, now_us()) == "the database is not migrated"
