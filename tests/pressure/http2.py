@@ -98,7 +98,7 @@ class Http2(Connection):
         """Note that the server sent data, or headers (of length 0), in a stream."""
 
     def open(self, headers: bytes, data: bytes | None = None, *, end: bool = True) -> int:
-        """Begin a stream and send data in it as the windows let us; ``end``: the stream ends with them."""
+        """Begin a stream, and send data in it as the windows let us; ``end`` it with them."""
         stream = self._next_stream
         self._next_stream += 2
         self.transport.write(frame(HEADERS, END_HEADERS, stream, headers))

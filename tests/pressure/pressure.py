@@ -66,7 +66,7 @@ LOCKED_DATA: Final = Bounds(max_seconds=0.25, max_ratio=2.0, of_p99=True)
 
 @dataclass(frozen=True)
 class Pressure:
-    """``tenant``: options of the tenant that makes it. ``descriptors``: ``ulimit -n`` of the service."""
+    """``tenant``: options of its maker. ``descriptors``: ``ulimit -n`` of the service."""
 
     name: str
     run: Run

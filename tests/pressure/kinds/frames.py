@@ -52,7 +52,7 @@ class Busy(Http2):
 async def _reset_rapidly(connection: Busy) -> None:
     headers = call_headers("IngestEvents", None)
     while not connection.lost.done():
-        parts = []
+        parts: list[bytes] = []
         for _ in range(BURST):
             stream = connection.next_stream()
             parts += (
