@@ -113,6 +113,14 @@ class Service:
         self.process.kill()
         self.process.wait()
 
+    def restart(self) -> None:
+        """Start again on the same ports, after it has ended."""
+        host, port = self.http_address
+        self._addresses = (f"{host}:{port}", self.grpc)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.start()
+
     @property
     def http_address(self) -> tuple[str, int]:
         """Host and port of the REST API."""

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-import psycopg
-
 from tests.pressure.child import Child, wait_for
+from tests.pressure.ledger import stored_events, wrong_totals
 from tests.pressure.pressure import EVERY_LANE, Pressure, Target
 from tests.pressure.service import Service
 
@@ -204,7 +203,7 @@ class Trial:
     def _check_stored(self, quiet: str, loud: str) -> None:
         """Every acknowledged event is stored once; what got no answer is stored once or not."""
         result = self.result
-        stored = _stored(self._service.database_url, quiet)
+        stored = stored_events(self._service.database_url, quiet)
         for sample in self._samples:
             if sample.lane in EVERY_LANE and not (
                 stored[sample.label] <= 1 and (sample.problem or stored[sample.label])
@@ -215,13 +214,8 @@ class Trial:
         if not isinstance(told, dict):
             return
         result.answers = told["answers"]
-        stored = _stored(self._service.database_url, loud)
-        for label, sent in told["sent"].items():
-            least = told["acknowledged"].get(label, 0)
-            most = least + sent - told["answered"].get(label, 0)
-            if not least <= stored[label] <= most:
-                said = f"{label}: {stored[label]} stored of {least} acknowledged, {most} at most"
-                result.wrongly_stored.append(said)
+        stored = stored_events(self._service.database_url, loud)
+        result.wrongly_stored += wrong_totals(stored, told)
 
 
 def _by_lane(samples: Iterable[Sample], begin: float, end: float) -> dict[str, list[Sample]]:
@@ -241,12 +235,3 @@ def _settled(samples: list[Sample], fast: float) -> float | None:
         if len(run) == SETTLED_SAMPLES:
             return run[0].begin
     return None
-
-
-def _stored(database_url: str, organization: str) -> Counter[str]:
-    with psycopg.connect(database_url) as db:
-        rows = db.execute(
-            "SELECT metadata->>'batch', count(*) FROM events WHERE organization_id = %s GROUP BY 1",
-            (organization,),
-        ).fetchall()
-    return Counter({str(label): int(count) for label, count in rows})
