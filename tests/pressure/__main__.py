@@ -45,7 +45,11 @@ def _run(name: str, database_url: str, arguments: argparse.Namespace) -> Result:
     )
     with service:
         trial = Trial(pressure, service, unloaded_seconds=arguments.unloaded_seconds)
-        return trial.run(arguments.seconds, watch_memory=not arguments.no_memory_wait)
+        try:
+            return trial.run(arguments.seconds, watch_memory=not arguments.no_memory_wait)
+        except Exception as error:  # the other pressures are tried all the same
+            trial.result.failure = f"the trial failed: {error!r}"
+            return trial.result
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tests.pressure.pressure import EVERY_LANE
-from tests.pressure.trial import Result
+from tests.pressure.trial import Latency, Result
 
 COLUMNS: Final = (
     "pressure",
@@ -24,8 +24,8 @@ def as_json(result: Result) -> dict[str, Any]:
     return {
         "pressure": result.pressure.name,
         "about": result.pressure.about,
-        "unloaded": {lane: vars(latency) for lane, latency in result.unloaded.items()},
-        "loaded": {lane: vars(latency) for lane, latency in result.loaded.items()},
+        "unloaded": _latencies(result.unloaded),
+        "loaded": _latencies(result.loaded),
         "errors": dict(result.errors),
         "newcomerSeconds": result.newcomer_seconds,
         "memoryMib": {
@@ -37,6 +37,10 @@ def as_json(result: Result) -> dict[str, Any]:
         "answers": result.answers,
         "broken": list(result.broken_bounds()),
     }
+
+
+def _latencies(lanes: dict[str, Latency]) -> dict[str, Any]:
+    return {lane: vars(one) if one.count else None for lane, one in lanes.items()}
 
 
 def row(result: Result) -> list[str]:

@@ -161,7 +161,7 @@ class Service:
             input=json.dumps(list(map(dict, wanted))),
             cwd=self.project,
             env=self._environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
             check=True,
         )

@@ -50,10 +50,10 @@ async def _neighbour(service: Service) -> AsyncIterator[list[float]]:
             for _ in itertools.count():
                 begin = time.monotonic()
                 writer.write(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+                # The body is read together with the next answer's head.
                 await reader.readuntil(b"\r\n\r\n")
                 stalls.append(time.monotonic() - begin)
                 await asyncio.sleep(PROBE_PAUSE_SECONDS)
-                # The body comes with the next answer's head.
         finally:
             writer.transport.abort()
 

@@ -55,13 +55,17 @@ class Latency:
         return cls(seconds[last // 2], seconds[round(last * 0.99)], len(seconds))
 
 
+def _nothing() -> dict[str, Latency]:
+    return {lane: Latency.of(()) for lane in EVERY_LANE}
+
+
 @dataclass
 class Result:
     """What a trial saw."""
 
     pressure: Pressure
-    unloaded: dict[str, Latency] = field(default_factory=dict)
-    loaded: dict[str, Latency] = field(default_factory=dict)
+    unloaded: dict[str, Latency] = field(default_factory=_nothing)
+    loaded: dict[str, Latency] = field(default_factory=_nothing)
     errors: Counter[str] = field(default_factory=Counter)
     newcomer_seconds: float = 0.0
     memory_start_mib: float = 0.0

@@ -28,7 +28,9 @@ async def _flood(target: Target, tally: Tally, count: int, request: bytes) -> No
 @pressure(tenant=DEFAULT_RATES)
 async def key_at_its_limit(target: Target, tally: Tally) -> None:
     """A key at its 60/s limit over 256 connections: almost all is answered 429."""
-    await _flood(target, tally, CALLERS, post(target.key, batch("limit", 1), EVENTS))
+    request = post(target.key, batch("limit", 1), EVENTS)
+    make = lambda _: Caller(tally, lambda: request, "limit", 1)  # noqa: E731
+    await keep_open(target.http, CALLERS, make, tally)
 
 
 @pressure()
