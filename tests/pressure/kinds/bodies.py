@@ -60,9 +60,9 @@ def dear_bodies() -> Iterator[Body]:
     yield Body("brackets inside actor", actor)
     beside_nan = b'{"events":[{"actor":%b},{"duration":NaN}]}' % deep
     yield Body("brackets inside actor beside NaN", beside_nan)
-    each = b"[" * 1_000 + b"]" * 1_000
-    events = b",".join([b'{"actor":%b}' % each] * 500)
-    yield Body("brackets inside each actor", b'{"events":[%b]}' % events)
+    past_recursion = b'{"a":' * 1_100 + b"1" + b"}" * 1_100
+    events = b",".join([b'{"actor":%b}' % past_recursion] * 155)
+    yield Body("braces inside each actor", b'{"events":[%b]}' % events)
     yield Body("brackets that do not end", b'{"events":[{"actor":' + b"[" * 1_000_000)
     same = b"{" + b'"":1,' * 209_000 + b'"n":NaN}'
     yield Body("members of one name beside NaN", b'{"events":[%b]}' % same)
