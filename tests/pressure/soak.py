@@ -112,7 +112,8 @@ class Soak:
             return
         fault = self._random.choice((None, None, *FAULTS))
         seconds = self._random.uniform(*PRESSURE_SECONDS)
-        pressing = asyncio.create_task(asyncio.to_thread(self._press, name, seconds))
+        [loud] = await asyncio.to_thread(self._service.tenants, [PRESSURES[name].tenant])
+        pressing = asyncio.create_task(asyncio.to_thread(self._press, name, loud, seconds))
         if fault is not None:
             await asyncio.sleep(self._random.uniform(0, seconds))  # in the middle of it
             self._report(f"    and {fault}")
@@ -120,12 +121,7 @@ class Soak:
             await FAULTS[fault](self)
         await pressing
 
-    def _press(self, name: str, seconds: float) -> None:
-        try:
-            [loud] = self._service.tenants([PRESSURES[name].tenant])
-        except Exception as error:  # the database has just been killed: the next one will do
-            self._report(f"    no tenant for it: {type(error).__name__}")
-            return
+    def _press(self, name: str, loud: dict[str, Any], seconds: float) -> None:
         host, _, port = self._service.grpc.rpartition(":")
         address = (host, int(port))
         target = Target(
@@ -183,7 +179,7 @@ class Soak:
         pids = await asyncio.to_thread(self._sessions, "pid")
         if pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._random.choice(pids), signal.SIGKILL)
+                os.kill(min(pids), signal.SIGKILL)
 
     async def cut_connections(self) -> None:
         """Reset the clients' connections, in the middle of whatever they do."""

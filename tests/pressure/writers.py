@@ -31,6 +31,24 @@ class SoakError(Exception):
     """An answer that no fault explains."""
 
 
+class _Sending:
+    """What a producer has sent and not seen committed, by sequence."""
+
+    def __init__(self, batches: Iterator[tuple[str, list[dict[str, Any]]]]) -> None:
+        self._batches = batches
+        self.last = 0
+        self.unacked: dict[int, tuple[str, list[dict[str, Any]]]] = {}
+
+    def next(self) -> list[dict[str, Any]] | None:
+        """The events of the next batch, which is ``last`` then; None if there are no more."""
+        item = next(self._batches, None)
+        if item is None:
+            return None
+        self.last += 1
+        self.unacked[self.last] = item
+        return item[1]
+
+
 class Writers:
     """``ending``: the clients end once what they have begun is acknowledged."""
 
@@ -102,39 +120,36 @@ class Writers:
 
     async def producer(self, name: str) -> None:
         """Numbered batches in a stream that is opened again from what is committed."""
-        batches = self._batches(name)
-        unacked: dict[int, tuple[str, list[dict[str, Any]]]] = {}
-        last = 0
+        sending = _Sending(self._batches(name))
         async with grpc.aio.insecure_channel(self._grpc, options=_OPTIONS) as channel:
             stub = IngestServiceStub(channel)
-            while unacked or not self.ending:
+            while sending.unacked or not self.ending:
                 call = stub.StreamEvents(metadata=self._metadata)
                 try:
-                    async with asyncio.timeout(PATIENCE_SECONDS):
-                        await call.write(opening(name))
-                        opened = _message(await call.read())
-                    self._note(unacked, opened.opened.last_sequence)
-                    for sequence, (_, events) in unacked.items():
-                        await call.write(stream_batch(events, sequence=sequence))
-                    while unacked or not self.ending:
-                        while len(unacked) < IN_FLIGHT and (item := next(batches, None)):
-                            last += 1
-                            unacked[last] = item
-                            await call.write(stream_batch(item[1], sequence=last))
-                        if unacked:
-                            async with asyncio.timeout(PATIENCE_SECONDS):
-                                response = _message(await call.read())
-                            self._note(unacked, response.ack.sequence)
-                except LOST as error:
-                    if isinstance(error, grpc.aio.AioRpcError):
-                        _check_passing(name, error)
+                    await self._stream(call, name, sending)
+                except grpc.aio.AioRpcError as error:
+                    _check_passing(name, error)
+                except LOST:
+                    pass  # as the next stream will see
                 finally:
                     call.cancel()
                 await asyncio.sleep(AGAIN_SECONDS)
 
-    def _note(self, unacked: dict[int, tuple[str, Any]], committed: int) -> None:
-        for sequence in [one for one in unacked if one <= committed]:
-            self._ledger.acknowledged.add(unacked.pop(sequence)[0])
+    async def _stream(self, call: Any, name: str, sending: _Sending) -> None:
+        """One stream, for as long as it lasts or there is something to send."""
+        await call.write(opening(name))
+        self._note(sending, (await _read(call)).opened.last_sequence)
+        for sequence, (_, events) in sending.unacked.items():
+            await call.write(stream_batch(events, sequence=sequence))
+        while sending.unacked or not self.ending:
+            while len(sending.unacked) < IN_FLIGHT and (more := sending.next()) is not None:
+                await call.write(stream_batch(more, sequence=sending.last))
+            if sending.unacked:
+                self._note(sending, (await _read(call)).ack.sequence)
+
+    def _note(self, sending: _Sending, committed: int) -> None:
+        for sequence in [one for one in sending.unacked if one <= committed]:
+            self._ledger.acknowledged.add(sending.unacked.pop(sequence)[0])
 
 
 _OPTIONS: Final = (
@@ -151,10 +166,12 @@ _PASSING: Final = (
 )
 
 
-def _message(read: Any) -> pb.StreamEventsResponse:
-    if not isinstance(read, pb.StreamEventsResponse):
+async def _read(call: Any) -> pb.StreamEventsResponse:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        response = await call.read()
+    if not isinstance(response, pb.StreamEventsResponse):
         raise EOFError("the stream ended")
-    return read
+    return response
 
 
 def _check_passing(label: str, error: grpc.aio.AioRpcError) -> None:
