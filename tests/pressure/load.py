@@ -18,6 +18,7 @@ from tests.pressure.kinds import PRESSURES
 from tests.pressure.pressure import Tally, Target
 
 FULL_SECONDS = 10.0  # after so long the pressure counts as being all there
+CONNECTION_ENDS = {"closed", "refused"}  # among a tally's answers
 
 
 async def main() -> None:
@@ -30,9 +31,9 @@ async def main() -> None:
 
     asyncio.get_running_loop().set_exception_handler(note)
     target = Target(**{**asked["target"], "http": tuple(asked["target"]["http"])})
-    tally = Tally()
+    tally, pressure = Tally(), PRESSURES[asked["name"]]
     tell("begun")
-    run = asyncio.ensure_future(PRESSURES[asked["name"]].run(target, tally))
+    run = asyncio.ensure_future(pressure.run(target, tally))
     ended = asyncio.ensure_future(until_ended())
     full = asyncio.ensure_future(tally.full.wait())
     await asyncio.wait(
@@ -44,6 +45,8 @@ async def main() -> None:
         errors.append(repr(run.exception() or "it ended"))
     elif not (tally.full.is_set() or tally.answers):
         errors.append("it left no trace")
+    elif not (pressure.silent or set(tally.answers) - CONNECTION_ENDS):
+        errors.append("it got no answers")
     for task in (run, full, ended):
         task.cancel()
     with contextlib.suppress(TimeoutError):

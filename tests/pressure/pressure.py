@@ -66,7 +66,10 @@ LOCKED_DATA: Final = Bounds(max_seconds=0.25, max_ratio=2.0, of_p99=True)
 
 @dataclass(frozen=True)
 class Pressure:
-    """``tenant``: options of its maker. ``descriptors``: ``ulimit -n`` of the service."""
+    """``tenant``: options of its maker. ``descriptors``: ``ulimit -n`` of the service.
+
+    ``silent``: it does not wait for answers, so none prove that it reached the service.
+    """
 
     name: str
     run: Run
@@ -74,6 +77,7 @@ class Pressure:
     tenant: Mapping[str, Any]
     bounds: Bounds
     descriptors: int | None
+    silent: bool
 
 
 PRESSURES: Final[dict[str, Pressure]] = {}
@@ -85,13 +89,14 @@ def pressure(
     tenant: Mapping[str, Any] = _NOTHING,
     bounds: Bounds = ANY_FLOOD,
     descriptors: int | None = None,
+    silent: bool = False,
 ) -> Callable[[Run], Run]:
     """Register a function as the pressure of its name; its docstring says what it does."""
 
     def register(run: Run) -> Run:
         name = getattr(run, "__name__", "")
         about = (run.__doc__ or "").strip().splitlines()[0]
-        PRESSURES[name] = Pressure(name, run, about, tenant, bounds, descriptors)
+        PRESSURES[name] = Pressure(name, run, about, tenant, bounds, descriptors, silent)
         return run
 
     return register

@@ -30,13 +30,13 @@ async def _idle(target: Target, tally: Tally, count: int) -> None:
         group.create_task(note_full())
 
 
-@pressure(descriptors=DESCRIPTORS)
+@pressure(descriptors=DESCRIPTORS, silent=True)
 async def idle_connections(target: Target, tally: Tally) -> None:
     """5,000 connections to each port that say nothing, more than the service takes."""
     await _idle(target, tally, IDLE)
 
 
-@pressure(descriptors=FEW_DESCRIPTORS)
+@pressure(descriptors=FEW_DESCRIPTORS, silent=True)
 async def idle_connections_few_descriptors(target: Target, tally: Tally) -> None:
     """1,500 idle connections to each port of a service with `ulimit -n 1024`."""
     await _idle(target, tally, 1_500)
@@ -56,7 +56,7 @@ class SlowHeaders(Connection):
             asyncio.get_running_loop().call_later(1.0, self._drip)
 
 
-@pressure()
+@pressure(silent=True)
 async def slow_headers(target: Target, tally: Tally) -> None:
     """2,000 connections that send a byte of headers each second."""
     await keep_open(target.http, 2_000, lambda _: SlowHeaders(), tally)
@@ -75,7 +75,7 @@ class Unread(Connection):
         self.transport.write(self._requests)
 
 
-@pressure()
+@pressure(silent=True)
 async def pipelined_unread(target: Target, tally: Tally) -> None:
     """200 connections with 273 KB of pipelined requests each, whose answers nobody reads."""
     request = get("/developers/reference", target.key)
@@ -91,7 +91,7 @@ class Hammer(Connection):
         self.transport.write(head(None, "GET", "/nothing", Connection="close"))
 
 
-@pressure()
+@pressure(silent=True)
 async def connections_opened_and_closed(target: Target, tally: Tally) -> None:
     """64 clients that open a connection for each request."""
     await keep_open(target.http, 64, lambda _: Hammer(), tally)

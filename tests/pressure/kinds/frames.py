@@ -64,7 +64,7 @@ async def _reset_rapidly(connection: Busy) -> None:
         await asyncio.sleep(0)
 
 
-@pressure()
+@pressure(silent=True)
 async def rapid_reset(target: Target, tally: Tally) -> None:
     """Calls that are reset as they begin, as fast as 8 connections take them."""
     await keep_open(target.grpc, CHANNELS, lambda _: Busy(_reset_rapidly), tally)
@@ -75,7 +75,7 @@ async def _ping(connection: Busy) -> None:
     await write_on(connection, frame(PING, 0, 0, bytes(8)) * BURST)
 
 
-@pressure()
+@pressure(silent=True)
 async def unread_ping_acks(target: Target, tally: Tally) -> None:
     """Pings whose acks nobody reads, as fast as 8 connections take them."""
     await keep_open(target.grpc, CHANNELS, lambda _: Busy(_ping), tally)
@@ -109,13 +109,13 @@ async def _refer(connection: Busy) -> None:
         await asyncio.sleep(0)
 
 
-@pressure()
+@pressure(silent=True)
 async def hpack_references_kept(target: Target, tally: Tally) -> None:
     """28,800 calls on 32 connections with 200 metadata each that are a byte on the wire."""
     await keep_open(target.grpc, 32, lambda _: Kept(), tally, 0.5)
 
 
-@pressure()
+@pressure(silent=True)
 async def hpack_references(target: Target, tally: Tally) -> None:
     """Metadata of 128 MB for each 32 KB on the wire, on 32 connections."""
 
@@ -129,7 +129,7 @@ async def _grow_windows(connection: Busy) -> None:
     await write_on(connection, frame(8, 0, 0, struct.pack(">I", 1)) * BURST)
 
 
-@pressure()
+@pressure(silent=True)
 async def window_updates(target: Target, tally: Tally) -> None:
     """WINDOW_UPDATE frames of one byte, as fast as 8 connections take them."""
     await keep_open(target.grpc, CHANNELS, lambda _: Busy(_grow_windows), tally)

@@ -114,19 +114,19 @@ async def _abandon(target: Target, tally: Tally, path: str) -> None:
     await keep_open(target.http, STRANGERS, lambda _: Abandoned(request), tally)
 
 
-@pressure()
+@pressure(silent=True)
 async def healthz_abandoned(target: Target, tally: Tally) -> None:
     """/healthz by clients that do not wait for the answer."""
     await _abandon(target, tally, "/healthz")
 
 
-@pressure()
+@pressure(silent=True)
 async def readyz_abandoned(target: Target, tally: Tally) -> None:
     """/readyz by clients that do not wait for the answer."""
     await _abandon(target, tally, "/readyz")
 
 
-@pressure()
+@pressure(silent=True)
 async def metrics_abandoned(target: Target, tally: Tally) -> None:
     """/metrics by clients that do not wait for the answer."""
     await _abandon(target, tally, "/metrics")

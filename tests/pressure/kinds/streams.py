@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any, Final
 
 import grpc
 
 from grpc_api.pb import ingest_pb2 as pb
-from tests.pressure.http2 import Http2, call_headers
+from tests.pressure.http2 import Http2, call_headers, message
 from tests.pressure.pressure import Tally, Target, pressure
 from tests.pressure.wire import Connection, keep_open
-from tests.support.stream_client import STREAM_EVENTS, batch
+from tests.support.stream_client import STREAM_EVENTS, batch, opening
 from tests.support.tenant import event
 
 STREAMS_A_CHANNEL: Final = 8
 BACK_SECONDS: Final = 0.2
+PRODUCERS: Final = 5_000  # an app may have twice as many
+_producers: Final = itertools.count()
 OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)
 
 
@@ -77,7 +80,7 @@ async def streams_of_full_batches(target: Target, tally: Tally) -> None:
 
 
 class OpenStreams(Http2):
-    """So many streams without a message; ``leaving``: each is left once the server answers it."""
+    """So many streams of producers without a batch; ``leaving``: each is left once it is open."""
 
     def __init__(self, tally: Tally, count: int, key: str, *, leaving: bool) -> None:
         super().__init__()
@@ -87,7 +90,11 @@ class OpenStreams(Http2):
     def begin_calls(self) -> None:
         """Open them."""
         for _ in range(self._count):
-            self.open(self._headers)
+            self._open_one()
+
+    def _open_one(self) -> None:
+        first = opening(f"producer-{next(_producers) % PRODUCERS}").SerializeToString()
+        self.open(self._headers, message(first), end=False)
 
     def received(self, stream: int, length: int) -> None:
         """Leave a stream that is open."""
@@ -95,7 +102,7 @@ class OpenStreams(Http2):
             self._tally.answers["opened"] += 1
             if self._leaving:
                 self.reset(stream)
-                self.open(self._headers)
+                self._open_one()
 
     def ended(self, stream: int) -> None:
         """Open another one, not at once if this one was to stay."""
@@ -104,7 +111,7 @@ class OpenStreams(Http2):
 
     def _again(self) -> None:
         if not self.transport.is_closing():
-            self.open(self._headers)
+            self._open_one()
 
 
 @pressure()

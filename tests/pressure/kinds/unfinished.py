@@ -39,7 +39,7 @@ class HalfSent(Connection):
         self.transport.close()
 
 
-@pressure()
+@pressure(silent=True)
 async def half_sent_bodies(target: Target, tally: Tally) -> None:
     """2,000 bodies of 1 MB of one key, each without its last byte."""
     first = bytes(BODY_BYTES - 1)
@@ -47,7 +47,7 @@ async def half_sent_bodies(target: Target, tally: Tally) -> None:
     await keep_open(target.http, 2_000, make, tally, BACK_SECONDS)
 
 
-@pressure()
+@pressure(silent=True)
 async def dripping_bodies(target: Target, tally: Tally) -> None:
     """2,000 bodies of 1 MB of one key that arrive at 4 KiB a second after their first 200 KiB."""
     first, step = bytes(200 * 1_024), bytes(4 * 1_024)
@@ -84,13 +84,13 @@ async def _unfinished(target: Target, tally: Tally, size: int) -> None:
     await keep_open(target.grpc, 20, make, tally, BACK_SECONDS)
 
 
-@pressure()
+@pressure(silent=True)
 async def unfinished_messages(target: Target, tally: Tally) -> None:
     """400 gRPC messages of 4 MiB without a credential, each without its last byte."""
     await _unfinished(target, tally, LARGE_MESSAGE_BYTES)
 
 
-@pressure()
+@pressure(silent=True)
 async def unfinished_small_messages(target: Target, tally: Tally) -> None:
     """400 gRPC messages of 1 MiB without a credential, each without its last byte."""
     await _unfinished(target, tally, BODY_BYTES)
@@ -109,7 +109,7 @@ class HalfBatch(Connection):
         self.transport.close()
 
 
-@pressure()
+@pressure(silent=True)
 async def bodies_cut_off(target: Target, tally: Tally) -> None:
     """256 clients that hang up in the middle of batch after batch."""
     body = batch("half", 500)
