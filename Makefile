@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 ARGS   ?=
-SOAK_SECONDS ?= 600
 # Many tests wait rather than compute: more processes than cores pay. Each has services of its own, with up to 90
 # connections: a database server that is not the embedded one may have no more than 100.
 TEST_PROCESSES ?= $(if $(DATABASE_URL),1,4)
@@ -55,10 +54,13 @@ gen: $(VENV)/dev.stamp ## regenerate grpc_api/pb from proto/
 bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
 	@exec $(BIN)/wepeople-ingest bench $(ARGS)
 
+.PHONY: pressure
+pressure: $(VENV)/dev.stamp ## a minute each of every flood beside a quiet tenant, as a table; ARGS="NAME... --seconds N --json"
+	@exec $(BIN)/python -m tests.pressure $(ARGS)
+
 .PHONY: soak
-soak: $(VENV)/dev.stamp ## ten minutes each of a client that never reads its acks and one that never pauses: memory stays flat
-	@TEST_LOAD_SECONDS=$(SOAK_SECONDS) exec $(BIN)/python -m pytest tests/grpc_api/test_stream_load.py -k memory \
-	    -o timeout=$$(( $(SOAK_SECONDS) + 120 )) $(ARGS)
+soak: $(VENV)/dev.stamp ## ten minutes of faults and floods at random, with a ledger of every event; ARGS="--seconds N --seed N"
+	@exec $(BIN)/python -m tests.pressure.soak $(ARGS)
 
 .PHONY: kills
 kills: $(VENV)/dev.stamp ## 200,000 events through `produce` while the server is killed 20 times; ARGS go to the script

@@ -57,10 +57,11 @@ def check_count(events: int) -> None:
 
 
 class Ingestor:
-    """Admits callers, judges what they send and has it made durable.
+    """Admits callers, judges their batches and snapshots, and has them made durable.
 
-    The order of checks is that of contract section 4. Every method raises :class:`IngestError`
-    and nothing else that a client could cause; whoever gets one knows that nothing was written.
+    The order of checks is that of docs/contract.md section 4. Every method raises
+    :class:`IngestError`, and a stream's batches :class:`StreamError`; a client can cause no other
+    error. Nothing is written then, unless the error says that it cannot be known.
     """
 
     def __init__(
@@ -108,7 +109,11 @@ class Ingestor:
         return Holding(self._admission.memory, caller.organization_id)
 
     async def ingest(self, caller: Caller, batch: EventBatch) -> Receipt:
-        """Store the batch of a single request; its accepted events are durable on return."""
+        """Store the batch of a single request; its accepted events are durable on return.
+
+        Raises as :meth:`enqueue` and its future do, and ``internal_error`` if there is no room for
+        the batch.
+        """
         count = len(batch.events)
         check_count(count)
         memory = self.hold(caller)
@@ -120,25 +125,31 @@ class Ingestor:
             # The pending request has what is needed. Memory that is free before the commit is used
             # again while it is still in the processor's caches.
             del batch
-            return await answer
+            try:
+                return await answer
+            finally:
+                # A failed answer holds its error, whose traceback holds this frame. With the answer
+                # in the frame, all would stay in memory until the garbage collector looks.
+                del answer
         finally:
             memory.release()
 
     def enqueue(self, caller: Caller, batch: EventBatch) -> asyncio.Future[Receipt]:
         """Judge a batch and put it in line to be stored; the future is its answer.
 
-        Batches are committed in the order of these calls, which is why this is no coroutine: a
-        stream calls it once for each of its batches. Raises as the future can fail
-        (:meth:`Journal.enqueue`).
+        Batches are committed in the order of these calls. The method is no coroutine for that
+        reason: a stream calls it for one batch after the other, and no await comes in between.
+
+        The future fails as that of :meth:`Journal.enqueue` does. Raises ``batch_too_large`` or
+        ``invalid_body`` for a batch that breaks a rule as a whole, the first item's code if every
+        event breaks one, and ``internal_error`` if the service is shutting down.
         """
         check_count(len(batch.events))
         if batch.idempotency_key is not None:
             stored_receipt.check_key(batch.idempotency_key)
         request = PendingEvents.check(caller, batch, self._clock.now_us())
         if not request.actor_indexes and request.claim is None and not request.is_streamed:
-            refusal = request.refusal()
-            self._count_rejected(request.account, refusal.rejected)
-            raise refusal
+            raise self._counted_refusal(request)
         answer = cast("asyncio.Future[Receipt]", self._journal.enqueue(request))
         answer.add_done_callback(partial(self._count_outcome, request.account))
         return answer
@@ -160,7 +171,10 @@ class Ingestor:
         return receipt
 
     async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
-        """Begin a stream in the name of a producer; an older one can write no more."""
+        """Begin a stream of a producer; an older stream of it can write no more.
+
+        Raises ``invalid_body`` for the id, and ``internal_error`` if the database does not answer.
+        """
         producers.check_producer_id(producer_id)
         opening = self._open(producers.producer_key(caller, producer_id))
         try:
@@ -212,10 +226,17 @@ class Ingestor:
     def note_refusal(self, caller: Caller, error: IngestError) -> None:
         """Count a refused request in the organization's statistics; adapters call it once each.
 
-        A batch whose every event was refused is counted by its events, in :meth:`ingest`.
+        A batch whose every event was refused is counted by its events, in :meth:`enqueue`.
         """
         if error.rejected is None:
             self._rejections.count_request(caller.organization_id, error.code, self._clock.now_us())
+
+    def _counted_refusal(self, request: PendingEvents) -> IngestError:
+        # Not in the frame that raises it: an error and a frame that has a name for it hold each
+        # other, and the batch with them, until the garbage collector looks.
+        refusal = request.refusal()
+        self._count_rejected(request.account, refusal.rejected)
+        return refusal
 
     def _count_outcome(self, account: Account, answer: asyncio.Future[Receipt]) -> None:
         if answer.cancelled():

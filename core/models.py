@@ -108,7 +108,7 @@ class EventBatch(Struct, frozen=True):
 
     ``streamed``: the batch came on a stream. Its receipt tells what is left of the quota, and it
     gets one even if none of its events is accepted; it was admitted before it was read
-    (core/access/long_steps.py). ``position``: set if a producer numbers its batches.
+    (core/access/admission.py). ``position``: set if a producer numbers its batches.
     ``size_bytes``: the size of the body or message, which the events keep in memory.
     """
 

@@ -13,7 +13,7 @@ from core.postgres.errors import is_passing, passing
 def too_late(request: PendingRequest) -> IngestError:
     """The answer to a request whose time is over."""
     if request.is_being_written:
-        # Its outcome is settled for those who ask with the same key.
+        # A retry with the same key, or the next stream, learns the outcome.
         return answer_to(UnknownCommitStatusError("no answer in time"))
     return overloaded() if request.lock_wait is None else still_locked(request)
 

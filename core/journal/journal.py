@@ -1,7 +1,7 @@
 """The journal makes accepted data durable; it is the only writer of events.
 
-Waiting requests are committed together, each group of them in one transaction: one claim of
-idempotency keys, one look-up of workers, one COPY, one charge of quotas, one COMMIT
+Waiting requests are committed together. A transaction of many requests has one claim of
+idempotency keys, one look-up of workers, one COPY, one charge of quotas and one COMMIT
 (core/journal/transaction.py, core/journal/writer.py). Single requests and batches of streams have
 a queue each (core/journal/queue.py), and each queue writes one transaction at a time. No timer
 forms a transaction: it takes the requests that have come by the time the last one is committed.
@@ -23,7 +23,7 @@ from core.clock import Clock
 from core.counters import Counters
 from core.errors import UnknownCommitStatusError, unavailable
 from core.journal.failures import answer_to, too_late
-from core.journal.lock_waits import TURN_SECONDS, LockedError, LockWaitKey, LockWaits, still_locked
+from core.journal.lock_waits import TRY_SECONDS, LockedError, LockWaitKey, LockWaits, still_locked
 from core.journal.pending import Outcome, PendingRequest, Verdict
 from core.journal.queue import (
     MAX_SINGLE_EVENTS,
@@ -51,7 +51,12 @@ PART_LOCK_SECONDS: Final = 0.01
 
 
 class Journal:
-    """Commits requests, while :meth:`run` runs."""
+    """Commits requests in the order of their :meth:`enqueue`, while :meth:`run` runs.
+
+    An answer that does not come by itself comes late: a request that is not begun within
+    ``MAX_WAIT_SECONDS``, or not committed within ``MAX_ANSWER_SECONDS``, fails with
+    ``internal_error``. The error says whether it may have been written.
+    """
 
     def __init__(self, database: Database, clock: Clock, counters: Counters) -> None:
         self._clock = clock
@@ -260,7 +265,7 @@ class Journal:
         request.is_being_written = True
         begin = self._clock.monotonic()
         try:
-            outcomes = await self._writer_of(request).write([request], min(left, TURN_SECONDS))
+            outcomes = await self._writer_of(request).write([request], min(left, TRY_SECONDS))
         except LockedError:
             request.is_being_written = False
             return True

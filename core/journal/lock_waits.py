@@ -21,7 +21,7 @@ from core.journal.stored_receipt import Scope
 
 MAX_LOCKED_WRITERS: Final = 3  # transactions at a time, of all lock waits
 MAX_KEY_WAITS: Final = 3  # of an organization: finding each holds up the others for a while
-TURN_SECONDS: Final = 1.0  # a lock wait tries for so long, then another has its turn
+TRY_SECONDS: Final = 1.0  # a lock wait tries for so long, then another one does
 
 LockWaitKey = UUID | Scope
 

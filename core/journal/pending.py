@@ -76,7 +76,7 @@ class PendingRequest(ABC):
         """Forget the decisions of an earlier attempt."""
         self.accepted: Sequence[int] = range(len(self.actor_indexes))
         self.rejected: list[Rejection] = list(self._rejected_before)
-        self.workers: Sequence[Worker | None] = ()  # None: not known, or of nothing written
+        self.workers: Sequence[Worker | None] = ()  # None: not known, or of no accepted item
         self.quota_left: int | None = None
         self.replay: Verdict | None = None
 

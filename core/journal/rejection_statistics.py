@@ -1,4 +1,4 @@
-"""Statistics of what was not accepted, by month and code, for operators.
+"""Statistics of rejected events and refused requests, by month and code, for operators.
 
 They are counted in memory and added to the database every second, so that a client sending
 nonsense causes no writes of its own. A crash loses at most the last second of counts, never data.

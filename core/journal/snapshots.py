@@ -1,4 +1,4 @@
-"""Snapshots: the rules of one, its history, and which of them is the current card."""
+"""Snapshots: their history, and the newest of each type as the worker's current card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.timestamps import to_datetime
 
 
 class SnapshotRow(Struct, frozen=True):
-    """A snapshot with its worker: what is stored."""
+    """A snapshot as it is stored, with its worker."""
 
     organization_id: UUID
     app_id: UUID
@@ -77,7 +77,7 @@ def store(arrived: Sequence[SnapshotRow]) -> list[Command]:
 
 
 def _records(snapshots: Iterable[SnapshotRow]) -> str:
-    # JSON texts are strings in it: they are to stay as they are, to the last digit.
+    # JSON texts are strings in it, so that they stay as they are, to the last digit.
     whose = ("organization_id", "app_id", "id", "worker_id")
     return as_records(
         (*whose, "snapshot_type", "occurred_at", "metrics", "metadata"),
@@ -92,6 +92,3 @@ def _records(snapshots: Iterable[SnapshotRow]) -> str:
             for row in snapshots
         ],
     )
-
-
-# --- for operators ---------------------------------------------------------------------------

@@ -51,11 +51,12 @@ class UnexpectedOutcomeError(Exception):
 class Transaction:
     """One attempt to write requests, in their order of arrival.
 
-    Locks are taken in one order by every process: idempotency keys, producers, links, workers,
-    cards, quota accounts; and in sorted order within a statement. So transactions cannot deadlock,
-    with one exception. A ``LOCKED`` transaction takes its accounts before links, workers and cards.
-    It can deadlock with a transaction that makes the same person or replaces the same card, and
-    one of the two then fails by its lock timeout.
+    Every process takes locks in one order: idempotency keys, producers, links, workers, cards,
+    quota accounts. Within a statement, rows are locked in sorted order. So transactions cannot
+    deadlock, with one exception: a ``LOCKED`` transaction takes its accounts before links, workers
+    and cards. It can deadlock with one that makes the same worker or replaces the same card and
+    charges the same account. One of the two then fails, by its lock timeout or as PostgreSQL's
+    choice, writes nothing, and is tried again.
 
     Quotas are read at the beginning and charged together with the COMMIT, so that a charge locks
     its account only for a moment. If another transaction has charged the account in between and too

@@ -1,12 +1,12 @@
-"""Workers: who an actor names, and making the people who are named for the first time.
+"""Workers: the person that an actor names, made when it is named for the first time.
 
-Within a group of batches each name is looked up or made once. Races with other processes are
-decided by the unique constraints on links and e-mails, whose rows are inserted in sorted order.
+Within a transaction each name is looked up or made once. The unique constraints on links and
+e-mails decide races with other processes; their rows are inserted in sorted order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Final
 from uuid import UUID
 
@@ -59,7 +59,7 @@ FROM unnest(%s::uuid[], %s::text[]) AS wanted (organization_id, email_key)
 JOIN workers USING (organization_id, email_key)
 """
 
-_CLAIM_LINKS: Final = """
+_INSERT_LINKS: Final = """
 INSERT INTO worker_links (organization_id, app_id, external_id, worker_id)
 SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[])
 ORDER BY 1, 2, 3
@@ -120,7 +120,7 @@ async def find(db: Connection, names: Collection[WorkerName]) -> dict[WorkerName
 
 
 class _NewWorker:
-    """A worker about to be made: the first actor that named the person tells what is known."""
+    """A worker about to be made, with the name and e-mail of the first actor that named it."""
 
     def __init__(self, organization_id: UUID, actor: Actor, now_us: int) -> None:
         self.organization_id = organization_id
@@ -147,8 +147,8 @@ async def provide(
     """
     if not missing:
         return {}
-    # A link whose actor also has an e-mail goes to the worker who has it, or to the new one made
-    # for it, who is shared by every name in the group with that e-mail.
+    # A link whose actor also has an e-mail goes to the worker with that e-mail. If there is none
+    # yet, one new worker is made for every name in the transaction with that e-mail.
     addresses: dict[WorkerName, Actor] = {}
     for name, actor in missing.items():
         if actor.email is not None:
@@ -160,7 +160,6 @@ async def provide(
         if address not in known
     }
 
-    # Links come first: only who wins the link makes its worker, so a lost race leaves nobody.
     links: dict[WorkerByLink, _NewWorker | Worker] = {}
     for name, actor in missing.items():
         if isinstance(name, WorkerByLink):
@@ -169,45 +168,59 @@ async def provide(
             else:
                 address = _address(name, actor.email)
                 links[name] = known.get(address) or new[address]
-    won = await _claim_links(db, links)
-    resolved = await find(db, [link for link in links if link not in won])
 
-    wanted = {id(maker): maker for link in won if isinstance(maker := links[link], _NewWorker)}
+    # Links come before workers. Only the transaction that inserts a link makes its worker, so a
+    # lost race leaves no worker behind.
+    inserted = await _insert_links(db, links)
+    resolved = await find(db, [link for link in links if link not in inserted])
+
+    wanted = {id(maker): maker for link in inserted if isinstance(maker := links[link], _NewWorker)}
     for name in missing:
         if name in new:
             wanted[id(new[name])] = new[name]
     made = await _insert(db, list(wanted.values()), now_us)
 
-    # An e-mail that another transaction took meanwhile: its worker is the one.
+    # Another transaction may have taken an e-mail meanwhile; its worker is used then.
     lost = [
         WorkerByEmail(maker.organization_id, email_key(maker.email))
         for maker in wanted.values()
         if maker.email is not None and maker.worker.id not in made
     ]
     known |= await find(db, lost)
-    moved: list[tuple[WorkerByLink, Worker]] = []
-    for link in won:
-        maker = links[link]
-        if isinstance(maker, Worker):
-            resolved[link] = maker
-        elif maker.worker.id in made:
-            resolved[link] = maker.worker
-        else:
-            assert maker.email is not None
-            resolved[link] = known[_address(link, maker.email)]
-            moved.append((link, resolved[link]))
-    await _redirect(db, moved)
+    resolved |= await _point_links(db, {link: links[link] for link in inserted}, made, known)
     for name in missing:
         if isinstance(name, WorkerByEmail):
             resolved[name] = known[name] if name in known else new[name].worker
     return resolved
 
 
+async def _point_links(
+    db: Connection,
+    inserted: Mapping[WorkerByLink, _NewWorker | Worker],
+    made: Container[UUID],
+    known: Mapping[WorkerName, Worker],
+) -> dict[WorkerName, Worker]:
+    """The workers of inserted links; those whose worker could not be made are redirected."""
+    workers: dict[WorkerName, Worker] = {}
+    moved: list[tuple[WorkerByLink, Worker]] = []
+    for link, maker in inserted.items():
+        if isinstance(maker, Worker):
+            workers[link] = maker
+        elif maker.worker.id in made:
+            workers[link] = maker.worker
+        else:
+            assert maker.email is not None
+            workers[link] = known[_address(link, maker.email)]
+            moved.append((link, workers[link]))
+    await _redirect(db, moved)
+    return workers
+
+
 def _address(name: WorkerName, email: str) -> WorkerByEmail:
     return WorkerByEmail(name.organization_id, email_key(email))
 
 
-async def _claim_links(
+async def _insert_links(
     db: Connection, links: Mapping[WorkerByLink, _NewWorker | Worker]
 ) -> set[WorkerByLink]:
     if not links:
@@ -216,7 +229,7 @@ async def _claim_links(
         (link.organization_id, link.app_id, link.external_id, _worker_of(maker).id)
         for link, maker in links.items()
     ]
-    cursor = await db.execute(_CLAIM_LINKS, tuple(map(list, zip(*rows, strict=True))))
+    cursor = await db.execute(_INSERT_LINKS, tuple(map(list, zip(*rows, strict=True))))
     return {WorkerByLink(*row) for row in await cursor.fetchall()}
 
 

@@ -14,7 +14,7 @@ from tests.support.tenant import make_tenant
 
 @pytest.fixture
 async def quota_of_five(database_url: str) -> AsyncIterator[DirectWriter]:
-    """An organization that may store quota_of_five events this month."""
+    """An organization that may store five events this month."""
     tenant = await make_tenant(database_url, monthly_quota=5)
     async with Database(database_url) as database:
         async with database.connection() as db:

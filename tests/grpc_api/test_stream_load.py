@@ -1,7 +1,6 @@
 """Streams under load: bounded in flight, bounded in memory, sharing the server.
 
-The time spent offering batches is short by default; ``make soak`` makes the two memory tests ten
-minutes long.
+``TEST_LOAD_SECONDS`` makes the two memory tests longer.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ async def test_a_producer_has_reached_a_sequence_in_its_own_epoch_only(database_
         # Its successor has sent the same again, or found it committed: nobody knows.
         assert await producers.open_stream(db, one, 0) == Progress(2, 2, 0, 0)
         assert not await reached(one=Progress(2, 1, 0, 0))
-        # Of a group any other will do.
+        # Any other producer of the same transaction proves it as well.
         await send(db, [producers.advance_producers({other: Advance(1, 0, 0)})])
         assert await reached(one=Progress(2, 1, 0, 0), other=Progress(1, 1, 0, 0))
 

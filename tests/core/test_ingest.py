@@ -1,0 +1,164 @@
+"""The road of a batch: enqueued at once, in order; counted once; gone from memory when refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from core.access.admission import Admission
+from core.access.authentication import Authenticator
+from core.access.invalidation import Invalidation
+from core.access.rate_limits import OwnBuckets, RateLimiter
+from core.counters import Counters
+from core.errors import IngestError
+from core.ingest import Ingestor
+from core.journal.journal import Journal
+from core.journal.producers import open_stream, producer_key
+from core.journal.rejection_statistics import RejectionStatistics
+from core.models import Actor, Event, EventBatch, StreamPosition
+from tests.support.direct_writer import DirectWriter
+
+pytestmark = pytest.mark.anyio
+
+SOMEBODY = Actor(external_id="crm-user-1")
+NOBODY = Actor(worker_id="wrk_" + "0" * 26)
+NOT_ALLOWED = Event("not.allowed", "code", SOMEBODY)
+EVENT = Event("ticket.resolved", "code", SOMEBODY)
+OF_NOBODY = Event("ticket.resolved", "code", NOBODY)
+
+
+class IngestRoad:
+    """An ingestor over a journal that commits to a real PostgreSQL, and its counts."""
+
+    def __init__(self, writer: DirectWriter) -> None:
+        database, clock = writer.database, writer.clock
+        self.counters = Counters()
+        self.journal = Journal(database, clock, self.counters)
+        self.rejections = RejectionStatistics()
+        self.ingestor = Ingestor(
+            Admission(),
+            Authenticator(database, Invalidation(database, clock), clock, b"secret"),
+            RateLimiter(clock, OwnBuckets()),
+            self.journal,
+            self.rejections,
+            self.counters,
+            database,
+            clock,
+        )
+
+    def count(self, series: str, **labels: str) -> float:
+        """The value of a metric."""
+        return self.counters.registry.get_sample_value(series, labels) or 0.0
+
+    async def rejected_events(self, writer: DirectWriter) -> dict[str, int]:
+        """The rejected events by code, as operators read them."""
+        async with writer.database.connection() as db:
+            await self.rejections.flush(db)
+        rows = await writer.tenant.rows("SELECT code, events FROM refusals")
+        return {row["code"]: row["events"] for row in rows}
+
+
+@contextlib.asynccontextmanager
+async def committing(road: IngestRoad) -> AsyncIterator[None]:
+    """The journal commits until the block ends."""
+    run = asyncio.create_task(road.journal.run())
+    try:
+        yield
+    finally:
+        road.journal.close()
+        await run
+
+
+@pytest.fixture
+def road(quota_of_five: DirectWriter) -> IngestRoad:
+    """The road of an organization that may store five events this month."""
+    return IngestRoad(quota_of_five)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """A process that never looks for garbage."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def batch(*events: Event, key: str | None = None) -> EventBatch:
+    """A batch of a single request."""
+    return EventBatch("req_1", events, key)
+
+
+async def test_batches_of_a_stream_are_committed_in_the_order_of_enqueuing(
+    road: IngestRoad, quota_of_five: DirectWriter
+) -> None:
+    caller = quota_of_five.caller
+    async with quota_of_five.database.connection() as db:
+        await open_stream(db, producer_key(caller, "p"), quota_of_five.clock.now_us())
+    async with committing(road):
+        # A batch that had to await anything before it is in the queue would be overtaken, and the
+        # next one would leave a gap in the sequence.
+        answers = []
+        for sequence in range(1, 6):
+            position = StreamPosition("p", 1, sequence)
+            streamed = EventBatch("req_1", [EVENT], streamed=True, position=position)
+            answers.append(road.ingestor.enqueue(caller, streamed))
+            assert road.count("wepeople_journal_waiting_requests") == sequence
+        receipts = [await answer for answer in answers]
+    assert [receipt.quota_left for receipt in receipts] == [0] * 5
+    assert not any(receipt.duplicate for receipt in receipts)
+
+
+async def test_events_are_counted_once_wherever_they_are_rejected(
+    road: IngestRoad, quota_of_five: DirectWriter
+) -> None:
+    ingest, caller = road.ingestor.ingest, quota_of_five.caller
+    async with committing(road):
+        first = await ingest(caller, batch(EVENT, EVENT, NOT_ALLOWED, OF_NOBODY, key="a"))
+        assert (await ingest(caller, batch(EVENT, EVENT, NOT_ALLOWED, OF_NOBODY, key="a"))).replayed
+        for refused in (NOT_ALLOWED, OF_NOBODY):
+            with pytest.raises(IngestError):
+                await ingest(caller, batch(refused))
+        with pytest.raises(IngestError):
+            await ingest(caller, EventBatch("req_1", []))
+    assert first.accepted == road.count("wepeople_events_accepted_total") == 2
+    counted = {"forbidden_event_type": 2, "worker_not_found": 2}
+    assert await road.rejected_events(quota_of_five) == counted
+    for code, events in counted.items():
+        assert road.count("wepeople_events_rejected_total", code=code) == events
+
+
+@pytest.mark.parametrize("refused", [NOT_ALLOWED, OF_NOBODY], ids=["before it", "by the database"])
+async def test_a_refused_batch_is_in_no_circle_with_its_error(
+    road: IngestRoad, quota_of_five: DirectWriter, no_collector: None, refused: Event
+) -> None:
+    async def error_of_ingest() -> weakref.ref[BaseException]:
+        try:
+            await road.ingestor.ingest(quota_of_five.caller, batch(refused))
+        except IngestError as error:
+            return weakref.ref(error)
+        raise AssertionError("not refused")
+
+    async with committing(road):
+        error = await error_of_ingest()
+        await asyncio.sleep(0)  # the turn in which the answer came holds it to its end
+        assert error() is None
+
+
+async def test_a_caller_who_gives_up_leaves_the_queue(
+    road: IngestRoad, quota_of_five: DirectWriter
+) -> None:
+    waiting = asyncio.create_task(road.ingestor.ingest(quota_of_five.caller, batch(EVENT)))
+    await asyncio.sleep(0)
+    assert road.count("wepeople_journal_waiting_requests") == 1
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    async with committing(road):
+        pass
+    assert await quota_of_five.tenant.events() == []

@@ -1,0 +1,23 @@
+"""Every pressure, by name; each is a function that lasts until it is cancelled."""
+
+from tests.pressure.kinds import (
+    bodies,
+    connections,
+    frames,
+    locked,
+    requests,
+    streams,
+    unfinished,
+)
+from tests.pressure.pressure import PRESSURES
+
+__all__ = [
+    "PRESSURES",
+    "bodies",
+    "connections",
+    "frames",
+    "locked",
+    "requests",
+    "streams",
+    "unfinished",
+]
