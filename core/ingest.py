@@ -100,9 +100,9 @@ class Ingestor:
             self.note_refusal(caller, error)
             raise
 
-    async def begin_unkeyed(self) -> None:
-        """Begin a request that needs no key, such as a page, in its turn."""
-        await self._admission.beginning.begin(STRANGERS)
+    async def begin_unkeyed(self, units: int) -> None:
+        """Begin a request without a key in its turn; it costs as much as ``units`` usual ones."""
+        await self._admission.beginning.begin(STRANGERS, units)
 
     def hold(self, caller: Caller) -> Holding:
         """The memory of a body that arrives; for an adapter, until it hands the body over."""

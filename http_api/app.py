@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -26,6 +26,10 @@ from http_api.paths import PING_PATH
 from http_api.routes import Fail, add_ingest_routes, data_endpoints
 
 log = logging.getLogger(__name__)
+
+LIVENESS_PATH: Final = "/healthz"
+READINESS_PATH: Final = "/readyz"
+PAGE_UNITS: Final = 8  # a page costs as much as so many small requests
 
 # Returns why the service cannot take traffic now, or None if it can.
 Readiness = Callable[[], Awaitable[str | None]]
@@ -92,11 +96,11 @@ def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
 def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -> None:
     """Add health and metrics: for the operator's network, without a key, not in the reference."""
 
-    @app.get("/healthz")
+    @app.get(LIVENESS_PATH)
     async def healthz() -> Response:
         return _json(HTTPStatus.OK, {"status": "ok"})
 
-    @app.get("/readyz")
+    @app.get(READINESS_PATH)
     async def readyz() -> Response:
         problem = await readiness()
         if problem is None:
@@ -155,5 +159,6 @@ class _FairTurns:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != PING_PATH:
-            await self._ingestor.begin_unkeyed()
+            is_cheap = scope["path"] in (LIVENESS_PATH, READINESS_PATH)
+            await self._ingestor.begin_unkeyed(1 if is_cheap else PAGE_UNITS)
         await self._app(scope, receive, send)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -19,8 +18,6 @@ from service.processes.shared_state import SharedState
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-# A page is good for so many times as long as it took to render: a flood costs a tenth of the time.
-REUSE_FACTOR: Final = 9
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -41,8 +38,6 @@ class MetricsPage:
     """Renders the page, which is the same whichever process is asked."""
 
     def __init__(self, shared_state: SharedState, counters: Counters) -> None:
-        self._page = b""
-        self._good_until = 0.0  # monotonic seconds
         self._registries = [CollectorRegistry(), counters.registry]
         self._registries[0].register(_Processes(shared_state))
         if folder := os.environ.get(FOLDER_VARIABLE):
@@ -50,13 +45,8 @@ class MetricsPage:
             MultiProcessCollector(self._registries[0], folder)  # type: ignore[no-untyped-call]
 
     def render(self) -> bytes:
-        """The page as of now, or of so short a time ago that rendering takes little of all time."""
-        now = time.monotonic()
-        if now >= self._good_until:
-            self._page = b"".join(map(generate_latest, self._registries))
-            end = time.monotonic()
-            self._good_until = end + (end - now) * REUSE_FACTOR
-        return self._page
+        """The page as of now."""
+        return b"".join(map(generate_latest, self._registries))
 
 
 class _Processes(Collector):

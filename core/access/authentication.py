@@ -34,8 +34,8 @@ MAX_CALLER_AGE_SECONDS: Final = 0.1
 MAX_CACHED_KEYS: Final = 50_000
 # Unknown keys are cached apart, so that made-up keys cannot push out real ones.
 MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
-# Keys that were known before a change are looked up apart from all others: made-up keys take no turn
-# from them.
+# Keys that were known before a change are looked up apart from all others, so that made-up keys
+# take no turn from them.
 MAX_CONCURRENT_LOOKUPS: Final = 2  # of each of the two
 MAX_WAITING_LOOKUPS: Final = 1_000  # of keys that were never known
 LOOKUP_SECONDS: Final = 3.0

@@ -29,6 +29,7 @@ from tests.support.tenant import (
     make_tenant,
     now_us,
 )
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +151,10 @@ async def test_a_database_without_our_schema_is_not_ready(database_url: str) -> 
         db.execute("DELETE FROM schema_migrations")
         db.commit()
         async with httpx.AsyncClient(base_url=service.addresses.http) as client:
-            response = await client.get("/readyz")
-            assert (response.status_code, response.json()["status"]) == (503, "not ready")
+
+            async def is_not_ready() -> bool:
+                response = await client.get("/readyz")
+                return (response.status_code, response.json()["status"]) == (503, "not ready")
+
+            await eventually(is_not_ready, "the service is not ready", seconds=5)
             assert (await client.get("/healthz")).status_code == 200
