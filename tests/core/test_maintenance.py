@@ -172,7 +172,7 @@ async def test_a_copy_of_a_process_that_hangs_does_not_keep_its_locks(
     monkeypatch.setattr(core.maintenance, "HUNG_CHECK_SECONDS", 0.1)
     tenant = await make_tenant(database_url)
     async with Database(database_url) as database:
-        async with database.raw_connection(60) as db:
+        async with database.journal_connection(60) as db:
             name = Command("SELECT current_setting('application_name')")
             await send(db, [name])
         sessions = [

@@ -96,7 +96,7 @@ async def test_a_connection_whose_answers_nobody_saw_is_not_used_again(database_
     await make_tenant(database_url)
 
     async def write(database: Database, calls: list[Command]) -> None:
-        async with database.raw_connection(60) as db:
+        async with database.journal_connection(60) as db:
             await send(db, calls)
 
     async with Database(database_url) as database:
@@ -217,7 +217,7 @@ async def test_a_rollback_does_not_wait_for_a_server_that_hangs(database_url: st
     stopped: list[int] = []
 
     async def fail(database: Database) -> None:
-        async with database.raw_connection(0.5) as db:
+        async with database.journal_connection(0.5) as db:
             await send(db, [Command(BEGIN)])
             stopped.append(db.info.backend_pid)
             os.kill(stopped[0], signal.SIGSTOP)
