@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import tomllib
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.support.database import connect
 
 pytestmark = pytest.mark.anyio
 
-PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -58,10 +59,23 @@ async def drive(generator: Generator[Any, Any, Any], db: AsyncConnection[Any]) -
 
 
 async def test_the_ceiling_is_below_the_next_minor_version() -> None:
-    dependencies = tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     [requirement] = [one for one in dependencies if one.startswith("psycopg[")]
     major, minor = psycopg.__version__.split(".")[:2]
     assert requirement.endswith(f",<{major}.{int(minor) + 1}")
+
+
+async def test_the_internals_are_imported_in_one_file() -> None:
+    internals = re.compile(
+        r"^(?:from|import) psycopg.*\b(?:generators|waiting|PQGen)\b", re.MULTILINE
+    )
+    importing = [
+        path.relative_to(ROOT).as_posix()
+        for package in ("core", "http_api", "grpc_api", "service")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if internals.search(path.read_text())
+    ]
+    assert importing == ["core/postgres/psycopg_internals.py"]
 
 
 async def test_generators_execute_flushes_a_query_and_fetches_all_of_its_results(
