@@ -27,7 +27,7 @@ _SLUG_IS_UNIQUE: Final = "apps_organization_id_slug_key"
 
 
 class App(Struct, frozen=True):
-    """An integration, its whitelist and whose it is."""
+    """An integration, with its whitelist and its organization."""
 
     id: UUID
     organization_id: UUID
@@ -67,7 +67,7 @@ async def create(
     allowed_event_types: Iterable[str],
     now_us: int,
 ) -> App:
-    """Make an app; AlreadyExistsError if the organization has one of that slug."""
+    """Create an app; AlreadyExistsError if the organization has one of that slug."""
     app = App(
         ids.new(now_us),
         organization.id,
@@ -116,9 +116,10 @@ ORDER BY organizations.name
 
 
 async def find(db: Connection, given: str, organization_id: UUID | None = None) -> App:
-    """The app of that id or slug, or ``ORGANIZATION/SLUG``, within an organization if one is given.
+    """The app with that id or slug, or ``ORGANIZATION/SLUG``.
 
-    NotFoundError if there is none, or if apps of several organizations have the slug.
+    Only the apps of ``organization_id`` count if one is given. NotFoundError if there is none, or
+    if apps of several organizations have the slug.
     """
     organization, slash, slug = given.rpartition("/")
     values = {

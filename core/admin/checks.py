@@ -12,14 +12,17 @@ from core import limits
 from core.admin.errors import InvalidValueError
 from core.rules import fields
 
-# Far above what one process serves; keeps a slip of the finger out of an integer column.
+# Far above the capacity of a process: a bound for typing errors.
 MAX_REQUESTS_PER_SECOND: Final = 1_000_000
 
 T = TypeVar("T")
 
 
 def checked(what: str, rule: Callable[[T], T], value: T) -> T:
-    """The value, if it obeys the rule; otherwise InvalidValueError that says what is wrong."""
+    """The value, if it obeys the rule; otherwise raises InvalidValueError with the reason.
+
+    ``what``: the value's name in the message.
+    """
     try:
         return rule(value)
     except ValueError as error:
@@ -28,7 +31,7 @@ def checked(what: str, rule: Callable[[T], T], value: T) -> T:
 
 
 def name(what: str, value: str) -> str:
-    """A name of 1 to 200 characters. Blanks at its ends would make two of one for the eye."""
+    """A name of 1 to 200 characters, without blanks at its ends, which nobody would see."""
     checked(what, fields.name, value)
     if value != value.strip():
         raise InvalidValueError(f"the {what} {value!r} must not start or end with white space")

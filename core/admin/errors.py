@@ -1,4 +1,4 @@
-"""RejectionStatistics of an operator's request.
+"""Refusals of an operator's request.
 
 The messages are for the person who typed the command: they name the value and what to do.
 """
@@ -14,15 +14,15 @@ class AdministrationError(Exception):
 
 
 class InvalidValueError(AdministrationError, ValueError):
-    """A value breaks a rule, whatever the database holds."""
+    """A value breaks a rule, independently of the data."""
 
 
 class NotFoundError(AdministrationError):
-    """The thing that the operator named does not exist, or several answer to the name."""
+    """Nothing has the given name, or several things have."""
 
 
 class AlreadyExistsError(AdministrationError):
-    """The thing that the operator wants to make would not be the only one of its name."""
+    """Something of that name exists already, and the name must be unique."""
 
 
 def not_found(what: str, given: str, known: Iterable[str], remedy: str) -> NotFoundError:

@@ -63,9 +63,11 @@ async def create(
     expires_us: int | None = None,
     requests_per_second: int = limits.DEFAULT_KEY_REQUESTS_PER_SECOND,
 ) -> tuple[ApiKey, str]:
-    """Make a key; returns what is kept of it and the key itself, which exists only here.
+    """Create a key; returns its record and the key itself, which is not stored.
 
     ``secret`` keys the digests of this deployment (:func:`core.access.api_keys.deployment_secret`).
+    ``expires_us``: microseconds since the epoch; None for never. InvalidValueError if that has
+    passed.
     """
     if expires_us is not None and expires_us <= now_us:
         raise InvalidValueError("the expiry must be in the future")
@@ -129,9 +131,9 @@ WHERE api_keys.id = %s OR digest = %s
 
 
 async def find(db: Connection, given: str, secret: bytes) -> ApiKey:
-    """The key of that id; or that very key, for whoever found one lying about.
+    """The record of the key with that id, or of that key itself, if somebody has found one.
 
-    NotFoundError if there is none; its message never repeats a key.
+    NotFoundError if there is none. Its message never repeats a key.
     """
     given_digest = digest(given, secret) if given.startswith(KEY_PREFIX) else None
     key_id = ids.parse(ids.KEY, given)
@@ -144,7 +146,7 @@ async def find(db: Connection, given: str, secret: bytes) -> ApiKey:
     return ApiKey(*row)
 
 
-# The first revocation stands: it says since when the key has been of no use.
+# The first revocation stays: it tells since when the key has been refused.
 _REVOKE: Final = """
 UPDATE api_keys SET revoked_at = COALESCE(revoked_at, %s)
 WHERE organization_id = %s AND id = %s
@@ -153,7 +155,7 @@ RETURNING revoked_at
 
 
 async def revoke(db: Connection, key: ApiKey, now_us: int) -> ApiKey:
-    """End a key's life, on every server within a second; again is harmless."""
+    """Revoke a key, on every server within a second. It may be revoked already."""
     values = (to_datetime(now_us), key.organization_id, key.id)
     row = await (await db.execute(_REVOKE, values)).fetchone()
     if row is None:

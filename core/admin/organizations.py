@@ -22,13 +22,15 @@ from core.timestamps import to_datetime
 
 MAX_MONTHLY_QUOTA: Final = 1_000_000_000_000_000
 _NAME_IS_UNIQUE: Final = "organizations_name_key"
-# From a change of rights to the last commit of what was let in before it.
+# Between a change of rights and the last commit of a request that was admitted before it.
 QUIET_SECONDS: Final = 2.0
-MAX_REMOVED_AT_ONCE: Final = 20_000  # rows a transaction: others' commits do not wait for long
+MAX_REMOVED_AT_ONCE: Final = (
+    20_000  # rows in a transaction, so that other commits do not wait for long
+)
 
 
 class Organization(Struct, frozen=True):
-    """A tenant. ``monthly_quota``: events, None for no quota."""
+    """A tenant. ``monthly_quota``: events; None for no quota."""
 
     id: UUID
     name: str
@@ -54,7 +56,7 @@ async def create(
     developer_api: bool = True,
     requests_per_second: int = limits.DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND,
 ) -> Organization:
-    """Make an organization; AlreadyExistsError if the name is taken."""
+    """Create an organization; AlreadyExistsError if the name is taken."""
     organization = Organization(
         ids.new(now_us),
         _name(name),
@@ -100,9 +102,10 @@ async def update(
     monthly_quota: int | UnsetType | None = UNSET,
     requests_per_second: int | None = None,
 ) -> Organization:
-    """Change what is given, leave the rest; a quota of None removes the quota.
+    """Change the given settings; a quota of None removes the quota.
 
-    In force on every server within a second.
+    The change is in force on every server within a second. AlreadyExistsError if the name is taken,
+    NotFoundError if there is no such organization.
     """
     values = {
         "id": organization_id,
@@ -129,7 +132,7 @@ FROM organizations ORDER BY name
 """
 
 
-async def all_of_them(db: Connection) -> list[Organization]:
+async def list_all(db: Connection) -> list[Organization]:
     """Every organization, by name."""
     return [Organization(*row) for row in await (await db.execute(_ALL)).fetchall()]
 
@@ -142,23 +145,20 @@ ORDER BY id <> %s
 
 
 async def find(db: Connection, given: str) -> Organization:
-    """The organization of that id or that exact name; an id is preferred.
-
-    NotFoundError if there is none.
-    """
+    """The organization with that id, else with that exact name; NotFoundError if there is none."""
     given_id = ids.parse(ids.ORGANIZATION, given)
     values = (given_id, checks.storable(given), given_id)
     row = await (await db.execute(_FIND, values)).fetchone()
     if row is None:
-        names = [organization.name for organization in await all_of_them(db)]
+        names = [organization.name for organization in await list_all(db)]
         raise not_found(
             "organization", given, names, "`wepeople-ingest org list` shows those there are"
         )
     return Organization(*row)
 
 
-# Events are taken in the order of their key, each block from where the last one ended: that reads
-# one partition at a time, and never again the places of what is gone already.
+# Events are deleted in blocks, in the order of their key, each from the end of the last one. So one
+# partition is read at a time, and the space of deleted rows is never read again.
 _BLOCK_ENDS: Final = """
 SELECT id FROM events WHERE organization_id = %s AND id > %s
 ORDER BY id OFFSET %s LIMIT 1
@@ -192,13 +192,14 @@ _REMOVE: Final = (
 
 
 async def remove(db: Connection, organization_id: UUID) -> int:
-    """Remove an organization with everything that is its own; returns how many events that were.
+    """Remove an organization with all of its data; returns the number of its removed events.
 
-    First it is shut out: its plan is disabled, and what was let in before is waited for; what comes
-    later still is over a quota of none, for it must not be charged while its rows go. Then its
-    rows go in bounded transactions, the organization itself last, so that whatever stops this
-    half-way, it can be run again to finish. ``db`` is in autocommit mode. NotFoundError if there
-    is no such organization.
+    First the organization is shut out: its plan is disabled, and requests that were admitted before
+    are waited for. A request that is later still meets a quota of 0, so it charges nothing while
+    the rows are removed. Then the rows are removed in bounded transactions, the organization's own
+    last. If this is stopped half-way, it can be run again to finish.
+
+    ``db`` is in autocommit mode. NotFoundError if there is no such organization.
     """
     await update(db, organization_id, developer_api=False, monthly_quota=0)
     await asyncio.sleep(QUIET_SECONDS)

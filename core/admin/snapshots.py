@@ -13,9 +13,9 @@ from core.postgres.sessions import Connection
 
 
 class StoredSnapshot(Struct, frozen=True):
-    """A snapshot as it was stored. ``metrics`` and ``metadata``: the JSON texts as sent.
+    """A stored snapshot. ``metrics`` and ``metadata``: the JSON texts as sent.
 
-    ``is_card``: it is the current card, not one that another replaced.
+    ``is_card``: whether it is the current card, which no other has replaced.
     """
 
     id: UUID
@@ -80,6 +80,9 @@ ORDER BY snapshot.id DESC
 async def history(
     db: Connection, organization_id: UUID, worker_id: UUID | None, limit: int
 ) -> list[StoredSnapshot]:
-    """The latest snapshots, those replaced since included, newest received first."""
+    """The latest snapshots, cards and replaced ones, the last received first.
+
+    ``worker_id``: None for all workers. ``limit``: the greatest number of snapshots.
+    """
     values = {"organization": organization_id, "worker": worker_id, "limit": limit}
     return [StoredSnapshot(*row) for row in await (await db.execute(_HISTORY, values)).fetchall()]

@@ -15,9 +15,9 @@ from core import ids
 from core.journal.journal import MAX_ANSWER_SECONDS
 from core.postgres.sessions import Connection
 
-# An id tells when its event was received; its row appears only with the commit, which can be as
-# late as a request may wait for its answer. So rows can still appear below
-# the newest id, and a follower looks this far back for them.
+# An id tells when its event was received. The row appears with the commit, which can be as late as
+# the request may wait for its answer. So a row can still appear below the newest id, and a follower
+# looks back this far.
 LATE_SECONDS: Final = MAX_ANSWER_SECONDS + 5.0
 MAX_EVENTS_A_POLL: Final = 1_000
 
@@ -50,7 +50,7 @@ class TimelineEvent(Struct, frozen=True):
         return ids.created_us(self.id)
 
 
-# The inner query first takes the newest rows off the index, whatever is joined to them then.
+# The inner query takes the newest rows off the index before anything is joined to them.
 _NEWEST: Final = """
 SELECT event.id, occurred_at, event_type, category, duration_seconds, metadata::text,
     apps.id, slug, workers.id, display_name
@@ -113,11 +113,11 @@ ORDER BY event.id
 
 
 class Follower:
-    """Tells of every event once, from a start on: first :meth:`start`, then :meth:`news` for ever.
+    """Follows a timeline: first :meth:`start`, then :meth:`news` again and again.
 
-    Each answer is in order. An event that committed late comes with the answer after its commit,
-    so it can follow one with a higher id. Time is taken from the ids alone: this machine's clock
-    need not agree with the servers'.
+    Every event is returned once. Each answer is in the order of ids, but an event that committed
+    late comes with the first answer after its commit, perhaps behind one with a higher id. Time is
+    taken from the ids, so this machine's clock need not agree with the servers'.
     """
 
     def __init__(self, db: Connection, selection: Selection) -> None:
@@ -127,12 +127,12 @@ class Follower:
         self._shown: set[UUID] = set()
 
     async def start(self, limit: int) -> list[TimelineEvent]:
-        """The latest events, oldest first. Everything that was there before counts as told."""
+        """The latest events, oldest first. Older events count as returned, too."""
         self._look_back_from(await self._newest_id())
         values = {**_values(self._selection), "since": self._since}
         cursor = await self._db.execute(_IDS_SINCE, values)
         self._shown.update(row[0] for row in await cursor.fetchall())
-        # What is committed between these two queries is either among the latest or is news.
+        # An event committed between these two queries is among the latest or is news.
         latest = await newest(self._db, self._selection, limit) if limit else []
         self._shown.update(event.id for event in latest)
         return latest[::-1]
@@ -150,7 +150,7 @@ class Follower:
             TimelineEvent(*row) for row in await (await self._db.execute(_NEWS, values)).fetchall()
         ]
         self._shown.update(event.id for event in events)
-        # A full answer is not all there is: go on from its end.
+        # After a full answer there may be more: go on from its end.
         is_full = len(events) == MAX_EVENTS_A_POLL
         self._look_back_from(events[-1].id if is_full else newest_id)
         return events

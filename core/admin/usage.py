@@ -1,4 +1,4 @@
-"""An organization's month in numbers: what its quota is, what it used, what was refused and why."""
+"""Usage: an organization's month in numbers, with its quota and its rejections by code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.postgres.sessions import Connection
 from core.timestamps import month_start
 
 
-class Refused(Struct, frozen=True):
+class RejectionCounts(Struct, frozen=True):
     """The numbers of events rejected one by one, and of requests refused as a whole."""
 
     events: int
@@ -22,15 +22,16 @@ class Refused(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """A calendar month (UTC). ``used``: accepted events and snapshots; None: no quota.
+    """A calendar month (UTC). ``quota``: None for no quota.
 
-    ``rejected`` is by error code. Servers add to it every second, to ``used`` with every commit.
+    ``used``: accepted events and snapshots, up to date with every commit. ``rejected``: by error
+    code; servers add to it every second.
     """
 
     month: date
     quota: int | None
     used: int
-    rejected: Mapping[str, Refused]
+    rejected: Mapping[str, RejectionCounts]
 
     @property
     def left(self) -> int | None:
@@ -38,12 +39,12 @@ class Usage(Struct, frozen=True):
         return None if self.quota is None else max(self.quota - self.used, 0)
 
 
-_ACCOUNT: Final = """
+_QUOTA: Final = """
 SELECT monthly_quota, COALESCE(used, 0)
 FROM organizations LEFT JOIN quota_usage ON organization_id = id AND month = %s
 WHERE id = %s
 """
-_REFUSALS: Final = """
+_REJECTIONS: Final = """
 SELECT code, events, requests FROM refusals
 WHERE organization_id = %s AND month = %s
 ORDER BY events DESC, requests DESC, code
@@ -53,12 +54,13 @@ ORDER BY events DESC, requests DESC, code
 async def read(db: Connection, organization_id: UUID, now_us: int) -> Usage:
     """The usage of the month that contains the moment."""
     month = month_start(now_us).date()
-    row = await (await db.execute(_ACCOUNT, (month, organization_id))).fetchone()
+    row = await (await db.execute(_QUOTA, (month, organization_id))).fetchone()
     if row is None:
         raise NotFoundError("the organization does not exist any more")
-    cursor = await db.execute(_REFUSALS, (organization_id, month))
+    cursor = await db.execute(_REJECTIONS, (organization_id, month))
     rejected = {
-        code: Refused(events, requests) for code, events, requests in await cursor.fetchall()
+        code: RejectionCounts(events, requests)
+        for code, events, requests in await cursor.fetchall()
     }
     quota, used = row
     return Usage(month, quota, used, rejected)

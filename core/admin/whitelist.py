@@ -1,6 +1,6 @@
 """The whitelist of an app: the event types that it may send.
 
-Where events are judged by it: core/rules/event_batch.py. Servers hear of a change within a second.
+core/rules/event_batch.py applies it. A change is in force on every server within a second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from core.rules import fields
 
 
 def check_types(event_types: Iterable[str]) -> list[str]:
-    """Event types in the order in which a whitelist keeps them, each once."""
+    """Valid event types, each once, in the order in which a whitelist has them.
+
+    Raises InvalidValueError for one that breaks the rules.
+    """
     return sorted(
         {checks.checked("event type", fields.type_name, event_type) for event_type in event_types}
     )
@@ -35,7 +38,7 @@ RETURNING allowed_event_types
 async def allow(
     db: Connection, organization_id: UUID, app_id: UUID, event_types: Iterable[str]
 ) -> list[str]:
-    """Add types, those already there included; returns the whole list."""
+    """Add event types, some of which may be there already; returns the whole list."""
     types = _some(event_types)
     row = await (await db.execute(_ALLOW, (types, organization_id, app_id))).fetchone()
     if row is None:
@@ -56,10 +59,10 @@ _READ: Final = "SELECT allowed_event_types FROM apps WHERE organization_id = %s 
 async def deny(
     db: Connection, organization_id: UUID, app_id: UUID, event_types: Iterable[str]
 ) -> list[str]:
-    """Take types off the list; returns what remains.
+    """Take event types off the list; returns the rest of it.
 
-    A type that is not on it is a NotFoundError, and nothing is changed: a slip of the finger
-    would otherwise leave the type that was meant allowed.
+    If one is not on the list, NotFoundError is raised and nothing is changed: a misspelled type
+    would otherwise leave the one that was meant allowed.
     """
     types = _some(event_types)
     values = {"types": types, "organization": organization_id, "app": app_id}

@@ -1,6 +1,6 @@
-"""People: an organization's workers as operators see them, by name and with what apps call them.
+"""Workers: an organization's people as operators see them, with the ids that apps have for them.
 
-How events come by their workers, and make them, is in core/journal/workers.py.
+Events find and create their workers in core/journal/workers.py.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _EMAIL_IS_UNIQUE: Final = "workers_email"
 
 
 class Link(Struct, frozen=True):
-    """An app's own id for a person."""
+    """An app's own id for a worker."""
 
     app_slug: str
     external_id: str
 
 
-class Person(Struct, frozen=True):
-    """A worker with all that is known of the person."""
+class WorkerDetails(Struct, frozen=True):
+    """A worker with everything that the database has about the person."""
 
     id: UUID
     display_name: str
@@ -50,14 +50,14 @@ VALUES (%s, %s, %s, %s, %s, %s)
 
 async def create(
     db: Connection, organization_id: UUID, display_name: str, email: str | None, now_us: int
-) -> Person:
-    """Make a worker ahead of the first event; AlreadyExistsError if somebody has the e-mail."""
+) -> WorkerDetails:
+    """Create a worker before the first event; AlreadyExistsError if another has the e-mail."""
     checks.name("worker name", display_name)
     if email is not None:
         checks.checked("e-mail", fields.email, email)
-    person = Person(ids.new(now_us), display_name, email, to_datetime(now_us))
+    worker = WorkerDetails(ids.new(now_us), display_name, email, to_datetime(now_us))
     key = None if email is None else email_key(email)
-    row = (organization_id, person.id, display_name, email, key, person.created_at)
+    row = (organization_id, worker.id, display_name, email, key, worker.created_at)
     try:
         await db.execute(_CREATE, row)
     except psycopg.IntegrityError as error:
@@ -66,7 +66,7 @@ async def create(
                 f"a worker with the e-mail {email!r} exists already in this organization"
             ) from error
         raise
-    return person
+    return worker
 
 
 _SELECT: Final = """
@@ -84,16 +84,16 @@ ORDER BY display_name, workers.id
 """
 
 
-async def of_organization(db: Connection, organization_id: UUID) -> list[Person]:
+async def of_organization(db: Connection, organization_id: UUID) -> list[WorkerDetails]:
     """Every worker of an organization, by name."""
     values = {"any": True, "id": None, "email_key": None, "external_id": None}
     return await _select(db, organization_id, values)
 
 
-async def find(db: Connection, organization_id: UUID, given: str) -> Person:
-    """The worker of that id, else of that e-mail, else the one whom an app calls that.
+async def find(db: Connection, organization_id: UUID, given: str) -> WorkerDetails:
+    """The worker with that id, else with that e-mail, else with that external id in an app.
 
-    NotFoundError if there is none, or if apps call several workers that.
+    NotFoundError if there is none, or if the external id is that of several workers.
     """
     text = checks.storable(given)
     worker_id = ids.parse(ids.WORKER, given)
@@ -104,14 +104,14 @@ async def find(db: Connection, organization_id: UUID, given: str) -> Person:
         "external_id": text,
     }
     found = await _select(db, organization_id, values)
-    by_id = [person for person in found if person.id == worker_id]
+    by_id = [worker for worker in found if worker.id == worker_id]
     by_email = [
-        person for person in found if person.email and email_key(person.email) == email_key(given)
+        worker for worker in found if worker.email and email_key(worker.email) == email_key(given)
     ]
     found = by_id or by_email or found
     if len(found) > 1:
         which = ", ".join(
-            f"{ids.text(ids.WORKER, person.id)} ({person.display_name})" for person in found
+            f"{ids.text(ids.WORKER, worker.id)} ({worker.display_name})" for worker in found
         )
         raise NotFoundError(f"{given!r} is what apps call several workers, name one: {which}")
     if not found:
@@ -124,9 +124,9 @@ async def find(db: Connection, organization_id: UUID, given: str) -> Person:
 
 async def _select(
     db: Connection, organization_id: UUID, values: Mapping[str, object]
-) -> list[Person]:
+) -> list[WorkerDetails]:
     cursor = await db.execute(_SELECT, {"organization": organization_id, **values})
     return [
-        Person(worker_id, name, email, created_at, tuple(map(Link, slugs, external_ids)))
+        WorkerDetails(worker_id, name, email, created_at, tuple(map(Link, slugs, external_ids)))
         for worker_id, name, email, created_at, slugs, external_ids in await cursor.fetchall()
     ]

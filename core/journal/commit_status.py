@@ -54,7 +54,7 @@ async def was_committed(database: Database, clock: Clock, transaction: Transacti
 
 async def _commit_status(database: Database, transaction: Transaction) -> bool | None:
     """Whether the transaction took effect; None while it is still going on."""
-    async with database.raw_connection(STATUS_QUERY_SECONDS) as db:
+    async with database.journal_connection(STATUS_QUERY_SECONDS) as db:
         if await _has_ended(db, transaction.transaction_id):
             return await _is_stored(db, transaction)
     return None

@@ -7,7 +7,7 @@ from core.error_codes import ErrorCode
 from core.errors import IngestError, UnknownCommitStatusError, unavailable
 from core.journal.lock_waits import still_locked
 from core.journal.pending import PendingRequest
-from core.postgres.errors import is_passing, passing
+from core.postgres.errors import is_temporary, temporary_failure
 
 
 def too_late(request: PendingRequest) -> IngestError:
@@ -26,8 +26,8 @@ def answer_to(error: Exception) -> IngestError:
             "the same Idempotency-Key; a producer opens its stream again, which tells how far it "
             "has come."
         )
-    elif is_passing(error):
-        answer = passing(error)
+    elif is_temporary(error):
+        answer = temporary_failure(error)
     else:
         answer = IngestError(
             ErrorCode.INTERNAL_ERROR,

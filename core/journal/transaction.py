@@ -93,7 +93,7 @@ class Transaction:
         self._read_quotas = quota.read(self._accounts)
         self._commit = Command(COMMIT)
         self._charge: Command | None = None
-        self._rows = copy_rows.NONE
+        self._rows = copy_rows.NO_ROWS
         self.outcomes: list[Verdict] = []
         self.resolved: dict[WorkerName, Worker] = {}
         self.transaction_id: str | None = None
@@ -145,7 +145,7 @@ class Transaction:
         has_all_keys = self._idempotency.has_all
         if not has_all_keys:
             if copy is not None:
-                await copy.write(db, copy_rows.NONE)  # to end it
+                await copy.write(db, copy_rows.NO_ROWS)  # to end it
                 copy = None
             await self._idempotency.answer_others(db)
         in_sequence = self._producer_step.check()
@@ -154,7 +154,7 @@ class Transaction:
         self.is_as_expected = has_all_keys and in_sequence and all_fit
         await self._provide_workers(db)
         self._pack_rows()
-        if copy is None and self._rows != copy_rows.NONE:
+        if copy is None and self._rows != copy_rows.NO_ROWS:
             copy = CopyCommand(copy_rows.COPY_EVENTS)
             await send(db, [copy])
         if copy is not None:

@@ -90,7 +90,7 @@ class Writer:
     ) -> list[Verdict]:
         transaction = Transaction(requests, self._cache, self._clock.now_us(), mode)
         try:
-            async with self._database.raw_connection(WRITE_SECONDS) as db:
+            async with self._database.journal_connection(WRITE_SECONDS) as db:
                 await transaction.write(db, lock_seconds)
         except LockNotAvailable as error:
             raise LockedError(at_idempotency_key=not transaction.has_keys) from error

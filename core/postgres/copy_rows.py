@@ -1,10 +1,11 @@
-"""Rows of the events table in the bytes of PostgreSQL's binary COPY.
+"""Rows of the events table as the bytes of PostgreSQL's binary COPY.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a row is its number of
-fields, then each field's length and bytes; NULL is the length -1; integers are big-endian.
+fields, then each field's length and bytes. NULL has the length -1. Integers are big-endian.
 
-A row is made of two pieces: the head (who, and the half of the id that all ids of a batch share),
-built once for each person of a batch, and the tail (what happened), packed while it is validated.
+A row has two pieces. The head has the organization, the app, the worker and the half of the id that
+all ids of a batch share; it is made once for each actor of a batch. The tail has the other half of
+the id and the fields of the event; it is made when the event is checked.
 """
 
 from __future__ import annotations
@@ -26,20 +27,21 @@ FROM STDIN (FORMAT binary)
 
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _TRAILER: Final = b"\xff\xff"
-NONE: Final = _SIGNATURE + _TRAILER  # what COPY takes if there are no rows
-_COUNT: Final = struct.pack(">h", 9)  # of a row's fields
+NO_ROWS: Final = _SIGNATURE + _TRAILER  # the data of a COPY without rows
+_FIELD_COUNT: Final = struct.pack(">h", 9)
 _NULL: Final = b"\xff\xff\xff\xff"
 _UUID_LENGTH: Final = struct.pack(">i", 16)
 _length: Final = struct.Struct(">i").pack
 _integer: Final = struct.Struct(">ii").pack
 _half_id_and_moment: Final = struct.Struct(">Qiq").pack
-_all_given: Final = struct.Struct(">Qiqiii").pack  # and duration, and the length of metadata
+# The same, then the duration and the length of the metadata.
+_all_given: Final = struct.Struct(">Qiqiii").pack
 _HALF: Final = (1 << 64) - 1  # of the bits of an id
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 
 
 def kind(event_type: str, category: str) -> bytes:
-    """The fields event_type and category: the end of a tail, the same for many events."""
+    """The fields event_type and category: the end of a tail, which many events share."""
     return _fields(event_type.encode(), category.encode())
 
 
@@ -54,15 +56,15 @@ def tails(
     durations: Sequence[int | None],
     metadata: Sequence[bytes | None],
 ) -> list[bytes]:
-    """The second half of the id, and the fields after it.
+    """The tails of a batch's rows: the second half of the id, and the fields after it.
 
-    Ids count up from ``first_id`` (:func:`ids.first_of_batch`). ``instants``: microseconds since
-    1970. ``durations``: seconds.
+    Ids count up from ``first_id`` (:func:`ids.first_of_batch`). ``kinds``: as :func:`kind` makes
+    them. ``instants``: microseconds since 1970. ``durations``: seconds.
     """
     first = first_id.int & _HALF
     halves = range(first, first + len(kinds))
     columns: tuple[Any, ...] = (halves, instants, durations, metadata, kinds)
-    # To fail where something is not given is faster than to look for it before.
+    # Most batches have all members, and to fail at a missing one is faster than to look first.
     with contextlib.suppress(TypeError, struct.error):
         return [
             _all_given(half, 8, us - _POSTGRES_EPOCH_US, 4, seconds, len(text)) + text + its_kind
@@ -89,7 +91,7 @@ def assemble(
 
     ``first_id``: the one of the tails. ``actor_indexes``: for each tail, the worker of its event.
     """
-    before = _COUNT + _fields(organization_id.bytes, app_id.bytes) + _UUID_LENGTH
+    before = _FIELD_COUNT + _fields(organization_id.bytes, app_id.bytes) + _UUID_LENGTH
     after = _UUID_LENGTH + first_id.bytes[:8]
     heads = [b"" if worker is None else before + worker.id.bytes + after for worker in workers]
     pieces = [b""] * (2 * len(tails))
@@ -99,5 +101,5 @@ def assemble(
 
 
 def table(pieces: Sequence[bytes]) -> bytes:
-    """The data of a COPY, from the pieces of all rows; :data:`NONE` if there are none."""
+    """The data of a COPY, from the pieces of all rows; :data:`NO_ROWS` if there are none."""
     return b"".join([_SIGNATURE, *pieces, _TRAILER])

@@ -12,16 +12,20 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from core.postgres.errors import DatabaseUnusableError, NoAnswerError, is_passing, one_line, passing
+from core.postgres.errors import (
+    DatabaseUnusableError,
+    NoAnswerError,
+    is_temporary,
+    one_line,
+    temporary_failure,
+)
 from core.postgres.sessions import (
-    JOURNAL_LOCK_MILLISECONDS,
-    JOURNAL_SESSION_NAME,
     Connection,
     check_version,
     cut_after,
+    journal_conninfo,
     session_conninfo,
     widen_send_buffer,
-    with_option,
 )
 
 T = TypeVar("T")
@@ -38,11 +42,9 @@ MAX_JOURNAL_CONNECTIONS: Final = 6  # two queues, three lock waits, one commit s
 
 
 class Database:
-    """Pools of connections to one PostgreSQL database.
+    """Pools of connections to one PostgreSQL database. Open it with ``async with``.
 
-    Open it with ``async with``. Connections are in autocommit mode and prepare statements at once;
-    those of the journal, from a pool of their own, prepare none. :meth:`discard_stale` is to be
-    called when the server was away.
+    Connections are in autocommit mode. Call :meth:`discard_stale` when the server was away.
     """
 
     def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
@@ -54,10 +56,7 @@ class Database:
         # The journal has a pool of its own. Its sessions have another lock_timeout, without another
         # statement each time, and a flood of look-ups does not keep it waiting.
         self._journal_pool = _pool(
-            make_conninfo(
-                with_option(self.conninfo, "lock_timeout", f"{JOURNAL_LOCK_MILLISECONDS}ms"),
-                application_name=JOURNAL_SESSION_NAME,
-            ),
+            journal_conninfo(self.conninfo),
             MAX_JOURNAL_CONNECTIONS,
             # The journal prepares its statements itself (core/postgres/pipeline.py). If psycopg had
             # some of its own, it would deallocate all of them at every rollback.
@@ -78,18 +77,18 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit mode.
+        """A connection from the pool, in autocommit mode.
 
-        Raises :class:`IngestError` (``internal_error``, transient) when none can be had, when it
-        is lost or when a statement waits for too long: what did not commit did not happen.
+        Raises :class:`IngestError` (``internal_error``, transient) if none can be had, if it is
+        lost or if a statement waits for too long. Work that was not committed did not happen then.
         """
         try:
             async with self._lent(self._pool) as connection, connection:
                 yield connection
         except psycopg.Error as error:
-            if not is_passing(error):
+            if not is_temporary(error):
                 raise
-            raise passing(error) from error
+            raise temporary_failure(error) from error
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -98,12 +97,12 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
-    async def raw_connection(self, seconds: float) -> AsyncIterator[Connection]:
-        """A connection for the journal, in autocommit mode: errors are as psycopg raises them.
+    async def journal_connection(self, seconds: float) -> AsyncIterator[Connection]:
+        """A connection from the journal's pool, in autocommit mode; raises psycopg's own errors.
 
         It waits for a lock no longer than ``JOURNAL_LOCK_MILLISECONDS``. A transaction that is open
-        when the block raises is rolled back. It is cut if it is used for longer than ``seconds``,
-        the rollback included.
+        when the block raises is rolled back. The connection is cut if the block and the rollback
+        take longer than ``seconds``.
         """
         async with self._lent(self._journal_pool) as connection:
             with cut_after(connection, seconds):
@@ -122,14 +121,14 @@ class Database:
         finally:
             giving_back = asyncio.create_task(pool.putconn(connection))
             self._abandoned.add(giving_back)
-            giving_back.add_done_callback(self._forget)
+            giving_back.add_done_callback(self._end_abandoned)
             await asyncio.shield(giving_back)
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-        """The result of work with the database; :class:`NoAnswerError` if it is not there in time.
+        """The result of work with the database; :class:`NoAnswerError` if it takes longer.
 
-        The work is then cancelled, but not waited for: psycopg gives a server that hangs ten
-        seconds to take note.
+        The work is cancelled then, but its end is not waited for: psycopg gives a server that hangs
+        ten seconds to take note.
         """
         task = asyncio.create_task(work)
         try:
@@ -140,23 +139,23 @@ class Database:
             if not task.done():
                 task.cancel()
                 self._abandoned.add(task)
-                task.add_done_callback(self._forget)
+                task.add_done_callback(self._end_abandoned)
         raise NoAnswerError(f"the database did not answer within {seconds:g} s")
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _end_abandoned(self, task: asyncio.Task[Any]) -> None:
         self._abandoned.discard(task)
         if not task.cancelled():
-            task.exception()  # nobody is there to hear of it
+            task.exception()  # asyncio would log it otherwise
 
     async def discard_stale(self) -> None:
         """Replace pooled connections that no longer work, after the server was away.
 
-        Otherwise each stale connection would be found by a request of its own, which fails. Waited
-        for within bounds: connections on which nothing comes are found later.
+        Without it a request would fail for each stale connection. Returns after ``CHECK_SECONDS``
+        even if some connections have not answered; their check goes on.
         """
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check())
-        # Not cancelled: the pool would lose count of the connections it is looking at.
+        # Never cancelled here: the pool would lose the connections that it is checking.
         await asyncio.wait({self._checking}, timeout=CHECK_SECONDS)
 
     async def _check(self) -> None:
@@ -165,13 +164,16 @@ class Database:
                 await pool.check()
 
     async def dedicated(self, application_name: str) -> Connection:
-        """A connection of its own outside the pool; the caller closes it."""
+        """A new connection outside the pools, in autocommit mode; the caller closes it."""
         return await AsyncConnection.connect(
             make_conninfo(self.conninfo, application_name=application_name), autocommit=True
         )
 
     async def wait_until_reachable(self, seconds: float) -> None:
-        """Return once the database answers; DatabaseUnusableError when it has not in time."""
+        """Return once the database answers.
+
+        Raises :class:`DatabaseUnusableError` if it has not within ``seconds``, or if it is too old.
+        """
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors and their meaning to the core."""
+"""PostgreSQL's errors, by what can be done about them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from core.errors import IngestError, unavailable
 
 
 class DatabaseUnusableError(Exception):
-    """The database cannot be used as it is; the message says why and what to do."""
+    """The database cannot be used as it is. The message says why, and how to change that."""
 
 
 class NoAnswerError(psycopg.OperationalError):
-    """The server said nothing in time, as if the connection were lost: it hangs, or the network."""
+    """The server did not answer in time: it hangs, or the network does. A lost connection."""
 
 
 def is_connection_loss(error: BaseException) -> bool:
-    """Whether the error says that the server or the way to it is gone, not that SQL was wrong."""
+    """Whether the server or the way to it is gone, as opposed to an error of the SQL."""
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return False
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        # Class 08, 57P (shutdown, crash), 53 (no room for one more connection, a full disk) or no
-        # SQLSTATE at all: libpq lost or never had it.
+        # Class 08; 57P: shutdown, crash; 53: no room for one more connection, a full disk. Without
+        # a SQLSTATE, libpq lost the connection or never had it.
         state = error.sqlstate
         return state is None or state.startswith(("08", "57P", "53"))
     return False
@@ -36,14 +36,16 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a client who sends the same again later can expect it to work."""
+def is_temporary(error: BaseException) -> bool:
+    """Whether a client that sends the same request again later can expect it to work."""
     return is_transient(error) or isinstance(error, errors.QueryCanceled | errors.LockNotAvailable)
 
 
-def violated_constraint(error: psycopg.Error) -> str | None:
-    """The name of the constraint that refused a row, if that is what happened."""
-    return error.diag.constraint_name if isinstance(error, psycopg.IntegrityError) else None
+def temporary_failure(error: BaseException) -> IngestError:
+    """The answer to a client for an error that :func:`is_temporary`."""
+    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
+        return unavailable("The service's storage is too busy. Nothing was written; retry shortly.")
+    return database_away()
 
 
 def database_away() -> IngestError:
@@ -51,13 +53,11 @@ def database_away() -> IngestError:
     return unavailable("The service cannot reach its storage right now. Retry shortly.")
 
 
-def passing(error: BaseException) -> IngestError:
-    """The answer to a client for an error that :func:`is_passing`."""
-    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
-        return unavailable("The service's storage is too busy. Nothing was written; retry shortly.")
-    return database_away()
+def violated_constraint(error: psycopg.Error) -> str | None:
+    """The name of the constraint that refused a row; None for any other error."""
+    return error.diag.constraint_name if isinstance(error, psycopg.IntegrityError) else None
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text fit for a log line."""
+    """An error's text, fit for a log line."""
     return " ".join(str(error).split())

@@ -1,7 +1,7 @@
 """Schema migrations: plain SQL files, applied in order, once, by one process at a time.
 
-A file that has landed never changes; its checksum is kept to prove it. Each file is one
-transaction together with the row that records it.
+A released file never changes; its checksum in the database proves it. Each file is applied in one
+transaction with the row that records it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
-import psycopg
 from psycopg import AsyncConnection, errors, sql
 
 from core.clock import Clock
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.partitions import ensure_partitions
-from core.postgres.sessions import session_conninfo
+from core.postgres.sessions import Connection, session_conninfo
 
-_ADVISORY_LOCK: Final = 7_227_001  # any fixed number: serializes migrating processes
+_ADVISORY_LOCK: Final = 7_227_001  # any fixed number; one process at a time migrates
 LOCK_WAIT_SECONDS: Final = 60
 
 _CREATE_LEDGER: Final = """
@@ -31,7 +30,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 """
 
-_HAS: Final = "SELECT EXISTS (SELECT FROM schema_migrations WHERE version = %s)"
+_HAS_VERSION: Final = "SELECT EXISTS (SELECT FROM schema_migrations WHERE version = %s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Migration:
 
 
 def available() -> list[Migration]:
-    """The migrations this release brings, oldest first."""
+    """The migrations of this release, oldest first."""
     folder = resources.files("core.postgres") / "migrations"
     files = sorted(
         (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name
@@ -63,8 +62,9 @@ def available() -> list[Migration]:
 async def migrate(conninfo: str, clock: Clock | None = None) -> list[str]:
     """Bring the database to this release's schema; returns the names of the files applied.
 
-    Raises :class:`DatabaseUnusableError` if an applied file was changed since, or if the database
-    is newer than this release. Also makes sure that partitions exist for now and ahead.
+    Makes the partitions of this month and the next ones, too. Raises
+    :class:`DatabaseUnusableError` if an applied file was changed since, or if the database is newer
+    than this release.
     """
     async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
         await db.execute(
@@ -86,7 +86,7 @@ async def migrate(conninfo: str, clock: Clock | None = None) -> list[str]:
         return [migration.name for migration in pending]
 
 
-async def _pending(db: psycopg.AsyncConnection[tuple[object, ...]]) -> list[Migration]:
+async def _pending(db: Connection) -> list[Migration]:
     known = {migration.version: migration for migration in available()}
     rows = await db.execute("SELECT version, name, checksum FROM schema_migrations")
     applied = {int(str(version)): (name, checksum) async for version, name, checksum in rows}
@@ -103,13 +103,13 @@ async def _pending(db: psycopg.AsyncConnection[tuple[object, ...]]) -> list[Migr
     return [migration for version, migration in sorted(known.items()) if version not in applied]
 
 
-async def is_migrated(db: AsyncConnection[tuple[object, ...]]) -> bool:
+async def is_migrated(db: Connection) -> bool:
     """Whether the database has every migration of this release.
 
-    It may have newer ones: while an upgrade rolls, the older replicas go on.
+    It may have newer ones: older replicas go on while an upgrade is rolled out.
     """
     try:
-        row = await (await db.execute(_HAS, (available()[-1].version,))).fetchone()
+        row = await (await db.execute(_HAS_VERSION, (available()[-1].version,))).fetchone()
     except errors.UndefinedTable:
         return False
     return row is not None and row[0] is True

@@ -1,7 +1,7 @@
 """Monthly partitions of the events: made ahead of time, dropped when retention ends.
 
-There is no default partition, for it would have to be scanned whenever a month is added; so the
-months must exist before they begin, and :func:`horizon_us` lets an alarm see that they do.
+There is no default partition, because it would be scanned whenever a month is added. So a month
+must exist before it begins, and :func:`horizon_us` tells an alarm how many do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from core.postgres.sessions import Connection
 from core.timestamps import from_datetime, month_start
 
 MONTHS_AHEAD: Final = 3
-# Dropping needs the table for itself. While it waits for a reader, every writer waits behind it.
+# Dropping needs an exclusive lock. While it waits for a reader, every writer waits behind it.
 DROP_LOCK_MS: Final = 100
 _NAME: Final = re.compile(r"events_(\d{4})_(\d{2})\Z")
 _SHORT_WAIT: Final = f"SET LOCAL lock_timeout = {DROP_LOCK_MS}"
@@ -30,27 +30,9 @@ WHERE inhparent = 'events'::regclass
 """
 
 
-def _add_months(month: datetime, count: int) -> datetime:
-    years, index = divmod(month.month - 1 + count, 12)
-    return month.replace(year=month.year + years, month=index + 1)
-
-
-def _name(month: datetime) -> str:
-    return f"events_{month.year:04}_{month.month:02}"
-
-
 def name_at(now_us: int) -> str:
     """The name of the partition for events received at that moment."""
     return _name(month_start(now_us))
-
-
-async def _existing(db: Connection) -> dict[str, datetime]:
-    names = [row[0] for row in await (await db.execute(_PARTITIONS)).fetchall()]
-    return {
-        name: datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)
-        for name in names
-        if (match := _NAME.match(name))
-    }
 
 
 async def ensure_partitions(db: Connection, now_us: int) -> list[str]:
@@ -64,7 +46,7 @@ async def ensure_partitions(db: Connection, now_us: int) -> list[str]:
     async with db.transaction():
         await db.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
         existing = await _existing(db)
-        # Attached rather than made in place: that stops neither readers nor writers of events.
+        # Attached after it is made, which stops neither readers nor writers of the events.
         for month in wanted:
             if _name(month) in existing:
                 continue
@@ -85,8 +67,9 @@ async def ensure_partitions(db: Connection, now_us: int) -> list[str]:
 async def drop_expired(db: Connection, now_us: int, retention_months: int) -> list[str]:
     """Drop the events of months that ended ``retention_months`` full months ago or earlier.
 
-    With 1, the current and the previous month are kept. Returns the names of what was dropped.
-    Raises ``LockNotAvailable`` while somebody reads the events for long; it can be tried later.
+    With 1, the current and the previous month are kept. Returns the names of the dropped
+    partitions. Raises ``LockNotAvailable`` while somebody reads the events for long; those that are
+    left can be dropped later.
     """
     oldest_kept = _add_months(month_start(now_us), -retention_months)
     dropped = []
@@ -100,17 +83,35 @@ async def drop_expired(db: Connection, now_us: int, retention_months: int) -> li
     return dropped
 
 
-async def settle(db: Connection) -> None:
-    """Do now what the server would do some time after many events were stored.
+async def vacuum_and_checkpoint(db: Connection) -> None:
+    """Do now the work that the server would do some time after many events were stored.
 
-    So that measurements do not have it to pay for. ``db`` is in autocommit mode, its role a
-    superuser, as in an embedded database.
+    A measurement that follows does not pay for it then. ``db`` is in autocommit mode, and its role
+    is a superuser, as in an embedded database.
     """
     await db.execute("VACUUM (ANALYZE) events")
     await db.execute("CHECKPOINT")
 
 
 async def horizon_us(db: Connection) -> int | None:
-    """Until when events can be stored, in microseconds since the epoch; None: no partition."""
+    """The end of the last partition, in microseconds since the epoch; None without partitions."""
     months = (await _existing(db)).values()
     return from_datetime(_add_months(max(months), 1)) if months else None
+
+
+def _add_months(month: datetime, count: int) -> datetime:
+    years, index = divmod(month.month - 1 + count, 12)
+    return month.replace(year=month.year + years, month=index + 1)
+
+
+def _name(month: datetime) -> str:
+    return f"events_{month.year:04}_{month.month:02}"
+
+
+async def _existing(db: Connection) -> dict[str, datetime]:
+    names = [row[0] for row in await (await db.execute(_PARTITIONS)).fetchall()]
+    return {
+        name: datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)
+        for name in names
+        if (match := _NAME.match(name))
+    }

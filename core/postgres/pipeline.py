@@ -1,28 +1,27 @@
-"""Statements that are sent several at a time, for one round trip: how the journal writes.
+"""Several statements in one round trip to the database: how the journal writes.
 
-A busy event loop comes to an answer only after all else that is ready, so a transaction lasts
-mostly as long as it has round trips. Statements are prepared by name on each connection at their
-first use and executed by name (https://www.postgresql.org/docs/current/sql-execute.html); all that
-are sent together are one simple query.
+A busy event loop comes to an answer only after everything else that is ready, so a transaction
+lasts mostly as long as its round trips are many. Statements are prepared by name on each connection
+at their first use, and executed by name
+(https://www.postgresql.org/docs/current/sql-execute.html). All that are sent together are one
+simple query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
-from psycopg import errors, generators
-from psycopg.abc import PQGen
-from psycopg.pq import Escaping, ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
-from psycopg.waiting import Wait
+from psycopg import errors
+from psycopg.pq import Escaping
+from psycopg.pq.abc import PGresult
 
+from core.postgres import psycopg_internals
 from core.postgres.sessions import Connection
 
-COPY_BYTES: Final = 262_144  # at a time: the next ones when the socket has taken these
+COPY_BYTES: Final = 262_144  # a chunk of COPY data; the next one goes when the socket has taken it
 
 
 class Statement(NamedTuple):
@@ -77,28 +76,12 @@ class CopyCommand(Command):
         connection is closed if the end of all of that does not come.
         """
         whole = memoryview(data)
-        parts = [whole[start : start + COPY_BYTES] for start in range(0, len(data), COPY_BYTES)]
-        _complete(db, [self, *self.following], await _run(db, _copied(db.pgconn, parts, None)))
+        chunks = [whole[start : start + COPY_BYTES] for start in range(0, len(data), COPY_BYTES)]
+        _complete(db, [self, *self.following], await psycopg_internals.end_copy(db, chunks))
 
     async def abandon(self, db: Connection, reason: str) -> None:
         """Have the COPY fail, and with it the transaction; the commands behind it do not run."""
-        await _run(db, _copied(db.pgconn, (), reason.encode()))
-
-
-def _copied(
-    pgconn: PGconn, parts: Iterable[memoryview], failure: bytes | None
-) -> PQGen[list[PGresult]]:
-    # Unlike psycopg's copy_to and copy_end, this does not wait first until the socket is writable.
-    # A Unix socket becomes so only when three quarters of its buffer are empty, and PostgreSQL
-    # would run out of data.
-    data = [partial(pgconn.put_copy_data, part) for part in parts]
-    for put in (*data, partial(pgconn.put_copy_end, failure)):
-        while put() == 0:
-            yield Wait.W
-        while pgconn.flush():
-            yield Wait.W
-    results: list[PGresult] = yield from generators.fetch_many(pgconn)
-    return results
+        await psycopg_internals.end_copy(db, (), failure=reason.encode())
 
 
 BEGIN: Final = "BEGIN"
@@ -107,7 +90,6 @@ LOCK_TIMEOUT: Final = Statement(
     "set_lock_timeout", "text", "SELECT set_config('lock_timeout', $1, true)"
 )
 
-_DONE: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.COPY_IN)
 _PREPARE: Final = b"PREPARE %b (%b) AS %b"
 _EXECUTE: Final = b"EXECUTE %b (%b)"
 _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
@@ -142,50 +124,32 @@ async def send(
             arguments = b", ".join([escape(argument.encode()) for argument in command.arguments])
             parts.append(_EXECUTE % (statement.name.encode(), arguments))
         sent.append(command)
-    for position, one in enumerate(sent):
+    for index, one in enumerate(sent):
         if isinstance(one, CopyCommand):
-            one.following = sent[position + 1 :]
-    _complete(db, sent, await _run(db, _sent(db.pgconn, b"; ".join(parts), meanwhile)))
-
-
-def _sent(
-    pgconn: PGconn, query: bytes, meanwhile: Callable[[], None] | None
-) -> PQGen[list[PGresult]]:
-    pgconn.send_query(query)
-    if meanwhile is not None:
-        meanwhile()
-    results: list[PGresult] = yield from generators.execute(pgconn)
-    return results
-
-
-async def _run(db: Connection, steps: PQGen[list[PGresult]]) -> list[PGresult]:
-    async with db.lock:
-        try:
-            return await db.wait(steps)
-        except BaseException:
-            # What is prepared on it is not known, and a COPY must not end with half of its data.
-            await db.close()
-            raise
+            one.following = sent[index + 1 :]
+    _complete(db, sent, await psycopg_internals.run_query(db, b"; ".join(parts), meanwhile))
 
 
 def _complete(
     db: Connection, sent: Sequence[Command | Statement], results: Iterable[PGresult]
 ) -> None:
     known = _prepared[db]
-    for what, result in zip(sent, results, strict=False):  # there is none after a failure
-        if result.status not in _DONE:
-            error = errors.error_from_result(result)
+    for one, result in zip(sent, results, strict=False):  # the results end after a failure
+        if (error := psycopg_internals.error_of(result)) is not None:
             if isinstance(error, errors.InvalidSqlStatementName):
-                known.clear()  # somebody has deallocated them, as psycopg does with its own
+                known.clear()  # somebody deallocated them, as psycopg does with its own
             raise error
-        if isinstance(what, Statement):
-            known.add(what.name)
+        if isinstance(one, Statement):
+            known.add(one.name)
         else:
-            what.complete(result)
+            one.complete(result)
 
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
+
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def to_json(records: Sequence[msgspec.Struct]) -> str:
@@ -196,6 +160,3 @@ def to_json(records: Sequence[msgspec.Struct]) -> str:
 def as_records(names: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """Rows as :func:`to_json` makes them of structs, with the names of their columns."""
     return _encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
-
-
-_encode: Final = msgspec.json.Encoder().encode

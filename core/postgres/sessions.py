@@ -47,7 +47,10 @@ _SESSION: Final = " ".join(
 
 
 def session_conninfo(conninfo: str, application_name: str = "wepeople-ingest") -> str:
-    """The connection string with the settings every session of the service relies on."""
+    """The connection string with the settings that every session of the service relies on.
+
+    Other settings in ``conninfo`` are kept.
+    """
     given = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
     options = " ".join(part for part in (given.get("options"), _SESSION) if part)
     defaults = {
@@ -62,26 +65,53 @@ def session_conninfo(conninfo: str, application_name: str = "wepeople-ingest") -
     return make_conninfo(conninfo, **{**defaults, **given, "options": options})
 
 
+def journal_conninfo(conninfo: str) -> str:
+    """The connection string of the journal's sessions, which wait less for locks than others."""
+    lock_timeout = f"-c lock_timeout={JOURNAL_LOCK_MILLISECONDS}ms"
+    return make_conninfo(
+        conninfo,
+        # Of two values of a setting the last one counts.
+        options=f"{conninfo_to_dict(conninfo).get('options') or ''} {lock_timeout}",
+        application_name=JOURNAL_SESSION_NAME,
+    )
+
+
+def check_version(version: int) -> None:
+    """Raises :class:`DatabaseUnusableError` for a PostgreSQL older than the service needs."""
+    if version < MIN_POSTGRES_VERSION:
+        raise DatabaseUnusableError(
+            f"PostgreSQL {version // 10_000} is too old: "
+            f"version {MIN_POSTGRES_VERSION // 10_000} or later is needed"
+        )
+
+
 async def logs_statements(db: Connection) -> bool:
-    """Whether the server logs the text of statements that fail; the journal's hold their values."""
+    """Whether the server logs the text of failed statements; the journal's hold clients' data."""
     cursor = await db.execute("SELECT current_setting('log_min_error_statement')")
     row = await cursor.fetchone()
     return row is None or row[0] not in ("fatal", "panic")
+
+
+async def widen_send_buffer(db: Connection) -> None:
+    """Give the socket room for ``SEND_BUFFER_BYTES``, or as much as the system allows."""
+    with _socket_of(db) as same_socket:
+        same_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
 @contextlib.contextmanager
 def cut_after(db: Connection, seconds: float) -> Iterator[None]:
     """Cut the connection if the block takes longer; waits for it fail as if it were lost.
 
-    A server that hangs would have ten seconds to take note of a cancelled wait, by psycopg.
+    Cancelling the block would not do: psycopg gives a server that hangs ten seconds to take note of
+    a cancelled wait.
     """
 
     def cut() -> None:
         with (
             contextlib.suppress(OSError, psycopg.OperationalError),
-            _socket_of(db) as same,
+            _socket_of(db) as same_socket,
         ):
-            same.shutdown(socket.SHUT_RDWR)
+            same_socket.shutdown(socket.SHUT_RDWR)
 
     timer = asyncio.get_running_loop().call_later(seconds, cut)
     try:
@@ -93,22 +123,3 @@ def cut_after(db: Connection, seconds: float) -> Iterator[None]:
 def _socket_of(db: Connection) -> socket.socket:
     """The connection's socket, under a descriptor of its own, which the caller closes."""
     return socket.socket(fileno=os.dup(db.pgconn.socket))
-
-
-async def widen_send_buffer(db: Connection) -> None:
-    """Let a connection take what a whole COPY sends, as far as the system allows."""
-    with _socket_of(db) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-
-
-def with_option(conninfo: str, name: str, value: str) -> str:
-    options = conninfo_to_dict(conninfo).get("options") or ""
-    return make_conninfo(conninfo, options=f"{options} -c {name}={value}")  # the last one counts
-
-
-def check_version(version: int) -> None:
-    if version < MIN_POSTGRES_VERSION:
-        raise DatabaseUnusableError(
-            f"PostgreSQL {version // 10_000} is too old: "
-            f"version {MIN_POSTGRES_VERSION // 10_000} or later is needed"
-        )

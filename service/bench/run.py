@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from core.postgres.partitions import settle
+from core.postgres.partitions import vacuum_and_checkpoint
 from service.bench.display import Display
 from service.bench.load import Began, Done, Ended, Failed, Load, Message, Progress, Work
 from service.bench.recorder import Result
@@ -136,7 +136,7 @@ async def _fill(events: int, destination: Destination, display: Display) -> None
             elif isinstance(message, Done):
                 if destination.target.own:
                     display.begin("settling", MAX_FILL_SECONDS)
-                    await settle(destination.target.db)
+                    await vacuum_and_checkpoint(destination.target.db)
                 return
     raise BenchError("the process that stores events has ended")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from core.admin.apps import App
     from core.admin.organizations import Organization
-    from core.admin.workers import Person
+    from core.admin.workers import WorkerDetails
     from core.postgres.sessions import Connection
     from service.settings import Settings
 
@@ -51,7 +51,7 @@ class Session:
 
         return await apps.find(self.db, given, organization.id if organization else None)
 
-    async def worker(self, given: str, organization: Organization) -> Person:
+    async def worker(self, given: str, organization: Organization) -> WorkerDetails:
         """The worker of that id, e-mail or externalId."""
         from core.admin import workers
 

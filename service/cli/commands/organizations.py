@@ -74,7 +74,7 @@ def list_all(as_json: Json = False) -> None:
     from core import ids
     from core.admin import organizations
 
-    found = run(lambda session: organizations.all_of_them(session.db))
+    found = run(lambda session: organizations.list_all(session.db))
     if as_json:
         print_json([to_json(organization) for organization in found])
     elif not found:

@@ -11,7 +11,7 @@ from service.cli.output import moment, note, print_fields, print_json, print_tab
 from service.cli.session import Json, OrganizationName, Session, now_us, run, to_text
 
 if TYPE_CHECKING:
-    from core.admin.workers import Person
+    from core.admin.workers import WorkerDetails
 
 app = typer.Typer(
     cls=Group, no_args_is_help=True, help="Workers: the people whom events and snapshots are about."
@@ -36,7 +36,7 @@ def create(
     """
     from core.admin import workers
 
-    async def work(session: Session) -> Person:
+    async def work(session: Session) -> WorkerDetails:
         owner = await session.organization(organization)
         return await workers.create(session.db, owner.id, name, email, now_us())
 
@@ -62,13 +62,13 @@ def list_workers(organization: OrganizationName, as_json: Json = False) -> None:
     from core import ids
     from core.admin import workers
 
-    async def work(session: Session) -> list[Person]:
+    async def work(session: Session) -> list[WorkerDetails]:
         owner = await session.organization(organization)
         return await workers.of_organization(session.db, owner.id)
 
     found = run(work)
     if as_json:
-        print_json([_to_json(person) for person in found])
+        print_json([_to_json(worker) for worker in found])
     elif not found:
         note("The organization has no workers yet. The first event about somebody makes one.")
     else:
@@ -76,24 +76,24 @@ def list_workers(organization: OrganizationName, as_json: Json = False) -> None:
             ("ID", "NAME", "E-MAIL", "CREATED (UTC)", "LINKS"),
             [
                 (
-                    ids.text(ids.WORKER, person.id),
-                    person.display_name,
-                    person.email or "",
-                    moment(person.created_at),
-                    " ".join(f"{link.app_slug}:{link.external_id}" for link in person.links),
+                    ids.text(ids.WORKER, worker.id),
+                    worker.display_name,
+                    worker.email or "",
+                    moment(worker.created_at),
+                    " ".join(f"{link.app_slug}:{link.external_id}" for link in worker.links),
                 )
-                for person in found
+                for worker in found
             ],
         )
 
 
-def _to_json(person: Person) -> dict[str, object]:
+def _to_json(worker: WorkerDetails) -> dict[str, object]:
     from core import ids
 
     return {
-        "id": ids.text(ids.WORKER, person.id),
-        "displayName": person.display_name,
-        "email": person.email,
-        "createdAt": to_text(person.created_at),
-        "links": [{"app": link.app_slug, "externalId": link.external_id} for link in person.links],
+        "id": ids.text(ids.WORKER, worker.id),
+        "displayName": worker.display_name,
+        "email": worker.email,
+        "createdAt": to_text(worker.created_at),
+        "links": [{"app": link.app_slug, "externalId": link.external_id} for link in worker.links],
     }

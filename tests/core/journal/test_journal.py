@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-import core.postgres.database
+import core.postgres.sessions
 from core.counters import Counters
 from core.journal.journal import Journal
 from core.journal.pending import PendingRequest
@@ -30,7 +30,7 @@ WHERE wait_event_type = 'Lock' AND datname = current_database()
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No request leaves its transaction for a lock wait while a test holds a lock."""
-    monkeypatch.setattr(core.postgres.database, "JOURNAL_LOCK_MILLISECONDS", 20_000)
+    monkeypatch.setattr(core.postgres.sessions, "JOURNAL_LOCK_MILLISECONDS", 20_000)
 
 
 @contextlib.asynccontextmanager

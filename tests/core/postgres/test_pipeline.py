@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 
-import psycopg
 import pytest
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from core.postgres.database import Database
-from core.postgres.errors import is_connection_loss, is_transient
+from core.postgres.errors import is_transient
 from core.postgres.pipeline import BEGIN, COMMIT, Command, CopyCommand, Statement, as_records, send
-from core.postgres.sessions import cut_after
 from tests.support.tenant import make_tenant
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +93,7 @@ async def test_a_connection_whose_answers_nobody_saw_is_not_used_again(database_
     await make_tenant(database_url)
 
     async def write(database: Database, calls: list[Command]) -> None:
-        async with database.raw_connection(60) as db:
+        async with database.journal_connection(60) as db:
             await send(db, calls)
 
     async with Database(database_url) as database:
@@ -201,34 +198,3 @@ async def test_a_copy_of_garbage_fails(database_url: str) -> None:
         with pytest.raises(errors.InvalidTextRepresentation):
             await copy.write(db, b"no number\n")
         await send(db, [Command(ECHO, "a", "b")])
-
-
-async def test_a_connection_on_which_nothing_comes_is_cut(database_url: str) -> None:
-    async with await (await make_tenant(database_url)).connect() as db:
-        begun = time.monotonic()
-        with pytest.raises(psycopg.OperationalError) as caught, cut_after(db, 0.2):
-            await send(db, [Command(SLEEP)])
-        assert time.monotonic() - begun < 15
-        assert is_connection_loss(caught.value)
-
-
-async def test_a_rollback_does_not_wait_for_a_server_that_hangs(database_url: str) -> None:
-    await make_tenant(database_url)
-    stopped: list[int] = []
-
-    async def fail(database: Database) -> None:
-        async with database.raw_connection(0.5) as db:
-            await send(db, [Command(BEGIN)])
-            stopped.append(db.info.backend_pid)
-            os.kill(stopped[0], signal.SIGSTOP)
-            raise KeyError
-
-    async with Database(database_url) as database:
-        begun = time.monotonic()
-        try:
-            with pytest.raises(KeyError):
-                await fail(database)
-            assert time.monotonic() - begun < 5
-        finally:
-            for backend in stopped:
-                os.kill(backend, signal.SIGCONT)

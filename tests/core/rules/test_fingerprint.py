@@ -26,9 +26,9 @@ def test_whatever_is_sent_with_an_idempotency_key_has_a_digest(
     events: list[Event | Malformed],
 ) -> None:
     batch = EventBatch("req_", events, "the key")
-    draft, again = (PendingEvents.check(CALLER, batch, RECEIVED_US) for _ in range(2))
-    assert draft.claim is not None
-    assert draft.claim == again.claim
+    pending, again = (PendingEvents.check(CALLER, batch, RECEIVED_US) for _ in range(2))
+    assert pending.claim is not None
+    assert pending.claim == again.claim
 
 
 def _respelled(value: object) -> str:

@@ -1,0 +1,49 @@
+"""Pools: what is lent comes back, whatever becomes of the borrower, and waiters are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import core.postgres.database
+from core.errors import IngestError
+from core.postgres.database import MAX_POOL_CONNECTIONS, Database
+
+pytestmark = pytest.mark.anyio
+
+
+async def borrow(database: Database) -> None:
+    """Use a connection for a moment."""
+    async with database.connection() as db:
+        await db.execute("SELECT 1")
+
+
+async def test_borrowers_that_are_cancelled_at_any_moment_lose_no_connection(
+    database_url: str,
+) -> None:
+    async with Database(database_url) as database:
+        for steps in range(40):
+            tasks = [asyncio.create_task(borrow(database)) for _ in range(3 * MAX_POOL_CONNECTIONS)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(borrow(database) for _ in range(MAX_POOL_CONNECTIONS)))
+        assert database._pool.get_stats()["pool_size"] <= MAX_POOL_CONNECTIONS
+
+
+async def test_a_borrower_too_many_is_refused_at_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.postgres.database, "MAX_POOL_WAITERS", 2)
+    async with Database(database_url, max_connections=2) as database:
+        async with database.connection(), database.connection():
+            waiting = [asyncio.create_task(borrow(database)) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            with pytest.raises(IngestError) as refused:
+                await borrow(database)
+            assert refused.value.transient
+        await asyncio.gather(*waiting)

@@ -1,0 +1,73 @@
+"""PostgreSQL's errors, by what can be done about them."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from core.postgres.errors import (
+    NoAnswerError,
+    is_connection_loss,
+    is_temporary,
+    is_transient,
+    one_line,
+    temporary_failure,
+    violated_constraint,
+)
+from tests.support.database import connect
+
+
+@pytest.mark.parametrize(
+    ("error", "lost", "transient", "temporary"),
+    [
+        (psycopg.OperationalError("no SQLSTATE: libpq lost it"), True, True, True),
+        (psycopg.InterfaceError("the connection is closed"), True, True, True),
+        (NoAnswerError("nothing in time"), True, True, True),
+        (errors.ConnectionFailure(), True, True, True),  # 08006
+        (errors.AdminShutdown(), True, True, True),  # 57P01
+        (errors.TooManyConnections(), True, True, True),  # 53300
+        (errors.DiskFull(), True, True, True),  # 53100
+        (errors.SerializationFailure(), False, True, True),
+        (errors.DeadlockDetected(), False, True, True),
+        (errors.InvalidSqlStatementName(), False, True, True),
+        (errors.QueryCanceled(), False, False, True),
+        (errors.LockNotAvailable(), False, False, True),
+        (errors.UniqueViolation(), False, False, False),
+        (errors.UndefinedTable(), False, False, False),
+        (ValueError(), False, False, False),
+    ],
+)
+def test_errors_are_told_apart(
+    error: Exception, lost: bool, transient: bool, temporary: bool
+) -> None:
+    assert is_connection_loss(error) == lost
+    assert is_transient(error) == transient
+    assert is_temporary(error) == temporary
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(errors.LockNotAvailable(), "too busy"), (psycopg.OperationalError(), "cannot reach")],
+)
+def test_a_client_is_told_nothing_of_the_database_but_to_retry(
+    error: Exception, words: str
+) -> None:
+    answer = temporary_failure(error)
+    assert (answer.code, answer.transient) == ("internal_error", True)
+    assert words in answer.message
+    assert answer.retry_after_seconds
+
+
+@pytest.mark.anyio
+async def test_the_violated_constraint_has_a_name(database_url: str) -> None:
+    async with await connect(database_url) as db:
+        await db.execute("CREATE TABLE numbers (n integer CONSTRAINT positive CHECK (n > 0))")
+        with pytest.raises(errors.CheckViolation) as caught:
+            await db.execute("INSERT INTO numbers VALUES (0)")
+        assert violated_constraint(caught.value) == "positive"
+        with pytest.raises(errors.UndefinedTable) as other:
+            await db.execute("SELECT FROM letters")
+        assert violated_constraint(other.value) is None
+        assert "\n" in str(other.value)
+        assert "\n" not in one_line(other.value)

@@ -1,0 +1,58 @@
+"""The counters of a process."""
+
+from __future__ import annotations
+
+from core.counters import CANCELLED, CODES, OTHER, Counters
+from core.error_codes import ErrorCode
+from core.models import Rejection
+
+
+def value(counters: Counters, name: str, **labels: str) -> float | None:
+    return counters.registry.get_sample_value(name, labels)
+
+
+def test_everything_is_counted_in_a_series_of_its_own() -> None:
+    counters = Counters()
+    counters.request("http", "events", "ok")
+    counters.request("grpc", "stream", CANCELLED)
+    counters.accept(5)
+    counters.accept_snapshot()
+    counters.reject(
+        [Rejection(0, ErrorCode.INVALID_BODY, ""), Rejection(1, ErrorCode.INVALID_BODY, "")]
+    )
+    ok = value(counters, "wepeople_requests_total", protocol="http", endpoint="events", code="ok")
+    assert ok == 1
+    assert value(counters, "wepeople_events_accepted_total") == 5
+    assert value(counters, "wepeople_snapshots_accepted_total") == 1
+    assert value(counters, "wepeople_events_rejected_total", code="invalid_body") == 2
+    assert value(counters, "wepeople_events_rejected_total", code="missing_actor") == 0
+
+
+def test_a_code_that_is_not_known_is_counted_as_other() -> None:
+    counters = Counters()
+    assert OTHER in CODES
+    counters.request("http", "ping", "made up by a client")
+    labels = {"protocol": "http", "endpoint": "ping"}
+    assert value(counters, "wepeople_requests_total", code=OTHER, **labels) == 1
+
+
+def test_a_transaction_is_counted_by_its_outcome_size_and_duration() -> None:
+    counters = Counters()
+    counters.transaction(7, 0.004, committed=True)
+    counters.transaction(3, 1.0, committed=False)
+    for outcome in ("committed", "failed"):
+        assert value(counters, "wepeople_journal_transactions_total", outcome=outcome) == 1
+    assert value(counters, "wepeople_journal_transaction_events_sum") == 10
+    assert value(counters, "wepeople_journal_commit_seconds_bucket", le="0.005") == 1
+    assert value(counters, "wepeople_journal_commit_seconds_count") == 2
+
+
+def test_gauges_tell_the_present() -> None:
+    counters = Counters()
+    assert value(counters, "wepeople_open_streams") == 0
+    for opened in (1, 1, -1):
+        counters.stream(opened)
+    counters.waiting(7)
+    counters.waiting(2)
+    assert value(counters, "wepeople_open_streams") == 1
+    assert value(counters, "wepeople_journal_waiting_requests") == 2

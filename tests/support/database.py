@@ -1,0 +1,18 @@
+"""Connections of a test's own to its database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from core.postgres.sessions import session_conninfo
+
+
+async def connect(
+    database_url: str, application_name: str = "wepeople-ingest"
+) -> AsyncConnection[Any]:
+    """A connection with the service's settings, in autocommit mode; the test closes it."""
+    return await AsyncConnection.connect(
+        session_conninfo(database_url, application_name), autocommit=True
+    )
