@@ -78,7 +78,6 @@ async def running(
     """The service on a migrated database, accepting traffic within the block.
 
     With a ``shared_state`` it shares the two ports with the other server processes of that state.
-    Leaving the block stops it in the order that the module says.
 
     Raises OSError if an address cannot be had, and the database's errors.
     """
@@ -104,14 +103,15 @@ async def running(
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
-
         http_app = create_app(ingestor, readiness.problem, metrics, counters, base_url, clock)
-        drain = settings.drain_seconds
         http_server = HttpServer(
-            http_app, listener, base_url=base_url, clock=clock, drain_seconds=drain
+            http_app,
+            listener,
+            base_url=base_url,
+            clock=clock,
+            drain_seconds=settings.drain_seconds,
         )
         await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
-
         servicer = IngestServicer(
             ingestor, StatusRenderer(base_url), counters, clock, settings.stream_max_seconds
         )
@@ -121,11 +121,10 @@ async def running(
             address=settings.grpc,
             shared=shared,
             tls=_tls(settings),
-            drain_seconds=drain,
+            drain_seconds=settings.drain_seconds,
         )
         grpc_port = grpc_server.start()
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
-
         # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
         stack.callback(http_server.stop)
         stack.callback(readiness.drain)

@@ -1,10 +1,10 @@
-"""The process that makes the load, apart from the service and from the report.
+"""The generator: the process that makes the load, apart from the service and from the report.
 
-``python -m service.bench.generator`` reads one :class:`Work` from standard input and writes what
-it has to tell to standard output, a line of JSON each. It ends by itself, and when its standard
-input is closed: so it does not outlive who started it.
+``python -m service.bench.generator`` reads one :class:`Work` from standard input and writes each
+:class:`Message` to standard output, as a line of JSON. It ends when the work is done, and also when
+its standard input is closed, so that it does not outlive the process that started it.
 
-With ``--bare PORT`` it serves the HTTP yardsticks instead, once it has read a :class:`Place`; with
+With ``--bare PORT`` it reads a :class:`Storage` and serves the HTTP yardsticks instead. With
 ``--serve ARGUMENT...`` it is the service.
 """
 
@@ -33,27 +33,31 @@ from service.bench.load import (
     Failed,
     HttpLoad,
     Load,
+    Message,
     Progress,
+    Storage,
     StreamLoad,
-    Told,
     Work,
 )
 from service.bench.recorder import Recorder, now
-from service.bench.yardsticks import Place, run_copy, serve_bare
+from service.bench.yardsticks import run_copy, serve_bare
 
-TELL_SECONDS = 0.25
+PROGRESS_SECONDS = 0.25
 
 
-def tell(told: Told) -> None:
-    """One line on stdout."""
-    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+def send(message: Message) -> None:
+    """Write a message, one line on stdout."""
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 
 
 async def make(work: Work) -> Done:
-    """Make the loads and return their figures. LoadError if one cannot be made."""
+    """Make the loads at the same time and return their figures.
+
+    Raises LoadError if one of them cannot be made.
+    """
     if any(isinstance(load, StreamLoad) for load in work.loads):
-        import service.bench.stream_load  # noqa: F401 - takes a while, so before time counts
+        import service.bench.stream_load  # noqa: F401 - takes a while, so import it before the warm-up
     begins = now() + min(WARM_UP_SECONDS, work.seconds / 3)
     recorders = [Recorder(begins, work.seconds) for _ in work.loads]
     cpu_seconds = 0.0
@@ -62,12 +66,12 @@ async def make(work: Work) -> Done:
         nonlocal cpu_seconds
         await asyncio.sleep(begins - now())
         cpu_seconds = -time.process_time()
-        tell(Began())
+        send(Began())
         while (left := begins + work.seconds - now()) > 0:
-            await asyncio.sleep(min(TELL_SECONDS, left))
-            tell(Progress([recorder.events for recorder in recorders]))
+            await asyncio.sleep(min(PROGRESS_SECONDS, left))
+            send(Progress([recorder.events for recorder in recorders]))
         cpu_seconds += time.process_time()
-        tell(Ended())
+        send(Ended())
 
     watching = asyncio.create_task(watch())
     try:
@@ -75,7 +79,7 @@ async def make(work: Work) -> Done:
             for load, recorder in zip(work.loads, recorders, strict=True):
                 group.create_task(_run(load, recorder))
         if not any(isinstance(load, CopyLoad) and load.rows for load in work.loads):
-            await watching  # the loads may be done a moment before it has told of the end
+            await watching  # the loads may be done a moment before it has sent the end
     except ExceptionGroup as failures:
         reason = _reason(failures)
         if reason is None:
@@ -87,7 +91,7 @@ async def make(work: Work) -> Done:
 
 
 def _reason(error: Exception) -> str | None:
-    """Why the load could not be made, or None for what nobody foresaw."""
+    """The reason why the load could not be made; None if it is an error of the program."""
     import grpc
 
     while isinstance(error, ExceptionGroup):
@@ -117,7 +121,7 @@ async def _run(load: Load, recorder: Recorder) -> None:
 
 
 def _die_with_parent() -> None:
-    """Stop, in order if need be, when nobody holds the other end of standard input."""
+    """Send this process SIGTERM when the other end of standard input is closed."""
 
     def wait() -> None:
         with suppress(OSError):
@@ -129,11 +133,11 @@ def _die_with_parent() -> None:
 
 
 def main() -> None:
-    """Be what the arguments say."""
+    """Make the load, or serve, as the arguments say."""
     if sys.argv[1:2] == ["--bare"]:
-        place = msgspec.json.decode(sys.stdin.buffer.readline(), type=Place)
+        storage = msgspec.json.decode(sys.stdin.buffer.readline(), type=Storage)
         _die_with_parent()
-        serve_bare(int(sys.argv[2]), place)
+        serve_bare(int(sys.argv[2]), storage)
         return
     if sys.argv[1:2] == ["--serve"]:
         from service.cli.main import main as command
@@ -146,9 +150,9 @@ def main() -> None:
     _die_with_parent()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            tell(runner.run(make(work)))
+            send(runner.run(make(work)))
     except LoadError as error:
-        tell(Failed(str(error)))
+        send(Failed(str(error)))
 
 
 if __name__ == "__main__":

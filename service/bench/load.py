@@ -1,4 +1,4 @@
-"""What a load is: told to the process that makes it, and what that process tells back."""
+"""The messages between a run and its generator, the process that makes the load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WARM_UP_SECONDS = 1.0
 class HttpLoad(Struct, frozen=True, tag="http"):
     """POST requests of equal batches over connections that are kept.
 
-    ``rate``: requests a second over all connections, None for as many as are answered.
+    ``rate``: requests a second over all connections, None for a new one with each answer.
     ``idempotency_keys``: a different one with each request.
     """
 
@@ -26,9 +26,9 @@ class HttpLoad(Struct, frozen=True, tag="http"):
 
 
 class StreamLoad(Struct, frozen=True, tag="grpc"):
-    """Batches in streams, one for each producer, as many in flight as the server takes.
+    """Batches in streams, one for each producer, as many in flight as the server allows.
 
-    ``rate``: batches a second over all producers, None for as many as are acked.
+    ``rate``: batches a second over all producers, None for as many as the server takes.
     """
 
     server: str
@@ -39,12 +39,18 @@ class StreamLoad(Struct, frozen=True, tag="grpc"):
     rate: float | None = None
 
 
-class CopyLoad(Struct, frozen=True, tag="copy"):
-    """Rows by psycopg's binary COPY, over one connection. ``rows``: stop after so many."""
+class Storage(Struct, frozen=True):
+    """The database that a yardstick stores in, and the UUIDs of its organization and its app."""
 
     conninfo: str
     organization_id: str
     app_id: str
+
+
+class CopyLoad(Struct, frozen=True, tag="copy"):
+    """Rows by psycopg's binary COPY, over one connection. ``rows``: stop after so many."""
+
+    storage: Storage
     rows: int | None = None
 
 
@@ -63,7 +69,7 @@ class Began(Struct, frozen=True, tag="began"):
 
 
 class Progress(Struct, frozen=True, tag="progress"):
-    """How many events each load has had accepted by now, since the warm-up."""
+    """The number of events of each load that were accepted since the warm-up."""
 
     events: list[int]
 
@@ -85,4 +91,4 @@ class Failed(Struct, frozen=True, tag="failed"):
     reason: str
 
 
-Told = Began | Progress | Ended | Done | Failed
+Message = Began | Progress | Ended | Done | Failed

@@ -1,190 +1,29 @@
-"""What a run measures: rows of the report, each with the load behind it."""
+"""The plan of a run: the usual rows, or those of a load that the operator has chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from core.limits import MAX_BATCH_EVENTS
-from service.bench.load import CopyLoad, HttpLoad, Load, StreamLoad
-from service.bench.target import BenchError, Target, Tenant
-from service.bench.yardsticks import ALONE_PATH, ECHO_PATH
+from service.bench.rows import COPY, Measurement, Row, Stage, alone, echo, http, streams
 
-EVENTS_PATH: Final = "/api/v1/ingest/events"
 # One-event requests beside a stream: enough for a percentile, too few to be a load themselves.
 BESIDE_REQUESTS_PER_SECOND: Final = 200.0
 BESIDE_CONNECTIONS: Final = 16
-# The slowest that a stream goes at half of its speed: half of nothing is no rate.
+# The lowest rate of the stream at half speed, for a round in which nothing was acked before.
 MIN_BATCHES_PER_SECOND: Final = 1.0
 
 Protocol = Literal["http", "grpc", "both"]
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where loads go."""
+class Choice:
+    """A load as the operator chose it; None stands for the usual.
 
-    target: Target
-    tenant: Tenant
-    bare: str  # the URL of the HTTP yardsticks
-
-
-# ``found``: events a second of the rows measured before it in the same round.
-MakeLoad = Callable[[Places, Mapping[str, float]], Load]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the report. ``yardstick``: the row of the same round that it is compared with."""
-
-    name: str
-    title: str
-    load: MakeLoad
-    unit: Literal["events", "requests"] = "events"
-    yardstick: str | None = None
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Rows that are measured at the same time."""
-
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Measurements that take turns, round after round, after ``fill`` more events are stored."""
-
-    measurements: list[Measurement] = field(default_factory=list)
-    fill: int = 0
-
-
-def http(name: str, title: str, yardstick: str | None, **options: object) -> Row:
-    """Batches over HTTP; options as those of :class:`HttpLoad`."""
-
-    def load(places: Places, _found: Mapping[str, float]) -> Load:
-        if places.target.http is None:
-            raise BenchError("there is no URL of the HTTP API: give it with --server")
-        key = places.tenant.key
-        return HttpLoad(places.target.http, EVENTS_PATH, key, **options)  # type: ignore[arg-type]
-
-    unit: Literal["events", "requests"] = "requests" if options["batch"] == 1 else "events"
-    return Row(name, title, load, unit, yardstick)
-
-
-def echo(name: str, title: str, batch: int, connections: int) -> Row:
-    """The same requests to the echo."""
-    return Row(
-        name,
-        title,
-        lambda places, _: HttpLoad(places.bare, ECHO_PATH, places.tenant.key, batch, connections),
-        "requests",
-    )
-
-
-def alone(name: str, title: str, connections: int, yardstick: str) -> Row:
-    """The same requests of one event, each in a transaction of its own and nothing judged."""
-
-    def load(places: Places, _found: Mapping[str, float]) -> Load:
-        key = places.tenant.key
-        return HttpLoad(places.bare, ALONE_PATH, key, 1, connections, idempotency_keys=True)
-
-    return Row(name, title, load, "requests", yardstick)
-
-
-def streams(
-    name: str,
-    title: str,
-    yardstick: str | None,
-    batch: int,
-    producers: int,
-    rate: Callable[[Mapping[str, float]], float | None] = lambda _: None,
-) -> Row:
-    """Batches in gRPC streams; ``rate``: events a second, from what was found before."""
-
-    def load(places: Places, found: Mapping[str, float]) -> Load:
-        if places.target.grpc is None:
-            raise BenchError("there is no HOST:PORT of the gRPC API: give it with --server")
-        events = rate(found)
-        return StreamLoad(
-            places.target.grpc,
-            places.target.tls,
-            places.tenant.key,
-            batch,
-            producers,
-            None if events is None else events / batch,
-        )
-
-    return Row(name, title, load, "events", yardstick)
-
-
-def copy_load(places: Places, rows: int | None = None) -> CopyLoad:
-    """Rows straight into the table."""
-    return CopyLoad(places.target.conninfo, *places.tenant.uuids, rows)
-
-
-COPY: Final = Row(
-    "copy", "COPY by psycopg, 5,000 rows a transaction", lambda places, _: copy_load(places)
-)
-
-
-def usual(protocol: Protocol, *, yardsticks: bool) -> list[Stage]:
-    """What is measured if nothing else is asked for."""
-    full = MAX_BATCH_EVENTS
-    by_copy = "copy" if yardsticks else None
-    measurements = [Measurement((COPY,))] if yardsticks else []
-    if protocol != "http":
-        one = streams("grpc_1", "gRPC stream, 500 a batch, 1 producer", by_copy, full, 1)
-        four = streams("grpc_4", "gRPC streams, 500 a batch, 4 producers", by_copy, full, 4)
-        measurements += [Measurement((one,)), Measurement((four,))]
-    if protocol != "grpc":
-        small = http(
-            "http_1",
-            "HTTP, 1 a request, 64 connections",
-            "echo_1" if yardsticks else None,
-            batch=1,
-            connections=64,
-            idempotency_keys=True,
-        )
-        large = http(
-            "http_500", "HTTP, 500 a request, 8 connections", by_copy, batch=full, connections=8
-        )
-        if yardsticks:
-            echo_small = echo("echo_1", "echo, 1 a request, 64 connections", 1, 64)
-            small_alone = alone("alone_1", "a transaction a request, 64 connections", 64, "http_1")
-            echo_large = echo("echo_500", "echo, 500 a request, 8 connections", full, 8)
-            rows = [echo_small, small, small_alone, echo_large, large]
-        else:
-            rows = [small, large]
-        measurements += [Measurement((row,)) for row in rows]
-    if protocol == "both":
-        beside = (
-            streams(
-                "half_grpc",
-                "gRPC stream at half of its speed …",
-                None,
-                full,
-                1,
-                lambda found: max(found["grpc_1"] / 2, MIN_BATCHES_PER_SECOND * full),
-            ),
-            http(
-                "half_http",
-                "… and HTTP, 1 a request, 200 a second",
-                None,
-                batch=1,
-                connections=BESIDE_CONNECTIONS,
-                rate=BESIDE_REQUESTS_PER_SECOND,
-                idempotency_keys=True,
-            ),
-        )
-        measurements.append(Measurement(beside))
-    return [Stage(measurements)]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A load of the operator's own choice; None: what is usual. ``rate``: events a second."""
+    ``rate``: events a second, None for a new batch with each answer.
+    """
 
     protocol: Protocol
     batch: int | None
@@ -192,61 +31,132 @@ class Asked:
     rate: int | None
     idempotency_keys: bool
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether nothing but the protocol was chosen."""
+        return (self.batch, self.concurrency, self.rate) == (None, None, None)
 
-def chosen(asked: Asked, *, yardsticks: bool) -> list[Stage]:
-    """The load that was asked for, over each protocol, and its yardsticks."""
+
+def stages(choice: Choice, stored: int | None, *, yardsticks: bool) -> list[Stage]:
+    """The stages of a run; with ``stored`` the load is measured before and after so many events."""
+    if stored is not None:
+        return _growth(choice, stored)
+    if choice.is_usual:
+        return [Stage(_usual(choice.protocol, yardsticks=yardsticks))]
     measurements = [Measurement((COPY,))] if yardsticks else []
-    measurements += _chosen(asked, yardsticks, "")
-    return [Stage(measurements)]
+    return [Stage(measurements + _chosen(choice, yardsticks, ""))]
 
 
-def growth(asked: Asked, stored: int) -> list[Stage]:
-    """The load that was asked for with no events stored, and with ``stored`` of them."""
-    without = _chosen(asked, False, "")
-    filled = _chosen(asked, False, f", {stored:,} stored")
+def _usual(protocol: Protocol, *, yardsticks: bool) -> list[Measurement]:
+    """Full and single-event batches, each beside its yardstick."""
+    by_copy = "copy" if yardsticks else None
+    rows = [COPY] if yardsticks else []
+    if protocol != "http":
+        rows += _usual_streams(by_copy)
+    if protocol != "grpc":
+        rows += _usual_requests(by_copy)
+    measurements = [Measurement((row,)) for row in rows]
+    if protocol == "both":
+        measurements.append(_stream_beside_requests())
+    return measurements
+
+
+def _usual_streams(by_copy: str | None) -> list[Row]:
+    full = MAX_BATCH_EVENTS
     return [
-        Stage(without),
-        Stage(
-            [
-                Measurement(
-                    tuple(
-                        Row(f"{row.name}_stored", row.title, row.load, row.unit, row.name)
-                        for row in measurement.rows
-                    )
-                )
-                for measurement in filled
-            ],
-            stored,
-        ),
+        streams("grpc_1", "gRPC stream, 500 a batch, 1 producer", by_copy, full, 1),
+        streams("grpc_4", "gRPC streams, 500 a batch, 4 producers", by_copy, full, 4),
     ]
 
 
-def _chosen(asked: Asked, yardsticks: bool, suffix: str) -> list[Measurement]:
-    batch = asked.batch or MAX_BATCH_EVENTS
-    pace = "" if asked.rate is None else f", {asked.rate:,} events/s"
-    measurements = []
-    if asked.protocol != "http":
-        producers = asked.concurrency or 1
+def _usual_requests(by_copy: str | None) -> list[Row]:
+    small = http(
+        "http_1",
+        "HTTP, 1 a request, 64 connections",
+        "echo_1" if by_copy else None,
+        batch=1,
+        connections=64,
+        idempotency_keys=True,
+    )
+    large = http(
+        "http_500",
+        "HTTP, 500 a request, 8 connections",
+        by_copy,
+        batch=MAX_BATCH_EVENTS,
+        connections=8,
+    )
+    if not by_copy:
+        return [small, large]
+    return [
+        echo("echo_1", "echo, 1 a request, 64 connections", 1, 64),
+        small,
+        alone("alone_1", "a transaction a request, 64 connections", 64, "http_1"),
+        echo("echo_500", "echo, 500 a request, 8 connections", MAX_BATCH_EVENTS, 8),
+        large,
+    ]
+
+
+def _stream_beside_requests() -> Measurement:
+    """A stream at half of the speed just measured, and a trickle of small requests beside it."""
+    full = MAX_BATCH_EVENTS
+
+    def half(speeds: Mapping[str, float]) -> float:
+        return max(speeds["grpc_1"] / 2, MIN_BATCHES_PER_SECOND * full)
+
+    stream = streams("half_grpc", "gRPC stream at half of its speed …", None, full, 1, half)
+    requests = http(
+        "half_http",
+        "… and HTTP, 1 a request, 200 a second",
+        None,
+        batch=1,
+        connections=BESIDE_CONNECTIONS,
+        rate=BESIDE_REQUESTS_PER_SECOND,
+        idempotency_keys=True,
+    )
+    return Measurement((stream, requests))
+
+
+def _growth(choice: Choice, stored: int) -> list[Stage]:
+    """The chosen load with no events stored, and with ``stored`` of them."""
+    without = _chosen(choice, False, "")
+    filled = [
+        Measurement(
+            tuple(
+                Row(f"{row.name}_stored", row.title, row.load, row.unit, row.name)
+                for row in measurement.rows
+            )
+        )
+        for measurement in _chosen(choice, False, f", {stored:,} stored")
+    ]
+    return [Stage(without), Stage(filled, stored)]
+
+
+def _chosen(choice: Choice, yardsticks: bool, suffix: str) -> list[Measurement]:
+    """The chosen load over each protocol; ``suffix`` ends the titles."""
+    batch = choice.batch or MAX_BATCH_EVENTS
+    pace = "" if choice.rate is None else f", {choice.rate:,} events/s"
+    rows = []
+    if choice.protocol != "http":
+        producers = choice.concurrency or 1
         many = "1 producer" if producers == 1 else f"{producers} producers"
         title = f"gRPC stream, {batch} a batch, {many}{pace}{suffix}"
         by_copy = "copy" if yardsticks else None
-        rate = asked.rate
-        row = streams("grpc", title, by_copy, batch, producers, lambda _: rate)
-        measurements.append(Measurement((row,)))
-    if asked.protocol != "grpc":
-        connections = asked.concurrency or 8
-        what = f"{batch} a request, {connections} connections"
+        rows.append(streams("grpc", title, by_copy, batch, producers, lambda _: choice.rate))
+    if choice.protocol != "grpc":
+        connections = choice.concurrency or 8
+        title = f"{batch} a request, {connections} connections"
         if yardsticks:
-            measurements.append(Measurement((echo("echo", f"echo, {what}", batch, connections),)))
+            rows.append(echo("echo", f"echo, {title}", batch, connections))
         by = ("echo" if batch == 1 else "copy") if yardsticks else None
-        row = http(
-            "http",
-            f"HTTP, {what}{pace}{suffix}",
-            by,
-            batch=batch,
-            connections=connections,
-            rate=None if asked.rate is None else asked.rate / batch,
-            idempotency_keys=asked.idempotency_keys,
+        rows.append(
+            http(
+                "http",
+                f"HTTP, {title}{pace}{suffix}",
+                by,
+                batch=batch,
+                connections=connections,
+                rate=None if choice.rate is None else choice.rate / batch,
+                idempotency_keys=choice.idempotency_keys,
+            )
         )
-        measurements.append(Measurement((row,)))
-    return measurements
+    return [Measurement((row,)) for row in rows]

@@ -1,7 +1,7 @@
-"""The events of the load: what an integration typically sends, in each form it is sent in.
+"""The events of the load: those of a typical integration, in each form in which they are sent.
 
-All forms tell the same: every member an event can have, three more in its metadata, about two
-hundred people.
+All forms hold the same: every member that an event can have, three members of metadata, and two
+hundred workers.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from grpc_api.pb import ingest_pb2 as pb
 
 EVENT_TYPE: Final = "ticket.resolved"
 CATEGORY: Final = "project_management"
-PEOPLE: Final = 200
+WORKERS: Final = 200
 DURATION_SECONDS: Final = 240
 FIRST_US: Final = 1_776_600_300_123_000
 STEP_US: Final = 137_000
 
 
 def external_id(number: int) -> str:
-    """Whom the event of that number is about."""
-    return f"crm-user-{number % PEOPLE}"
+    """The worker whom the event of that number is about."""
+    return f"crm-user-{number % WORKERS}"
 
 
 def occurred_us(number: int) -> int:
-    """When it happened, in microseconds since the epoch; no two at the same time."""
+    """The time of the event, in microseconds since the epoch; no two events have the same."""
     return FIRST_US + number * STEP_US
 
 
 def metadata(number: int) -> str:
-    """What else it says, as JSON."""
+    """The metadata of the event, as JSON."""
     return json.dumps({"ticket_id": f"SUP-{number}", "priority": "high", "score": 4.5})
 
 
@@ -52,7 +52,7 @@ def _event(number: int) -> dict[str, Any]:
 
 
 class StreamBatches:
-    """The messages of a stream, encoded once: from one to the next only the sequence differs."""
+    """The messages of a stream, encoded once: they differ in their sequence alone."""
 
     def __init__(self, events: int) -> None:
         batch = pb.StreamBatch()
@@ -70,8 +70,8 @@ class StreamBatches:
     def message(self, sequence: int) -> bytes:
         """A StreamEventsRequest whose batch has this sequence.
 
-        The encoding of a message is its fields one after the other, so a batch of the sequence
-        alone and the bytes of the events make the batch.
+        An encoded message is its fields one after the other, so the bytes of a batch of the
+        sequence alone, followed by those of the events, are the whole batch.
         """
         numbered = pb.StreamBatch(sequence=sequence).SerializeToString()
         length = len(numbered) + len(self._events)

@@ -1,4 +1,4 @@
-"""The service under load: one of our own with a throw-away database, or one that runs already."""
+"""The service under load: a new one with a throw-away database, or one that runs already."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from core.admin.checks import MAX_REQUESTS_PER_SECOND
 from core.postgres.database import Database
 from core.postgres.sessions import Connection
 from service.bench import sample
+from service.bench.load import Storage
 from service.bench.resources import Processes, is_local, listening, of_pid, postgres_of
-from service.bench.yardsticks import Place
 from service.postgres.embedded import EmbeddedPostgres
 from service.postgres.open_database import open_database
 from service.settings import Settings
@@ -38,10 +38,10 @@ START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 DATABASE_STOP_SECONDS: Final = 15.0
 PAUSE_SECONDS: Final = 0.1
-STATEMENT_SECONDS: Final = 600  # to remove what was written may take long
+STATEMENT_SECONDS: Final = 600  # removing all events of a run may take long
 SLUG: Final = "bench"
 GENERATOR: Final = (sys.executable, "-m", "service.bench.generator")
-# What says where a service is and what it belongs to; ours is elsewhere and belongs to nobody.
+# Settings of another service's addresses, database and clients, which a new service must not get.
 NOT_INHERITED: Final = (
     "DATABASE_URL",
     "WEPEOPLE_HTTP",
@@ -61,9 +61,10 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A service to measure. ``http``: a URL; ``grpc``: HOST:PORT; None for what it has not.
+    """A service to measure. ``http``: a URL; ``grpc``: HOST:PORT; None if it is not given.
 
-    ``db`` is a connection of ours to its database, in autocommit mode.
+    ``own``: whether it was started for the run. ``db``: a connection to its database, in autocommit
+    mode. ``service`` and ``database``: their processes, as far as they can be seen.
     """
 
     own: bool
@@ -83,15 +84,19 @@ class Tenant:
 
     organization_id: str
     app_id: str
-    uuids: tuple[str, str]  # of both
+    uuids: tuple[str, str]  # the same two ids as the database has them
     key: str
+
+    def storage(self, conninfo: str) -> Storage:
+        """The place of its events in that database."""
+        return Storage(conninfo, *self.uuids)
 
 
 @contextlib.asynccontextmanager
 async def started(arguments: Sequence[str]) -> AsyncIterator[Target]:
-    """A service of our own on a new embedded database; nothing of it is left after the block.
+    """A new service on a new embedded database; nothing of it is left after the block.
 
-    ``arguments``: more of `serve`'s options. BenchError if it does not start.
+    ``arguments``: more options for ``serve``. Raises BenchError if it does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="wepeople-bench-"))
     async with contextlib.AsyncExitStack() as stack:
@@ -103,7 +108,7 @@ async def started(arguments: Sequence[str]) -> AsyncIterator[Target]:
         acquiring = asyncio.ensure_future(asyncio.to_thread(embedded.acquire))
 
         async def give_back() -> None:
-            # Also a lease that comes after we were told to stop: a thread cannot be cancelled.
+            # Even one acquired after an interruption: a thread cannot be cancelled.
             (await acquiring).close()
 
         stack.push_async_callback(give_back)
@@ -136,7 +141,7 @@ async def started(arguments: Sequence[str]) -> AsyncIterator[Target]:
 
 @contextlib.asynccontextmanager
 async def running(servers: Sequence[str], *, insecure: bool) -> AsyncIterator[Target]:
-    """A service that runs already, at these addresses, on the database that the settings name."""
+    """A running service at these addresses, on the database that the settings name."""
     http = next((given for given in servers if "://" in given), None)
     grpc = next((given for given in servers if "://" not in given), None)
     settings = Settings.from_environment(os.environ)
@@ -165,7 +170,10 @@ async def _connect(conninfo: str) -> Connection:
 
 @contextlib.asynccontextmanager
 async def tenant(target: Target, tell: Callable[[str], None]) -> AsyncIterator[Tenant]:
-    """An organization of our own without limits, which is removed with all its events."""
+    """A new organization without limits, which is removed with all its events after the block.
+
+    ``tell`` is told of the removal, which may take long.
+    """
     db = target.db
     now_us = time.time_ns() // 1_000
     name = f"Bench {ids.text('', ids.new(now_us))}"
@@ -188,7 +196,7 @@ async def tenant(target: Target, tell: Callable[[str], None]) -> AsyncIterator[T
             key,
         )
     finally:
-        # A database of our own goes as a whole.
+        # A throw-away database is removed as a whole.
         if not target.own:
             tell(f"removing the organization {name!r} and its events")
             await organizations.remove(db, (await creating).id)
@@ -202,8 +210,8 @@ async def bare(target: Target, tenant: Tenant) -> AsyncIterator[str]:
         port = probe.getsockname()[1]
     async with child([*GENERATOR, "--bare", str(port)]) as process:
         assert process.stdin is not None
-        place = Place(target.conninfo, *tenant.uuids)
-        process.stdin.write(msgspec.json.encode(place) + b"\n")
+        storage = tenant.storage(target.conninfo)
+        process.stdin.write(msgspec.json.encode(storage) + b"\n")
         await process.stdin.drain()
         await _wait_until_listening(port)
         yield f"http://127.0.0.1:{port}"
@@ -226,8 +234,8 @@ async def child(
 ) -> AsyncIterator[Process]:
     """A process that ends with the block, in order if it can.
 
-    It has a session of its own, as a Ctrl-C in the terminal is for us to act upon; and it ends
-    when its standard input does, so also if we are killed.
+    It has a session of its own, so that a Ctrl-C in the terminal reaches this process alone. It
+    ends when its standard input does, and so also if this process is killed.
     """
     errors = None if log is None else log.open("ab")
     try:
@@ -260,7 +268,7 @@ async def _wait_for_end(processes: Processes) -> None:
 
 
 async def _remove_folder(folder: Path) -> None:
-    """What a process that is still stopping makes anew is removed again."""
+    """Remove the folder, and again while a process that is stopping makes files in it."""
 
     def remove() -> None:
         deadline = time.monotonic() + DATABASE_STOP_SECONDS

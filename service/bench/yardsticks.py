@@ -1,7 +1,7 @@
-"""What the service is measured by: bare FastAPI applications, and psycopg's binary COPY.
+"""The yardsticks that the service is compared with: bare FastAPI applications, and psycopg's COPY.
 
-They tell what the machine gives when HTTP has nothing behind it, when storage has nothing before
-it, and when each request pays for a transaction of its own.
+They show the machine's speed for HTTP without storage, for storage without HTTP, and for requests
+that each commit a transaction of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from core.postgres.database import MAX_JOURNAL_CONNECTIONS
 from core.postgres.sessions import session_conninfo
 from core.timestamps import to_datetime
 from service.bench import sample
-from service.bench.load import CopyLoad
+from service.bench.load import CopyLoad, Storage
 from service.bench.recorder import Recorder, now
 
 TRANSACTION_ROWS: Final = 5_000
@@ -39,30 +39,22 @@ FROM STDIN (FORMAT binary)
 _TYPES: Final = ["uuid"] * 3 + ["text"] * 2 + ["uuid", "timestamptz", "int4", "json"]
 
 
-class Place(Struct, frozen=True):
-    """Where what comes to ``ALONE_PATH`` is stored."""
-
-    conninfo: str
-    organization_id: str
-    app_id: str
-
-
-class _Sent(Struct):
+class _Body(Struct):
     events: list[dict[str, Any]]
 
 
-_CLAIM: Final = """
+_INSERT_KEY: Final = """
 INSERT INTO idempotency_keys (
     organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
 VALUES (%(organization)s, %(app)s, 'events', %(key)s, %(digest)s, '{}', now())
 ON CONFLICT DO NOTHING
 """
-_CHARGE: Final = """
+_CHARGE_QUOTA: Final = """
 INSERT INTO quota_usage (organization_id, month, used, granted)
 VALUES (%(organization)s, date_trunc('month', now()), 1, 1)
 ON CONFLICT (organization_id, month) DO UPDATE SET used = quota_usage.used + 1
 """
-_STORE: Final = """
+_INSERT_EVENT: Final = """
 INSERT INTO events (
     organization_id, app_id, id, worker_id,
     event_type, category, occurred_at, duration_seconds, metadata)
@@ -72,7 +64,7 @@ VALUES (
 """
 
 
-def serve_bare(port: int, place: Place) -> None:
+def serve_bare(port: int, storage: Storage) -> None:
     """Serve the HTTP yardsticks until SIGINT or SIGTERM, as bare as FastAPI can be.
 
     One answers requests with their own body. The other stores the one event of each in a
@@ -82,9 +74,9 @@ def serve_bare(port: int, place: Place) -> None:
     from fastapi import FastAPI, Request, Response
     from psycopg_pool import AsyncConnectionPool
 
-    # As the journal's, which commits for many requests at once.
+    # As many connections as the journal has, which commits many requests in one transaction.
     pool = AsyncConnectionPool(
-        session_conninfo(place.conninfo),
+        session_conninfo(storage.conninfo),
         kwargs={"prepare_threshold": 1},
         min_size=MAX_JOURNAL_CONNECTIONS,
         max_size=MAX_JOURNAL_CONNECTIONS,
@@ -97,11 +89,11 @@ def serve_bare(port: int, place: Place) -> None:
             yield
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
-    organization, app_id = UUID(place.organization_id), UUID(place.app_id)
+    organization, app_id = UUID(storage.organization_id), UUID(storage.app_id)
     worker = ids.new(time.time_ns() // 1_000)
-    decode = msgspec.json.Decoder(_Sent).decode
+    decode = msgspec.json.Decoder(_Body).decode
 
-    # Named by their objects: FastAPI cannot look up the names of what is imported here.
+    # Annotated below: FastAPI cannot look up names that are imported within this function.
     async def echo(request):  # type: ignore[no-untyped-def]
         return Response(await request.body(), media_type="application/json")
 
@@ -122,7 +114,7 @@ def serve_bare(port: int, place: Place) -> None:
             "metadata": msgspec.json.encode(event["metadata"]).decode(),
         }
         async with pool.connection() as db:
-            for statement in (_CLAIM, _CHARGE, _STORE):
+            for statement in (_INSERT_KEY, _CHARGE_QUOTA, _INSERT_EVENT):
                 await db.execute(statement, values)
         return Response(msgspec.json.encode({"accepted": 1}), 202, media_type="application/json")
 
@@ -133,16 +125,16 @@ def serve_bare(port: int, place: Place) -> None:
 
 
 def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
-    """Write rows of the same events into the same table, in transactions of 5,000.
+    """Write rows of the same events into the same table, in transactions of 5,000 rows.
 
-    Until the recorder's end, or until there are ``load.rows``, or until ``stop``.
+    It ends at the recorder's end, after ``load.rows`` rows if that is set, or when ``stop`` is set.
     """
-    organization, app = UUID(load.organization_id), UUID(load.app_id)
-    workers = [ids.new(time.time_ns() // 1_000) for _ in range(sample.PEOPLE)]
+    organization, app = UUID(load.storage.organization_id), UUID(load.storage.app_id)
+    workers = [ids.new(time.time_ns() // 1_000) for _ in range(sample.WORKERS)]
     metadata = [sample.metadata(number) for number in range(TRANSACTION_ROWS)]
     moments = [to_datetime(sample.occurred_us(number)) for number in range(TRANSACTION_ROWS)]
     left = load.rows
-    with psycopg.connect(session_conninfo(load.conninfo)) as db, db.cursor() as cursor:
+    with psycopg.connect(session_conninfo(load.storage.conninfo)) as db, db.cursor() as cursor:
         # The metadata is text already, as it is for the service: nothing is encoded twice.
         set_json_dumps(lambda text: text, db)
         while not stop.is_set() and (now() < recorder.ends if left is None else left > 0):
@@ -156,7 +148,7 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
                         (
                             organization,
                             app,
-                            workers[number % sample.PEOPLE],
+                            workers[number % sample.WORKERS],
                             sample.EVENT_TYPE,
                             sample.CATEGORY,
                             UUID(int=bits + number),

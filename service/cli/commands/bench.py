@@ -1,4 +1,4 @@
-"""``wepeople-ingest bench``: what a service takes, for planning its capacity."""
+"""``wepeople-ingest bench``: the load that a service takes, for planning its capacity."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from service.cli.output import note, print_fields, print_json, print_table, prin
 from service.cli.session import Json
 
 if TYPE_CHECKING:
+    from service.bench.measure import Options
     from service.bench.plan import Protocol
     from service.bench.report import Report
-    from service.bench.session import Setting
 
 FAILED: Final = 1
 DEFAULT_SECONDS: Final = 5.0
@@ -39,10 +39,8 @@ EXAMPLES: Final = examples(
 )
 
 
-# --- options ------------------------------------------------------------------------------------
-
-_Protocol = Annotated[str, typer.Option(metavar="http|grpc|both", help="What to measure.")]
-_Batch = Annotated[
+ProtocolOption = Annotated[str, typer.Option(metavar="http|grpc|both", help="What to measure.")]
+Batch = Annotated[
     int | None,
     typer.Option(
         metavar="N",
@@ -52,7 +50,7 @@ _Batch = Annotated[
         show_default=False,
     ),
 ]
-_Concurrency = Annotated[
+Concurrency = Annotated[
     int | None,
     typer.Option(
         metavar="N",
@@ -62,7 +60,7 @@ _Concurrency = Annotated[
         show_default=False,
     ),
 ]
-_Rate = Annotated[
+Rate = Annotated[
     str | None,
     typer.Option(
         metavar="EVENTS/S|max",
@@ -71,17 +69,16 @@ _Rate = Annotated[
         show_default=False,
     ),
 ]
-_Seconds = Annotated[
+Seconds = Annotated[
     float,
     typer.Option(
         metavar="S", min=MIN_SECONDS, max=MAX_SECONDS, help="Of each measurement in a round."
     ),
 ]
-_Rounds = Annotated[
-    int,
-    typer.Option(metavar="N", min=1, max=MAX_ROUNDS, help="The report has their medians."),
+Rounds = Annotated[
+    int, typer.Option(metavar="N", min=1, max=MAX_ROUNDS, help="The report has their medians.")
 ]
-_Stored = Annotated[
+Stored = Annotated[
     int | None,
     typer.Option(
         metavar="N",
@@ -91,20 +88,20 @@ _Stored = Annotated[
         show_default=False,
     ),
 ]
-_IdempotencyKeys = Annotated[
+IdempotencyKeys = Annotated[
     bool,
     typer.Option(
         "--idempotency-keys/--no-idempotency-keys",
         help="Whether requests of a chosen load have keys, each its own.",
     ),
 ]
-_Yardsticks = Annotated[
+Yardsticks = Annotated[
     bool,
     typer.Option(
         "--yardsticks/--no-yardsticks", help="Measure bare FastAPI and COPY in the same run."
     ),
 ]
-_Server = Annotated[
+Server = Annotated[
     list[str] | None,
     typer.Option(
         metavar="URL|HOST:PORT",
@@ -113,11 +110,11 @@ _Server = Annotated[
         show_default=False,
     ),
 ]
-_Insecure = Annotated[
+Insecure = Annotated[
     bool,
     typer.Option("--insecure", help="gRPC without TLS. On loopback that is the default."),
 ]
-_ServeOption = Annotated[
+ServeOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="OPTION",
@@ -125,7 +122,7 @@ _ServeOption = Annotated[
         show_default=False,
     ),
 ]
-_Plot = Annotated[
+Plot = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.svg",
@@ -135,23 +132,21 @@ _Plot = Annotated[
     ),
 ]
 
-# --- the command --------------------------------------------------------------------------------
-
 
 def bench(
-    protocol: _Protocol = "both",
-    batch: _Batch = None,
-    concurrency: _Concurrency = None,
-    rate: _Rate = None,
-    seconds: _Seconds = DEFAULT_SECONDS,
-    rounds: _Rounds = DEFAULT_ROUNDS,
-    stored: _Stored = None,
-    idempotency_keys: _IdempotencyKeys = True,
-    yardsticks: _Yardsticks = True,
-    server: _Server = None,
-    insecure: _Insecure = False,
-    serve_option: _ServeOption = None,
-    plot: _Plot = None,
+    protocol: ProtocolOption = "both",
+    batch: Batch = None,
+    concurrency: Concurrency = None,
+    rate: Rate = None,
+    seconds: Seconds = DEFAULT_SECONDS,
+    rounds: Rounds = DEFAULT_ROUNDS,
+    stored: Stored = None,
+    idempotency_keys: IdempotencyKeys = True,
+    yardsticks: Yardsticks = True,
+    server: Server = None,
+    insecure: Insecure = False,
+    serve_option: ServeOption = None,
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Measure what the service takes on this machine, beside yardsticks.
@@ -164,60 +159,35 @@ def bench(
     events, also after Ctrl-C. Figures of one machine mean little elsewhere; the ratios to the
     yardsticks (COPY by psycopg, bare FastAPI applications) mean more.
     """
-    if protocol not in PROTOCOLS:
-        raise typer.BadParameter(f"{protocol!r} is not http, grpc or both", param_hint="--protocol")
-    servers = server or []
-    _check(servers, serve_option or [], plot)
-    # The library's own notes would be said in other words than ours.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from service.bench.plan import Asked
-    from service.bench.session import Setting
+    servers, serve_options = server or [], serve_option or []
+    measured = _protocol(protocol, servers)
+    events_per_second = _rate(rate)
+    _check_servers(servers, serve_options)
+    _check_plot(plot)
+    from service.bench.measure import Options
+    from service.bench.plan import Choice
 
-    kind: Protocol = protocol  # type: ignore[assignment]
-    if protocol == "both" and len(servers) == 1:
-        kind = "http" if "://" in servers[0] else "grpc"
-    asked = Asked(kind, batch, concurrency, _rate(rate), idempotency_keys)
-    whole = _measured(
-        Setting(
-            asked,
-            seconds=seconds,
-            rounds=rounds,
-            stored=stored,
-            yardsticks=yardsticks,
-            servers=servers,
-            insecure=insecure,
-            serve_options=serve_option or [],
-        )
+    choice = Choice(measured, batch, concurrency, events_per_second, idempotency_keys)
+    report = _measure(
+        Options(choice, servers, serve_options, insecure, seconds, rounds, stored, yardsticks)
     )
     if plot is not None:
         from service.bench.plot import svg
 
-        plot.write_text(svg(whole), encoding="utf-8")
+        plot.write_text(svg(report), encoding="utf-8")
     if as_json:
-        print_json(whole)
+        print_json(report)
     else:
-        _print(whole)
+        _print(report)
 
 
-def _measured(setting: Setting) -> Report:
-    """The report of a run; exits if it fails or is interrupted."""
-    from service.bench.display import Display
-    from service.bench.interruption import until_interrupted
-    from service.bench.session import measure
-    from service.bench.target import BenchError
-
-    display = Display()
-    try:
-        whole = asyncio.run(until_interrupted(measure(setting, display), display.interrupted))
-    except BenchError as error:
-        display.close()
-        note(f"{PROGRAM}: {error}")
-        raise typer.Exit(FAILED) from None
-    finally:
-        display.close()
-    if whole is None:
-        raise typer.Exit(FAILED)  # interrupted, and said so
-    return whole
+def _protocol(given: str, servers: list[str]) -> Protocol:
+    """The protocol to measure: of a single server, the one that it is given for."""
+    if given not in PROTOCOLS:
+        raise typer.BadParameter(f"{given!r} is not http, grpc or both", param_hint="--protocol")
+    if given == "both" and len(servers) == 1:
+        return "http" if "://" in servers[0] else "grpc"
+    return given  # type: ignore[return-value]
 
 
 def _rate(given: str | None) -> int | None:
@@ -231,7 +201,7 @@ def _rate(given: str | None) -> int | None:
     return int(given)
 
 
-def _check(servers: list[str], serve_options: list[str], plot: Path | None) -> None:
+def _check_servers(servers: list[str], serve_options: list[str]) -> None:
     urls = [given for given in servers if re.fullmatch(r"https?://[^\s/?#]+/?", given)]
     addresses = [given for given in servers if re.fullmatch(r"[^\s/]+:\d{1,5}", given)]
     for given in servers:
@@ -243,6 +213,9 @@ def _check(servers: list[str], serve_options: list[str], plot: Path | None) -> N
         raise typer.BadParameter("give one URL and one HOST:PORT", param_hint="--server")
     if servers and serve_options:
         raise typer.BadParameter("contradicts --server", param_hint="--serve-option")
+
+
+def _check_plot(plot: Path | None) -> None:
     if plot is not None and (plot.suffix.lower() != ".svg" or not plot.absolute().parent.is_dir()):
         raise typer.BadParameter(
             f"{str(plot)!r} is not the name of an .svg file in a folder that exists",
@@ -250,21 +223,43 @@ def _check(servers: list[str], serve_options: list[str], plot: Path | None) -> N
         )
 
 
-def _print(whole: Report) -> None:
+def _measure(options: Options) -> Report:
+    """Run the measurement; exit 1 if it cannot be done or was interrupted."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the library's own words on stderr
+    from service.bench.display import Display
+    from service.bench.interruption import until_interrupted
+    from service.bench.measure import measure
+    from service.bench.target import BenchError
+
+    display = Display()
+    try:
+        report = asyncio.run(until_interrupted(measure(options, display), display.interrupted))
+    except BenchError as error:
+        display.close()
+        note(f"{PROGRAM}: {error}")
+        raise typer.Exit(FAILED) from None
+    finally:
+        display.close()
+    if report is None:
+        raise typer.Exit(FAILED)  # interrupted, and said so
+    return report
+
+
+def _print(report: Report) -> None:
     from service.bench.report import table
 
-    headers, rows = table(whole)
+    headers, rows = table(report)
     print_table(headers, rows)
     print_text("")
     fields: dict[str, object] = {}
-    memory = whole.memory
+    memory = report.memory
     if memory is not None:
         before, after, most = (
             f"{size / 1_048_576:,.0f} MiB"
             for size in (memory.before_bytes, memory.after_bytes, memory.most_bytes)
         )
         fields["memory"] = f"{before} before, {after} after, {most} at most (largest process)"
-    about = whole.machine
+    about = report.machine
     where = "" if about["filesystem"] is None else f" on {about['filesystem']}"
     fields["machine"] = (
         f"{about['cores']} cores of {about['processor']}, {about['system']}, "

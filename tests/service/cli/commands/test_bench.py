@@ -1,11 +1,9 @@
-"""``wepeople-ingest bench``: what it reports, what it counts, and that nothing of it is left."""
+"""``wepeople-ingest bench``: its report, its options, and that nothing of a run is left."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
-import itertools
 import json
 import os
 import shutil
@@ -16,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -26,16 +23,9 @@ import pytest
 from psycopg import sql
 
 import service.cli.main
-from service.bench import resources
-from service.bench.http_load import run_http
-from service.bench.load import HttpLoad, StreamLoad
-from service.bench.plan import usual
-from service.bench.recorder import Recorder, now
-from service.bench.sample import StreamBatches
 from tests.support.running_service import Addresses
 
 WAIT_SECONDS = 60.0
-STALL_SECONDS = 0.5
 
 
 def command(*arguments: str) -> list[str]:
@@ -95,7 +85,7 @@ def rows_without_organization(database_url: str) -> dict[str, int]:
 
 
 def check_line(line: dict[str, Any], rounds: int) -> None:
-    """What every measurement tells."""
+    """Check what every measurement reports."""
     assert line["eventsPerSecond"] > 0
     assert line["requestsPerSecond"] > 0
     latency = line["latencyMs"]
@@ -139,7 +129,7 @@ def test_a_run_beside_other_data_reports_everything_and_leaves_nothing(server: A
 
 
 @pytest.fixture
-def temporary() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A folder for temporary files that PostgreSQL's user can reach, too."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     folder.chmod(0o755)
@@ -147,12 +137,12 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_run_on_its_own_database_leaves_only_the_plot(temporary: Path) -> None:
-    plot = temporary / "plot.svg"
+def test_a_run_on_its_own_database_leaves_only_the_plot(temporary_folder: Path) -> None:
+    plot = temporary_folder / "plot.svg"
     report = run(
         *("--protocol", "http", "--batch", "20", "--concurrency", "2", "--rate", "2000"),
         *("--seconds", "1", "--rounds", "2", "--plot", str(plot)),
-        TMPDIR=str(temporary),
+        TMPDIR=str(temporary_folder),
     )
     lines = {line["name"]: line for line in report["measurements"]}
     assert set(lines) == {"copy", "echo", "http"}
@@ -161,7 +151,7 @@ def test_a_run_on_its_own_database_leaves_only_the_plot(temporary: Path) -> None
     assert lines["http"]["eventsPerSecond"] <= 2_200
     assert lines["http"]["cpu"]["serviceSeconds"] > 0
     assert ElementTree.parse(plot).getroot().tag.endswith("svg")  # noqa: S314
-    assert list(temporary.iterdir()) == [plot]
+    assert list(temporary_folder.iterdir()) == [plot]
 
 
 def test_growth_is_measured_against_none(server: Addresses) -> None:
@@ -247,77 +237,6 @@ def test_a_server_of_another_database_is_told_of_and_cleaned_up_after(
     assert organizations(database_url) == []
 
 
-# --- what is counted -------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
-async def test_latency_at_a_rate_counts_from_when_a_request_was_due() -> None:
-    """One stall of half a second is half a second for all that was due during it."""
-    answered = 0
-    gone = asyncio.Event()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal answered
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-                await reader.readexactly(length)
-                answered += 1
-                if answered == 50:
-                    await asyncio.sleep(STALL_SECONDS)
-                writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}")
-        writer.close()
-        gone.set()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        recorder = Recorder(now(), 1.5)
-        load = HttpLoad(f"http://127.0.0.1:{port}", "/", "key", 1, 1, 100.0)
-        await run_http(load, recorder)
-        await asyncio.wait_for(gone.wait(), WAIT_SECONDS)
-    result = recorder.result()
-    # Of some 150 requests, one was sent before the stall and answered after it; 50 were due.
-    assert 100 <= result.requests <= 155
-    assert result.latency_ms.max >= STALL_SECONDS * 900
-    assert result.latency_ms.p90 >= STALL_SECONDS * 500
-
-
-def test_what_was_due_and_never_sent_counts_as_slow() -> None:
-    recorder = Recorder(now() - 2.0, 2.0)
-    recorder.unsent(now() - 1.0)
-    result = recorder.result()
-    assert (result.requests, result.unsent) == (0, 1)
-    assert result.latency_ms.p50 >= 1_000
-
-
-def test_half_of_a_speed_at_which_nothing_was_acked_is_a_rate() -> None:
-    places: Any = SimpleNamespace(
-        target=SimpleNamespace(grpc="127.0.0.1:1", tls=False), tenant=SimpleNamespace(key="key")
-    )
-    (stage,) = usual("both", yardsticks=True)
-    half = stage.measurements[-1].rows[0]
-    loads = [half.load(places, {"grpc_1": speed}) for speed in (0.0, 50_000.0)]
-    assert loads == [StreamLoad("127.0.0.1:1", False, "key", 500, 1, rate) for rate in (1.0, 50.0)]
-
-
-def test_prepared_batches_are_what_the_contract_says() -> None:
-    from grpc_api.pb import ingest_pb2 as pb
-
-    batches = StreamBatches(3)
-    for sequence in (1, 127, 128, 70_000):
-        request = pb.StreamEventsRequest.FromString(batches.message(sequence))
-        assert request.batch.sequence == sequence
-        assert [event.actor.external_id for event in request.batch.events] == [
-            f"crm-user-{number}" for number in range(3)
-        ]
-        assert request.SerializeToString() == batches.message(sequence)
-
-
-# --- the command line ------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -344,26 +263,3 @@ def test_bad_options_exit_2(arguments: tuple[str, ...], monkeypatch: pytest.Monk
         service.cli.main.main()
     assert exit_.value.code == 2
     assert arguments[0] in told.getvalue()
-
-
-ENDLESSLY = """
-import os, time
-while True:
-    if not os.fork():
-        end = time.process_time() + 0.04
-        while time.process_time() < end:
-            pass
-        os._exit(0)
-    os.wait()
-"""
-
-
-def test_cpu_time_is_not_lost_with_processes_that_end() -> None:
-    with subprocess.Popen([sys.executable, "-c", ENDLESSLY]) as parent:
-        try:
-            processes = resources.of_pid(parent.pid)
-            seconds = [processes.cpu_seconds() for _ in range(2_000)]
-        finally:
-            parent.kill()
-    for before, after in itertools.pairwise(seconds):
-        assert after > before - 0.03  # what a process that ended had used is more, ticks are less

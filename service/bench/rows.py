@@ -1,0 +1,125 @@
+"""The rows of a report, each with the load that is measured for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from service.bench.load import CopyLoad, HttpLoad, Load, StreamLoad
+from service.bench.target import BenchError, Target, Tenant
+from service.bench.yardsticks import ALONE_PATH, ECHO_PATH
+
+EVENTS_PATH: Final = "/api/v1/ingest/events"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The addresses that loads are sent to, and the tenant that they are sent for."""
+
+    target: Target
+    tenant: Tenant
+    bare: str  # the URL of the HTTP yardsticks
+
+
+# The second argument: events a second of each row measured before in the same round, by name.
+MakeLoad = Callable[[Destination, Mapping[str, float]], Load]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the report. ``yardstick``: the row of the same round that it is compared with."""
+
+    name: str
+    title: str
+    load: MakeLoad
+    unit: Literal["events", "requests"] = "events"
+    yardstick: str | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Rows that are measured at the same time."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Measurements that take turns, round after round, after ``fill`` more events are stored."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    fill: int = 0
+
+
+def http(name: str, title: str, yardstick: str | None, **options: object) -> Row:
+    """Batches over HTTP; ``options`` are the fields of :class:`HttpLoad`."""
+
+    def load(destination: Destination, _found: Mapping[str, float]) -> Load:
+        if destination.target.http is None:
+            raise BenchError("there is no URL of the HTTP API: give it with --server")
+        key = destination.tenant.key
+        return HttpLoad(destination.target.http, EVENTS_PATH, key, **options)  # type: ignore[arg-type]
+
+    unit: Literal["events", "requests"] = "requests" if options["batch"] == 1 else "events"
+    return Row(name, title, load, unit, yardstick)
+
+
+def echo(name: str, title: str, batch: int, connections: int) -> Row:
+    """The same requests to the application that answers each with its own body."""
+    return Row(
+        name,
+        title,
+        lambda destination, _: HttpLoad(
+            destination.bare, ECHO_PATH, destination.tenant.key, batch, connections
+        ),
+        "requests",
+    )
+
+
+def alone(name: str, title: str, connections: int, yardstick: str) -> Row:
+    """Requests of one event, each stored in a transaction of its own without being judged."""
+
+    def load(destination: Destination, _found: Mapping[str, float]) -> Load:
+        key = destination.tenant.key
+        return HttpLoad(destination.bare, ALONE_PATH, key, 1, connections, idempotency_keys=True)
+
+    return Row(name, title, load, "requests", yardstick)
+
+
+def streams(
+    name: str,
+    title: str,
+    yardstick: str | None,
+    batch: int,
+    producers: int,
+    rate: Callable[[Mapping[str, float]], float | None] = lambda _: None,
+) -> Row:
+    """Batches in gRPC streams; ``rate``: events a second, from the speeds of earlier rows."""
+
+    def load(destination: Destination, found: Mapping[str, float]) -> Load:
+        if destination.target.grpc is None:
+            raise BenchError("there is no HOST:PORT of the gRPC API: give it with --server")
+        events = rate(found)
+        return StreamLoad(
+            destination.target.grpc,
+            destination.target.tls,
+            destination.tenant.key,
+            batch,
+            producers,
+            None if events is None else events / batch,
+        )
+
+    return Row(name, title, load, "events", yardstick)
+
+
+def copy_load(destination: Destination, rows: int | None = None) -> CopyLoad:
+    """Rows by COPY, without the service."""
+    return CopyLoad(destination.tenant.storage(destination.target.conninfo), rows)
+
+
+COPY: Final = Row(
+    "copy",
+    "COPY by psycopg, 5,000 rows a transaction",
+    lambda destination, _: copy_load(destination),
+)

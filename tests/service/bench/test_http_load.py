@@ -1,0 +1,49 @@
+"""The HTTP load: latency at a fixed rate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from service.bench.http_load import run_http
+from service.bench.load import HttpLoad
+from service.bench.recorder import Recorder, now
+
+WAIT_SECONDS = 60.0
+STALL_SECONDS = 0.5
+
+
+@pytest.mark.anyio
+async def test_latency_at_a_rate_counts_from_when_a_request_was_due() -> None:
+    """One stall of half a second is half a second for all that was due during it."""
+    answered = 0
+    gone = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                answered += 1
+                if answered == 50:
+                    await asyncio.sleep(STALL_SECONDS)
+                writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        recorder = Recorder(now(), 1.5)
+        load = HttpLoad(f"http://127.0.0.1:{port}", "/", "key", 1, 1, 100.0)
+        await run_http(load, recorder)
+        await asyncio.wait_for(gone.wait(), WAIT_SECONDS)
+    result = recorder.result()
+    # Of some 150 requests, one was sent before the stall and answered after it; 50 were due.
+    assert 100 <= result.requests <= 155
+    assert result.latency_ms.max >= STALL_SECONDS * 900
+    assert result.latency_ms.p90 >= STALL_SECONDS * 500
