@@ -1,4 +1,4 @@
-"""``wepeople-ingest produce``: a file of events into the service, each of them once."""
+"""``wepeople-ingest produce``: stores a file of events, each of them once."""
 
 from __future__ import annotations
 
@@ -32,14 +32,11 @@ EXAMPLES: Final = examples(
     "produce - --producer-id crm-export-2026-04-19 --server ingest.example:443 < events.ndjson",
 )
 
-
-# --- options ------------------------------------------------------------------------------------
-
-_File = Annotated[
+EventFile = Annotated[
     str,
     typer.Argument(metavar="FILE", help="Events, one JSON object a line; - is standard input."),
 ]
-_ProducerId = Annotated[
+ProducerId = Annotated[
     str | None,
     typer.Option(
         metavar="ID",
@@ -49,8 +46,8 @@ _ProducerId = Annotated[
         show_default=False,
     ),
 ]
-_Server = Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the gRPC API is.")]
-_KeyFile = Annotated[
+Server = Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the gRPC API is.")]
+KeyFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
@@ -58,7 +55,7 @@ _KeyFile = Annotated[
         show_default=False,
     ),
 ]
-_Batch = Annotated[
+Batch = Annotated[
     int,
     typer.Option(
         metavar="N",
@@ -67,7 +64,7 @@ _Batch = Annotated[
         help="At most so many lines a batch. Another run may have another number.",
     ),
 ]
-_Rejected = Annotated[
+Rejected = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
@@ -77,11 +74,11 @@ _Rejected = Annotated[
         show_default=False,
     ),
 ]
-_Patience = Annotated[
+Patience = Annotated[
     int | None,
     duration_option("How long to go on trying a server that does not answer. Default: 60s."),
 ]
-_Certificates = Annotated[
+Certificates = Annotated[
     Path | None,
     typer.Option(
         "--ca",
@@ -90,24 +87,22 @@ _Certificates = Annotated[
         show_default=False,
     ),
 ]
-_Insecure = Annotated[
+Insecure = Annotated[
     bool,
     typer.Option("--insecure", help="Without TLS. On a loopback address that is the default."),
 ]
 
-# --- the command --------------------------------------------------------------------------------
-
 
 def produce(
-    file: _File,
-    producer_id: _ProducerId = None,
-    server: _Server = DEFAULT_SERVER,
-    key_file: _KeyFile = None,
-    batch: _Batch = MAX_BATCH_EVENTS,
-    rejected: _Rejected = None,
-    patience: _Patience = None,
-    certificates: _Certificates = None,
-    insecure: _Insecure = False,
+    file: EventFile,
+    producer_id: ProducerId = None,
+    server: Server = DEFAULT_SERVER,
+    key_file: KeyFile = None,
+    batch: Batch = MAX_BATCH_EVENTS,
+    rejected: Rejected = None,
+    patience: Patience = None,
+    certificates: Certificates = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Stream a file of events, in the JSON form of the REST API, into the service.
@@ -121,52 +116,56 @@ def produce(
     Exit code 0: every line that is not blank is stored, now or before. 1: some were rejected, now
     or before, or it failed or was interrupted; stderr says which. 2: wrong usage.
     """
-    regular = file != STDIN and _is_regular(file)
-    if not producer_id and not regular:
+    is_regular = file != STDIN and _is_regular(file)
+    if not producer_id and not is_regular:
         raise typer.BadParameter(
             "is needed for what can be read only once", param_hint="'--producer-id'"
         )
     key = _key(key_file)
     if not re.fullmatch(r"[^\s/]+:\d{1,5}", server):
         raise typer.BadParameter(f"{server!r} is not HOST:PORT", param_hint="'--server'")
-    # What the library has to say on its own is said in our words.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from service.cli.produce.run import Task, stream
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the library's own words on stderr
+    from service.cli.produce.run import Options, run
 
-    outcome = stream(
-        Task(
-            file=None if file == STDIN else Path(file),
-            is_regular=regular,
-            producer_id=producer_id,
-            server=server,
-            api_key=key,
-            credentials=_credentials(server, certificates, insecure),
-            batch_events=batch,
-            rejected=rejected,
-            patience_seconds=patience or DEFAULT_PATIENCE_SECONDS,
+    credentials = _credentials(server, certificates, insecure)
+    patience_seconds = patience or DEFAULT_PATIENCE_SECONDS
+    source = None if file == STDIN else Path(file)
+    outcome = run(
+        Options(
+            source,
+            is_regular,
+            producer_id,
+            server,
+            key,
+            credentials,
+            batch,
+            rejected,
+            patience_seconds,
         )
     )
     if outcome.failure is None or as_json:
         _print(outcome, as_json)
-    _explain(outcome, rejected)
-    if not (outcome.is_whole and outcome.summary.all_stored):
+    _note_the_end(outcome, rejected)
+    if not (outcome.finished and outcome.summary.all_stored):
         raise typer.Exit(FAILED)
 
 
-def _explain(outcome: Outcome, rejected: Path | None) -> None:
-    """Tell on stderr why not every line is stored; a failure of a file is raised."""
-    from grpc_api.producer import ProducerError
+def _note_the_end(outcome: Outcome, rejected: Path | None) -> None:
+    """Say on stderr why the run has ended early, and that lines were rejected.
 
-    failure, summary = outcome.failure, outcome.summary
+    Raises the OSError that ended it, which the program reports.
+    """
+    from grpc_api.producer import ProducerError
+    from service.cli.produce.run import GO_ON
+
+    summary, failure = outcome.summary, outcome.failure
     if isinstance(failure, OSError):
         raise failure
     if failure is not None:
         note(f"{PROGRAM}: {failure}")
     if isinstance(failure, ProducerError):
         note(f"{summary.lines:,} lines are done with; the same command goes on after them.")
-    if failure is None and not outcome.is_whole:
-        from service.cli.produce.run import GO_ON
-
+    if failure is None and not outcome.finished:
         note(f"{PROGRAM}: interrupted. {GO_ON}")
     if summary.rejected and rejected is not None:
         note(f"{summary.rejected:,} lines were rejected: see {rejected}.")
@@ -184,7 +183,7 @@ def _print(outcome: Outcome, as_json: bool) -> None:
         print_json(
             {
                 "producerId": outcome.producer_id,
-                "finished": outcome.is_whole,
+                "finished": outcome.finished,
                 "lines": summary.lines,
                 "accepted": summary.accepted,
                 "rejected": summary.rejected,

@@ -1,4 +1,4 @@
-"""The progress of ``produce`` on a terminal, and notes around it."""
+"""The progress of ``wepeople-ingest produce``, as a person at a terminal sees it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from grpc_api.producer import ProducerMetrics, StreamProducer
 from service.cli.output import note, visible
-from service.cli.produce.runner import Production
+from service.cli.produce.runner import ProduceRunner
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -20,16 +20,16 @@ REFRESH_SECONDS: Final = 0.2
 
 
 class Display:
-    """A progress bar on stderr if that is a terminal, and notes that do not tear it."""
+    """A progress bar on stderr if that is a terminal, and notes above it."""
 
     def __init__(self, total_bytes: int | None) -> None:
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = _bar()
-            self._task = self._bar.add_task("", total=total_bytes, told="connecting")
+            self._task = self._bar.add_task("", total=total_bytes, text="connecting")
 
     def note(self, text: str) -> None:
-        """A remark, above the bar."""
+        """Show a remark, above the bar if there is one."""
         if self._bar is None:
             note(text)
         else:
@@ -38,30 +38,26 @@ class Display:
             self._bar.console.print(Text(visible(text)), soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar; again is harmless."""
         if self._bar is not None:
             self._bar.stop()
 
     @contextlib.asynccontextmanager
-    async def showing(
-        self, production: Production, producer: StreamProducer
-    ) -> AsyncIterator[None]:
+    async def showing(self, runner: ProduceRunner, producer: StreamProducer) -> AsyncIterator[None]:
         """Keep the bar up to date within the block."""
         if self._bar is None:
             yield
             return
         self._bar.start()
-        updating = asyncio.create_task(self._update(self._bar, production, producer))
+        updating = asyncio.create_task(self._update(self._bar, runner, producer))
         try:
             yield
         finally:
             updating.cancel()
-            self._show(self._bar, production, producer.metrics, 0.0)
+            self._show(self._bar, runner, producer.metrics, 0.0)
             self.close()
 
-    async def _update(
-        self, bar: Progress, production: Production, producer: StreamProducer
-    ) -> None:
+    async def _update(self, bar: Progress, runner: ProduceRunner, producer: StreamProducer) -> None:
         acked, at = 0, time.monotonic()
         rate = 0.0
         while True:
@@ -70,18 +66,18 @@ class Display:
             latest = (metrics.acked - acked) / (now - at)
             acked, at = metrics.acked, now
             rate = latest if not rate else 0.8 * rate + 0.2 * latest
-            self._show(bar, production, metrics, rate)
+            self._show(bar, runner, metrics, rate)
 
     def _show(
-        self, bar: Progress, production: Production, metrics: ProducerMetrics, rate: float
+        self, bar: Progress, runner: ProduceRunner, metrics: ProducerMetrics, rate: float
     ) -> None:
-        summary = production.summary(metrics)
-        told = f"{summary.lines:,} acked"
+        summary = runner.summary(metrics)
+        text = f"{summary.lines:,} acked"
         if not summary.all_stored:
-            told += f" · {summary.rejected + summary.already_rejected:,} rejected"
+            text += f" · {summary.rejected + summary.already_rejected:,} rejected"
         if rate:
-            told += f" · {rate:,.0f} events/s"
-        bar.update(self._task, completed=production.done_bytes, told=told)
+            text += f" · {rate:,.0f} events/s"
+        bar.update(self._task, completed=runner.done_bytes, text=text)
         bar.refresh()
 
 
@@ -98,7 +94,7 @@ def _bar() -> Progress:
     return Progress(
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
+        TextColumn("{task.fields[text]}", markup=False),
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False, markup=False, emoji=False),
         auto_refresh=False,

@@ -1,4 +1,4 @@
-"""One run of ``produce``: its files, its signals and its producer, from begin to end."""
+"""The surroundings of a run of ``wepeople-ingest produce``: its files, signals and notes."""
 
 from __future__ import annotations
 
@@ -20,95 +20,107 @@ from service.cli.help import PROGRAM
 from service.cli.output import note
 from service.cli.produce.display import Display
 from service.cli.produce.event_files import Chunk, ReadAhead, chunks, fingerprint
-from service.cli.produce.runner import (
-    OtherLinesError,
-    Production,
-    Rejections,
-    Summary,
-    run_until,
-)
+from service.cli.produce.rejections import Rejections
+from service.cli.produce.runner import OtherLinesError, ProduceRunner, Summary, run_until
 
-# A few more than a server takes without acking. Lines that are read ahead of those are read in vain
-# when the command is interrupted, and the ones that are no events are told twice.
+# A few more than a server takes without acking. Batches read ahead of that are lost when the run is
+# interrupted, and their lines that are no events are reported again by the next run.
 BUFFERED_BATCHES: Final = 40
 FAILED: Final = 1
 GO_ON: Final = "Run the same command again to go on; nothing is stored twice."
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """The lines to send, and the server they go to."""
+@dataclass(frozen=True)
+class Options:
+    """The options of a run, checked."""
 
-    file: Path | None  # None: standard input
-    is_regular: bool  # it can be read again
-    producer_id: str | None  # None: named by the content of the file
-    server: str  # HOST:PORT
-    api_key: str
-    credentials: grpc.ChannelCredentials | None  # None: without TLS
-    batch_events: int
-    rejected: Path | None  # where rejected lines are appended
-    patience_seconds: float
+    file: Path | None  # None for standard input
+    is_regular: bool  # whether the file can be read again from its beginning
+    producer_id: str | None
+    server: str
+    key: str
+    credentials: grpc.ChannelCredentials | None
+    batch: int
+    rejected: Path | None
+    patience_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outcome:
-    """The end of a run. ``is_whole``: every line was read."""
+    """The end of a run; ``finished`` if it came to the end of the file without a failure."""
 
     producer_id: str
     summary: Summary
     failure: Exception | None
-    is_whole: bool
+    finished: bool
 
 
-def stream(task: Task) -> Outcome:
-    """Send every line, until the end or an interruption."""
+def run(options: Options) -> Outcome:
+    """Send the file until its end, a failure or a signal.
+
+    A failure to open a file is raised as OSError; later failures are in the outcome. A second
+    signal exits with status 1.
+    """
     with contextlib.ExitStack() as stack:
-        source = _open(task.file)
-        if task.is_regular:  # closing what a reader waits at would wait with it
+        source = _open(options.file)
+        if options.is_regular:  # closing a pipe would wait for the thread that reads from it
             stack.enter_context(source)
-        expected = None
-        if not task.producer_id:
-            expected = fingerprint(source)
+        content = None
+        if not options.producer_id:
+            content = fingerprint(source)
             source.seek(0)
-        reports = (
-            None if task.rejected is None else stack.enter_context(task.rejected.open("ab", 0))
-        )
-        display = Display(expected[1] if expected else _size(source))
+        name = options.producer_id or (content[0] if content else "")
+        file = None
+        if options.rejected is not None:
+            file = options.rejected.open("ab")
+            stack.callback(_close, file)
+        display = Display(content[1] if content else _size(source))
         stack.callback(display.close)
         stack.enter_context(_warnings_to(display.note))
-        name = task.producer_id or (expected[0] if expected else "")
-        lines = chunks(source, task.batch_events, expected)
-        return asyncio.run(_run(task, name, lines, Rejections(reports, display.note), display))
+        rejections = Rejections(file, display.note)
+        return asyncio.run(
+            _send(options, name, chunks(source, options.batch, content), rejections, display)
+        )
 
 
-async def _run(
-    task: Task, name: str, lines: Iterator[Chunk], rejections: Rejections, display: Display
+async def _send(
+    options: Options,
+    producer_id: str,
+    source: Iterator[Chunk],
+    rejections: Rejections,
+    display: Display,
 ) -> Outcome:
     stop = asyncio.Event()
     _on_signals(stop, display)
-    production = Production(ReadAhead(lines), rejections)
+    runner = ProduceRunner(ReadAhead(source), rejections)
     producer = StreamProducer(
-        task.server,
-        task.api_key,
-        name,
-        max_buffered_events=BUFFERED_BATCHES * task.batch_events,
-        on_rejected=production.on_rejected,
-        credentials=task.credentials,
-        give_up_after_seconds=task.patience_seconds,
+        options.server,
+        options.key,
+        producer_id,
+        max_buffered_events=BUFFERED_BATCHES * options.batch,
+        on_rejected=runner.on_rejected,
+        credentials=options.credentials,
+        give_up_after_seconds=options.patience_seconds,
     )
     failure: Exception | None = None
-    is_whole = False
+    finished = False
     try:
-        async with display.showing(production, producer):
-            is_whole = await run_until(stop, production, producer)
+        async with display.showing(runner, producer):
+            finished = await run_until(stop, runner, producer)
     except (ProducerError, OtherLinesError, OSError) as error:
         failure = error
-    return Outcome(name, production.summary(producer.metrics), failure, is_whole)
+    return Outcome(producer_id, runner.summary(producer.metrics), failure, finished)
 
 
 def _open(file: Path | None) -> IO[bytes]:
-    # Not sys.stdin itself, whose lock a reader that waits would hold to the end.
+    # Not sys.stdin: the thread that reads from it would hold its lock until the process ends.
     return open(0, "rb", closefd=False) if file is None else file.open("rb")
+
+
+def _close(file: IO[bytes]) -> None:
+    # Rejections flushes each line, and has raised already if one could not be written.
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 def _size(source: IO[bytes]) -> int | None:
@@ -117,7 +129,7 @@ def _size(source: IO[bytes]) -> int | None:
 
 
 def _on_signals(stop: asyncio.Event, display: Display) -> None:
-    """Have the first Ctrl-C end in order and the second at once; nothing is lost by either."""
+    """Set ``stop`` at the first SIGINT or SIGTERM, and exit at the second; neither loses events."""
 
     def on_signal() -> None:
         if stop.is_set():
@@ -132,7 +144,7 @@ def _on_signals(stop: asyncio.Event, display: Display) -> None:
 
 @contextlib.contextmanager
 def _warnings_to(tell: Callable[[str], None]) -> Iterator[None]:
-    """Show the producer's warnings, such as disconnects, to the person at the terminal."""
+    """Pass the warnings that the producer logs, of lost connections, to ``tell``."""
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -1,29 +1,22 @@
-"""The produce runner: streams chunks of lines into the service."""
+"""One run of ``wepeople-ingest produce``: chunks of lines are streamed into the service."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
-
-import msgspec
+from typing import Final
 
 from core.error_codes import ErrorCode
 from grpc_api.pb import ingest_pb2 as pb
-from grpc_api.producer import ProducerMetrics, StreamProducer, event_json
+from grpc_api.producer import event_json
+from grpc_api.producer import ProducerMetrics, StreamProducer
 from service.cli.produce.event_files import MAX_LINE_BYTES, Chunk, Line, ReadAhead
+from service.cli.produce.rejections import Rejections
 
-if TYPE_CHECKING:
-    pass
-
-# How long acks of what is in flight may still take once somebody wants an end.
+# For the acks of batches in flight after an interruption.
 INTERRUPT_SECONDS: Final = 5.0
-MAX_SHOWN_CHARACTERS: Final = 160  # of a rejected line, on stderr
-
-Note = Callable[[str], None]
 
 
 class OtherLinesError(Exception):
@@ -32,29 +25,29 @@ class OtherLinesError(Exception):
 
 @dataclass(frozen=True)
 class Summary:
-    """The lines whose outcome is known, blank ones apart."""
+    """The results of the lines that have one; blank lines are not counted."""
 
     accepted: int
-    rejected: int  # by the server or as no event at all; told, line by line
-    # By an earlier run, or by this one before it lost the ack.
+    rejected: int  # by the server, or as no event at all; each line is reported
+    # By an earlier run, or by this one if the ack was lost.
     already_stored: int
-    already_rejected: int  # by the server; which ones only the ack said
+    already_rejected: int  # by the server; only a lost ack said which lines
     seconds: float
     quota_left: int | None
 
     @property
     def lines(self) -> int:
-        """The number of all of them."""
+        """The number of lines that have a result."""
         return self.sent + self.already_stored + self.already_rejected
 
     @property
     def sent(self) -> int:
-        """The number of those whose outcome this run was told."""
+        """The number of lines whose result this run received."""
         return self.accepted + self.rejected
 
     @property
     def all_stored(self) -> bool:
-        """Whether none was rejected, now or before."""
+        """Whether no line was rejected, now or before."""
         return not (self.rejected or self.already_rejected)
 
 
@@ -68,64 +61,34 @@ class _Sent:
     end: int
 
 
-class Rejections:
-    """Tells which lines were rejected and why: a note each, or a JSON object each in a file."""
-
-    def __init__(self, file: IO[bytes] | None, tell: Note) -> None:
-        self._file = file
-        self._tell = tell
-
-    def report(self, line: Line, code: str, message: str) -> None:
-        """One rejected line. In the file when this returns, even if the process is killed then."""
-        if self._file is None:
-            self._tell(f"line {line.number}: {code}: {message}: {_shortened(line)}")
-            return
-        told = {"line": line.number, "code": code, "message": message, "event": _event(line)}
-        self._file.write(msgspec.json.encode(told) + b"\n")
-        self._file.flush()
-
-
-def _shortened(line: Line) -> str:
-    text = line.text.decode(errors="backslashreplace")
-    is_all = line.is_whole and len(text) <= MAX_SHOWN_CHARACTERS
-    return text if is_all else f"{text[:MAX_SHOWN_CHARACTERS]}…"
-
-
-def _event(line: Line) -> msgspec.Raw | str | None:
-    """A line as JSON: itself, or a string if it is no JSON, or null if it is too long."""
-    if not line.is_whole:
-        return None
-    try:
-        msgspec.json.decode(line.text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return line.text.decode(errors="backslashreplace")
-    return msgspec.Raw(line.text)
-
-
-class Production:
-    """One run over the chunks of a source.
+class ProduceRunner:
+    """Sends the chunks of a source, and goes on where an earlier run has ended.
 
     Lines that are no event are never sent; the others are the producer's events, in their order.
-    So the number of events that the server has judged says how many of them to pass over, however
-    they were cut into batches, and whatever was added to the source since.
+    The server says how many events of the producer it has judged, and so many are skipped. This
+    holds for any size of batches, and when lines were added to the end of the source.
     """
 
     def __init__(self, source: ReadAhead, rejections: Rejections) -> None:
         self._source = source
         self._rejections = rejections
         self._sent: deque[_Sent] = deque()
-        self._to_pass_over = 0
+        self._to_skip = 0
         self._already_stored = self._already_rejected = 0
         self._unsendable = 0
         self._began = time.monotonic()
         self.done_bytes = 0
 
     async def run(self, producer: StreamProducer) -> None:
-        """Send everything and wait for the last ack. Raises what ends the producer."""
+        """Send everything and wait for the last ack.
+
+        Raises ProducerError if the producer cannot go on, OtherLinesError if the source is not that
+        of the earlier run, and OSError if it cannot be read.
+        """
         await producer.start()
         self._already_stored = producer.resumed_accepted
         self._already_rejected = producer.resumed_rejected
-        self._to_pass_over = producer.resumed_events
+        self._to_skip = producer.resumed_events
         sequence = producer.resumed_sequence
         while (chunk := await self._source.next()) is not None:
             events, lines = self._convert(chunk)
@@ -136,25 +99,25 @@ class Production:
                 await producer.send_batch(events)
             elif not self._sent:
                 self.done_bytes = chunk.end
-            self._forget(producer.metrics.last_sequence)
-        if self._to_pass_over:
+            self._forget_acked(producer.metrics.last_sequence)
+        if self._to_skip:
             judged = producer.resumed_events
             raise OtherLinesError(
                 f"{judged:,} events of this producer id were sent before and here are only "
-                f"{judged - self._to_pass_over:,}: those were other lines"
+                f"{judged - self._to_skip:,}: those were other lines"
             )
         await producer.flush()
 
     def on_rejected(self, number: int, _: pb.IngestEvent, code: str, message: str) -> None:
-        """The producer's callback."""
+        """Report a rejected event: the producer's callback."""
         while number >= self._sent[0].first_number + len(self._sent[0].lines):
             self._sent.popleft()
         batch = self._sent[0]
         self._rejections.report(batch.lines[number - batch.first_number], code, message)
 
     def summary(self, metrics: ProducerMetrics) -> Summary:
-        """The lines whose outcome is known by now."""
-        self._forget(metrics.last_sequence)
+        """The results so far."""
+        self._forget_acked(metrics.last_sequence)
         return Summary(
             metrics.accepted,
             metrics.rejected + self._unsendable,
@@ -165,7 +128,7 @@ class Production:
         )
 
     def _convert(self, chunk: Chunk) -> tuple[list[pb.IngestEvent], list[Line]]:
-        """The events to send and their lines. Reports those that are none."""
+        """The events to send and their lines; lines that are no event are reported."""
         events: list[pb.IngestEvent] = []
         lines: list[Line] = []
         for line in chunk.lines:
@@ -173,14 +136,14 @@ class Production:
             if event is None:
                 self._unsendable += 1
                 self._rejections.report(line, ErrorCode.INVALID_BODY.value, problem)
-            elif self._to_pass_over:
-                self._to_pass_over -= 1
+            elif self._to_skip:
+                self._to_skip -= 1
             else:
                 events.append(event)
                 lines.append(line)
         return events, lines
 
-    def _forget(self, last_sequence: int) -> None:
+    def _forget_acked(self, last_sequence: int) -> None:
         while self._sent and self._sent[0].sequence <= last_sequence:
             self.done_bytes = self._sent.popleft().end
 
@@ -194,9 +157,12 @@ def _converted(line: Line) -> tuple[pb.IngestEvent | None, str]:
         return None, str(error)
 
 
-async def run_until(stop: asyncio.Event, production: Production, producer: StreamProducer) -> bool:
-    """Run to the end, or until ``stop``: then with a short wait for acks. Whether to the end."""
-    running = asyncio.create_task(production.run(producer))
+async def run_until(stop: asyncio.Event, runner: ProduceRunner, producer: StreamProducer) -> bool:
+    """Run to the end, or until ``stop`` and then wait shortly for acks.
+
+    Returns whether it ran to the end. Raises as :meth:`ProduceRunner.run` does.
+    """
+    running = asyncio.create_task(runner.run(producer))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
