@@ -1,7 +1,7 @@
-"""The ordinary account that takes over when root asks for an embedded PostgreSQL.
+"""The ordinary account that runs an embedded PostgreSQL when root asks for one.
 
-PostgreSQL refuses to run as root, and rightly so. The keeper therefore gives root away for
-good, before it touches a file of the cluster, and this module decides for whom.
+PostgreSQL refuses to run as root. The keeper therefore gives up root for good, before it touches a
+file of the cluster, and this module decides for which account.
 """
 
 import hashlib
@@ -14,13 +14,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.postgres.cluster import MAJOR_VERSION, EmbeddedPostgresError
+from service.postgres.home import MAJOR_VERSION, EmbeddedPostgresError
 
 FALLBACK_ACCOUNT = "nobody"
-# Where binaries are copied to if they lie where the account cannot reach them (a virtual
-# environment below /root). The first is kept between boots, the second is for a system mounted
-# read-only.
-BINARY_PLACES = (
+# Folders for copies of binaries that the account cannot reach, as in a virtual environment below
+# /root. The first is kept between boots, the second is for a system mounted read-only.
+BINARY_FOLDERS = (
     Path("/var/lib/wepeople-ingest"),
     Path("/tmp/wepeople-ingest-binaries"),  # noqa: S108 -- `_ensure_roots_own` checks it
 )
@@ -29,7 +28,7 @@ VERSION_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An ordinary user. Only root can `become` one, and there is no way back."""
+    """An ordinary user. Only root can `become` one, and cannot go back."""
 
     name: str
     uid: int
@@ -43,10 +42,11 @@ class Account:
 
 
 def account_for(home_owner_uid: int, data_owner_uid: int) -> Account:
-    """Whose PostgreSQL it is: the owner's of the files, if that is an ordinary user, or nobody's.
+    """The account that runs PostgreSQL: the files' owner if that is an ordinary user, else nobody.
 
-    An owner without a name (a container's volume) can only be taken if the cluster is theirs
-    already: initdb wants to know what its user is called.
+    An owner without a name (of a container's volume) is taken only if the cluster is theirs
+    already, because initdb needs the name of its user. Raises EmbeddedPostgresError if there is no
+    account.
     """
     for uid in (home_owner_uid, data_owner_uid):
         try:
@@ -68,31 +68,32 @@ def account_for(home_owner_uid: int, data_owner_uid: int) -> Account:
 
 
 def reachable_install(
-    install: Path, account: Account, places: tuple[Path, ...] = BINARY_PLACES
+    install: Path, account: Account, folders: tuple[Path, ...] = BINARY_FOLDERS
 ) -> Path:
     """A folder of PostgreSQL binaries that the account can run: `install`, or a copy of it.
 
     The copy belongs to root, is named after its content, so that an upgrade makes a new one, and
     appears complete or not at all. Handing an open folder down, as is done with the data,
     does not help here: PostgreSQL resolves its own path, and the loader that of the libraries.
+    Raises EmbeddedPostgresError if no folder will do.
     """
     if _runs(install, account):
         return install
     digest = hashlib.sha256((install / "bin" / "postgres").read_bytes()).hexdigest()[:16]
-    package, folder = install.parts[-2:]
+    package, version = install.parts[-2:]
     reasons = []
-    for place in places:
-        target = place / f"postgres-{MAJOR_VERSION}-{digest}"
+    for parent in folders:
+        target = parent / f"postgres-{MAJOR_VERSION}-{digest}"
         try:
-            _ensure_roots_own(place)
+            _ensure_roots_own(parent)
             if not target.exists():
                 _copy(install, target)
         except OSError as error:
             reasons.append(str(error))
             continue
-        if _runs(target / package / folder, account):
-            return target / package / folder
-        reasons.append(f"it cannot be run from {place} either")
+        if _runs(target / package / version, account):
+            return target / package / version
+        reasons.append(f"it cannot be run from {parent} either")
     raise EmbeddedPostgresError(
         f"user {account.name!r} cannot run the PostgreSQL in {install}: {'; '.join(reasons)}. "
         "Install this project where every user may read it, or run it as an ordinary user."
@@ -100,7 +101,7 @@ def reachable_install(
 
 
 def _runs(install: Path, account: Account) -> bool:
-    """Whether the account can run it, which only trying can tell: modes, mounts and libraries."""
+    """Whether the account can run the binaries, found by running them."""
     try:
         for program in ("postgres", "initdb"):
             subprocess.run(
@@ -118,22 +119,22 @@ def _runs(install: Path, account: Account) -> bool:
     return True
 
 
-def _ensure_roots_own(place: Path) -> None:
-    """Make the folder if need be. One that others could fill with programs is no good."""
-    if not place.exists():
-        place.mkdir(exist_ok=True)
-        place.chmod(0o755)
-    found = place.lstat()
+def _ensure_roots_own(folder: Path) -> None:
+    """Make the folder if it is missing; PermissionError if others could put programs into it."""
+    if not folder.exists():
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
-        raise PermissionError(f"{place} is not a folder that only root can write to")
+        raise PermissionError(f"{folder} is not a folder that only root can write to")
 
 
 def _copy(install: Path, target: Path) -> None:
     """Copy what initdb and postgres need, as laid out in the wheel: they look for it relatively."""
     staging = Path(tempfile.mkdtemp(prefix=".copying-", dir=target.parent))
     try:
-        package, folder = install.parts[-2:]
-        new = staging / package / folder
+        package, version = install.parts[-2:]
+        new = staging / package / version
         (new / "bin").mkdir(parents=True)
         for program in ("postgres", "initdb"):
             shutil.copy(install / "bin" / program, new / "bin")
@@ -147,7 +148,7 @@ def _copy(install: Path, target: Path) -> None:
         os.sync()
         staging.rename(target)
     except OSError:
-        if not target.exists():  # otherwise another process was faster, and its copy is as good
+        if not target.exists():  # otherwise another process has made the same copy
             raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

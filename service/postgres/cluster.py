@@ -1,16 +1,14 @@
-"""The files and the processes of one embedded PostgreSQL cluster.
+"""One embedded PostgreSQL cluster: its creation, its start and its end.
 
-Standard library only: the keeper imports this module and has to be up within a blink.
-Paths are relative to the cluster's home, which is the keeper's working directory: that still
-works after root has become a user who may not walk through the folders above it.
+Standard library only, as the keeper starts without site-packages. Paths are relative to the
+cluster's home, which is the keeper's working directory. They still work after the keeper has given
+up root for a user who may not enter the folders above.
 """
 
 import ctypes
-import hashlib
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -18,21 +16,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from service.postgres.home import (
+    MAJOR_VERSION,
+    PORT,
+    POSTGRES_LOG,
+    SOCKET,
+    EmbeddedPostgresError,
+    tail,
+)
+
 LINUX = sys.platform == "linux"
-MAJOR_VERSION = 18
-HOME = "postgres"  # the folder within the data folder that is PostgreSQL's own
 CLUSTER = f"pgdata-{MAJOR_VERSION}"
-POSTGRES_LOG = "postgresql.log"
 SUPERUSER = "wepeople"
 DATABASE = "wepeople"
-PORT = 5432  # only a part of the socket's name, as there is no TCP
-SOCKET = f".s.PGSQL.{PORT}"
-KEEPER_SOCKET = "keeper.sock"
-
-MAX_SOCKET_PATH_BYTES = 99  # sun_path holds 104 bytes on macOS and 108 on Linux
-MAX_LOG_BYTES = 10_000_000
-TAIL_LINES = 12
-TAIL_BYTES = 4_000
 LOW_DISK_BYTES = 64_000_000  # a new cluster is 40 MB, and PostgreSQL needs 16 MB at a time
 CREATE_SECONDS = 120.0
 POLL_SECONDS = 0.02
@@ -41,88 +37,36 @@ STOP_LADDER = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 6.0), (signal.SIGKILL, 4.
 
 # Given on the command line, and so in force for clusters made by earlier releases as well.
 SETTINGS = {
-    "listen_addresses": "",  # the Unix socket is the only door ...
+    "listen_addresses": "",  # connections come through the Unix socket alone ...
     "unix_socket_permissions": "0700",  # ... and only its owner (and root) may open it
     "port": str(PORT),  # or PGPORT and postgresql.conf would have a say
-    "max_connections": "500",  # 32 workers with up to 11 each, and commands beside them
+    "max_connections": "500",  # 128 for all server processes together, 11 for each command
     "shared_buffers": "256MB",  # the hot part of keys and indexes; the kernel caches the rest
     "fsync": "on",  # what was acknowledged survives a power cut:
     "synchronous_commit": "on",  # these three are the promise to producers
     "full_page_writes": "on",
-    # Or a commit now and then waits for 16 MB of zeros to be written, some 50 ms. No promise is in
-    # them; with this a disk that is full is noticed later, and ends the same.
+    # With it on, a commit now and then waits some 50 ms for 16 MB of zeros. Durability does not
+    # need them: a full disk is only noticed later.
     "wal_init_zero": "off",
-    # Or what was written of tables waits in the kernel until all of it goes to the disk at once,
-    # and commits wait for that, a few hundred milliseconds.
+    # Without it, the kernel collects writes to tables and flushes all of them at once, and commits
+    # wait a few hundred milliseconds for that.
     "backend_flush_after": "1MB",
     "max_wal_size": "4GB",  # checkpoints by the clock, not every few seconds of heavy ingest
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_destination": "stderr",  # which the keeper has pointed at postgresql.log
     "logging_collector": "off",
-    "log_error_verbosity": "terse",  # DETAIL repeats the values of rows, and rows are people's
+    "log_error_verbosity": "terse",  # DETAIL repeats the values of rows, which are personal data
     "log_min_error_statement": "panic",  # the same goes for the text of statements
     "log_checkpoints": "off",  # routine, and the log has to stay small
 }
 
 
-class EmbeddedPostgresError(Exception):
-    """There is no embedded PostgreSQL to be had; the message says why and what to do."""
-
-
-def socket_folder(home: Path) -> Path:
-    """Where the sockets of the cluster in `home` are: there, or in a private folder under /tmp.
-
-    The latter when the path would be too long for a socket, or holds a comma, at which libpq
-    splits host names. It is /tmp and not TMPDIR because every process must find the same one.
-    """
-    path = os.fsencode(home / SOCKET)
-    if len(path) <= MAX_SOCKET_PATH_BYTES and b"," not in path:
-        return home
-    name = f"wepeople-postgres-{hashlib.sha256(path).hexdigest()[:20]}"
-    return Path("/tmp", name)  # noqa: S108 -- `verify_private` sees to it that it is safe
-
-
-def verify_private(folder: Path, owner_uid: int) -> None:
-    """Refuse a socket folder that someone else has put there or may write to."""
-    found = folder.lstat()
-    if (
-        not stat.S_ISDIR(found.st_mode)
-        or found.st_uid != owner_uid
-        or stat.S_IMODE(found.st_mode) & 0o077
-    ):
-        raise EmbeddedPostgresError(
-            f"{folder} should be a folder of user id {owner_uid} which nobody else may enter, "
-            "and it is not. Remove it, or choose a data folder with a shorter path."
-        )
-
-
-def keep_log_small(path: str) -> None:
-    """Set what is in a log aside as `*.1` once it has outgrown MAX_LOG_BYTES, dropping the last.
-
-    It is emptied, not renamed: those who append to it keep it open. Without room it stays as it is.
-    """
-    with suppress(OSError):
-        if Path(path).stat().st_size > MAX_LOG_BYTES:
-            shutil.copyfile(path, f"{path}.1")
-            os.truncate(path, 0)
-
-
-def tail(path: str | Path) -> str:
-    """The last lines of a log; empty if there is none, or it is not ours to read."""
-    try:
-        with Path(path).open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
-    except OSError:
-        return ""
-
-
 def die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
-    """What a child runs before exec so that it never outlives this process, where it can be had.
+    """A function for a child to run before exec, so that it does not outlive this process.
 
-    Linux sends the signal whatever ended the parent. Elsewhere there is no such thing, and the
-    next keeper stops what it finds (`Cluster.stop_predecessor`).
+    On Linux the kernel sends the child the signal, however the parent ends. Elsewhere it is None,
+    and the next keeper stops a postmaster that was left (`Cluster.stop_predecessor`).
     """
     if not LINUX:
         return None
@@ -139,8 +83,8 @@ def die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 class Cluster:
     """One cluster below the working directory, run by the binaries in `install`.
 
-    `home` and `sockets` are paths as the PostgreSQL processes are to see them, which inherit
-    `pass_fds`; `sockets_here` is the socket folder as seen by this process.
+    `home` and `sockets` are paths for the PostgreSQL processes, which inherit `pass_fds`;
+    `sockets_here` is the path of the socket folder for this process.
     """
 
     def __init__(
@@ -153,7 +97,10 @@ class Cluster:
         self._pass_fds = pass_fds
 
     def exists(self) -> bool:
-        """Whether there is a cluster. One of another major version is refused, not ignored."""
+        """Whether there is a cluster.
+
+        Raises EmbeddedPostgresError if there is one of another major version.
+        """
         if Path(CLUSTER).is_dir():
             return True
         others = sorted({path.name for path in Path().glob("pgdata-*") if not path.suffix})
@@ -168,8 +115,8 @@ class Cluster:
     def create(self, meanwhile: Callable[[float], None]) -> None:
         """Make the cluster and its database, all or nothing.
 
-        It is made under another name and renamed when it is complete and on disk. Whatever
-        an earlier, killed attempt has left behind is removed.
+        It is made under another name and renamed once it is complete and on disk. Files that a
+        killed attempt has left are removed. Raises EmbeddedPostgresError if it fails.
         """
         _remove_partial()
         try:
@@ -197,7 +144,7 @@ class Cluster:
         os.close(here)
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the postmaster. It is of use once `is_ready`."""
+        """Start the postmaster; it takes connections once `is_ready`."""
         # The keeper's lock says that these can only be leftovers. PostgreSQL itself would take
         # the process id in the lock file for a rival, if some other process has it by now.
         for leftover in (SOCKET, f"{SOCKET}.lock"):
@@ -219,9 +166,9 @@ class Cluster:
         _descend(postmaster.pid, lambda: postmaster.poll() is not None)
 
     def stop_predecessor(self) -> int | None:
-        """End the postmaster of a keeper that is no more; returns the process id if there was one.
+        """End the postmaster of a keeper that has ended; returns its process id, None without one.
 
-        To be called under the keeper's lock. A postmaster.pid that names a process which is
+        Call it under the keeper's lock. A postmaster.pid that names a process which is
         anything else is removed, as PostgreSQL would take that process for a postmaster.
         """
         lines = self._pid_file()
@@ -238,7 +185,7 @@ class Cluster:
         return None
 
     def failure(self, what: str) -> EmbeddedPostgresError:
-        """`what` has gone wrong, with what is known about the reason."""
+        """An error that says `what` failed, with the end of the log and a note of a full disk."""
         free = shutil.disk_usage(".").free
         if free < LOW_DISK_BYTES:
             what += f" The disk has {free // 1_000_000} MB left: make room and try again."
@@ -252,7 +199,7 @@ class Cluster:
             return []
 
     def _is_postmaster(self, pid: int) -> bool:
-        """Whether the process runs on this cluster: process ids are used again and again."""
+        """Whether the process runs on this cluster; process ids are used again."""
         if LINUX:
             try:  # a postmaster works in its cluster folder; a zombie works nowhere
                 return Path(f"/proc/{pid}/cwd").samefile(CLUSTER)
@@ -303,7 +250,7 @@ def _remove_partial() -> None:
 
 
 def _descend(pid: int, is_gone: Callable[[], bool]) -> None:
-    """Try what STOP_LADDER offers until the process is gone."""
+    """Send the signals of STOP_LADDER, one after the other, until the process is gone."""
     for stop_signal, seconds in STOP_LADDER:
         with suppress(ProcessLookupError):
             os.kill(pid, stop_signal)

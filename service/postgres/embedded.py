@@ -1,10 +1,10 @@
-"""An embedded PostgreSQL that is there for as long as somebody holds a lease on it.
+"""An embedded PostgreSQL that runs for as long as there is a lease on it.
 
     with EmbeddedPostgres(Path(".data")).acquire() as lease:
         psycopg.connect(lease.conninfo)
 
-Any number of processes may do so at once and share one PostgreSQL. A process that is killed gives
-its lease back by dying. Nobody has to start, stop or clean up anything.
+Any number of processes may hold leases at once and share one PostgreSQL. The lease of a process
+ends with the process. Nothing has to be started, stopped or cleaned up.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ from typing import Self
 
 from psycopg.conninfo import make_conninfo
 
-from service.postgres.cluster import (
+from service.postgres.home import (
     HOME,
     KEEPER_SOCKET,
     MAJOR_VERSION,
@@ -86,11 +86,11 @@ class EmbeddedPostgres:
         """Return a lease as soon as PostgreSQL takes connections, starting it if need be.
 
         Blocks for at most about `timeout_seconds`: under a second as a rule, longer for the first
-        time and after a crash. `progress` is told what takes long. Raises EmbeddedPostgresError.
+        time and after a crash. `progress` is called with the step that takes long. Raises
+        EmbeddedPostgresError.
         """
         deadline = time.monotonic() + timeout_seconds
-        # Keepers come and go: what is said about one may be over in the next moment. So, ask again
-        # until there is a lease, or a reason, or no time left.
+        # A keeper may end at any moment, so ask again until there is a lease, an error, or no time.
         try:
             while time.monotonic() < deadline:
                 connection = self._connect(deadline)
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
                     self._start_keeper(deadline)
                     connection = self._connect(deadline)
                 if connection is not None:
-                    conninfo = _hear(connection, progress or _ignore, deadline)
+                    conninfo = _read_answer(connection, progress or _ignore, deadline)
                     if conninfo is not None:
                         return Lease(conninfo, connection)
                 time.sleep(RETRY_SECONDS)
@@ -125,7 +125,7 @@ class EmbeddedPostgres:
             connection.settimeout(_seconds_until(deadline))
             connection.connect(os.fspath(folder / KEEPER_SOCKET))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, BlockingIOError):
-            connection.close()  # BlockingIOError: more are knocking than the system lets wait
+            connection.close()  # BlockingIOError: the backlog is full
             return None
         except PermissionError:
             connection.close()
@@ -139,7 +139,7 @@ class EmbeddedPostgres:
         return connection
 
     def _start_keeper(self, deadline: float) -> None:
-        """Return when a keeper is listening, ours or that of someone faster."""
+        """Return when a keeper is listening, started here or by another process."""
         command = [sys.executable, "-S", "-m", "service.postgres.keeper"]
         try:
             done = subprocess.run(
@@ -174,7 +174,7 @@ def _install() -> Path:
 
 
 def _keeper_environment() -> dict[str, str]:
-    """What Python needs to start, and none of our secrets: the keeper may be another user."""
+    """The variables that Python needs to start, without secrets: the keeper may be another user."""
     kept = ("PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     # The keeper starts without site-packages, which is faster, and finds this package here.
@@ -185,10 +185,13 @@ def _seconds_until(deadline: float) -> float:
     return max(deadline - time.monotonic(), RETRY_SECONDS)
 
 
-def _hear(
+def _read_answer(
     connection: socket.socket, progress: Callable[[str], None], deadline: float
 ) -> str | None:
-    """Listen to the keeper up to its answer; None if it ends before. Closed unless it is good."""
+    """Read the keeper's lines up to the connection string; None if the keeper ends before.
+
+    Without a connection string, `connection` is closed.
+    """
     received = b""
     try:
         while True:

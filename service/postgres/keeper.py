@@ -1,8 +1,8 @@
-"""The keeper: the parent of PostgreSQL, which lives for as long as somebody holds a lease.
+"""The keeper: the parent process of PostgreSQL, which lives for as long as there is a lease on it.
 
-Every user of the embedded database (a server, its workers, a command, a test) keeps one connection
-open to the keeper's Unix socket. The kernel closes it however the user ends, so the keeper always
-knows who is left. When the last one is gone it shuts PostgreSQL down and ends, too.
+Every user of the embedded database (a server process, a supervisor, a command, a test) keeps a
+lease, a connection to the keeper's Unix socket. The kernel closes it however the user ends. When
+the last lease is closed, the keeper stops PostgreSQL and ends.
 
 Run as `python -m service.postgres.keeper DATA_FOLDER BINARIES_FOLDER`. It returns once the
 keeper is listening, in the background, or a keeper was there already (status 0), or with the reason
@@ -23,15 +23,12 @@ from pathlib import Path
 from types import FrameType
 
 from service.postgres.account import account_for, reachable_install
-from service.postgres.cluster import (
-    DATABASE,
+from service.postgres.cluster import DATABASE, POLL_SECONDS, SUPERUSER, Cluster
+from service.postgres.home import (
     HOME,
     KEEPER_SOCKET,
-    POLL_SECONDS,
     PORT,
     POSTGRES_LOG,
-    SUPERUSER,
-    Cluster,
     EmbeddedPostgresError,
     keep_log_small,
     socket_folder,
@@ -48,12 +45,12 @@ TERMINATE_SECONDS = 30.0  # after SIGTERM: for servers, told at the same time, t
 MAX_STARTS = 5  # of PostgreSQL, within ...
 RESTART_WINDOW_SECONDS = 60.0
 RESTART_PAUSE_SECONDS = 0.3  # the last processes of a killed postmaster need a moment
-ROUND_SECONDS = 10.0  # how often to look at what nothing wakes us for
+CHECK_SECONDS = 10.0  # between checks of the size of the log
 BACKLOG = 128
 
 
 class Keeper:
-    """Runs one cluster for its leases. `run` returns when nobody needs it any more."""
+    """Runs one cluster for its leases; `run` returns when there is no lease left."""
 
     def __init__(
         self, cluster: Cluster, listener: socket.socket, conninfo: dict[str, object]
@@ -69,9 +66,9 @@ class Keeper:
         self._postmaster: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Serve. Whatever goes wrong is told to the leases and logged, and ends the keeper."""
+        """Serve the leases. A failure is sent to them, is logged, and ends the keeper."""
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # it is enough to be woken
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the wakeup descriptor is enough
         signal.signal(signal.SIGTERM, self._on_terminate)
         for meant_for_others in (signal.SIGINT, signal.SIGHUP):
             signal.signal(meant_for_others, lambda *_: None)
@@ -89,8 +86,9 @@ class Keeper:
             reason = f"the keeper of PostgreSQL failed: {error}. {KEEPER_LOG} tells more."
             self._give_up(reason, traceback.format_exc())
         finally:
-            # From here on whoever comes starts another keeper, which waits for our lock. Those
-            # who have knocked and were not heard see the end of their connection, and do the same.
+            # A process that comes now starts another keeper, which waits for the lock of this one.
+            # Those who have connected and were not accepted see the end of their connection, and
+            # start one as well.
             sockets = Path(self._cluster.sockets_here)
             (sockets / KEEPER_SOCKET).unlink(missing_ok=True)
             self._listener.close()
@@ -130,7 +128,7 @@ class Keeper:
                     return
                 keep_log_small(POSTGRES_LOG)
                 left = self._leases.seconds_left()
-                self._leases.wait(ROUND_SECONDS if left is None else left)
+                self._leases.wait(CHECK_SECONDS if left is None else left)
             log(f"PostgreSQL has ended by itself with status {postmaster.returncode}")
             if self._terminate_at is not None:
                 return
@@ -138,31 +136,36 @@ class Keeper:
     def _give_up(self, reason: str, details: str) -> None:
         log(details)
         self._leases.answer({"error": reason})
-        while left := self._leases.seconds_left():  # whoever started us may not be here yet
+        while (
+            left := self._leases.seconds_left()
+        ):  # the process that has started the keeper may not have connected yet
             self._leases.wait(left)
 
     def _is_over(self) -> bool:
-        self._leases.wait(0)  # who has knocked already is not turned away
+        self._leases.wait(0)  # accept those who have connected already
         left = self._leases.seconds_left()
         if self._terminate_at is None:
             return left == 0
         return left is not None or time.monotonic() > self._terminate_at
 
     def _on_terminate(self, _signal: int, _frame: FrameType | None) -> None:
-        # The machine or the service goes down. Those who hold leases have been told as well and
-        # may still have something to commit.
+        # The machine or the service goes down. The holders of leases have got the signal as well,
+        # and may still have something to commit.
         self._terminate_at = time.monotonic() + TERMINATE_SECONDS
 
 
 def log(text: str) -> None:
-    """One line into keeper.log."""
-    with suppress(OSError):  # a full disk must not be the end of the keeper
+    """Write a line into keeper.log."""
+    with suppress(OSError):  # a full disk must not end the keeper
         sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
         sys.stderr.flush()
 
 
 def open_keeper(data_dir: Path, install: Path) -> Keeper | None:
-    """Become the keeper of the data folder, as an ordinary user; None if there is one already."""
+    """Become the keeper of the data folder, as an ordinary user; None if there is one already.
+
+    Raises EmbeddedPostgresError or OSError if the folder cannot be used.
+    """
     home = data_dir / HOME
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.mkdir(mode=0o700, exist_ok=True)
@@ -227,7 +230,7 @@ def _take_lock(home: Path) -> bool:
             # Either a rival has won and will listen in a moment, or a predecessor is stopping.
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
                 probe.setblocking(False)
-                with suppress(BlockingIOError):  # so many are knocking that we would have to wait
+                with suppress(BlockingIOError):  # the backlog is full, so there is a keeper
                     probe.connect(f"{_sockets_here(home)}/{KEEPER_SOCKET}")
                 return False
             if time.monotonic() > deadline:
@@ -239,7 +242,7 @@ def _take_lock(home: Path) -> bool:
 
 
 def main() -> int:
-    """Start a keeper in the background, unless there is one; see the top of the module."""
+    """Start a keeper in the background unless there is one; returns the exit status."""
     os.umask(0o077)
     data_dir, install = Path(sys.argv[1]), Path(sys.argv[2])
     try:

@@ -1,9 +1,9 @@
-"""The leases on one embedded PostgreSQL: open connections to the keeper, and what they are told.
+"""The leases on one embedded PostgreSQL: open sockets to the keeper, and the lines sent to them.
 
-To every connection go lines of JSON: any number of {"progress": text}, and then either
-{"conninfo": {...}} as soon as PostgreSQL takes connections, or {"error": text}. After that nothing
-is sent, so that a connection which becomes readable has ended. Nothing is expected from the other
-side but that it ends, which the kernel sees to when its process dies.
+Every lease gets lines of JSON: any number of {"progress": text}, and then either {"conninfo":
+{...}} as soon as PostgreSQL takes connections, or {"error": text}. Nothing is sent after that, so
+for the holder a socket that becomes readable means the end of the lease. The holder sends nothing;
+the kernel closes its socket when its process ends.
 """
 
 import json
@@ -12,12 +12,12 @@ import socket
 import time
 from contextlib import suppress
 
-LINGER_SECONDS = 0.5  # one command after another finds PostgreSQL still running
-FIRST_LEASE_SECONDS = 5.0  # whoever started the keeper may be slow to connect
+LINGER_SECONDS = 0.5  # so that the next command of a script finds PostgreSQL running
+FIRST_LEASE_SECONDS = 5.0  # for a slow process that has started the keeper
 
 
 class Leases:
-    """The open connections, and what each of them has been told."""
+    """The open leases, and whether each of them has its answer."""
 
     def __init__(self, listener: socket.socket, wakeup: socket.socket) -> None:
         self._selector = selectors.DefaultSelector()
@@ -32,27 +32,27 @@ class Leases:
         self._expires_at = time.monotonic() + FIRST_LEASE_SECONDS
 
     def seconds_left(self) -> float | None:
-        """How long to go on without a lease; None while there is one."""
+        """The seconds to go on without a lease; None while there is one."""
         if self._waiting or self._served:
             return None
         return max(0.0, self._expires_at - time.monotonic())
 
     def progress(self, text: str) -> None:
-        """Tell everyone who waits now, or comes before there is an answer."""
+        """Send progress to the leases that wait, and to new ones until there is an answer."""
         self._answer, self._progress = None, {"progress": text}
-        for connection in tuple(self._waiting):
-            self._tell(connection, self._progress)
+        for lease in tuple(self._waiting):
+            self._send(lease, self._progress)
 
     def answer(self, answer: dict[str, object]) -> None:
-        """Tell everyone who waits, and everyone who comes from now on."""
+        """Send the answer to the leases that wait, and to every new one from now on."""
         self._answer = answer
-        for connection in tuple(self._waiting):
-            self._tell(connection, answer)
-            self._waiting.discard(connection)
-            self._served.add(connection)
+        for lease in tuple(self._waiting):
+            self._send(lease, answer)
+            self._waiting.discard(lease)
+            self._served.add(lease)
 
     def wait(self, seconds: float | None) -> None:
-        """Let leases come and go until something happened, at most so long (None: no bound)."""
+        """Accept and drop leases until something happens, for at most so long (None: no bound)."""
         for key, _ in self._selector.select(seconds):
             ready: socket.socket = key.data
             if ready is self._listener:
@@ -67,25 +67,25 @@ class Leases:
                     self._drop(ready)
 
     def _accept(self) -> None:
-        with suppress(OSError):  # most often that nobody else is knocking
+        with suppress(OSError):  # as a rule because nobody else waits to be accepted
             while True:
-                connection, _ = self._listener.accept()
-                connection.setblocking(False)
-                self._selector.register(connection, selectors.EVENT_READ, connection)
-                self._waiting.add(connection)
+                lease, _ = self._listener.accept()
+                lease.setblocking(False)
+                self._selector.register(lease, selectors.EVENT_READ, lease)
+                self._waiting.add(lease)
                 if self._answer is not None:
                     self.answer(self._answer)
                 elif self._progress is not None:
-                    self._tell(connection, self._progress)
+                    self._send(lease, self._progress)
 
-    def _tell(self, connection: socket.socket, line: dict[str, object]) -> None:
-        # These few bytes always fit; a connection closed meanwhile is dropped by `wait`.
+    def _send(self, lease: socket.socket, line: dict[str, object]) -> None:
+        # These few bytes always fit; a lease closed meanwhile is dropped by `wait`.
         with suppress(OSError):
-            connection.send(json.dumps(line).encode() + b"\n")
+            lease.send(json.dumps(line).encode() + b"\n")
 
-    def _drop(self, connection: socket.socket) -> None:
-        self._selector.unregister(connection)
-        self._waiting.discard(connection)
-        self._served.discard(connection)
-        connection.close()
+    def _drop(self, lease: socket.socket) -> None:
+        self._selector.unregister(lease)
+        self._waiting.discard(lease)
+        self._served.discard(lease)
+        lease.close()
         self._expires_at = time.monotonic() + LINGER_SECONDS

@@ -25,8 +25,8 @@ import pytest
 
 import service.postgres.embedded
 from service.postgres.account import Account, account_for, reachable_install
-from service.postgres.cluster import MAX_LOG_BYTES, keep_log_small, socket_folder
 from service.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, Lease
+from service.postgres.home import MAX_LOG_BYTES, keep_log_small, socket_folder
 
 PROJECT = Path(__file__).parents[3]
 SEARCH_PATH = os.pathsep.join([os.fspath(PROJECT), os.environ.get("PYTHONPATH", "")])
@@ -41,7 +41,7 @@ HOLDER = """
 import json, sys
 from pathlib import Path
 import psycopg
-from service.embedded_postgres import EmbeddedPostgres
+from service.postgres.embedded import EmbeddedPostgres
 lease = EmbeddedPostgres(Path(sys.argv[1])).acquire()
 with psycopg.connect(lease.conninfo) as connection:
     row = connection.execute("SELECT current_setting('data_directory'), current_user").fetchone()
@@ -198,7 +198,7 @@ def test_a_killed_keeper_takes_postgresql_along_and_leases_notice(data_dir: Path
 def test_an_orphaned_postmaster_is_stopped_by_the_next_keeper(data_dir: Path) -> None:
     # As on a system where a process cannot ask to die with its parent.
     without = (
-        "from service import postgres_cluster as c, postgres_keeper as k;"
+        "from service.postgres import cluster as c, postgres_keeper as k;"
         "c.die_with_parent = lambda s: None; k.main()"
     )
     install = service.postgres.embedded._install()
