@@ -17,13 +17,13 @@ HEIGHT: Final = 260
 Curve = tuple[str, Callable[[Interval], float]]
 
 
-def svg(whole: Report) -> str:
+def svg(report: Report) -> str:
     """An SVG with two charts for each measurement, throughput and latency; a line a round."""
-    height = HEIGHT * len(whole.measurements)
+    height = HEIGHT * len(report.measurements)
     charts = [
         f'<svg x="{WIDTH * column}" y="{HEIGHT * row}" width="{WIDTH}" height="{HEIGHT}">'
         f"{chart}</svg>"
-        for row, line in enumerate(whole.measurements)
+        for row, line in enumerate(report.measurements)
         for column, chart in enumerate(_charts(line))
     ]
     size = f'width="{2 * WIDTH}" height="{height}" viewBox="0 0 {2 * WIDTH} {height}"'
