@@ -10,8 +10,7 @@ from typing import Final
 
 from core.error_codes import ErrorCode
 from grpc_api.pb import ingest_pb2 as pb
-from grpc_api.producer import event_json
-from grpc_api.producer import ProducerMetrics, StreamProducer
+from grpc_api.producer import ProducerMetrics, StreamProducer, event_json
 from service.cli.produce.event_files import MAX_LINE_BYTES, Chunk, Line, ReadAhead
 from service.cli.produce.rejections import Rejections
 
