@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
-# Whatever else goes wrong, a key does not end up in a log.
+# No error may put a key into a log.
 _KEY: Final = re.compile(r"wp_live_[0-9A-Za-z]+")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName", "asctime"}
 
@@ -53,6 +53,6 @@ def configure_logs(level: str, **members: object) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Their info lines say what ours say, once more.
+    # Their lines of level info repeat those of the service.
     for chatty in ("uvicorn", "uvicorn.error", "psycopg.pool", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

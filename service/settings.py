@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 MIN_SECRET_CHARACTERS: Final = 16
 MAX_SERVER_PROCESSES: Final = 32  # their connections, a few each, fit into an embedded PostgreSQL
 PREFIX: Final = "WEPEOPLE_"
-# What the reference page's examples and `produce` read; no settings of the service.
+# Read by `produce` and by the examples of the reference page; no settings of the service.
 CLIENT_VARIABLES: Final = frozenset({"WEPEOPLE_BASE_URL", "WEPEOPLE_API_KEY"})
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(\d{1,5})\Z")
 
@@ -177,7 +177,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             reason = str(first.get("ctx", {}).get("error", first["msg"]))
-            # What is wrong between settings is said of the TLS certificate.
+            # An error between settings is one of the TLS settings.
             where = first["loc"][0] if first["loc"] else "WEPEOPLE_GRPC_TLS_CERTIFICATE"
             raise SettingsError(f"{where}: {reason}") from None
 

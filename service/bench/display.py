@@ -1,4 +1,4 @@
-"""What a person sees while it is measured: a line on stderr, if that is a terminal."""
+"""The progress of a measurement: a line on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """The progress of a run; silent where nobody looks."""
+    """The progress of a run; silent without a terminal."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = _bar()
-            self._task = self._bar.add_task("", total=None, told="starting")
+            self._task = self._bar.add_task("", total=None, text="starting")
             self._bar.start()
         self._title = ""
         self._events = 0
@@ -31,10 +31,10 @@ class Display:
             self._bar.console.print(visible(text), soft_wrap=True)
 
     def begin(self, title: str, seconds: float) -> None:
-        """What is measured next."""
+        """Begin another measurement."""
         self._title, self._events, self._at = title, 0, time.monotonic()
         if self._bar is not None:
-            self._bar.reset(self._task, total=seconds, told=f"{title}: warming up")
+            self._bar.reset(self._task, total=seconds, text=f"{title}: warming up")
             self._bar.refresh()
 
     def warm(self) -> None:
@@ -42,14 +42,14 @@ class Display:
         self._at = self._began = time.monotonic()
 
     def progress(self, events: int) -> None:
-        """So many events by now."""
+        """Show the number of events since the warm-up, and their rate."""
         if self._bar is None:
             return
         at = time.monotonic()
         rate = (events - self._events) / max(at - self._at, 0.001)
         self._events, self._at = events, at
-        told = f"{self._title}: {rate:,.0f} events/s"
-        self._bar.update(self._task, completed=at - self._began, told=told)
+        text = f"{self._title}: {rate:,.0f} events/s"
+        self._bar.update(self._task, completed=at - self._began, text=text)
         self._bar.refresh()
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Display:
             self._bar.stop()
 
     def interrupted(self) -> None:
-        """Tell that it ends, whoever looks."""
+        """Note on stderr, terminal or not, that the run ends early."""
         self.close()
         note("Interrupted; removing what was made. This takes a moment.")
 
@@ -69,7 +69,7 @@ def _bar() -> Progress:
 
     return Progress(
         BarColumn(20),
-        TextColumn("{task.fields[told]}", markup=False),
+        TextColumn("{task.fields[text]}", markup=False),
         console=Console(stderr=True, highlight=False, markup=False, emoji=False),
         auto_refresh=False,
         transient=True,

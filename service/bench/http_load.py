@@ -15,7 +15,7 @@ from service.bench.sample import json_batch
 
 ACCEPTED: Final = (200, 202)
 CONNECT_SECONDS: Final = 10.0
-ANSWER_SECONDS: Final = 30.0  # after the end, for what is in flight
+ANSWER_SECONDS: Final = 30.0  # after the end, for requests in flight
 _KEY_DIGITS: Final = 12
 
 
@@ -35,12 +35,12 @@ async def run_http(load: HttpLoad, recorder: Recorder) -> None:
     requests = _Requests(load, parts.netloc)
     loop = asyncio.get_running_loop()
     dispatcher = _Dispatcher(load, recorder, requests)
-    opened: list[_Connection] = []
+    opened: list[_HttpClient] = []
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             for _ in range(load.connections):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(dispatcher), parts.hostname, port, ssl=secure
+                    lambda: _HttpClient(dispatcher), parts.hostname, port, ssl=secure
                 )
                 opened.append(connection)
         dispatcher.start(opened)
@@ -53,7 +53,7 @@ async def run_http(load: HttpLoad, recorder: Recorder) -> None:
 
 
 class _Requests:
-    """The bytes of one request after the other: they differ in the idempotency key alone."""
+    """The bytes of the requests, which differ in the idempotency key alone."""
 
     def __init__(self, load: HttpLoad, host: str) -> None:
         body = json_batch(load.batch)
@@ -77,22 +77,22 @@ class _Requests:
 
 
 class _Dispatcher:
-    """Gives each connection its next request: at once, or when the next one is due."""
+    """Sends each connection its next request: at once, or when it is due."""
 
     def __init__(self, load: HttpLoad, recorder: Recorder, requests: _Requests) -> None:
         self._batch = load.batch
         self._interval = None if load.rate is None else 1 / load.rate
         self._recorder = recorder
         self._requests = requests
-        self._idle: deque[_Connection] = deque()
-        self._due: deque[float] = deque()  # when what waits for a connection was to be sent
+        self._idle: deque[_HttpClient] = deque()
+        self._due: deque[float] = deque()  # when the requests that wait for a connection were due
         self._next_due = 0.0
         self._busy = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
 
-    def start(self, connections: list[_Connection]) -> None:
+    def start(self, connections: list[_HttpClient]) -> None:
         if self._interval is None:
             for connection in connections:
                 self._send(connection, now())
@@ -102,7 +102,7 @@ class _Dispatcher:
         self._tick()
 
     def _tick(self) -> None:
-        """Send what is due by now, as far as a connection is free."""
+        """Send the requests that are due, as far as connections are free."""
         assert self._interval is not None
         at = now()
         while self._next_due <= min(at, self._recorder.ends):
@@ -120,18 +120,18 @@ class _Dispatcher:
             self._recorder.unsent(intended)
         self._due.clear()
         self._interval = None
-        self._settle()
+        self._finish_if_idle()
 
-    def _send(self, connection: _Connection, intended: float) -> None:
+    def _send(self, connection: _HttpClient, intended: float) -> None:
         self._busy += 1
         connection.send(self._requests.next(), intended)
 
-    def answered(self, connection: _Connection, intended: float) -> None:
+    def answered(self, connection: _HttpClient, intended: float) -> None:
         """A connection has its answer and is free."""
         self._busy -= 1
         self._recorder.answered(intended, self._batch)
         if now() >= self._recorder.ends:
-            self._settle()
+            self._finish_if_idle()
         elif self._interval is None:
             self._send(connection, now())
         elif self._due:
@@ -139,7 +139,7 @@ class _Dispatcher:
         else:
             self._idle.append(connection)
 
-    def _settle(self) -> None:
+    def _finish_if_idle(self) -> None:
         if not self._busy and self._interval is None and not self.done.done():
             self.done.set_result(None)
 
@@ -153,8 +153,8 @@ class _Dispatcher:
         self.done.cancel()
 
 
-class _Connection(asyncio.Protocol):
-    """One request at a time; reads no more of an answer than its status and its length."""
+class _HttpClient(asyncio.Protocol):
+    """A connection with one request at a time; it reads an answer's status and length only."""
 
     def __init__(self, dispatcher: _Dispatcher) -> None:
         self._dispatcher = dispatcher

@@ -1,4 +1,4 @@
-"""Ending in order when somebody wants an end."""
+"""Ending a run in order at SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ T = TypeVar("T")
 async def until_interrupted(work: Coroutine[Any, Any, T], tell: Callable[[], None]) -> T | None:
     """The work's result, or None if SIGINT or SIGTERM came before it.
 
-    Then ``tell`` is called, the work is cancelled once, and what it does to leave nothing behind
-    is awaited: more signals do not stop that.
+    At the first signal ``tell`` is called and the work is cancelled; its cleaning up is awaited,
+    whatever signals follow.
     """
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()

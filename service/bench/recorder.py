@@ -1,4 +1,4 @@
-"""What a load took: a histogram of latencies, and throughput and latency over time."""
+"""The figures of a load: a histogram of latencies, and throughput and latency over time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 MAX_LATENCY_US: Final = 600_000_000
 SIGNIFICANT_DIGITS: Final = 3
-# Of the figures over time: fine enough to see a stall, and at most so many.
+# Intervals of the figures over time: short enough to show a stall, and not too many.
 MIN_INTERVAL_SECONDS: Final = 0.25
 MAX_INTERVALS: Final = 240
 
@@ -28,7 +28,7 @@ class Latency(Struct, frozen=True, rename="camel"):
 
 
 class Interval(Struct, frozen=True, rename="camel"):
-    """What was answered in a piece of the run that began ``second`` seconds into it."""
+    """The answers of an interval that begins ``second`` seconds after the warm-up."""
 
     second: float
     events_per_second: float
@@ -37,7 +37,7 @@ class Interval(Struct, frozen=True, rename="camel"):
 
 
 class Result(Struct, frozen=True, rename="camel"):
-    """A load's figures. ``unsent``: what was due but could not even be sent before the end."""
+    """A load's figures. ``unsent``: requests that were due and not sent before the end."""
 
     seconds: float
     events: int
@@ -48,7 +48,7 @@ class Result(Struct, frozen=True, rename="camel"):
 
 
 class Recorder:
-    """Counts what is answered between two moments; what comes before is warm-up.
+    """Counts answers between two moments; answers before them are warm-up.
 
     Latency counts from the moment a request was meant to be sent. Without a rate that is when it
     was sent; with one it may be earlier, if an answer before it was late.

@@ -15,9 +15,9 @@ MILLION: Final = 1_000_000
 
 
 class Cost(Struct, frozen=True, rename="camel"):
-    """CPU seconds in one round, and microseconds an event; None where nobody may look.
+    """CPU seconds in one round, and microseconds an event; None for processes that cannot be seen.
 
-    What is measured at the same time has one cost together.
+    Rows that are measured at the same time share one cost.
     """
 
     service_seconds: float | None
@@ -61,7 +61,7 @@ class MemoryUse(Struct, frozen=True, rename="camel"):
 
 
 class Report(Struct, frozen=True, rename="camel"):
-    """The whole of it."""
+    """The report of a run."""
 
     machine: Mapping[str, str | int | float | None]
     settings: Mapping[str, object]
@@ -74,7 +74,7 @@ def report(
     machine: Mapping[str, str | int | float | None],
     settings: Mapping[str, object],
 ) -> Report:
-    """The report of what was found."""
+    """The report of the findings."""
     lines = []
     for name, (row, rounds) in findings.rows.items():
         ratio = None
@@ -118,7 +118,7 @@ def report(
 
 def _speed(measured: Measured, unit: str) -> float:
     result = measured.result
-    # Never 0, which could be no yardstick: a round in which nothing was answered.
+    # Never 0, also for a round without answers, so that ratios can be computed.
     return max(result.events if unit == "events" else result.requests, 0.1) / result.seconds
 
 

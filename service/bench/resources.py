@@ -40,7 +40,7 @@ class Processes:
             own, ended_since = self._cpu_seconds()
             if ended_since == ended:
                 return before
-            ended = ended_since  # who ended meanwhile is in nobody's time, or in two's
+            ended = ended_since  # one that ended in between was counted never, or twice
         return own + ended
 
     def _cpu_seconds(self) -> tuple[float, float]:
@@ -68,7 +68,7 @@ def of_pid(pid: int) -> Processes:
 
 
 def listening(host: str, port: int) -> Processes:
-    """Who listens on that port of this machine; nobody if that is elsewhere or may not be seen."""
+    """The processes that listen on a port of this machine; none if they cannot be seen."""
     pids: set[int] = set()
     if is_local(host):
         with contextlib.suppress(psutil.Error):
@@ -98,7 +98,7 @@ def is_local(host: str) -> bool:
 
 
 def postgres_of(connection: ConnectionInfo) -> Processes:
-    """The server behind a connection; nothing if it is elsewhere or may not be seen."""
+    """The PostgreSQL behind a connection; none if it is elsewhere or cannot be seen."""
     if connection.host.startswith("/") or is_local(connection.host):
         with contextlib.suppress(psutil.Error):
             parent = psutil.Process(connection.backend_pid).parent()
@@ -108,7 +108,7 @@ def postgres_of(connection: ConnectionInfo) -> Processes:
 
 
 def machine(folder: Path | None) -> dict[str, str | int | float | None]:
-    """What the figures were measured on. ``folder``: where the database is, if it is here."""
+    """The machine of the measurement. ``folder``: the database's, None if it is elsewhere."""
     return {
         "processor": _processor(),
         "cores": psutil.cpu_count(),
@@ -128,7 +128,7 @@ def _processor() -> str:
 
 
 def _filesystem(folder: Path) -> str | None:
-    """Its kind: on one in memory, durable commits cost nothing and the figures mean little."""
+    """The file system's type: on one in memory a durable commit costs nothing."""
     resolved = folder.resolve()
     mounted = [
         (len(partition.mountpoint), partition.fstype)

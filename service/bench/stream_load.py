@@ -54,7 +54,7 @@ class _Producer:
         self._batches = batches
         self._interval = interval
         self._next_due = first
-        self._sent: deque[float] = deque()  # when what has no ack was to be sent
+        self._sent: deque[float] = deque()  # times at which the batches without an ack were due
         self._sent_all = False
 
     async def run(self, producer_id: str) -> None:
@@ -101,7 +101,7 @@ class _Producer:
             await call.done_writing()
 
     async def _due(self) -> float:
-        """When the next batch is meant to be sent; not before that or the end."""
+        """Wait until the next batch is due, or the end; returns the time at which it was due."""
         if self._interval is None:
             return now()
         intended = self._next_due

@@ -1,4 +1,4 @@
-"""How commands explain themselves: typer's plain help, with examples that can be copied."""
+"""The help of commands: typer's plain help, with examples that can be copied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def examples(*lines: str) -> str:
 
 
 class _Help:
-    """What commands and groups of them have in common."""
+    """The parts of help that commands and groups of commands share."""
 
     help: str | None
     epilog: str | None

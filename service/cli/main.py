@@ -92,7 +92,7 @@ app.command(cls=Command, epilog=snapshots.EXAMPLES)(snapshots.snapshots)
 def main() -> None:
     """Run one command and exit; every failure that can be expected is one line on stderr."""
     if sys.stdout is None or sys.stderr is None:
-        sys.exit(FAILED)  # closed by the caller: there is nobody to tell anything
+        sys.exit(FAILED)  # closed by the caller, so nothing can be said
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character still gets the rest
             stream.reconfigure(errors="backslashreplace")
@@ -125,7 +125,7 @@ def _interrupted() -> NoReturn:
 
 
 def _explain(error: Exception) -> str | None:
-    """What to tell the person, or None for what nobody foresaw."""
+    """The reason for the person; None for an error of the program."""
     import psycopg
 
     from core.admin.errors import AdministrationError

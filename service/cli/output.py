@@ -1,6 +1,6 @@
-"""What commands print: tables for people, JSON for scripts, the result on stdout either way.
+"""The output of commands: tables for people, JSON for scripts, the result on stdout either way.
 
-Only a terminal gets styles, and no colours if ``NO_COLOR`` is set. What came from clients cannot
+Only a terminal gets styles, and no colours if ``NO_COLOR`` is set. Text from clients cannot
 command the terminal: characters that do not print are shown as escapes. JSON is UTF-8 whatever
 the locale; on a terminal a document is indented, otherwise it is one line.
 """
@@ -25,7 +25,7 @@ MIN_FLEXIBLE_WIDTH: Final = 12
 
 
 class ReaderGoneError(OSError):
-    """Whoever read stdout has closed it, having enough, as ``head`` does."""
+    """The reader of stdout has closed it, as ``head`` does when it has enough."""
 
 
 def print_json(value: object) -> None:
@@ -150,7 +150,7 @@ def print_row(cells: Sequence[str], widths: Sequence[int]) -> None:
 
 @contextlib.contextmanager
 def _page() -> Iterator[Console]:
-    """What is printed on the console given is written to stdout when the block ends."""
+    """A console whose output is written to stdout when the block ends."""
     from rich.console import Console
 
     text = io.StringIO()

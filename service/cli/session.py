@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A person waits for this, with nobody else's request behind it: longer than a server may take.
+# Longer than a server allows itself: one person waits, and no other request waits behind it.
 STATEMENT_SECONDS: Final = 60
 PATIENCE_SECONDS: Final = 1.0  # before a person is told what a command waits for
-MAX_DIGITS: Final = 100  # of a number on the command line; which numbers are good, the core says
+MAX_DIGITS: Final = 100  # of a number on the command line; its bounds are the core's
 
 
 @dataclass(frozen=True)
 class Session:
-    """What commands work with; ``db`` is migrated and in autocommit mode."""
+    """The settings and the database of a command; ``db`` is migrated and in autocommit mode."""
 
     settings: Settings
     db: Connection
@@ -58,7 +58,7 @@ class Session:
         return await workers.find(self.db, organization.id, given)
 
     async def secret(self) -> bytes:
-        """What keys the digests of this deployment's API keys."""
+        """The secret of the digests of this deployment's API keys."""
         from core.access.api_keys import deployment_secret
 
         configured = self.settings.key_secret
@@ -106,7 +106,7 @@ async def _run(work: Callable[[Session], Awaitable[T]]) -> T:
 async def reachable_database(settings: Settings) -> AsyncIterator[str]:
     """The connection string of the database that the settings name.
 
-    What takes an embedded one long is told only if it does take long.
+    A step of starting an embedded one is noted on stderr only if it takes long.
     """
     from service.postgres.open_database import open_database
 
@@ -117,7 +117,7 @@ async def reachable_database(settings: Settings) -> AsyncIterator[str]:
         if said:
             note(f"{said[-1]} …")
 
-    # Somebody else's server is there or it is not: no use in waiting for it.
+    # A server at DATABASE_URL is not started by this command, so do not wait for it.
     progress = said.append if settings.database_url is None else None
     async with contextlib.AsyncExitStack() as stack:
         task = asyncio.create_task(tell())

@@ -1,5 +1,5 @@
 """The commands of ``wepeople-ingest``, a module for each noun.
 
-What a command needs beyond its own declaration is imported when it runs, so that ``--help`` and
-the shell's completion answer at once.
+A command imports the modules that it needs when it runs, so that ``--help`` and the shell's
+completion answer at once.
 """

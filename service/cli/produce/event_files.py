@@ -16,15 +16,15 @@ from typing import IO, Final, NamedTuple
 
 from core.limits import MAX_BODY_BYTES
 
-# Leaves room for what a message has around its events, and them with four bytes each.
+# Leaves room for the other fields of the message, and for four bytes beside each event.
 MAX_CHUNK_BYTES: Final = MAX_BODY_BYTES - 4_096
 MAX_LINE_BYTES: Final = MAX_CHUNK_BYTES - 1
-BEGINNING_BYTES: Final = 1_024  # what is kept of a line that is too long
+BEGINNING_BYTES: Final = 1_024  # kept of a line that is too long
 CHUNKS_AHEAD: Final = 8
 _PIECE_BYTES: Final = 1_048_576
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-# Goes into what a file is known by: another rule of which lines are events is another producer, as
-# it counts them otherwise.
+# Part of the fingerprint: when the rule of which lines are events changes, so does their count, and
+# the file needs another producer.
 _RULE: Final = "wepeople-ingest produce 1"
 
 
@@ -45,7 +45,7 @@ class Chunk:
 
 
 class FileChangedError(OSError):
-    """A file is not what it was when the producer was named after its content."""
+    """A file has changed since its fingerprint was taken."""
 
 
 def fingerprint(source: IO[bytes]) -> tuple[str, int]:
@@ -63,8 +63,8 @@ def chunks(
 ) -> Iterator[Chunk]:
     """The lines of a source, chunk by chunk; blank lines are in none.
 
-    ``expected`` is what :func:`fingerprint` found: no more is read than there was then, and
-    :class:`FileChangedError` is raised at the end if it was something else.
+    With ``expected``, from :func:`fingerprint`, no more is read than the length then, and
+    :class:`FileChangedError` is raised at the end if the content is not the same.
     """
     digest = _new_digest()
     end = size = 0
@@ -115,14 +115,14 @@ def _lines(
 
 
 class ReadAhead:
-    """Reads chunks in a thread, a few ahead: reading may block for as long as it likes."""
+    """Reads chunks in a thread, a few ahead, so that a read that blocks does not block the loop."""
 
     def __init__(self, source: Iterator[Chunk]) -> None:
         self._source = source
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
         self._room = threading.Semaphore(CHUNKS_AHEAD)
-        # Nobody waits for it: a read of a terminal or a pipe cannot be ended from here.
+        # Not joined: a read of a terminal or a pipe cannot be interrupted.
         threading.Thread(target=self._read, name="reader", daemon=True).start()
 
     async def next(self) -> Chunk | None:
@@ -145,7 +145,7 @@ class ReadAhead:
         self._put(item)
 
     def _put(self, item: Chunk | Exception | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads on
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing reads on
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
 

@@ -1,0 +1,47 @@
+"""``wepeople-ingest events --follow``."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.service.cli.command import (
+    WAIT_SECONDS,
+    Run,
+    process,
+    send,
+    served,
+)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_followed_events_come_one_a_line_until_ctrl_c(
+    run: Run, acme: str, signal_number: signal.Signals
+) -> None:
+    with served() as (ready, _):
+        send(ready["http"], acme, 3)
+        with process("events", "Acme", "--follow", "--limit", "2", "--json") as follower:
+            assert follower.stdout is not None
+            lines = [json.loads(follower.stdout.readline()) for _ in range(2)]
+            send(ready["http"], acme, 2, metadata={"a": [1, 2]})
+            lines += [json.loads(follower.stdout.readline()) for _ in range(2)]
+            follower.send_signal(signal_number)
+            rest, err = follower.communicate(timeout=WAIT_SECONDS)
+        assert (follower.returncode, rest, err) == (0, "", "")
+        stored = run("events", "Acme", "--json").json()
+        assert lines == stored[:4][::-1]
+
+
+def test_whoever_has_read_enough_ends_a_command_silently(run: Run, acme: str) -> None:
+    with served() as (ready, _):
+        send(ready["http"], acme, 5)
+        with process("events", "Acme", "--follow", "--json") as follower:
+            assert follower.stdout is not None
+            follower.stdout.readline()
+            follower.stdout.close()
+            send(ready["http"], acme, 1)
+            assert follower.wait(WAIT_SECONDS) == 0
+            assert follower.stderr is not None
+            assert follower.stderr.read() == ""

@@ -1,0 +1,66 @@
+"""``wepeople-ingest key``."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.service.cli.command import (
+    KEY,
+    Run,
+    command,
+)
+
+
+def test_a_key_is_shown_once_and_only_its_digest_is_kept(run: Run, database_url: str) -> None:
+    run("org", "create", "Acme")
+    run("app", "create", "Acme", "crm-hub", "--name", "CRM Hub")
+    result = run("key", "create", "crm-hub", "--expires-in", "30d", "--rate", "5")
+    key = KEY.findall(result.out)[0]
+    assert result.out.count("wp_live_") == 1
+    assert "wp_live_" not in result.err
+    [listed] = run("key", "list", "--json").json()
+    assert (listed["state"], listed["requestsPerSecond"]) == ("active", 5)
+    assert listed["endsIn"] == key[-4:]
+    assert listed["expiresAt"] > listed["createdAt"]
+    assert key not in run("key", "list", "crm-hub").out
+    with psycopg.connect(database_url) as db:
+        [row] = db.execute("SELECT digest, api_keys::text FROM api_keys").fetchall()
+    assert len(row[0]) == 32
+    assert key not in row[1]
+    # Revoked by its id or, by whoever found it, by itself.
+    revoked = run("key", "revoke", key, "--json")
+    assert key not in revoked.out
+    assert revoked.json()["state"] == "revoked"
+    assert run("key", "revoke", listed["id"], "--json").json() == revoked.json()
+    assert "wp_live_…" in run("key", "revoke", "wp_live_" + "0" * 32).err
+
+
+def test_a_key_that_cannot_be_shown_is_named_for_revocation(run: Run, acme: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("key", "create", "crm-hub"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert re.search(r"key revoke key_\w{26}$", done.stderr.strip())
+    assert "wp_live_" not in done.stderr
+
+
+def test_keys_are_not_made_under_another_secret(
+    run: Run, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEPEOPLE_KEY_SECRET", "another secret than before")
+    result = run("key", "create", "crm-hub", "--json")
+    assert (result.code, result.out) == (1, "")
+    assert "WEPEOPLE_KEY_SECRET" in result.err
+    assert "another secret" not in result.err

@@ -1,0 +1,59 @@
+"""``wepeople-ingest serve``."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+
+from tests.service.cli.command import (
+    WAIT_SECONDS,
+    Run,
+    process,
+    served,
+)
+
+
+def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -> None:
+    addresses = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+    with process("serve", "--demo", *addresses) as server:
+        assert server.stdout is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            line = server.stdout.readline()
+            assert line, server.communicate()[1]
+            said += line
+        pasted = re.findall(r"^  (curl (?:.*\\\n)*.*)$", said, re.MULTILINE)
+        assert len(pasted) == 3
+        for text in pasted:
+            done = subprocess.run(
+                ["/bin/sh", "-c", text], capture_output=True, text=True, check=True, timeout=30
+            )
+            assert "error" not in json.loads(done.stdout)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(WAIT_SECONDS) == 0
+    # The key is stored nowhere, so on this database it cannot be shown a second time.
+    with process("serve", "--demo", *addresses) as server:
+        assert server.stdout is not None
+        said = "".join(iter(server.stdout.readline, "Ctrl-C stops it.\n"))
+        assert "key create Demo/crm-hub" in said
+        assert "wp_live_" not in said
+
+
+def test_a_taken_port_is_named(environment: None) -> None:
+    with served() as (ready, _):
+        address = ready["http"].removeprefix("http://")
+        with process("serve", "--http", address, "--grpc", "127.0.0.1:0") as second:
+            out, err = second.communicate(timeout=WAIT_SECONDS)
+    assert (second.returncode, out) == (1, "")
+    assert address in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_serve_help_shows_every_setting(run: Run) -> None:
+    from service.settings import settings_help
+
+    text = run("serve", "--help").out
+    for variable, _, _ in settings_help():
+        assert variable in text

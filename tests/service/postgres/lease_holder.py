@@ -1,0 +1,117 @@
+"""Processes that hold leases on an embedded PostgreSQL, and its own processes.
+
+Everything here is real: processes, signals, folders. It runs as root and as an ordinary user.
+"""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from service.postgres.embedded import EmbeddedPostgres, Lease
+
+PROJECT = Path(__file__).parents[3]
+
+SEARCH_PATH = os.pathsep.join([os.fspath(PROJECT), os.environ.get("PYTHONPATH", "")])
+
+WAIT_SECONDS = 20.0
+
+POLL_SECONDS = 0.05
+
+ONLY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="is about what root has to do")
+
+ONLY_PROC = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
+
+# A process that holds a lease: says so in one line, and holds it until its stdin is closed.
+HOLDER = """
+import json, sys
+from pathlib import Path
+import psycopg
+from service.postgres.embedded import EmbeddedPostgres
+lease = EmbeddedPostgres(Path(sys.argv[1])).acquire()
+with psycopg.connect(lease.conninfo) as connection:
+    row = connection.execute("SELECT current_setting('data_directory'), current_user").fetchone()
+print(json.dumps({"conninfo": lease.conninfo, "row": row}), flush=True)
+sys.stdin.read()
+"""
+
+
+def end(data_dir: Path) -> None:
+    """Have no keeper in the folder, so that no process is left behind; the lock tells."""
+    with suppress(FileNotFoundError), (data_dir / "postgres/keeper.lock").open("r+") as lock:
+        with suppress(FileNotFoundError, subprocess.CalledProcessError):
+            if not can_lock(lock.fileno()):  # it would end by itself, but linger
+                os.kill(parent(postmaster(data_dir)), signal.SIGTERM)
+        until(lambda: can_lock(lock.fileno()))
+
+
+def can_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(POLL_SECONDS)
+
+
+def acquire(data_dir: Path) -> Lease:
+    return EmbeddedPostgres(data_dir).acquire(timeout_seconds=WAIT_SECONDS)
+
+
+def execute(lease: Lease, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(lease.conninfo) as connection:
+        cursor = connection.execute(query)
+        return cursor.fetchall() if cursor.description else []
+
+
+def postmaster(data_dir: Path) -> int:
+    return int((data_dir / "postgres/pgdata-18/postmaster.pid").read_text().split()[0])
+
+
+def parent(pid: int) -> int:
+    listing = ["ps", "-o", "ppid=", "-p", str(pid)]
+    return int(subprocess.run(listing, capture_output=True, check=True).stdout)
+
+
+def is_alive(pid: int) -> bool:
+    listing = ["ps", "-o", "stat=", "-p", str(pid)]
+    state = subprocess.run(listing, capture_output=True, check=False).stdout.strip()
+    return bool(state) and not state.startswith(b"Z")
+
+
+def start_holder(data_dir: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, data_dir],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": SEARCH_PATH},
+    )
+
+
+def first_line(holder: subprocess.Popen[str]) -> dict[str, Any]:
+    assert holder.stdout is not None
+    assert select.select([holder.stdout], [], [], WAIT_SECONDS)[0], "nothing said"
+    said: dict[str, Any] = json.loads(holder.stdout.readline())
+    return said
+
+
+def is_lost(lease: Lease, seconds: float = 0.0) -> bool:
+    return bool(select.select([lease], [], [], seconds)[0])

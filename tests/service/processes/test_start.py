@@ -1,0 +1,63 @@
+"""The start of several server processes: ports that are taken, and other reasons to fail."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from pathlib import Path
+
+import pytest
+
+from http_api.server import address, bind, reserve
+from tests.service.processes.several import (
+    ANY_PORTS,
+    attempt,
+)
+from tests.support.service_process import EmbeddedServiceProcess
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_port_that_is_taken_is_an_error(
+    shared_service: EmbeddedServiceProcess, shared_database: str, protocol: str, workers: str
+) -> None:
+    # The hardest port is one that the same user's service shares among its processes.
+    taken = {"http": shared_service.url.removeprefix("http://"), "grpc": shared_service.grpc}[
+        protocol
+    ]
+    addresses = {**ANY_PORTS, f"--{protocol}": taken}
+    done = attempt(shared_database, "--workers", workers, *itertools.chain(*addresses.items()))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"wepeople-ingest: cannot listen on {taken}: " in done.stderr
+
+
+def test_a_port_is_reserved_before_a_server_process_listens() -> None:
+    with reserve("127.0.0.1", 0) as holder:
+        host, port = address(holder)
+        for rival in (reserve, bind):
+            with pytest.raises(OSError, match=f"cannot listen on {host}:{port}: Address already"):
+                rival(host, port)
+        with bind(host, port, shared=True), bind(host, port, shared=True):
+            pass
+    with bind(host, port):
+        pass
+
+
+def test_a_port_that_a_stranger_has_is_an_error(shared_database: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = f"127.0.0.1:{stranger.getsockname()[1]}"
+        done = attempt(shared_database, "--workers", "2", "--http", "127.0.0.1:0", "--grpc", taken)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot listen on {taken}: Address already in use" in done.stderr
+
+
+def test_what_no_server_process_can_do_is_one_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_database: str
+) -> None:
+    (tmp_path / "wrong.pem").write_text("this is no certificate")
+    for name in ("CERTIFICATE", "KEY"):
+        monkeypatch.setenv(f"WEPEOPLE_GRPC_TLS_{name}", str(tmp_path / "wrong.pem"))
+    done = attempt(shared_database, "--workers", "2", *itertools.chain(*ANY_PORTS.items()))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "wepeople-ingest: cannot use" in done.stderr
+    assert "wrong.pem" in done.stderr
