@@ -117,7 +117,7 @@ async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(
         assert is_alive(own_service.pid)
         await lock.close()
         assert (await waiting.answer()).status == 202
-        assert await asyncio.to_thread(own_service.wait) == 0
+        assert await asyncio.to_thread(own_service.exit_status) == 0
     await asyncio.to_thread(own_service.start)
     processes = own_service.server_processes()
     async with locked_quota(tenant) as lock, connect(own_service.url) as waiting:
@@ -127,7 +127,7 @@ async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(
         await asyncio.sleep(1)  # two that come together are one
         begin = time.monotonic()
         own_service.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(own_service.wait) == 1
+        assert await asyncio.to_thread(own_service.exit_status) == 1
         assert time.monotonic() - begin < 5  # the drain takes ten
         assert await waiting.rest() == b""
     wait_until(
