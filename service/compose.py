@@ -98,9 +98,11 @@ async def running(
         readiness = Readiness(database, shared_state, clock)
         await readiness.check()
         await stack.enter_async_context(_background(readiness.run(), failure))
+
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
+
         http_app = create_app(ingestor, readiness.problem, metrics, counters, base_url, clock)
         http_server = HttpServer(
             http_app,
@@ -110,19 +112,14 @@ async def running(
             drain_seconds=settings.drain_seconds,
         )
         await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
+
         servicer = IngestServicer(
             ingestor, StatusRenderer(base_url), counters, clock, settings.stream_max_seconds
         )
-        grpc_server = GrpcServer(
-            servicer,
-            readiness.problem,
-            address=settings.grpc,
-            shared=shared,
-            tls=_tls(settings),
-            drain_seconds=settings.drain_seconds,
-        )
+        grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
+
         # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
         stack.callback(http_server.stop)
         stack.callback(readiness.drain)
@@ -190,6 +187,19 @@ async def _background(
         else:
             stop()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _grpc_server(
+    settings: Settings, servicer: IngestServicer, readiness: Readiness, *, shared: bool
+) -> GrpcServer:
+    return GrpcServer(
+        servicer,
+        readiness.problem,
+        address=settings.grpc,
+        shared=shared,
+        tls=_tls(settings),
+        drain_seconds=settings.drain_seconds,
+    )
 
 
 def _tls(settings: Settings) -> Tls | None:

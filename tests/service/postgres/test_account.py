@@ -77,15 +77,15 @@ def test_binaries_out_of_reach_are_copied_to_where_the_account_can_run_them() ->
         unreachable = closed / install.parts[-2] / install.parts[-1]
         with pytest.raises(EmbeddedPostgresError, match="cannot run the PostgreSQL"):
             reachable_install(unreachable, nobody, (closed / "copies",))
-        places = (Path(base, "no/such"), Path(base, "copies"))
-        copy = reachable_install(unreachable, nobody, places)
-        assert copy.is_relative_to(places[1])
+        folders = (Path(base, "no/such"), Path(base, "copies"))
+        copy = reachable_install(unreachable, nobody, folders)
+        assert copy.is_relative_to(folders[1])
         assert (copy / "bin/postgres").stat().st_uid == 0
-        assert reachable_install(unreachable, nobody, places) == copy  # made once
-        assert len(list(places[1].iterdir())) == 1
-        places[1].chmod(0o777)
+        assert reachable_install(unreachable, nobody, folders) == copy  # made once
+        assert len(list(folders[1].iterdir())) == 1
+        folders[1].chmod(0o777)
         with pytest.raises(EmbeddedPostgresError, match="only root can write"):
-            reachable_install(unreachable, nobody, places)
+            reachable_install(unreachable, nobody, folders)
 
 
 @ONLY_ROOT
