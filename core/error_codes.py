@@ -146,8 +146,7 @@ STREAM_REASONS: Final[dict[StreamReason, tuple[str, str]]] = {  # meaning, remed
     ),
     StreamReason.PRODUCER_LIMIT: (
         f"The app has {MAX_APP_PRODUCERS:,} producers, and the stream was to open another one.",
-        "Use producer ids that stay the same when a process starts again. "
-        f"An id that is not used for {PRODUCER_UNUSED_DAYS} days makes room.",
+        f"Use the same ids after a restart. {PRODUCER_UNUSED_DAYS} days without use free an id.",
     ),
 }
 

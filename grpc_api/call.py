@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # A message over MAX_BODY_BYTES is answered with details by us; one over this limit, by the library
 # without details (docs/contract.md section 10).
 MAX_RECEIVE_BYTES: Final = MAX_BODY_BYTES * 5 // 4
+LOOKAHEAD_BYTES: Final = 65_536  # that the library takes of a message before anybody reads it
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Request = TypeVar("Request", bound=Message)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import grpc
 from grpc_health.v1 import health
 
-from grpc_api.call import MAX_RECEIVE_BYTES
+from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
 from grpc_api.health import Health
 from grpc_api.reflection import enable_reflection
 from grpc_api.servicer import SERVICE, IngestServicer
@@ -40,6 +40,10 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     ("grpc.max_connection_idle_ms", IDLE_MS),
+    # Otherwise the library takes megabytes of a message that nobody reads from a fast client. Of one
+    # that is being read it takes all in any case.
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+    ("grpc.http2.bdp_probe", 0),
     # Pings find a client that vanished without a word.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),

@@ -20,7 +20,7 @@ from core.journal.journal import MAX_ANSWER_SECONDS
 from core.models import Caller, EventBatch, SnapshotRequest
 from grpc_api import convert, responses
 from grpc_api.arrivals import Arrivals
-from grpc_api.call import MAX_RECEIVE_BYTES, Call, Context, Request, deserializer
+from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Context, Request, deserializer
 from grpc_api.errors import StatusRenderer, UnknownMethodError
 from grpc_api.open_streams import OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
@@ -171,12 +171,13 @@ class IngestServicer:
                 caller, _ = await self._ingestor.admit(call.authorization)
                 call.caller = caller
                 memory = self._ingestor.hold(caller)
-                async with self._arrivals.place(caller.organization_id):
-                    try:
-                        memory.grow(MAX_RECEIVE_BYTES)
+                try:
+                    memory.grow(LOOKAHEAD_BYTES)
+                    async with self._arrivals.place(caller.organization_id):
+                        memory.grow(MAX_RECEIVE_BYTES - LOOKAHEAD_BYTES)
                         request = await call.read(request_type)
-                    finally:
-                        memory.release()
+                finally:
+                    memory.release()
                 arrived = loop.time()
                 deadline.reschedule(arrived + MAX_SERVE_SECONDS)
                 if arrived - begun > MAX_CALLER_AGE_SECONDS:

@@ -6,7 +6,6 @@ it: the lock of the count makes the limit exact (docs/contract.md section 10).
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -73,13 +72,22 @@ async def open_stream(db: Connection, producer: ProducerKey, now_us: int) -> Pro
     Raises :class:`StreamError` if there is no such producer and its app may have no more.
     """
     values = (to_datetime(now_us), *producer)
+    refusal: StreamError | None = None
     while True:
         row = await (await db.execute(_REOPEN, values)).fetchone()
         if row is not None:
             return Progress(*row)
-        with contextlib.suppress(_MadeMeanwhileError):
+        if refusal is not None:
+            raise refusal
+        try:
             async with db.transaction():
                 return await _make(db, producer, values)
+        except _MadeMeanwhileError:
+            continue
+        except StreamError as error:
+            refusal = (
+                error  # unless the producer is one of those that have filled the app meanwhile
+            )
 
 
 async def _make(db: Connection, producer: ProducerKey, values: Sequence[object]) -> Progress:
