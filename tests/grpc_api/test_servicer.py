@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 
 from grpc_api import servicer
 from grpc_api.arrivals import MAX_ARRIVING
+from grpc_api.call import LOOKAHEAD_BYTES
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.conftest import Connect
 from tests.pressure.http2 import Http2, call_headers, message
@@ -176,6 +177,6 @@ async def test_few_messages_of_an_organization_arrive_at_a_time(
         await eventually(arrived, "as many as may arrive")
         assert (await connect(service.addresses).ingest(other.key, [event()])).code is None
         # The library takes the first 64 KiB of the others, as it does not know that they must wait.
-        assert offered - calls.left_bytes <= taken + (90 - MAX_ARRIVING) * 65_535
+        assert offered - calls.left_bytes <= taken + (90 - MAX_ARRIVING) * LOOKAHEAD_BYTES
         assert not calls.done
         transport.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 import pytest
 
@@ -40,16 +41,17 @@ async def test_the_streams_of_a_lost_key_are_told_and_no_others(
     monkeypatch.setattr(key_watch, "MAX_CALLER_AGE_SECONDS", 0.01)
     tenants = [await make_tenant(database_url) for _ in range(2)]
     lost: list[tuple[int, BaseException]] = []
+
+    def note(number: int, error: BaseException) -> None:
+        lost.append((number, error))
+
     before = len(asyncio.all_tasks())
     async with Database(database_url) as database:
         watch = KeyWatch(await authenticator(database))
         with contextlib.ExitStack() as streams:
             for number in range(20):
-                streams.enter_context(
-                    watch.watching(
-                        bearer(tenants[number % 2]), lambda error, n=number: lost.append((n, error))
-                    )
-                )
+                on_loss = partial(note, number)
+                streams.enter_context(watch.watching(bearer(tenants[number % 2]), on_loss))
             assert len(asyncio.all_tasks()) - before < 20  # the pool's are among them
             await tenants[0].revoke()
             await eventually(lambda: len(lost) >= 10, "all streams of the key are told")
