@@ -40,8 +40,8 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     ("grpc.max_connection_idle_ms", IDLE_MS),
-    # Otherwise the library takes megabytes of a message that nobody reads from a fast client. Of one
-    # that is being read it takes all in any case.
+    # Otherwise the library takes megabytes of a message that nobody reads from a fast client. A
+    # message that is being read it takes whole in any case.
     ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
     ("grpc.http2.bdp_probe", 0),
     # Pings find a client that vanished without a word.

@@ -85,9 +85,7 @@ async def open_stream(db: Connection, producer: ProducerKey, now_us: int) -> Pro
         except _MadeMeanwhileError:
             continue
         except StreamError as error:
-            refusal = (
-                error  # unless the producer is one of those that have filled the app meanwhile
-            )
+            refusal = error  # unless it is one of those that have filled the app meanwhile
 
 
 async def _make(db: Connection, producer: ProducerKey, values: Sequence[object]) -> Progress:
