@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
 
-from core.limits import MAX_BATCH_EVENTS, MAX_BODY_BYTES
+from core.limits import (
+    MAX_APP_PRODUCERS,
+    MAX_BATCH_EVENTS,
+    MAX_BODY_BYTES,
+    PRODUCER_UNUSED_DAYS,
+)
 
 
 class ErrorCode(StrEnum):
@@ -37,6 +42,7 @@ class StreamReason(StrEnum):
     SEQUENCE_GAP = "sequence_gap"
     PRODUCER_TAKEN_OVER = "producer_taken_over"
     STREAM_TOO_OLD = "stream_too_old"
+    PRODUCER_LIMIT = "producer_limit"
 
 
 class Retry(Enum):
@@ -137,6 +143,10 @@ STREAM_REASONS: Final[dict[StreamReason, tuple[str, str]]] = {  # meaning, remed
     StreamReason.STREAM_TOO_OLD: (
         "The stream has reached the greatest age a stream may have.",
         "Open another and go on after the last batch that was acknowledged.",
+    ),
+    StreamReason.PRODUCER_LIMIT: (
+        f"The app has {MAX_APP_PRODUCERS:,} producers, and the stream was to open another one.",
+        f"Use the same ids after a restart. {PRODUCER_UNUSED_DAYS} days without use free an id.",
     ),
 }
 

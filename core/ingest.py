@@ -17,12 +17,13 @@ from core.access.admission import (
 )
 from core.access.authentication import Authenticator
 from core.access.fair_queue import STRANGERS
+from core.access.key_watch import KeyWatch
 from core.access.rate_limits import RateLimiter
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
 from core.errors import IngestError
-from core.journal import producers, stored_receipt
+from core.journal import app_producers, producers, stored_receipt
 from core.journal.journal import Journal
 from core.journal.pending_events import PendingEvents
 from core.journal.pending_snapshot import PendingSnapshot
@@ -62,6 +63,8 @@ class Ingestor:
     The order of checks is that of docs/contract.md section 4. Every method raises
     :class:`IngestError`, and a stream's batches :class:`StreamError`; a client can cause no other
     error. Nothing is written then, unless the error says that it cannot be known.
+
+    ``key_watch`` tells open streams when their key may be used no more.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Ingestor:
         self._counters = counters
         self._clock = clock
         self._admission = admission
+        self.key_watch = KeyWatch(authenticator)
 
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
         """Begin a request in its turn: authenticate, check the plan and take a rate token."""
@@ -173,7 +177,8 @@ class Ingestor:
     async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
         """Begin a stream of a producer; an older stream of it can write no more.
 
-        Raises ``invalid_body`` for the id, and ``internal_error`` if the database does not answer.
+        Raises ``invalid_body`` for the id, :class:`StreamError` if the app may have no more
+        producers, and ``internal_error`` if the database does not answer.
         """
         producers.check_producer_id(producer_id)
         opening = self._open(producers.producer_key(caller, producer_id))
@@ -184,7 +189,7 @@ class Ingestor:
 
     async def _open(self, producer: producers.ProducerKey) -> Progress:
         async with self._database.connection() as db:
-            return await producers.open_stream(db, producer, self._clock.now_us())
+            return await app_producers.open_stream(db, producer, self._clock.now_us())
 
     async def admit_batch(
         self, authorization: str | None, events: int, message_bytes: int

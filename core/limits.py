@@ -24,6 +24,9 @@ MAX_LABEL_CHARACTERS: Final = 200  # the string form of a metric
 MAX_IDEMPOTENCY_KEY_CHARACTERS: Final = 200
 IDEMPOTENCY_WINDOW_SECONDS: Final = 600
 
+MAX_APP_PRODUCERS: Final = 10_000
+PRODUCER_UNUSED_DAYS: Final = 90  # a producer that is not opened for so long may be forgotten
+
 DEFAULT_KEY_REQUESTS_PER_SECOND: Final = 60
 DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND: Final = 600
 

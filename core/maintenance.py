@@ -14,7 +14,7 @@ import psycopg
 
 from core.clock import Clock
 from core.errors import IngestError
-from core.journal import idempotency
+from core.journal import app_producers, idempotency
 from core.journal.rejection_statistics import FLUSH_SECONDS, RejectionStatistics
 from core.postgres import partitions
 from core.postgres.database import Database
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 CLEAN_SECONDS: Final = 30.0
 PARTITIONS_SECONDS: Final = 600.0
+FORGET_SECONDS: Final = 3_600.0
 HUNG_CHECK_SECONDS: Final = 5.0
 # A process that works cuts its connection long before (core/journal/writer.py).
 MAX_COPY_SECONDS: Final = 15.0
@@ -44,8 +45,8 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 class Maintenance:
     """Flushes rejection statistics, deletes old idempotency keys, makes and drops partitions.
 
-    It also ends the transactions of processes that hang. ``retention_months``: how long events are
-    kept; None for ever.
+    It forgets producers that are not used any more. It also ends the transactions of processes that
+    hang. ``retention_months``: how long events are kept; None for ever.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Maintenance:
             self._repeat(FLUSH_SECONDS, self._rejections.flush),
             self._repeat(CLEAN_SECONDS, self._delete_old_keys),
             self._repeat(PARTITIONS_SECONDS, self._maintain_partitions),
+            self._repeat(FORGET_SECONDS, self._forget_producers),
             self._repeat(HUNG_CHECK_SECONDS, self._end_hung),
         )
 
@@ -91,6 +93,10 @@ class Maintenance:
         deleted = idempotency.MAX_CLEANED_AT_ONCE
         while deleted == idempotency.MAX_CLEANED_AT_ONCE:
             deleted = await idempotency.clean(db, self._clock.now_us())
+
+    async def _forget_producers(self, db: Connection) -> None:
+        if forgotten := await app_producers.forget_unused(db, self._clock.now_us()):
+            log.info("forgot %d producers that were not used for long", forgotten)
 
     async def _end_hung(self, db: Connection) -> None:
         cursor = await db.execute(_END_HUNG, (JOURNAL_SESSION_NAME, MAX_COPY_SECONDS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -19,6 +19,11 @@ from core.models import Caller
 from grpc_api.errors import CallError, StatusRenderer
 
 log = logging.getLogger(__name__)
+
+# A message over MAX_BODY_BYTES is answered with details by us; one over this limit, by the library
+# without details (docs/contract.md section 10).
+MAX_RECEIVE_BYTES: Final = MAX_BODY_BYTES * 5 // 4
+LOOKAHEAD_BYTES: Final = 65_536  # that the library takes of a message before anybody reads it
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Request = TypeVar("Request", bound=Message)
@@ -39,6 +44,17 @@ class Call:
     async def begin(self) -> None:
         """Send the request id, which the client gets even if the call fails later."""
         await self.context.send_initial_metadata((("x-request-id", self.request_id),))
+
+    async def read(self, message_type: type[Request]) -> Request:
+        """The one message of a unary call; raises ``invalid_body`` if there is none, or another."""
+        message: object = await self.context.read()
+        if isinstance(message, IngestError):
+            raise message
+        if not isinstance(message, message_type):
+            raise IngestError(ErrorCode.INVALID_BODY, "The call has no message.")
+        if await self.context.read() is not grpc.aio.EOF:
+            raise IngestError(ErrorCode.INVALID_BODY, "The call has more than one message.")
+        return message
 
     async def fail(self, error: Exception) -> NoReturn:
         """End the call with the error's status and details; raises the library's AbortError.

@@ -44,6 +44,7 @@ STREAM_STATUS: Final[dict[StreamReason, grpc.StatusCode]] = {
     StreamReason.SEQUENCE_GAP: grpc.StatusCode.OUT_OF_RANGE,
     StreamReason.PRODUCER_TAKEN_OVER: grpc.StatusCode.ABORTED,
     StreamReason.STREAM_TOO_OLD: grpc.StatusCode.UNAVAILABLE,
+    StreamReason.PRODUCER_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 # The reason for an unknown method. The reference page has it for unknown paths, too.
 NOT_FOUND: Final = "not_found"

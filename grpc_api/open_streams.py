@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from core.error_codes import StreamReason
-from core.errors import StreamError
+from core.errors import StreamError, unavailable
 
 # Closing a connection while its client is sending resets it, and the client loses the answers it
 # has not read, acks included. Within this time clients learn that their streams have ended, and
@@ -17,7 +17,7 @@ from core.errors import StreamError
 LINGER_SECONDS: Final = 0.3
 
 # A future that is done once the server wants a stream to end. The result is the reason.
-EndRequest = asyncio.Future[Exception]
+EndRequest = asyncio.Future[BaseException]
 
 
 class ProducerStream(NamedTuple):
@@ -28,28 +28,27 @@ class ProducerStream(NamedTuple):
 
 
 class OpenStreams:
-    """The streams of this process.
-
-    ``draining`` is set
-    when the service stops.
-    """
+    """The streams of this process."""
 
     def __init__(self, max_seconds: float) -> None:
         self.max_seconds = max_seconds
-        self.draining = asyncio.Event()
-        self._count = 0
+        self._draining = False
+        self._open: dict[object, Callable[[Exception], None]] = {}
         self._ended = asyncio.Event()
         self._producers: dict[tuple[UUID, str], ProducerStream] = {}
 
     @contextlib.contextmanager
-    def counting(self) -> Iterator[None]:
-        """Count a stream as open for the length of the block."""
-        self._count += 1
+    def open(self, end: Callable[[Exception], None]) -> Iterator[None]:
+        """Count a stream as open during the block; ``end`` gets the reason if it has to end."""
+        entry = object()
+        self._open[entry] = end
+        if self._draining:
+            end(_shutting_down())
         try:
             yield
         finally:
-            self._count -= 1
-            if not self._count:
+            del self._open[entry]
+            if not self._open:
                 self._ended.set()
 
     async def drain(self, seconds: float) -> None:
@@ -57,10 +56,12 @@ class OpenStreams:
 
         Then gives their clients :data:`LINGER_SECONDS` to read the answers.
         """
-        self.draining.set()
-        if not self._count:
+        self._draining = True
+        if not self._open:
             return
         self._ended.clear()
+        for end in self._open.values():
+            end(_shutting_down())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
@@ -91,3 +92,7 @@ class OpenStreams:
         present = self._producers.get((app_id, producer_id))
         if present is not None and present.end_request is end_request:
             del self._producers[app_id, producer_id]
+
+
+def _shutting_down() -> Exception:
+    return unavailable("The service is shutting down. Open again shortly.")

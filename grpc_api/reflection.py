@@ -2,16 +2,23 @@
 
 The library has only v1alpha. v1 has the same messages in another package, so one servicer answers
 both. Its descriptor is derived from that of v1alpha, for clients that ask about reflection itself.
+Anybody may ask, so conversations are bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from grpc_api.call import Context
+from grpc_api.open_calls import OpenCalls
+
+MAX_CONVERSATIONS: Final = 32
+CONVERSATION_SECONDS: Final = 60.0
 
 _ALPHA: Final = "grpc.reflection.v1alpha"
 _V1: Final = "grpc.reflection.v1"
@@ -21,8 +28,16 @@ def enable_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
     """Register reflection on the server; clients can list and describe these services and it."""
     described = (*services, f"{_ALPHA}.ServerReflection", f"{_V1}.ServerReflection")
     servicer = reflection.aio.ReflectionServicer(described, pool=_with_v1())
+    conversations = OpenCalls(MAX_CONVERSATIONS, CONVERSATION_SECONDS)
+
+    async def answer(requests: AsyncIterator[Any], context: Context) -> None:
+        async with conversations.place(context):
+            responses: Any = servicer.ServerReflectionInfo(requests, context)
+            async for response in responses:
+                await context.write(response)
+
     method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        answer,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 
-from core.limits import MAX_BODY_BYTES
+from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
+from grpc_api.health import Health
 from grpc_api.reflection import enable_reflection
 from grpc_api.servicer import SERVICE, IngestServicer
 
-# A message over MAX_BODY_BYTES is answered with details by us; one over this limit, by the library
-# without details. The library reads the whole message of each call before we see the credential:
-# a higher limit would let a connection without a key fill more memory. This is its default.
-MAX_RECEIVE_BYTES: Final = 4 * MAX_BODY_BYTES
-MAX_CONCURRENT_STREAMS: Final = 1_000  # calls on one connection
+MAX_CONCURRENT_STREAMS: Final = 100  # calls on one connection
+# Names and values of a call's metadata. The library's other half of this bound, above which it
+# refuses some calls by chance, is made the same, so that none is refused below.
+MAX_METADATA_BYTES: Final = 16_384
+# Of the descriptors that the process may have, this share is for gRPC connections. The rest is for
+# HTTP, the database and files. The library closes a connection that is one too many.
+DESCRIPTOR_SHARE: Final = 0.4
+MAX_CONNECTIONS: Final = 4_096
+HANDSHAKE_MS: Final = 10_000
+# Without a call. Connections of strangers have none: their calls end at once.
+IDLE_MS: Final = 300_000
 KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_CLIENT_PING_MS: Final = 5_000
@@ -28,6 +36,14 @@ HEALTH_SECONDS: Final = 1.0
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    ("grpc.max_connection_idle_ms", IDLE_MS),
+    # Otherwise the library takes megabytes of a message that nobody reads from a fast client. A
+    # message that is being read it takes whole in any case.
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+    ("grpc.http2.bdp_probe", 0),
     # Pings find a client that vanished without a word.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -69,7 +85,7 @@ class GrpcServer:
         self._shared = shared
         self._tls = tls
         self._drain_seconds = drain_seconds
-        self._health = health.aio.HealthServicer()
+        self._health = Health(servicer.begin_unkeyed, SERVICE)
         self._stop = asyncio.Event()
 
     def start(self) -> int:
@@ -78,10 +94,14 @@ class GrpcServer:
         Raises OSError if the address is not free or a TLS file cannot be used.
         """
         # The library shares by default: a second server would silently take half the connections.
-        options = [*_OPTIONS, ("grpc.so_reuseport", int(self._shared))]
+        options = [
+            *_OPTIONS,
+            ("grpc.so_reuseport", int(self._shared)),
+            ("grpc.max_allowed_incoming_connections", max_connections()),
+        ]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((self._servicer.handler(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((self._health.handler(),))
         enable_reflection((SERVICE, health.SERVICE_NAME), self._server)
         self._server.add_generic_rpc_handlers((self._servicer.unknown_methods(),))
         try:
@@ -102,15 +122,15 @@ class GrpcServer:
         cancelled.
         """
         # Before the start, so that no client hears that the service is unknown.
-        await self._set_health(await self._readiness() is None)
+        self._health.set(await self._readiness() is None)
         await self._server.start()
         while not self._stop.is_set():
             try:
                 async with asyncio.timeout(HEALTH_SECONDS):
                     await self._stop.wait()
             except TimeoutError:
-                await self._set_health(await self._readiness() is None)
-        await self._health.enter_graceful_shutdown()
+                self._health.set(await self._readiness() is None)
+        self._health.drain()
         await self._servicer.drain(self._drain_seconds)
         await self._server.stop(self._drain_seconds)
 
@@ -118,11 +138,13 @@ class GrpcServer:
         """End :meth:`serve`."""
         self._stop.set()
 
-    async def _set_health(self, ready: bool) -> None:
-        response = health_pb2.HealthCheckResponse
-        status = response.SERVING if ready else response.NOT_SERVING
-        for name in (health.OVERALL_HEALTH, SERVICE):
-            await self._health.set(name, status)
+
+def max_connections() -> int:
+    """The most connections that the gRPC port may have, by the descriptors of the process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, int(soft * DESCRIPTOR_SHARE))
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:

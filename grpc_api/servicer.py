@@ -10,20 +10,28 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from core.access.authentication import MAX_CALLER_AGE_SECONDS
 from core.clock import Clock
 from core.counters import CANCELLED, OK, Counters
 from core.error_codes import ErrorCode
-from core.errors import IngestError
+from core.errors import IngestError, unavailable
 from core.ingest import Ingestor, check_count
+from core.journal.journal import MAX_ANSWER_SECONDS
 from core.models import Caller, EventBatch, SnapshotRequest
 from grpc_api import convert, responses
-from grpc_api.call import Call, Context, Request, deserializer
+from grpc_api.arrivals import Arrivals
+from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Context, Request, deserializer
 from grpc_api.errors import StatusRenderer, UnknownMethodError
 from grpc_api.open_streams import OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.stream import EventStream
 
 SERVICE: Final = "wepeople.ingest.v1.IngestService"
+
+# The message of a unary call: in all, its wait for a place included.
+MAX_ARRIVAL_SECONDS: Final = 60.0
+# The journal answers what it has within MAX_ANSWER_SECONDS; this ends a call that hangs elsewhere.
+MAX_SERVE_SECONDS: Final = MAX_ANSWER_SECONDS + 1.0
 
 Response = TypeVar("Response", bound=Message)
 
@@ -47,6 +55,7 @@ class IngestServicer:
         self._renderer = renderer
         self._clock = clock
         self._streams = OpenStreams(max_stream_seconds)
+        self._arrivals = Arrivals()
 
     async def drain(self, seconds: float) -> None:
         """End every stream once the batches it has read are acked, for at most ``seconds``.
@@ -54,6 +63,10 @@ class IngestServicer:
         A stream that is opened later ends at once.
         """
         await self._streams.drain(seconds)
+
+    async def begin_unkeyed(self) -> None:
+        """Begin a call that needs no key in its turn."""
+        await self._ingestor.begin_unkeyed(1)
 
     async def ping(self, call: Call, _: pb.PingRequest, caller: Caller) -> pb.PingResponse:
         """Validate a key."""
@@ -88,10 +101,11 @@ class IngestServicer:
     async def stream_events(self, _: object, context: Context) -> None:
         """Store the batches of a stream; see :class:`EventStream`."""
         call = Call(context, self._renderer, self._clock)
-        with self._streams.counting(), self._counted("stream", call), self._counted_open():
+        stream = EventStream(call, self._ingestor, self._streams)
+        with self._streams.open(stream.end), self._counted("stream", call), self._counted_open():
             await call.begin()
             try:
-                await EventStream(call, self._ingestor, self._streams).run()
+                await stream.run()
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception as error:
@@ -120,28 +134,63 @@ class IngestServicer:
         request_type: type[Request],
         method: Callable[[Call, Request, Caller], Awaitable[Response]],
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        async def handle(request: Request | IngestError, context: Context) -> Response:
+        async def handle(_: object, context: Context) -> Response:
             call = Call(context, self._renderer, self._clock)
             with self._counted(endpoint, call):
                 await call.begin()
                 try:
-                    call.caller, _ = await self._ingestor.admit(call.authorization)
-                    if isinstance(request, IngestError):
-                        raise request
-                    return await method(call, request, call.caller)
+                    return await self._serve(call, request_type, method)
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
                     if call.caller is not None and isinstance(error, IngestError):
                         self._ingestor.note_refusal(call.caller, error)
-                    del request  # or this frame would keep it in memory, see Call.fail
                     await call.fail(error)
 
-        return grpc.unary_unary_rpc_method_handler(
+        # A unary call is the same on the wire as a stream of one message. Only as a stream can its
+        # credential be judged before the message is read into memory.
+        return grpc.stream_unary_rpc_method_handler(
             handle,
             request_deserializer=deserializer(request_type),
             response_serializer=_serialize,
         )
+
+    async def _serve(
+        self,
+        call: Call,
+        request_type: type[Request],
+        method: Callable[[Call, Request, Caller], Awaitable[Response]],
+    ) -> Response:
+        """Admit the caller, read the request, answer it; each step within its time."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        request: Request | None = None
+        deadline = asyncio.timeout(MAX_ARRIVAL_SECONDS)
+        try:
+            async with deadline:
+                caller, _ = await self._ingestor.admit(call.authorization)
+                call.caller = caller
+                memory = self._ingestor.hold(caller)
+                try:
+                    memory.grow(LOOKAHEAD_BYTES)
+                    async with self._arrivals.place(caller.organization_id):
+                        memory.grow(MAX_RECEIVE_BYTES - LOOKAHEAD_BYTES)
+                        request = await call.read(request_type)
+                finally:
+                    memory.release()
+                arrived = loop.time()
+                deadline.reschedule(arrived + MAX_SERVE_SECONDS)
+                if arrived - begun > MAX_CALLER_AGE_SECONDS:
+                    caller = await self._ingestor.authenticate(call.authorization)
+                return await method(call, request, caller)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise unavailable(
+                f"The message did not arrive within {MAX_ARRIVAL_SECONDS:g} s."
+                if request is None
+                else "No answer in time. The data may or may not be stored."
+            ) from None
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The handler of the service's methods, for a server to register.

@@ -1,10 +1,9 @@
 """StreamEvents: batches in, acks out, in order, bounded, resumable (contract section 10).
 
-A stream has four tasks. One reads batches and hands them to the core without waiting for their
-commit. One writes acks, in order, as batches are committed. One watches the key, and one whether
-the service stops. A slot is taken before a batch is read and given back when its ack is written:
-the server holds a bounded number of batches of a client that does not read its acks, and HTTP/2
-flow control stops the client.
+A stream has two tasks. One reads batches and hands them to the core without waiting for their
+commit. One writes acks, in order, as batches are committed. A slot is taken before a batch is read
+and given back when its ack is written: the server holds a bounded number of batches of a client
+that does not read its acks, and HTTP/2 flow control stops the client.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ import grpc
 
 from core import ids
 from core.access.admission import Holding
-from core.access.authentication import MAX_CALLER_AGE_SECONDS
 from core.error_codes import ErrorCode, StreamReason
-from core.errors import IngestError, StreamError, unavailable
+from core.errors import IngestError, StreamError
 from core.ingest import Ingestor, check_count
 from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
@@ -45,7 +43,7 @@ class _Unacked(NamedTuple):
 
 
 class EventStream:
-    """One call of StreamEvents, served by :meth:`run`."""
+    """One call of StreamEvents, served by :meth:`run` and told to end by :meth:`end`."""
 
     def __init__(self, call: Call, ingestor: Ingestor, streams: OpenStreams) -> None:
         self._call = call
@@ -68,11 +66,12 @@ class EventStream:
         Returns, for status OK, only if the client has half-closed and every ack is written. Raises
         the error for the status otherwise: the client may have sent messages that were not read.
         """
-        caller = self._call.caller = await self._ingestor.authenticate(self._call.authorization)
-        watching = [
-            asyncio.create_task(self._watch_key()),
-            asyncio.create_task(self._watch_drain()),
-        ]
+        self._call.caller, _ = await self._ingestor.admit(self._call.authorization)
+        assert self._call.authorization is not None
+        with self._ingestor.key_watch.watching(self._call.authorization, self.end):
+            await self._serve(self._call.caller)
+
+    async def _serve(self, caller: Caller) -> None:
         reading = asyncio.create_task(self._read())
         reading.add_done_callback(lambda _: self._wake_ack_writer.set())
         writing = asyncio.create_task(self._write_acks(reading))
@@ -86,7 +85,7 @@ class EventStream:
                 self._streams.leave(caller.app_id, self._producer_id, self._end_request)
             # The journal finishes the transactions it has begun; only their receipts are lost.
             receipts = [unacked.receipt for unacked in self._unacked]
-            unfinished: list[asyncio.Future[Any]] = [*watching, reading, writing, *receipts]
+            unfinished: list[asyncio.Future[Any]] = [reading, writing, *receipts]
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
@@ -240,26 +239,8 @@ class EventStream:
             self._unacked.popleft()
             self._slots.release()
 
-    # --- reasons to end -----------------------------------------------------------------------
-
-    async def _watch_key(self) -> None:
-        while True:
-            await asyncio.sleep(MAX_CALLER_AGE_SECONDS)
-            try:
-                await self._ingestor.authenticate(self._call.authorization)
-            except IngestError as error:
-                if error.code is not ErrorCode.INTERNAL_ERROR:
-                    self._end(error)
-                    return
-            except Exception as error:  # no stream goes on without a watch on its key
-                self._end(error)
-                return
-
-    async def _watch_drain(self) -> None:
-        await self._streams.draining.wait()
-        self._end(unavailable("The service is shutting down. Open again shortly."))
-
-    def _end(self, error: Exception) -> None:
+    def end(self, error: BaseException) -> None:
+        """Have the stream end with an error; the first one counts."""
         if not self._end_request.done():
             self._end_request.set_result(error)
 

@@ -118,6 +118,7 @@ class Settings(BaseModel):
         "the age at which a gRPC stream is asked to open again, for load to spread",
         default=3_600.0,
         gt=0,
+        le=86_400,
     )
     key_secret: Annotated[SecretStr, AfterValidator(_secret)] | None = _variable(
         "WEPEOPLE_KEY_SECRET",

@@ -147,6 +147,12 @@ class Authenticator:
             return cached.caller.organization_id
         return STRANGERS
 
+    def recall(self, authorization: str) -> Caller | None:
+        """The caller behind an Authorization value if it is known without asking, or None."""
+        match = _BEARER.match(authorization)
+        cached = self._trusted(digest(match[1], self._secret)) if match else None
+        return cached.caller if cached else None
+
     def check_usable(self, caller: Caller) -> None:
         """Raises ``key_revoked``, ``key_expired`` or ``plan_disabled`` if the key is not usable."""
         if caller.revoked:

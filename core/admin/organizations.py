@@ -183,6 +183,7 @@ _REMOVE: Final = (
     "DELETE FROM snapshot_cards WHERE organization_id = %s",
     "DELETE FROM snapshot_history WHERE organization_id = %s",
     "DELETE FROM events WHERE organization_id = %s",
+    "DELETE FROM producer_counts WHERE organization_id = %s",
     "DELETE FROM producers WHERE organization_id = %s",
     "DELETE FROM worker_links WHERE organization_id = %s",
     "DELETE FROM workers WHERE organization_id = %s",

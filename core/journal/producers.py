@@ -3,6 +3,7 @@
 Each stream of a producer has an epoch. Opening a stream raises the epoch, after a transaction that
 is writing for the producer. The older stream cannot write from then on: its epoch is checked under
 the lock of the producer's row, in the transaction of its events (docs/contract.md section 10).
+Streams are opened in core/journal/app_producers.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from core.models import Caller, Receipt, StreamPosition
 from core.postgres.pipeline import Command, Statement, as_records
 from core.postgres.sessions import Connection
 from core.rules import fields
-from core.timestamps import to_datetime
 
 
 class ProducerKey(NamedTuple):
@@ -70,15 +70,6 @@ def producer_key(caller: Caller, producer_id: str) -> ProducerKey:
     return ProducerKey(caller.organization_id, caller.app_id, producer_id)
 
 
-_OPEN: Final = """
-INSERT INTO producers AS producer (
-    organization_id, app_id, producer_id, sequence, accepted, rejected, epoch, opened_at)
-VALUES (%s, %s, %s, 0, 0, 0, 1, %s)
-ON CONFLICT (organization_id, app_id, producer_id) DO UPDATE SET
-    epoch = producer.epoch + 1, opened_at = excluded.opened_at
-RETURNING sequence, epoch, accepted, rejected
-"""
-
 _LOCK: Final = Statement(
     "lock_producers",
     "json",
@@ -118,14 +109,6 @@ SELECT EXISTS (
         USING (organization_id, app_id, producer_id, epoch)
     WHERE producers.sequence >= reached.sequence)
 """
-
-
-async def open_stream(db: Connection, producer: ProducerKey, now_us: int) -> Progress:
-    """Take the producer over for a new stream; returns how far it has come."""
-    cursor = await db.execute(_OPEN, (*producer, to_datetime(now_us)))
-    row = await cursor.fetchone()
-    assert row is not None
-    return Progress(*row)
 
 
 def lock_producers(producers: Iterable[ProducerKey]) -> Command | None:

@@ -19,6 +19,7 @@ and `requestId` and `docsUrl` as metadata. What to do with a status:
                        retry the same request.
   RESOURCE_EXHAUSTED   with RetryInfo: RATE_LIMITED, retry after its delay. With QuotaFailure:
                        QUOTA_EXCEEDED, retry next month or after the quota was raised.
+                       PRODUCER_LIMIT, streams only, without either: do not retry.
   UNAVAILABLE          INTERNAL_ERROR that passes (storage away, shutting down): retry with
                        backoff; RetryInfo says how soon. STREAM_TOO_OLD, streams only: open
                        again at once.
@@ -29,7 +30,7 @@ and `requestId` and `docsUrl` as metadata. What to do with a status:
                        not retry, or the two will take it from each other for ever.
 
 Sizes: a message has at most 1 MiB (1048576 bytes), after decompression. Over that it is
-BATCH_TOO_LARGE, as above. Over 4 MiB, the gRPC library refuses it before the service sees it:
+BATCH_TOO_LARGE, as above. Over 1.25 MiB, the gRPC library refuses it before the service sees it:
 RESOURCE_EXHAUSTED without ErrorInfo and without RetryInfo, which means the same: do not retry,
 send smaller batches. In a stream it ends the stream.
 
@@ -523,7 +524,9 @@ class StreamOpen(message.Message):
     PRODUCER_ID_FIELD_NUMBER: builtins.int
     producer_id: builtins.str
     """1 to 200 characters, unique within the app: one producer, one stream at a time. A second
-    stream takes over; the older one ends with ABORTED before it can write again.
+    stream takes over; the older one ends with ABORTED before it can write again. An app has at
+    most 10000; one that is not used for 90 days may be forgotten, and then begins at 0 again. To
+    open one more ends with RESOURCE_EXHAUSTED, PRODUCER_LIMIT.
     """
     def __init__(
         self,

@@ -93,8 +93,8 @@ class IngestServiceServicer:
 
         The first response is always `opened`. The server reads at most `opened.max_in_flight` batches
         ahead of the acks that it could deliver, then stops reading: write as fast as the stream lets
-        you, and read acks as they come. Each batch costs a rate token; the stream is slowed down to
-        the rate, not broken.
+        you, and read acks as they come. The opening costs a rate token and is RATE_LIMITED without
+        one. Each batch costs another; the stream is slowed down to the rate, not broken.
 
         With a producer_id (open first, then batches numbered without gaps) delivery is exactly once:
         the sequence is committed together with the events. After any disconnect, open again and

@@ -19,6 +19,7 @@ and `requestId` and `docsUrl` as metadata. What to do with a status:
                        retry the same request.
   RESOURCE_EXHAUSTED   with RetryInfo: RATE_LIMITED, retry after its delay. With QuotaFailure:
                        QUOTA_EXCEEDED, retry next month or after the quota was raised.
+                       PRODUCER_LIMIT, streams only, without either: do not retry.
   UNAVAILABLE          INTERNAL_ERROR that passes (storage away, shutting down): retry with
                        backoff; RetryInfo says how soon. STREAM_TOO_OLD, streams only: open
                        again at once.
@@ -29,7 +30,7 @@ and `requestId` and `docsUrl` as metadata. What to do with a status:
                        not retry, or the two will take it from each other for ever.
 
 Sizes: a message has at most 1 MiB (1048576 bytes), after decompression. Over that it is
-BATCH_TOO_LARGE, as above. Over 4 MiB, the gRPC library refuses it before the service sees it:
+BATCH_TOO_LARGE, as above. Over 1.25 MiB, the gRPC library refuses it before the service sees it:
 RESOURCE_EXHAUSTED without ErrorInfo and without RetryInfo, which means the same: do not retry,
 send smaller batches. In a stream it ends the stream.
 
@@ -69,8 +70,8 @@ class IngestServiceStub:
 
     The first response is always `opened`. The server reads at most `opened.max_in_flight` batches
     ahead of the acks that it could deliver, then stops reading: write as fast as the stream lets
-    you, and read acks as they come. Each batch costs a rate token; the stream is slowed down to
-    the rate, not broken.
+    you, and read acks as they come. The opening costs a rate token and is RATE_LIMITED without
+    one. Each batch costs another; the stream is slowed down to the rate, not broken.
 
     With a producer_id (open first, then batches numbered without gaps) delivery is exactly once:
     the sequence is committed together with the events. After any disconnect, open again and
@@ -129,8 +130,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The first response is always `opened`. The server reads at most `opened.max_in_flight` batches
         ahead of the acks that it could deliver, then stops reading: write as fast as the stream lets
-        you, and read acks as they come. Each batch costs a rate token; the stream is slowed down to
-        the rate, not broken.
+        you, and read acks as they come. The opening costs a rate token and is RATE_LIMITED without
+        one. Each batch costs another; the stream is slowed down to the rate, not broken.
 
         With a producer_id (open first, then batches numbered without gaps) delivery is exactly once:
         the sequence is committed together with the events. After any disconnect, open again and

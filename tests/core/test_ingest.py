@@ -17,8 +17,9 @@ from core.access.rate_limits import OwnBuckets, RateLimiter
 from core.counters import Counters
 from core.errors import IngestError
 from core.ingest import Ingestor
+from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
-from core.journal.producers import open_stream, producer_key
+from core.journal.producers import producer_key
 from core.journal.rejection_statistics import RejectionStatistics
 from core.models import Actor, Event, EventBatch, StreamPosition
 from tests.support.direct_writer import DirectWriter

@@ -285,10 +285,10 @@ async def test_streams_and_http_make_one_worker_of_a_new_person(
     assert {one["worker_id"] for one in await tenant.events()} == {worker["id"]}
 
 
-async def test_a_message_over_four_mebibytes_ends_the_stream_without_details(
+async def test_a_message_over_the_librarys_limit_ends_the_stream_without_details(
     server: Addresses, tenant: Tenant
 ) -> None:
-    large = batch([event(metadata={"text": "x" * 4 * 1_048_576})])
+    large = batch([event(metadata={"text": "x" * 1_310_720})])
     with pytest.raises(grpc_library.RpcError) as caught:
         await asyncio.to_thread(flood, server.grpc, tenant.key, [large])
     assert caught.value.code() is grpc_library.StatusCode.RESOURCE_EXHAUSTED

@@ -14,7 +14,7 @@ from tests.grpc_api.conftest import Connect, OpenStream
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.manual_time import ManualTime
 from tests.support.running_service import RunningService
-from tests.support.service_tasks import in_flight, no_stream_tasks, stream_tasks, tasks
+from tests.support.service_tasks import in_flight, no_stream_tasks, stream_tasks, tasks, told_to_end
 from tests.support.stream_client import End, Stream, batch, flood, numbered
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant, event, make_tenant, until_stored
@@ -128,7 +128,7 @@ async def test_a_paced_stream_of_the_largest_age_ends_when_all_that_came_is_acke
 async def test_a_batch_that_waits_for_its_token_is_acked_when_the_service_stops(
     half_closed: bool, database_url: str, connect: Connect
 ) -> None:
-    tenant = await make_tenant(database_url, key_requests_per_second=1)
+    tenant = await make_tenant(database_url, key_requests_per_second=2)  # opening costs one
     moved = ManualTime()  # there are no more tokens than the test gives
     with RunningService(database_url, moved.clock) as service:
         one = Stream(connect(service.addresses).channel, tenant.key)
@@ -136,9 +136,9 @@ async def test_a_batch_that_waits_for_its_token_is_acked_when_the_service_stops(
         await until_stored(tenant, 1)
         await asyncio.sleep(1)  # the second is read, the third must not be
         stopping = asyncio.create_task(asyncio.to_thread(service.stop))
-        await _gone(service, "_watch_drain")
+        await told_to_end(service)
         while not stopping.done():
-            moved.advance(1)  # a token, and then one for what must not be read any more
+            moved.advance(0.5)  # a token, and then one for what must not be read any more
             await asyncio.sleep(0.1)
         await stopping
         end = await one.end()

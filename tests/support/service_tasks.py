@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from types import CoroutineType
 
+from grpc_api.stream import EventStream
 from tests.support.running_service import RunningService
 from tests.support.waiting import eventually
 
@@ -34,20 +35,36 @@ async def stream_tasks(service: RunningService) -> int:
     )
 
 
+def _streams() -> list[EventStream]:
+    """The streams of the service in whose loop this runs."""
+    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+    return [
+        coroutine.cr_frame.f_locals["self"]
+        for coroutine in coroutines
+        if getattr(coroutine, "__qualname__", "") == "EventStream._write_acks"
+        and isinstance(coroutine, CoroutineType)
+        and coroutine.cr_frame is not None
+    ]
+
+
+async def told_to_end(service: RunningService) -> None:
+    """Wait until every stream knows that it is to end."""
+
+    async def told() -> bool:
+        return all(stream._end_request.done() for stream in _streams())
+
+    async def are() -> bool:
+        return await service.run_in_its_loop(told())
+
+    await eventually(are, "every stream is told to end")
+
+
 async def in_flight(service: RunningService, count: int) -> None:
     """Wait until streams have so many batches enqueued and not answered, and no more follow."""
     seen = -1
 
     async def batches() -> int:
-        coroutines = [task.get_coro() for task in asyncio.all_tasks()]
-        streams = [
-            coroutine.cr_frame.f_locals["self"]
-            for coroutine in coroutines
-            if getattr(coroutine, "__qualname__", "") == "EventStream._write_acks"
-            and isinstance(coroutine, CoroutineType)
-            and coroutine.cr_frame is not None
-        ]
-        return sum(not batch.receipt.done() for stream in streams for batch in stream._unacked)
+        return sum(not batch.receipt.done() for stream in _streams() for batch in stream._unacked)
 
     async def are() -> bool:
         nonlocal seen

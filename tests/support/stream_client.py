@@ -27,6 +27,7 @@ STREAM_STATUS = {
     "SEQUENCE_GAP": grpc.StatusCode.OUT_OF_RANGE,
     "PRODUCER_TAKEN_OVER": grpc.StatusCode.ABORTED,
     "STREAM_TOO_OLD": grpc.StatusCode.UNAVAILABLE,
+    "PRODUCER_LIMIT": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 

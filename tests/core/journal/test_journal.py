@@ -11,9 +11,10 @@ import pytest
 
 import core.postgres.sessions
 from core.counters import Counters
+from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
 from core.journal.pending import PendingRequest
-from core.journal.producers import open_stream, producer_key
+from core.journal.producers import producer_key
 from core.journal.queue import Queue
 from core.models import Actor, StreamPosition
 from tests.support.direct_writer import DirectWriter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import StreamError
-from core.journal import producers
+from core.journal import app_producers, producers
 from core.journal.pending_events import PendingEvents
 from core.journal.producers import Advance, Progress
 from core.models import Receipt, StreamPosition
@@ -27,8 +27,8 @@ async def test_a_producer_has_reached_a_sequence_in_its_own_epoch_only(database_
             keys = {"one": one, "other": other}
             return await producers.have_reached(db, {keys[n]: p for n, p in progress.items()})
 
-        assert await producers.open_stream(db, one, 0) == Progress(0, 1, 0, 0)
-        await producers.open_stream(db, other, 0)
+        assert await app_producers.open_stream(db, one, 0) == Progress(0, 1, 0, 0)
+        await app_producers.open_stream(db, other, 0)
         assert not await reached()
         assert not await reached(one=Progress(1, 1, 0, 0))
         await send(db, [producers.advance_producers({one: Advance(2, 0, 0)})])
@@ -36,7 +36,7 @@ async def test_a_producer_has_reached_a_sequence_in_its_own_epoch_only(database_
         assert await reached(one=Progress(2, 1, 0, 0))
         assert not await reached(one=Progress(3, 1, 0, 0))
         # Its successor has sent the same again, or found it committed: nobody knows.
-        assert await producers.open_stream(db, one, 0) == Progress(2, 2, 0, 0)
+        assert await app_producers.open_stream(db, one, 0) == Progress(2, 2, 0, 0)
         assert not await reached(one=Progress(2, 1, 0, 0))
         # Any other producer of the same transaction proves it as well.
         await send(db, [producers.advance_producers({other: Advance(1, 0, 0)})])
@@ -46,7 +46,7 @@ async def test_a_producer_has_reached_a_sequence_in_its_own_epoch_only(database_
 @pytest.mark.usefixtures("each_mode")
 async def test_duplicates_of_a_producer_cost_nothing(quota_of_five: DirectWriter) -> None:
     async with quota_of_five.database.connection() as db:
-        await producers.open_stream(
+        await app_producers.open_stream(
             db, producers.producer_key(quota_of_five.caller, "p"), quota_of_five.clock.now_us()
         )
 

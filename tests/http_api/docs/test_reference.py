@@ -84,7 +84,7 @@ def page() -> Page:
 def test_page_has_one_anchor_for_each_code(page: Page) -> None:
     codes = [code.value for code in ErrorCode] + [NOT_FOUND, METHOD_NOT_ALLOWED]
     codes += [reason.value for reason in StreamReason]
-    assert [page.ids[code] for code in codes] == [1] * 18
+    assert [page.ids[code] for code in codes] == [1] * 19
     # An anchor with the form of a code that is none would be a code that was dropped.
     assert {name for name in page.ids if "_" in name} == set(codes)
     assert max(page.ids.values()) == 1
