@@ -15,7 +15,7 @@ from http_api.protocol import HttpProtocol
 log = logging.getLogger(__name__)
 
 # uvloop accepts one in each turn, so that a newcomer would wait as many turns as others wait.
-MAX_ACCEPTED_A_TURN: Final = 64
+MAX_ACCEPTED_A_TURN: Final = 16
 EXHAUSTED_PAUSE_SECONDS: Final = 0.2
 # So much of a body is in memory before anyone has asked for a credential.
 HEAD_READ_BYTES: Final = 16_384

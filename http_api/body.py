@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -28,7 +29,13 @@ INFLATED_PIECE_BYTES: Final = 262_144
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(headers: RequestHeaders, receive: Receive, memory: Holding) -> bytes:
+# Returns when another piece may be read.
+InTurn = Callable[[], Awaitable[None]]
+
+
+async def read_body(
+    headers: RequestHeaders, receive: Receive, memory: Holding, in_turn: InTurn
+) -> bytes:
     """Return the body, inflated if it is gzipped; ``memory`` holds it, and is the caller's to free.
 
     Raises ``batch_too_large`` as soon as the declared length, the bytes that arrived or the bytes
@@ -40,11 +47,11 @@ async def read_body(headers: RequestHeaders, receive: Receive, memory: Holding) 
     if headers.content_length() > MAX_BODY_BYTES:
         raise _too_large()
     gzipped = headers.is_gzipped()
-    body = await _gather(receive, memory)
+    body = await _gather(receive, memory, in_turn)
     return _inflate(body, memory) if gzipped else body
 
 
-async def _gather(receive: Receive, memory: Holding) -> bytes:
+async def _gather(receive: Receive, memory: Holding, in_turn: InTurn) -> bytes:
     first, more = await _next(receive, memory)
     if not more:
         return first
@@ -55,6 +62,7 @@ async def _gather(receive: Receive, memory: Holding) -> bytes:
     try:
         async with asyncio.timeout(PROGRESS_SECONDS) as timer:
             while more:
+                await in_turn()
                 chunk, more = await _next(receive, memory)
                 chunks.append(chunk)
                 size += len(chunk)

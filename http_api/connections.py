@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from core.access.fair_queue import STRANGERS, Flow
 
 MAX_CONNECTIONS: Final = 4_096  # fewer where the process may open fewer files
+MAX_DISCARDED_A_TURN: Final = 4  # reads of what nobody wants any more
 
 
 class Connection(Protocol):
@@ -19,6 +22,28 @@ class Connection(Protocol):
         """End the connection, which is in no request."""
 
 
+class Discarding:
+    """Reads the rest of bodies that were answered before they had come, a few in each turn.
+
+    Their clients would otherwise take the turns of the event loop from all others.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def append(self, read: Callable[[], None]) -> None:
+        """Have ``read`` called when it is its turn."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._renew)
+        self._waiting.append(read)
+
+    def _renew(self) -> None:
+        for _ in range(min(MAX_DISCARDED_A_TURN, len(self._waiting))):
+            self._waiting.popleft()()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._renew)
+
+
 class Connections:
     """A bounded number of connections, in all and of one peer address.
 
@@ -28,6 +53,7 @@ class Connections:
     """
 
     def __init__(self, most: int = MAX_CONNECTIONS, most_per_address: int | None = None) -> None:
+        self.discarding = Discarding()
         self._most = most
         self._most_per_address = most_per_address
         self._flow_of: dict[Connection, Flow] = {}

@@ -97,8 +97,12 @@ class HttpProtocol(RequestParser):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._parse(self._ahead + data)
-        if self._in_body and not self.flow.is_wanted:
-            self.flow.pause_reading()  # until the application asks for the body
+        if self._in_body:
+            # Until the application asks for more of the body, or it is its turn to be discarded.
+            self.flow.is_wanted = False
+            self.flow.pause_reading()
+            if self._is_answered():
+                self.places.discarding.append(self.flow.resume_reading)
         if self.timeout_keep_alive_task is None and (self._in_head or self._is_answered()):
             self._start_send_timer()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
@@ -97,7 +98,8 @@ class _Endpoints:
         admitted = loop.time()
         memory = self._ingestor.hold(caller)
         try:
-            body = await read_body(headers, receive, memory)
+            in_turn = partial(self._ingestor.begin_reading, caller)
+            body = await read_body(headers, receive, memory, in_turn)
             # The key may have lost its rights while the body arrived.
             if loop.time() - admitted > MAX_CALLER_AGE_SECONDS:
                 caller = await self._ingestor.authenticate(headers.authorization())
