@@ -112,6 +112,10 @@ class Ingestor:
         """The memory of a body that arrives; for an adapter, until it hands the body over."""
         return Holding(self._admission.memory, caller.organization_id)
 
+    async def begin_reading(self, caller: Caller) -> None:
+        """Return when another piece of the caller's body may be read."""
+        await self._admission.reading.begin(caller.organization_id)
+
     async def ingest(self, caller: Caller, batch: EventBatch) -> Receipt:
         """Store the batch of a single request; its accepted events are durable on return.
 

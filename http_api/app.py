@@ -29,6 +29,16 @@ log = logging.getLogger(__name__)
 
 LIVENESS_PATH: Final = "/healthz"
 READINESS_PATH: Final = "/readyz"
+# Pages need nothing but themselves, tell no other site where a reader came from, and stand in no
+# frame of it.
+PAGE_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 PAGE_UNITS: Final = 8  # a page costs as much as so many small requests
 
 # Returns why the service cannot take traffic now, or None if it can.
@@ -109,17 +119,20 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
 
     @app.get("/metrics")
     async def metrics_page() -> Response:
-        return Response(metrics.render(), headers={"content-type": metrics.media_type})
+        return Response(
+            metrics.render(), headers={**PAGE_HEADERS, "content-type": metrics.media_type}
+        )
 
 
 def _add_document_routes(app: FastAPI, base_url: str) -> None:
     @app.get(openapi.DOCUMENT_PATH)
     async def document() -> Response:
-        return Response(openapi.render(base_url), media_type="application/yaml")
+        return Response(openapi.render(base_url), 200, PAGE_HEADERS, media_type="application/yaml")
 
     @app.get(REFERENCE_PATH)
     async def reference() -> Response:
-        return Response(render_reference(base_url), media_type="text/html; charset=utf-8")
+        page = render_reference(base_url)
+        return Response(page, 200, PAGE_HEADERS, media_type="text/html; charset=utf-8")
 
 
 def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:

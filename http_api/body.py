@@ -1,63 +1,90 @@
-"""Reads a request's body, bounded in bytes (also after inflating) and in time."""
+"""Reads a request's body, bounded in bytes (also after inflating), in memory and in time."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from core.access.admission import Holding
 from core.error_codes import ErrorCode
-from core.errors import IngestError
+from core.errors import IngestError, unavailable
 from core.limits import MAX_BODY_BYTES
 from http_api.decoding import invalid_body
 from http_api.headers import RequestHeaders
 
-# Clients give up at 15 seconds; a body slower than this only occupies its connection.
-MAX_BODY_SECONDS: Final = 10.0
+# A body is slow that takes longer for its next MIN_PROGRESS_BYTES, or for its end.
+MIN_PROGRESS_BYTES: Final = 16_384
+PROGRESS_SECONDS: Final = 5.0
+MAX_BODY_SECONDS: Final = 60.0
+# An estimate of what a connection takes beside the body as long as the body arrives.
+ARRIVING_BYTES: Final = 65_536
 # Enough for one member an event. Each member copies the bytes behind it.
 MAX_GZIP_MEMBERS: Final = 500
+INFLATED_PIECE_BYTES: Final = 262_144
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(headers: RequestHeaders, receive: Receive) -> bytes:
-    """Return the body, inflated if it is gzipped.
+# Returns when another piece may be read.
+InTurn = Callable[[], Awaitable[None]]
+
+
+async def read_body(
+    headers: RequestHeaders, receive: Receive, memory: Holding, in_turn: InTurn
+) -> bytes:
+    """Return the body, inflated if it is gzipped; ``memory`` holds it, and is the caller's to free.
 
     Raises ``batch_too_large`` as soon as the declared length, the bytes that arrived or the bytes
     inflated exceed :data:`~core.limits.MAX_BODY_BYTES`. Raises ``invalid_body`` for an encoding
-    that is unsupported or broken, and if the body is not complete within
-    :data:`MAX_BODY_SECONDS`. Raises :class:`ClientDisconnect` if the client went away. The server
-    discards the rest of a body that is not read.
+    that is unsupported or broken. Raises ``internal_error``, transient, if there is no room for
+    more of the body, and if it arrives too slowly. Raises :class:`ClientDisconnect` if the client
+    went away. The server discards the rest of a body that is not read.
     """
     if headers.content_length() > MAX_BODY_BYTES:
         raise _too_large()
     gzipped = headers.is_gzipped()
+    body = await _gather(receive, memory, in_turn)
+    return _inflate(body, memory) if gzipped else body
+
+
+async def _gather(receive: Receive, memory: Holding, in_turn: InTurn) -> bytes:
+    first, more = await _next(receive, memory)
+    if not more:
+        return first
+    memory.grow(ARRIVING_BYTES)
+    loop = asyncio.get_running_loop()
+    chunks, size, progress = [first], len(first), 0
+    last_moment = loop.time() + MAX_BODY_SECONDS
     try:
-        async with asyncio.timeout(MAX_BODY_SECONDS):
-            body = await _gather(receive)
+        async with asyncio.timeout(PROGRESS_SECONDS) as timer:
+            while more:
+                await in_turn()
+                chunk, more = await _next(receive, memory)
+                chunks.append(chunk)
+                size += len(chunk)
+                progress += len(chunk)
+                if size > MAX_BODY_BYTES:
+                    raise _too_large()
+                if progress >= MIN_PROGRESS_BYTES:
+                    progress = 0
+                    timer.reschedule(min(loop.time() + PROGRESS_SECONDS, last_moment))
     except TimeoutError:
-        raise invalid_body(
-            f"The body did not arrive within {MAX_BODY_SECONDS:.0f} seconds."
-        ) from None
-    return _inflate(body) if gzipped else body
-
-
-async def _gather(receive: Receive) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunks.append(message["body"])
-        more = message["more_body"]
-        size += len(message["body"])
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
+        raise unavailable("The body arrives too slowly.") from None
     return b"".join(chunks)
+
+
+async def _next(receive: Receive, memory: Holding) -> tuple[bytes, bool]:
+    """Return a piece of the body, and whether more of it is to come."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    chunk: bytes = message["body"]
+    memory.grow(len(chunk))
+    return chunk, message["more_body"]
 
 
 def _too_large() -> IngestError:
@@ -67,22 +94,29 @@ def _too_large() -> IngestError:
     )
 
 
-def _inflate(body: bytes) -> bytes:
+def _inflate(body: bytes, memory: Holding) -> bytes:
     """Return the contents of all members of a gzip body (RFC 1952), read up to the limit."""
     parts: list[bytes] = []
-    remaining = MAX_BODY_BYTES + 1
+    members = size = 0
     while body:
-        if len(parts) == MAX_GZIP_MEMBERS:
+        if members == MAX_GZIP_MEMBERS:
             raise invalid_body(f"The gzip body has over {MAX_GZIP_MEMBERS} members.")
+        members += 1
         member = zlib.decompressobj(_GZIP_WINDOW)
-        try:
-            part = member.decompress(body, remaining)
-        except zlib.error:
-            raise invalid_body("The body is not valid gzip, as Content-Encoding claims.") from None
-        parts.append(part)
-        remaining -= len(part)
-        if remaining <= 0:
-            raise _too_large()
+        while body and not member.eof:
+            try:
+                part = member.decompress(body, INFLATED_PIECE_BYTES)
+            except zlib.error:
+                message = "The body is not valid gzip, as Content-Encoding claims."
+                raise invalid_body(message) from None
+            memory.grow(len(part))
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BODY_BYTES:
+                raise _too_large()
+            if not (part or member.eof):
+                break
+            body = member.unconsumed_tail
         if not member.eof:
             raise invalid_body("The gzip body is cut off.")
         body = member.unused_data

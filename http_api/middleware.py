@@ -105,6 +105,9 @@ class RequestContextMiddleware:
                 message["headers"] = [*message.get("headers", ()), *context.headers()]
             await send(message)
 
+        # The path as it was sent, with its escapes: a proxy that keeps /metrics to the operator's
+        # network must not be passed by /%6Detrics.
+        scope["path"] = scope["raw_path"].decode("latin-1")
         app = self._endpoints.get((scope["method"], scope["path"]), self._app)
         try:
             await app(scope, receive, send_with_headers)

@@ -1,109 +1,110 @@
 """One HTTP connection: uvicorn's, with the bounds that uvicorn does not have.
 
-This is the only module that relies on internals of uvicorn's connections. Each is named in
-tests/http_api/test_uvicorn_internals.py, which fails when one changes.
+This module and http_api/parsing.py are the only ones that rely on internals of uvicorn's
+connections. Each is named in tests/http_api/test_uvicorn_internals.py, which fails when one
+changes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sized
 from typing import Final, cast
 
-import httptools
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from core.access.admission import overloaded
+from core.error_codes import ErrorCode
+from core.errors import IngestError
+from http_api.connections import Connections
 from http_api.middleware import RequestContext
+from http_api.parsing import RequestParser
 
-MAX_CONNECTIONS: Final = 4_096
-# A head is a request line with its headers (RFC 9112, section 2.1).
-MAX_HEAD_BYTES: Final = 65_536
 MAX_HEAD_SECONDS: Final = 10.0
+MAX_UNREAD_SECONDS: Final = 10.0  # without progress
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """A client's connection, with bounds on its number and on the size and time of a head.
+class HttpProtocol(RequestParser):
+    """A client's connection, with bounds on its number, its time and its memory.
 
-    A connection over the number is aborted. A head that is too large is answered with 400, one
-    that is too slow closes the connection. The same bounds hold for trailers and for the rest of
-    a body that was answered before it had come. Trailers are ignored.
+    A connection for which there is no place is answered with 500. A head that is too slow closes
+    the connection; so do trailers and the rest of a body that was answered before it had come.
 
-    Pipelined requests are read only until one has to wait for an earlier answer; reading goes on
-    when none waits.
+    Pipelined requests are read only until one has to wait for an earlier answer, or for the client
+    to read an earlier answer. An answer that the client does not read ends the connection. A client
+    that ends its own side of the connection gets the answers to the requests that came whole.
 
     Bytes that are not HTTP are answered with 400 in the envelope of contract section 3, but never
     in place of the answer to an earlier request.
-
-    An offer to upgrade the connection (RFC 9110, section 7.8) is declined: the request is answered
-    as if it were not there.
     """
 
+    places: Connections  # all connections of the server
+    flow: _RequestFlowControl
     _send_timer: asyncio.TimerHandle | None = None  # runs while the client owes the rest of a head
-    _unparsed_bytes = 0  # received since the last whole head, piece of a body or whole message
-    _in_head = False
-    _in_body = False
-    _declining = False  # the parser reads a head of _decline_upgrade, not of the client
+    _ended_by_client = False
+    _begun: RequestResponseCycle | None = None  # the latest request that an answer was begun for
+    _unsent_bytes = 0  # when _check_reading last looked
+    _unsent_since = 0.0
 
-    def render_bad_request(self, message: str) -> tuple[RequestContext, int, bytes]:
-        """Return the context, status and body of the answer to bytes that are not a request."""
+    def render_refusal(self, error: IngestError) -> tuple[RequestContext, int, bytes]:
+        """Return the context, status and body of the answer to a connection that is refused."""
         raise NotImplementedError
 
     # --- the connection ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-            return
-        self.flow = _PipelineFlowControl(transport, self.pipeline)
-        self._start_send_timer()
+        self.flow = _RequestFlowControl(transport, self)
+        if self.places.add(self):
+            self._start_send_timer()
+        else:
+            self._refuse(overloaded())
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.places.remove(self)
         self._cancel_send_timer()
+        self._disconnect()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection open while a request that came whole has no answer yet."""
+        self._ended_by_client = True
+        return not self._is_over()
+
+    def evict(self) -> None:
+        """End the connection, which is in no request."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # who does not read an answer could stay for long
+        else:
+            self.transport.close()
+
+    def check_reading(self, now: float) -> None:
+        """End the connection if its client has read nothing of an answer for too long."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent_bytes:
+            self._unsent_bytes, self._unsent_since = unsent, now
+        elif unsent and now - self._unsent_since > MAX_UNREAD_SECONDS:
+            self._disconnect()
+            self.transport.abort()
+
+    def wants_body(self) -> bool:
+        """Whether the application waits for more of a body."""
+        return self._in_body and self.flow.is_wanted
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        self._unparsed_bytes += len(data)
-        try:
-            self._parse(memoryview(data))
-        except httptools.HttpParserError:
-            self.send_400_response("This is not an HTTP/1.1 request.")
-            return
-        if self._unparsed_bytes > MAX_HEAD_BYTES:
-            self.send_400_response(f"The headers are over {MAX_HEAD_BYTES} bytes.")
-            return
+        self._parse(self._ahead + data)
+        if self._in_body:
+            # Until the application asks for more of the body, or it is its turn to be discarded.
+            self.flow.is_wanted = False
+            self.flow.pause_reading()
+            if self._is_answered():
+                self.places.discarding.append(self.flow.resume_reading)
         if self.timeout_keep_alive_task is None and (self._in_head or self._is_answered()):
             self._start_send_timer()
-
-    def _parse(self, data: memoryview) -> None:
-        while data:
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as offer:
-                data = data[offer.args[0] :]
-                self._decline_upgrade()
-
-    def _decline_upgrade(self) -> None:
-        # The parser takes all that follows an offer for the other protocol. A new parser replaces
-        # it; a head without the offer, which only delimits the body, makes it go on with the body.
-        framing = [
-            b"%b: %b\r\n" % header
-            for header in self.headers
-            if header[0] in (b"content-length", b"transfer-encoding")
-        ]
-        self.parser = httptools.HttpRequestParser(self)
-        self._declining = True
-        try:
-            self.parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
-        finally:
-            self._declining = False
 
     def send_400_response(self, msg: str) -> None:
         if self.transport.is_closing():
@@ -111,12 +112,17 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._is_answered() and not self._in_body:
             # Earlier requests are answered in their order, then the connection ends.
             self.cycle.keep_alive = False
-            return
-        if self.pipeline or (self._in_body and self._is_answered()):
+        elif self.pipeline or (self._in_body and self._is_answered()):
             # An earlier answer would have to come first, or this request has had its own.
+            self._disconnect()
             self.transport.close()
-            return
-        context, status, body = self.render_bad_request(msg)
+        else:
+            self._disconnect()
+            self._refuse(IngestError(ErrorCode.INVALID_BODY, msg))
+
+    def _refuse(self, error: IngestError) -> None:
+        """Send an answer without the application, and end the connection."""
+        context, status, body = self.render_refusal(error)
         headers: list[tuple[bytes, bytes]] = [
             *self.server_state.default_headers,
             (b"content-type", b"application/json"),
@@ -124,66 +130,89 @@ class HttpProtocol(HttpToolsProtocol):
             (b"connection", b"close"),
             *context.headers(),
         ]
+        if error.retry_after_seconds is not None:
+            headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
         self.transport.close()
 
+    def _disconnect(self) -> None:
+        """Have no answer written to a connection that ends."""
+        for cycle in (self._begun, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+
     # --- called by the parser ----------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        if not self._declining:
-            super().on_message_begin()
-            self._unset_keepalive_if_required()
-            self._in_head = True
-
-    def on_url(self, url: bytes) -> None:
-        if not self._declining:
-            super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not (self._declining or self._in_body):  # in a body it is a trailer
-            super().on_header(name, value.strip(b" \t"))  # the parser leaves trailing blanks
-
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()
         if not self._declining:
-            super().on_headers_complete()
+            self.flow.is_wanted = False
+            self.places.begin_request(self)
             self._cancel_send_timer()
-            self._unparsed_bytes = 0
-            self._in_head, self._in_body = False, True
-
-    def on_body(self, body: bytes) -> None:
-        self._unparsed_bytes = 0
-        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():  # the body is yet to come, from _decline_upgrade's parser
-            return
         super().on_message_complete()
-        self._unparsed_bytes = 0
-        self._in_body = False
-        if self.cycle.response_complete:
+        if not self._in_body and self.cycle.response_complete:
             self._cancel_send_timer()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
-    # --- called when an answer was sent ------------------------------------------------------
+    # --- the answers -------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self.transport.get_write_buffer_size():
+            # It waits until the client has read the answer before it: see resume_writing.
+            self.pipeline.append((cycle, app))
+            self.flow.pause_reading()
+            self.transport.set_write_buffer_limits(0)
+        else:
+            self._begun = cycle
+            super()._start_asgi_task(cycle, app)
+
+    def resume_writing(self) -> None:
+        """Go on when the client has read what was written."""
+        super().resume_writing()
+        if self.pipeline and (self._begun is None or self._begun.response_complete):
+            self.transport.set_write_buffer_limits()
+            self._start_asgi_task(*self.pipeline.pop())
+            self._go_on()
 
     def on_response_complete(self) -> None:
         """Begin the next request if it was read already; otherwise wait for it."""
+        assert self._begun is not None
+        caller = RequestContext.of(cast("Scope", self._begun.scope)).caller
+        self.places.end_request(self, caller.organization_id if caller else None)
         super().on_response_complete()
-        if self.transport.is_closing():
+        if not self.transport.is_closing():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Parse and read what comes after the request that was begun last."""
+        if self._ahead and not self.pipeline:
+            self._parse(self._ahead)
+        if not self._is_answered():
+            self.places.begin_request(self)
+        if self._ended_by_client and self._is_over():
+            self.transport.close()
             return
         self.flow.resume_reading()
         if self._in_head:
             self._start_send_timer()
 
-    # --- time --------------------------------------------------------------------------------
-
     def _is_answered(self) -> bool:
         """Whether no request waits for its answer."""
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
         return cycle is None or cycle.response_complete
+
+    def _is_over(self) -> bool:
+        """Whether every request that came whole has its answer, when no more will come."""
+        return not (self.pipeline or self._ahead) and (self._is_answered() or self._in_body)
+
+    # --- time --------------------------------------------------------------------------------
 
     def _start_send_timer(self) -> None:
         """Close the connection in MAX_HEAD_SECONDS, unless the timer runs or requests wait."""
@@ -198,14 +227,26 @@ class HttpProtocol(HttpToolsProtocol):
             self._send_timer = None
 
 
-class _PipelineFlowControl(FlowControl):
-    """Flow control that reads nothing while a request that was read waits to be begun."""
+class _RequestFlowControl(FlowControl):
+    """Flow control that reads nothing while a request that was read waits to be begun.
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+    ``is_wanted``: whether the application has asked for the body of the latest request, or answered
+    without it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: HttpProtocol) -> None:
         super().__init__(transport)
-        self._waiting = waiting
+        self._connection = connection
+        self.is_wanted = False
 
     def resume_reading(self) -> None:
         """Read on, unless requests wait."""
-        if not self._waiting:
+        connection = self._connection
+        self.is_wanted = True
+        if not (connection.pipeline or connection._ahead or self._transport.is_closing()):
             super().resume_reading()
+
+    def pause_reading(self) -> None:
+        """Read no more until :meth:`resume_reading`."""
+        if not self._transport.is_closing():
+            super().pause_reading()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from core.access.admission import Holding
 from core.access.authentication import MAX_CALLER_AGE_SECONDS
 from core.errors import IngestError
 from core.ingest import Ingestor
@@ -49,8 +51,11 @@ class _Endpoints:
     async def ingest_events(
         self, context: RequestContext, headers: RequestHeaders, receive: Receive
     ) -> tuple[int, bytes]:
-        caller, body = await self._admit_body(context, headers, receive)
-        events, size_bytes = decode_events(body), len(body)
+        caller, body, memory = await self._admit_body(context, headers, receive)
+        try:
+            events, size_bytes = decode_events(body), len(body)
+        finally:
+            memory.release()  # the core holds it from now on
         ingesting = self._ingestor.ingest(
             caller,
             EventBatch(
@@ -65,10 +70,12 @@ class _Endpoints:
     async def ingest_snapshot(
         self, context: RequestContext, headers: RequestHeaders, receive: Receive
     ) -> tuple[int, bytes]:
-        caller, body = await self._admit_body(context, headers, receive)
-        wanted = SnapshotRequest(
-            context.request_id, decode_snapshot(body), headers.idempotency_key(), len(body)
-        )
+        caller, body, memory = await self._admit_body(context, headers, receive)
+        try:
+            snapshot = decode_snapshot(body)
+        finally:
+            memory.release()
+        wanted = SnapshotRequest(context.request_id, snapshot, headers.idempotency_key(), len(body))
         receipt = await self._ingestor.ingest_snapshot(caller, wanted)
         context.take_over(receipt)
         return render_snapshot_receipt(receipt)
@@ -84,16 +91,23 @@ class _Endpoints:
 
     async def _admit_body(
         self, context: RequestContext, headers: RequestHeaders, receive: Receive
-    ) -> tuple[Caller, bytes]:
+    ) -> tuple[Caller, bytes, Holding]:
+        """Admit the caller and read the body; the memory it takes is for the caller to release."""
         caller = await self._admit(context, headers)
         loop = asyncio.get_running_loop()
         admitted = loop.time()
-        body = await read_body(headers, receive)
-        # The key may have lost its rights while the body arrived.
-        if loop.time() - admitted > MAX_CALLER_AGE_SECONDS:
-            caller = await self._ingestor.authenticate(headers.authorization())
-        headers.check_content_type()
-        return caller, body
+        memory = self._ingestor.hold(caller)
+        try:
+            in_turn = partial(self._ingestor.begin_reading, caller)
+            body = await read_body(headers, receive, memory, in_turn)
+            # The key may have lost its rights while the body arrived.
+            if loop.time() - admitted > MAX_CALLER_AGE_SECONDS:
+                caller = await self._ingestor.authenticate(headers.authorization())
+            headers.check_content_type()
+        except BaseException:
+            memory.release()
+            raise
+        return caller, body, memory
 
 
 def data_endpoints(app: FastAPI) -> dict[tuple[str, str], ASGIApp]:

@@ -6,20 +6,22 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from core.clock import Clock
-from core.error_codes import ErrorCode
 from core.errors import IngestError
+from http_api.accepting import Acceptor
+from http_api.connections import MAX_CONNECTIONS, Connections
 from http_api.errors import render_error
 from http_api.middleware import RequestContext, new_context
 from http_api.protocol import HttpProtocol
 
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2_048
+TICKS_A_SECOND: Final = 10  # of uvicorn
 
 
 class HttpServer:
@@ -33,11 +35,16 @@ class HttpServer:
         base_url: str,
         clock: Clock,
         drain_seconds: float,
+        max_connections: int = MAX_CONNECTIONS,
+        max_connections_per_address: int | None = None,
     ) -> None:
+        connections = Connections(max_connections, max_connections_per_address)
+
         class ServiceProtocol(HttpProtocol):
-            def render_bad_request(self, message: str) -> tuple[RequestContext, int, bytes]:
+            places = connections
+
+            def render_refusal(self, error: IngestError) -> tuple[RequestContext, int, bytes]:
                 context = new_context(clock)
-                error = IngestError(ErrorCode.INVALID_BODY, message)
                 status, body, _ = render_error(error, context.request_id, base_url)
                 return context, status, body
 
@@ -56,7 +63,8 @@ class HttpServer:
                 server_header=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            )
+            ),
+            connections,
         )
 
     async def serve(self) -> None:
@@ -79,10 +87,35 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the service, which stops both APIs and the database in order."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections in our own way: see :class:`Acceptor`."""
+        await self.lifespan.startup()
+        make = cast("type[HttpProtocol]", self.config.http_protocol_class)
+
+        def make_connection() -> HttpProtocol:
+            return make(self.config, self.server_state, self.lifespan.state)
+
+        acceptors = [Acceptor(one, make_connection, self._connections) for one in sockets or []]
+        self.servers = cast("list[asyncio.Server]", acceptors)
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections once a second for answers that nobody reads."""
+        if not counter % TICKS_A_SECOND:
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, HttpProtocol):
+                    connection.check_reading(now)
+        return await super().on_tick(counter)
 
     def abort_connections(self) -> None:
         """Abort all connections, which ends the wait for them."""

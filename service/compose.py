@@ -33,8 +33,11 @@ from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer, Tls
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
+from http_api.connections import MAX_CONNECTIONS
 from http_api.server import HttpServer, address, bind
+from service.descriptors import max_connections, raise_limit
 from service.gc_settings import configure_gc
+from service.memory import return_memory
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
@@ -110,7 +113,10 @@ async def running(
             base_url=base_url,
             clock=clock,
             drain_seconds=settings.drain_seconds,
+            max_connections=max_connections(raise_limit(), MAX_CONNECTIONS),
+            max_connections_per_address=settings.max_connections_per_address,
         )
+        await stack.enter_async_context(_background(return_memory(), failure))
         await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
 
         servicer = IngestServicer(

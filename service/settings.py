@@ -138,6 +138,13 @@ class Settings(BaseModel):
         ge=1,
         le=1_200,
     )
+    max_connections_per_address: int | None = _variable(
+        "WEPEOPLE_MAX_CONNECTIONS_PER_ADDRESS",
+        "how many HTTP connections one address may hold, for a service without a proxy in front; "
+        "by default as many as there may be",
+        default=None,
+        ge=1,
+    )
     drain_seconds: float = _variable(
         "WEPEOPLE_DRAIN_SECONDS",
         "how long a stopping service finishes what it has begun",

@@ -24,6 +24,7 @@ from core.access.fair_queue import FairQueue, Flow
 from core.errors import IngestError, unavailable
 
 MAX_BEGUN_A_TURN: Final = 8  # requests
+MAX_READ_A_TURN: Final = 16  # pieces of bodies
 MAX_JUDGED_A_TURN: Final = 500  # events, on average; a larger step is followed by idle turns
 MIN_JUDGED_IN_TURN: Final = 50  # events; fewer take hardly longer than the rest of a request
 MAX_WAITING_STEPS: Final = 8_192  # of all flows together
@@ -47,7 +48,8 @@ def overloaded() -> IngestError:
 class Admission:
     """The bounds of one process.
 
-    ``beginning``: turns to begin a request, whatever becomes of it. ``judging``: turns to decode
+    ``beginning``: turns to begin a request, whatever becomes of it. ``reading``: turns to read one
+    more piece of a body that did not come at once. ``judging``: turns to decode
     and judge the events of a batch. ``memory``: bytes of single requests. ``streamed``: events of
     streamed batches (:func:`streamed_events`).
     """
@@ -55,6 +57,7 @@ class Admission:
     def __init__(self) -> None:
         waiting = SharedBudget(MAX_WAITING_STEPS)
         self.beginning = FairTurns(MAX_BEGUN_A_TURN, waiting)
+        self.reading = FairTurns(MAX_READ_A_TURN, waiting)
         self.judging = FairTurns(MAX_JUDGED_A_TURN, waiting)
         self.memory = SharedBudget(MAX_REQUEST_BYTES)
         self.streamed = SharedBudget(MAX_STREAMED_EVENTS)

@@ -49,7 +49,13 @@ class PendingEvents(PendingRequest):
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
         """Judge the batch by the rules that need no database."""
-        checked = check_events(caller, batch.events, received_us, echo=not batch.streamed)
+        checked = check_events(
+            caller,
+            batch.events,
+            received_us,
+            echo=not batch.streamed,
+            size_bytes=batch.size_bytes,
+        )
         return cls(caller, batch, received_us, checked)
 
     def first_id(self) -> UUID:

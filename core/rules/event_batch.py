@@ -41,6 +41,8 @@ from core.rules.fields import (
     type_name,
 )
 
+# Messages of a batch take so many characters beside the size of the batch; the rest are left out.
+MIN_MESSAGE_CHARACTERS: Final = 8_192
 MIN_COLUMN_EVENTS: Final = 16  # fewer are checked sooner one by one
 
 
@@ -64,19 +66,21 @@ class CheckedEvents(Struct, frozen=True):
 
 
 def check_events(
-    caller: Caller, events: Events, received_us: int, *, echo: bool = True
+    caller: Caller, events: Events, received_us: int, *, echo: bool = True, size_bytes: int = 0
 ) -> CheckedEvents:
     """Check every event of a batch on its own, in the order of contract section 5.
 
     A valid event becomes the tail of its row, any other a rejection. The database decides later
     whether the worker exists and the quota suffices. ``received_us``: microseconds since the epoch.
-    ``echo``: whether to make the ``echoes``.
+    ``echo``: whether to make the ``echoes``. ``size_bytes``: of the batch as it came; the messages
+    of its rejections are bounded by it, so that a small request has no large answer.
     """
     if len(events) >= MIN_COLUMN_EVENTS:
         with contextlib.suppress(_NotAllValid, ValueError):
             columns = events if isinstance(events, EventColumns) else _columns(events)
             return _check_by_columns(caller, columns, received_us, echo)
-    return _check_one_by_one(caller, events, received_us, echo)
+    most = MIN_MESSAGE_CHARACTERS + size_bytes
+    return _check_one_by_one(caller, events, received_us, echo, most)
 
 
 class _NotAllValid(Exception):
@@ -151,7 +155,7 @@ def _moments(
 
 
 def _check_one_by_one(
-    caller: Caller, events: Events, received_us: int, echo: bool
+    caller: Caller, events: Events, received_us: int, echo: bool, message_characters: int
 ) -> CheckedEvents:
     """Check a batch event by event."""
     listed = list(events)
@@ -165,7 +169,11 @@ def _check_one_by_one(
     index_of: dict[Actor, int] = {}
 
     def reject(issues: Sequence[str], code: ErrorCode = ErrorCode.INVALID_BODY) -> None:
-        rejected.append(Rejection(index, code, issues_message(issues, f"events[{index}]")))
+        nonlocal message_characters
+        path = f"events[{index}]"
+        message = issues_message(issues, path) if message_characters > 0 else f"{path}: not shown"
+        message_characters -= len(message)
+        rejected.append(Rejection(index, code, message))
 
     texts = [
         None if isinstance(event, Malformed) or event.metadata is None else bytes(event.metadata)

@@ -56,6 +56,20 @@ async def test_a_path_is_only_what_it_is(server: Addresses, path: str, change: s
     check_error(await ask(server.http, head(None, "GET", change.format(path))), 404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["/%6Detrics", "/%6d%65trics", "/%72eadyz", "/%68ealthz"])
+async def test_escapes_lead_to_no_operator_page(server: Addresses, path: str) -> None:
+    check_error(await ask(server.http, head(None, "GET", path)), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/developers/reference", "/openapi/v1.yaml", "/metrics"])
+async def test_pages_are_told_to_need_nothing_but_themselves(http: HttpDriver, path: str) -> None:
+    headers = (await http.client.get(path)).headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; ")
+    assert "script-src" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [(PING, "GET"), (EVENTS, "POST"), (SNAPSHOTS, "POST"), ("/healthz", "GET"), ("/readyz", "GET")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import time
@@ -11,20 +12,20 @@ import zlib
 
 import pytest
 
+from core.access import admission
 from tests.support.raw_http import (
     EVENTS,
     SNAPSHOTS,
     ask,
     check_error,
     chunked,
+    connect,
     head,
     post,
 )
-from tests.support.running_service import Addresses
-from tests.support.tenant import (
-    Tenant,
-    event,
-)
+from tests.support.running_service import Addresses, RunningService
+from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -169,6 +170,65 @@ class TestCompression:
         for body in (b"", gzip.compress(b"")):
             answer = await ask(server.http, post(tenant.key, body, Content_Encoding="gzip"))
             check_error(answer, 400, "invalid_body")
+
+
+class TestMemory:
+    @pytest.fixture
+    def small(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> RunningService:
+        monkeypatch.setattr(admission, "MAX_REQUEST_BYTES", 6 * LIMIT)
+        return RunningService(database_url)
+
+    async def test_bodies_that_arrive_are_held_within_the_share_of_their_organization(
+        self, small: RunningService, database_url: str
+    ) -> None:
+        tenant, other = [await make_tenant(database_url) for _ in range(2)]
+        with small as service:
+            url = service.addresses.http
+            async with contextlib.AsyncExitStack() as stack:
+                arriving = [await stack.enter_async_context(connect(url)) for _ in range(8)]
+                body = padded(LIMIT)
+                for connection in arriving:
+                    await connection.send(head(tenant.key, Content_Length=LIMIT) + body[:-1])
+                answers = [asyncio.create_task(one.answer()) for one in arriving]
+
+                async def some_are_refused() -> bool:
+                    return sum(task.done() for task in answers) >= 5
+
+                await eventually(some_are_refused, "most are refused", seconds=4)
+                for task in answers:
+                    if task.done():
+                        check_error(task.result(), 500, "internal_error")
+                        assert task.result().headers["retry-after"] == "1"
+                assert (await ask(url, post(other.key, ONE))).status == 202
+                left = [one for one, task in zip(arriving, answers, strict=True) if not task.done()]
+                assert left
+                for task in answers:
+                    task.cancel()
+
+            async def all_is_given_back() -> bool:
+                whole = post(tenant.key, padded(LIMIT))
+                answer = await ask(url, whole)
+                return answer.status == 202
+
+            await eventually(all_is_given_back, "the memory is given back", seconds=4)
+
+    @pytest.mark.parametrize("encoded", [False, True])
+    async def test_a_body_larger_than_the_share_is_refused(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch, encoded: bool
+    ) -> None:
+        monkeypatch.setattr(admission, "MAX_REQUEST_BYTES", LIMIT // 2)
+        tenant = await make_tenant(database_url)
+        with RunningService(database_url) as service:
+            body = padded(LIMIT)
+            request = (
+                post(tenant.key, gzip.compress(body), Content_Encoding="gzip")
+                if encoded
+                else post(tenant.key, body)
+            )
+            for _ in range(3):
+                answer = await ask(service.addresses.http, request)
+                check_error(answer, 500, "internal_error")
+            assert (await ask(service.addresses.http, post(tenant.key, ONE))).status == 202
 
 
 @pytest.mark.parametrize("value", ["[],", "[1],", '"",', "1e1,", '{"a":[]},'])

@@ -1,4 +1,4 @@
-"""The internals of uvicorn that http_api/protocol.py and http_api/server.py rely on, by name.
+"""The internals of uvicorn that the HTTP connections and their server rely on, by name.
 
 A failure here says that uvicorn changed one of them: read its new source, then adapt the module
 and this file. pyproject.toml holds uvicorn below its next minor version.
@@ -22,7 +22,9 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from http_api.protocol import HttpProtocol, _PipelineFlowControl
+from http_api.parsing import RequestParser
+from http_api.protocol import HttpProtocol, _RequestFlowControl
+from http_api.server import _Server
 
 # Methods that are overridden, and methods whose order of steps the overrides rely on.
 SOURCES: dict[Callable[..., object], str] = {
@@ -40,6 +42,9 @@ SOURCES: dict[Callable[..., object], str] = {
     HttpToolsProtocol.timeout_keep_alive_handler: "8b53bf5f2e202970",
     HttpToolsProtocol.shutdown: "d7351fa33f00d430",
     HttpToolsProtocol._unset_keepalive_if_required: "00a6a4e47214e68e",
+    HttpToolsProtocol.eof_received: "5652627579a02369",
+    HttpToolsProtocol.resume_writing: "7844bbaa8cceb1ef",
+    HttpToolsProtocol._start_asgi_task: "9c08c2571ae9b038",
     HttpToolsProtocol._should_upgrade: "8fcad1ab8e096739",
     RequestResponseCycle.run_asgi: "0f33f2449a444bc2",
     RequestResponseCycle.send: "abdd8601b326a8da",
@@ -47,6 +52,9 @@ SOURCES: dict[Callable[..., object], str] = {
     FlowControl.__init__: "0152d94a040758b5",
     FlowControl.pause_reading: "7c27388bb984e9ed",
     FlowControl.resume_reading: "a0429d30857e8488",
+    uvicorn.Server.__init__: "c150b55284f7511e",
+    uvicorn.Server.startup: "2aa1d70a244bfcf2",
+    uvicorn.Server.on_tick: "60ea49b06ccf68c1",
     uvicorn.Server.capture_signals: "e1bbcd4770d1c887",
     uvicorn.Server.shutdown: "9b33c50562992b1e",
 }
@@ -62,8 +70,14 @@ def test_source_is_the_one_that_was_read(function: Callable[..., object]) -> Non
 
 
 def test_every_override_still_overrides() -> None:
-    added = {"render_bad_request"}
-    for ours, theirs in ((HttpProtocol, HttpToolsProtocol), (_PipelineFlowControl, FlowControl)):
+    added = {"render_refusal", "evict", "check_reading", "wants_body", "abort_connections"}
+    pairs: list[tuple[type, type]] = [
+        (RequestParser, HttpToolsProtocol),
+        (HttpProtocol, HttpToolsProtocol),
+        (_RequestFlowControl, FlowControl),
+        (_Server, uvicorn.Server),
+    ]
+    for ours, theirs in pairs:
         overrides = {
             name
             for name, value in vars(ours).items()

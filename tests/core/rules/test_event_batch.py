@@ -15,7 +15,12 @@ from msgspec import structs
 from core import ids
 from core.error_codes import ErrorCode
 from core.models import Event, EventColumns, Malformed, WorkerName
-from core.rules.event_batch import MIN_COLUMN_EVENTS, CheckedEvents, check_events
+from core.rules.event_batch import (
+    MIN_COLUMN_EVENTS,
+    MIN_MESSAGE_CHARACTERS,
+    CheckedEvents,
+    check_events,
+)
 from tests.support import strategies
 from tests.support.strategies import ALLOWED, CALLER, EXAMPLES
 
@@ -89,6 +94,23 @@ def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
     assert by_columns.tails == one_by_one.tails
     assert list(by_columns.echoes) == list(one_by_one.echoes)
     assert _names(by_columns) == _names(one_by_one)
+
+
+def test_messages_grow_with_the_batch_and_not_beyond() -> None:
+    events = [Malformed(("eventType: is required", "category: is required"), b"")] * 500
+    for size_bytes in (0, 474, 1_000_000):
+        rejected = check_events(CALLER, events, RECEIVED_US, size_bytes=size_bytes).rejected
+        assert [one.index for one in rejected] == list(range(500))
+        assert {one.code for one in rejected} == {ErrorCode.INVALID_BODY}
+        shown = [one.message for one in rejected if "category" in one.message]
+        assert shown[0].startswith("events[0].eventType: is required; ")
+        longest = max(map(len, shown))
+        if size_bytes < 1_000_000:
+            most = MIN_MESSAGE_CHARACTERS + size_bytes
+            assert most <= sum(map(len, shown)) < most + longest
+            assert rejected[499].message == "events[499]: not shown"
+        else:
+            assert len(shown) == 500
 
 
 @contextlib.contextmanager

@@ -1,0 +1,137 @@
+"""Accepts connections, and reads from each no more at once than there is a use for."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from http_api.connections import Connections
+from http_api.protocol import HttpProtocol
+
+log = logging.getLogger(__name__)
+
+# uvloop accepts one in each turn, so that a newcomer would wait as many turns as others wait.
+MAX_ACCEPTED_A_TURN: Final = 16
+EXHAUSTED_PAUSE_SECONDS: Final = 0.2
+# So much of a body is in memory before anyone has asked for a credential.
+HEAD_READ_BYTES: Final = 16_384
+BODY_READ_BYTES: Final = 65_536
+
+# No descriptor, or no memory of the kernel, for another connection.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Acceptor:
+    """Accepts connections from a listening socket, several in each turn of the event loop.
+
+    Without a descriptor for another one it evicts an idle connection and pauses. The methods are
+    those that uvicorn calls of a server of asyncio.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        make_connection: Callable[[], HttpProtocol],
+        connections: Connections,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._make_connection = make_connection
+        self._connections = connections
+        self._begun: set[asyncio.Task[object]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        listener.setblocking(False)
+        self._resume()
+
+    def close(self) -> None:
+        """Accept no more."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener)
+
+    async def wait_closed(self) -> None:
+        """Return once each accepted connection has been made."""
+        if self._begun:
+            await asyncio.wait(self._begun)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(MAX_ACCEPTED_A_TURN):
+            try:
+                accepted, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._make_room(error)
+                    return
+                continue  # the client went away while it waited
+            accepted.setblocking(False)
+            making = self._loop.create_task(self._make(accepted))
+            self._begun.add(making)
+            making.add_done_callback(self._begun.discard)
+
+    async def _make(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make_protocol, accepted)
+        except OSError as error:
+            accepted.close()
+            log.debug("a connection ended while it was made: %s", error)
+
+    def _make_protocol(self) -> BoundedReads:
+        return BoundedReads(self._make_connection())
+
+    def _make_room(self, error: OSError) -> None:
+        log.warning("cannot accept connections for a moment: %s", error.strerror)
+        self._connections.evict()
+        self._loop.remove_reader(self._listener)
+        self._pause = self._loop.call_later(EXHAUSTED_PAUSE_SECONDS, self._resume)
+
+
+class BoundedReads(asyncio.BufferedProtocol):
+    """Reads for a connection into a buffer of a size that is chosen for each read.
+
+    uvloop reads 250 KB at a time into memory of its own choice otherwise. All connections share the
+    buffer: its bytes are taken before the loop does anything else.
+    """
+
+    _buffer: Final = memoryview(bytearray(BODY_READ_BYTES))
+    _head_buffer: Final = _buffer[:HEAD_READ_BYTES]
+
+    def __init__(self, connection: HttpProtocol) -> None:
+        self._connection = connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Hand over the transport."""
+        self._connection.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return a large buffer only for a body that somebody waits for."""
+        return self._buffer if self._connection.wants_body() else self._head_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand over what was read."""
+        self._connection.data_received(bytes(self._buffer[:nbytes]))
+
+    def eof_received(self) -> bool:
+        """Return whether the connection stays open although the client sends no more."""
+        return self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell of the end."""
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Tell that the client does not read as fast as it is answered."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Tell that the client has read."""
+        self._connection.resume_writing()

@@ -1,0 +1,141 @@
+"""The connections of one process: how many there may be, and which one gives way to a newcomer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from core.access.fair_queue import STRANGERS, Flow
+
+MAX_CONNECTIONS: Final = 4_096  # fewer where the process may open fewer files
+MAX_DISCARDED_A_TURN: Final = 4  # reads of what nobody wants any more
+
+
+class Connection(Protocol):
+    """A client's connection, as far as its place here is concerned."""
+
+    client: tuple[str, int] | None
+
+    def evict(self) -> None:
+        """End the connection, which is in no request."""
+
+
+class Discarding:
+    """Reads the rest of bodies that were answered before they had come, a few in each turn.
+
+    Their clients would otherwise take the turns of the event loop from all others.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def append(self, read: Callable[[], None]) -> None:
+        """Have ``read`` called when it is its turn."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._renew)
+        self._waiting.append(read)
+
+    def _renew(self) -> None:
+        for _ in range(min(MAX_DISCARDED_A_TURN, len(self._waiting))):
+            self._waiting.popleft()()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._renew)
+
+
+class Connections:
+    """A bounded number of connections, in all and of one peer address.
+
+    A newcomer to a full house takes the place of an idle connection: of one that never
+    authenticated, or else of one of the organization that holds most; of these the one idle for
+    longest. A connection in the middle of a request is never evicted.
+    """
+
+    def __init__(self, most: int = MAX_CONNECTIONS, most_per_address: int | None = None) -> None:
+        self.discarding = Discarding()
+        self._most = most
+        self._most_per_address = most_per_address
+        self._flow_of: dict[Connection, Flow] = {}
+        self._held: Counter[Flow] = Counter()
+        # Those in no request, the one idle for longest first.
+        self._idle: dict[Flow, dict[Connection, None]] = {}
+        self._addresses: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._flow_of)
+
+    def add(self, connection: Connection) -> bool:
+        """Take a new connection in; returns whether there is a place for it."""
+        address = _address(connection)
+        limit = self._most_per_address
+        if limit is not None and self._addresses[address] >= limit:
+            return False
+        if len(self._flow_of) >= self._most and not self.evict():
+            return False
+        self._addresses[address] += 1
+        self._enter(connection, STRANGERS)
+        return True
+
+    def begin_request(self, connection: Connection) -> None:
+        """Keep the connection from being evicted."""
+        flow = self._flow_of.get(connection)
+        if flow is not None:
+            self._drop_idle(connection, flow)
+
+    def end_request(self, connection: Connection, flow: Flow | None) -> None:
+        """Note that the connection is idle; ``flow``: whose request it was, if that is known."""
+        held_by = self._flow_of.get(connection)
+        if held_by is None:
+            return
+        self._drop_idle(connection, held_by)
+        if flow is not None and flow != held_by:
+            self._leave(held_by)
+            self._enter(connection, flow)
+        else:
+            self._idle.setdefault(held_by, {})[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that has ended; no matter if that was done before."""
+        flow = self._flow_of.pop(connection, None)
+        if flow is None:
+            return
+        self._drop_idle(connection, flow)
+        self._leave(flow)
+        address = _address(connection)
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
+
+    def evict(self) -> bool:
+        """End the connection that is to give way; returns False if all are in a request."""
+        if not self._idle:
+            return False
+        flow = STRANGERS
+        if flow not in self._idle:
+            flow = max(self._idle, key=self._held.__getitem__)
+        connection = next(iter(self._idle[flow]))
+        self.remove(connection)
+        connection.evict()
+        return True
+
+    def _enter(self, connection: Connection, flow: Flow) -> None:
+        self._flow_of[connection] = flow
+        self._held[flow] += 1
+        self._idle.setdefault(flow, {})[connection] = None
+
+    def _leave(self, flow: Flow) -> None:
+        self._held[flow] -= 1
+        if not self._held[flow]:
+            del self._held[flow]
+
+    def _drop_idle(self, connection: Connection, flow: Flow) -> None:
+        idle = self._idle.get(flow)
+        if idle is not None:
+            idle.pop(connection, None)
+            if not idle:
+                del self._idle[flow]
+
+
+def _address(connection: Connection) -> str:
+    return connection.client[0] if connection.client else ""
