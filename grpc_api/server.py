@@ -114,6 +114,10 @@ class GrpcServer:
         await self._servicer.drain(self._drain_seconds)
         await self._server.stop(self._drain_seconds)
 
+    async def announce_stop(self) -> None:
+        """Have health say NOT_SERVING at once; calls are served on until :meth:`stop`."""
+        await self._set_health(False)
+
     def stop(self) -> None:
         """End :meth:`serve`."""
         self._stop.set()

@@ -24,6 +24,8 @@ MAX_CONNECTIONS: Final = 4_096
 # A head is a request line with its headers (RFC 9112, section 2.1).
 MAX_HEAD_BYTES: Final = 65_536
 MAX_HEAD_SECONDS: Final = 10.0
+# For requests that are on their way when the service stops; answers then end their connection.
+STOP_LINGER_SECONDS: Final = 0.5
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -66,6 +68,20 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_send_timer()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End the connection after its next answer, or if no request comes in a moment.
+
+        A client may have sent a request that is not here yet, and would see it cut.
+        """
+        if self._is_answered():
+            self.loop.call_later(STOP_LINGER_SECONDS, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _close_if_idle(self) -> None:
+        if self._is_answered() and not self._in_head:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,6 +20,7 @@ from http_api.protocol import HttpProtocol
 
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2_048
+_CLOSE: Final = (b"connection", b"close")
 
 
 class HttpServer:
@@ -67,12 +68,17 @@ class HttpServer:
             if self._abort_timer is not None:
                 self._abort_timer.cancel()
 
+    def announce_stop(self) -> None:
+        """Have every answer from now on end its connection, so that clients choose another host."""
+        self._server.announce_stop()
+
     def stop(self) -> None:
         """Stop accepting; requests under way are answered within the drain time.
 
         A request that takes longer gets no answer: it may yet be stored, so any answer could be
         wrong.
         """
+        self.announce_stop()
         self._server.should_exit = True
         loop = asyncio.get_running_loop()
         self._abort_timer = loop.call_later(self._drain_seconds, self._server.abort_connections)
@@ -84,12 +90,52 @@ class _Server(uvicorn.Server):
         """Leave signals to the service, which stops both APIs and the database in order."""
         yield
 
+    def announce_stop(self) -> None:
+        """Send ``Connection: close`` with every answer."""
+        if _CLOSE not in self.config.encoded_headers:
+            self.config.encoded_headers.append(_CLOSE)
+            # The list is the one that requests under way have.
+            self.server_state.default_headers.append(_CLOSE)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, and wait for the connections that were made by then.
+
+        A connection that the kernel has made, and the loop not yet seen, would be reset with the
+        request in it when the listener is closed.
+        """
+        held = [listener.dup() for listener in sockets or []]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)  # from here on the loop accepts no more
+        accepted = [connection for listener in held for connection in _accept_all(listener)]
+        loop = asyncio.get_running_loop()
+        for connection in accepted:
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._new_protocol, connection)
+        await super().shutdown(sockets)
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        protocol = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
     def abort_connections(self) -> None:
         """Abort all connections, which ends the wait for them."""
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, HttpProtocol):
                 connection.transport.abort()
         self.force_exit = True
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """The connections that wait to be accepted; closes the listener."""
+    accepted = []
+    with listener, contextlib.suppress(OSError):  # BlockingIOError: there are no more
+        listener.setblocking(False)
+        while True:
+            accepted.append(listener.accept()[0])
+    return accepted
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:

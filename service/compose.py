@@ -2,7 +2,8 @@
 
 They start in the order in which :func:`running` names them, and stop in the reverse order:
 
-1. readiness says "shutting down", and neither API takes new requests;
+1. readiness says "shutting down", and HTTP's answers end their connections; after the grace that
+   is given to balancers, neither API takes new connections;
 2. the gRPC API, then the HTTP API, answers the requests that it has begun;
 3. the journal commits its last transaction;
 4. maintenance writes the last rejection statistics;
@@ -123,9 +124,17 @@ async def running(
         )
         grpc_port = grpc_server.start()
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
-        # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
-        stack.callback(http_server.stop)
-        stack.callback(readiness.drain)
+
+        async def begin_to_stop() -> None:
+            readiness.drain()
+            http_server.announce_stop()
+            await grpc_server.announce_stop()
+            if not failure.done():
+                await asyncio.sleep(settings.drain_grace_seconds)
+            # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
+            http_server.stop()
+
+        stack.push_async_callback(begin_to_stop)
         yield Service(url, f"{host_and_port(settings.grpc)[0]}:{grpc_port}", failure)
 
 
