@@ -14,11 +14,11 @@ import psycopg
 
 from core.clock import Clock
 from core.errors import IngestError
+from core.failure_log import FailureLog
 from core.journal import app_producers, idempotency
 from core.journal.rejection_statistics import FLUSH_SECONDS, RejectionStatistics
 from core.postgres import partitions
 from core.postgres.database import Database
-from core.postgres.errors import one_line
 from core.postgres.sessions import JOURNAL_SESSION_NAME, Connection
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Maintenance:
         self._rejections = rejections
         self._clock = clock
         self._retention_months = retention_months
+        self._failures: dict[object, FailureLog] = {}
 
     async def run(self) -> None:
         """Work until cancelled. Work that fails is logged, and tried again at its next turn."""
@@ -84,9 +85,12 @@ class Maintenance:
         try:
             async with self._database.connection() as db:
                 await work(db)
-        except (psycopg.Error, IngestError) as error:
-            log.warning(
-                "maintenance failed, will be tried again: %s", one_line(error.__cause__ or error)
+        except Exception as error:  # such as a want of descriptors: never the end of the service
+            failures = self._failures.setdefault(work, FailureLog(log, self._clock))
+            failures.note(
+                "maintenance failed, will be tried again",
+                error.__cause__ or error,
+                expected=isinstance(error, (psycopg.Error, IngestError, OSError)),
             )
 
     async def _delete_old_keys(self, db: Connection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final, NamedTuple
 import grpc
 from grpc_health.v1 import health
 
+from core.descriptors import max_connections
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
 from grpc_api.health import Health
 from grpc_api.reflection import enable_reflection
@@ -21,10 +21,7 @@ MAX_CONCURRENT_STREAMS: Final = 100  # calls on one connection
 # Names and values of a call's metadata. The library's other half of this bound, above which it
 # refuses some calls by chance, is made the same, so that none is refused below.
 MAX_METADATA_BYTES: Final = 16_384
-# Of the descriptors that the process may have, this share is for gRPC connections. The rest is for
-# HTTP, the database and files. The library closes a connection that is one too many.
-DESCRIPTOR_SHARE: Final = 0.4
-MAX_CONNECTIONS: Final = 4_096
+# The library closes a connection that is one too many (core/descriptors.py).
 HANDSHAKE_MS: Final = 10_000
 # Without a call. Connections of strangers have none: their calls end at once.
 IDLE_MS: Final = 300_000
@@ -134,17 +131,13 @@ class GrpcServer:
         await self._servicer.drain(self._drain_seconds)
         await self._server.stop(self._drain_seconds)
 
+    async def announce_stop(self) -> None:
+        """Have health say NOT_SERVING at once; calls are served on until :meth:`stop`."""
+        self._health.drain()
+
     def stop(self) -> None:
         """End :meth:`serve`."""
         self._stop.set()
-
-
-def max_connections() -> int:
-    """The most connections that the gRPC port may have, by the descriptors of the process."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return min(MAX_CONNECTIONS, int(soft * DESCRIPTOR_SHARE))
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:

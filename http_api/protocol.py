@@ -24,6 +24,8 @@ from http_api.parsing import RequestParser
 
 MAX_HEAD_SECONDS: Final = 10.0
 MAX_UNREAD_SECONDS: Final = 10.0  # without progress
+# For requests that are on their way when the service stops; answers then end their connection.
+STOP_LINGER_SECONDS: Final = 0.5
 
 
 class HttpProtocol(RequestParser):
@@ -93,6 +95,20 @@ class HttpProtocol(RequestParser):
     def wants_body(self) -> bool:
         """Whether the application waits for more of a body."""
         return self._in_body and self.flow.is_wanted
+
+    def shutdown(self) -> None:
+        """End the connection after its next answer, or if no request comes in a moment.
+
+        A client may have sent a request that is not here yet, and would see it cut.
+        """
+        if self._is_answered():
+            self.loop.call_later(STOP_LINGER_SECONDS, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _close_if_idle(self) -> None:
+        if self._is_answered() and not self._in_head:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

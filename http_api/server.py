@@ -22,6 +22,7 @@ from http_api.protocol import HttpProtocol
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2_048
 TICKS_A_SECOND: Final = 10  # of uvicorn
+_CLOSE: Final = (b"connection", b"close")
 
 
 class HttpServer:
@@ -75,12 +76,17 @@ class HttpServer:
             if self._abort_timer is not None:
                 self._abort_timer.cancel()
 
+    def announce_stop(self) -> None:
+        """Have every answer from now on end its connection, so that clients choose another host."""
+        self._server.announce_stop()
+
     def stop(self) -> None:
         """Stop accepting; requests under way are answered within the drain time.
 
         A request that takes longer gets no answer: it may yet be stored, so any answer could be
         wrong.
         """
+        self.announce_stop()
         self._server.should_exit = True
         loop = asyncio.get_running_loop()
         self._abort_timer = loop.call_later(self._drain_seconds, self._server.abort_connections)
@@ -99,12 +105,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections in our own way: see :class:`Acceptor`."""
         await self.lifespan.startup()
-        make = cast("type[HttpProtocol]", self.config.http_protocol_class)
-
-        def make_connection() -> HttpProtocol:
-            return make(self.config, self.server_state, self.lifespan.state)
-
-        acceptors = [Acceptor(one, make_connection, self._connections) for one in sockets or []]
+        acceptors = [Acceptor(one, self._new_protocol, self._connections) for one in sockets or []]
         self.servers = cast("list[asyncio.Server]", acceptors)
         self.started = True
 
@@ -117,12 +118,50 @@ class _Server(uvicorn.Server):
                     connection.check_reading(now)
         return await super().on_tick(counter)
 
+    def announce_stop(self) -> None:
+        """Send ``Connection: close`` with every answer."""
+        if _CLOSE not in self.config.encoded_headers:
+            self.config.encoded_headers.append(_CLOSE)
+            # The list is the one that requests under way have.
+            self.server_state.default_headers.append(_CLOSE)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, and wait for the connections that were made by then.
+
+        A connection that the kernel has made, and the loop not yet seen, would be reset with the
+        request in it when the listener is closed.
+        """
+        held = [listener.dup() for listener in sockets or []]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)  # from here on the loop accepts no more
+        accepted = [connection for listener in held for connection in _accept_all(listener)]
+        loop = asyncio.get_running_loop()
+        for connection in accepted:
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._new_protocol, connection)
+        await super().shutdown(sockets)
+
+    def _new_protocol(self) -> HttpProtocol:
+        make = cast("type[HttpProtocol]", self.config.http_protocol_class)
+        return make(self.config, self.server_state, self.lifespan.state)
+
     def abort_connections(self) -> None:
         """Abort all connections, which ends the wait for them."""
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, HttpProtocol):
                 connection.transport.abort()
         self.force_exit = True
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """The connections that wait to be accepted; closes the listener."""
+    accepted = []
+    with listener, contextlib.suppress(OSError):  # BlockingIOError: there are no more
+        listener.setblocking(False)
+        while True:
+            accepted.append(listener.accept()[0])
+    return accepted
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:

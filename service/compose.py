@@ -2,7 +2,8 @@
 
 They start in the order in which :func:`running` names them, and stop in the reverse order:
 
-1. readiness says "shutting down", and neither API takes new requests;
+1. readiness says "shutting down", and HTTP's answers end their connections; after the grace that
+   is given to balancers, neither API takes new connections;
 2. the gRPC API, then the HTTP API, answers the requests that it has begun;
 3. the journal commits its last transaction;
 4. maintenance writes the last rejection statistics;
@@ -24,6 +25,7 @@ from core.access.invalidation import Invalidation
 from core.access.rate_limits import RateLimiter
 from core.clock import Clock
 from core.counters import Counters
+from core.descriptors import max_connections
 from core.ingest import Ingestor
 from core.journal.journal import Journal
 from core.journal.rejection_statistics import RejectionStatistics
@@ -33,9 +35,7 @@ from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer, Tls
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
-from http_api.connections import MAX_CONNECTIONS
 from http_api.server import HttpServer, address, bind
-from service.descriptors import max_connections, raise_limit
 from service.gc_settings import configure_gc
 from service.memory import return_memory
 from service.metrics import CONTENT_TYPE, MetricsPage
@@ -113,7 +113,7 @@ async def running(
             base_url=base_url,
             clock=clock,
             drain_seconds=settings.drain_seconds,
-            max_connections=max_connections(raise_limit(), MAX_CONNECTIONS),
+            max_connections=max_connections(),
             max_connections_per_address=settings.max_connections_per_address,
         )
         await stack.enter_async_context(_background(return_memory(), failure))
@@ -126,9 +126,16 @@ async def running(
         grpc_port = grpc_server.start()
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
 
-        # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
-        stack.callback(http_server.stop)
-        stack.callback(readiness.drain)
+        async def begin_to_stop() -> None:
+            readiness.drain()
+            http_server.announce_stop()
+            await grpc_server.announce_stop()
+            if not failure.done():
+                await asyncio.sleep(settings.drain_grace_seconds)
+            # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
+            http_server.stop()
+
+        stack.push_async_callback(begin_to_stop)
         yield Service(url, f"{host_and_port(settings.grpc)[0]}:{grpc_port}", failure)
 
 

@@ -7,15 +7,19 @@ twice a second; the health pages of both protocols are answered from its latest 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 import psycopg
 
 from core.clock import Clock
 from core.errors import IngestError
+from core.failure_log import FailureLog
 from core.postgres.database import Database
 from core.postgres.health import write_problem
 from service.processes.shared_state import SharedState
+
+log = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 0.5  # between two looks
 ANSWER_SECONDS: Final = 1.2  # a database that takes longer does not answer
@@ -29,6 +33,7 @@ class Readiness:
         self._shared_state = shared_state
         self._clock = clock
         self._draining = False
+        self._failures = FailureLog(log, clock)
         self._database_problem: str | None = "the database was not asked yet"
 
     def drain(self) -> None:
@@ -53,6 +58,11 @@ class Readiness:
             self._database_problem = await self._database.within(ANSWER_SECONDS, self._ask())
         except (psycopg.Error, IngestError):
             self._database_problem = "the database does not answer"
+        except Exception as error:  # such as a want of descriptors: never the end of the service
+            self._database_problem = "the database could not be asked"
+            self._failures.note(
+                "the readiness check failed", error, expected=isinstance(error, OSError)
+            )
 
     async def _ask(self) -> str | None:
         async with self._database.connection() as db:

@@ -13,6 +13,7 @@ import uvloop
 from psycopg import AsyncConnection
 
 from core.access.api_keys import deployment_secret
+from core.descriptors import raise_descriptor_limit
 from core.postgres.migrate import migrate
 from core.postgres.sessions import logs_statements, session_conninfo
 from service.demo import DemoKey, ensure_demo
@@ -36,7 +37,11 @@ class Ready(NamedTuple):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the event loop that the service is measured with."""
+    """Run a coroutine on the event loop that the service is measured with.
+
+    The process may then open as many files as the system lets it.
+    """
+    raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
@@ -89,9 +94,9 @@ def stop_signal(before_exit: Callable[[], None] | None = None) -> asyncio.Future
     return stop
 
 
-def max_stop_seconds(drain_seconds: float) -> float:
+def max_stop_seconds(settings: Settings) -> float:
     """The longest that a process takes to stop; one that takes longer hangs."""
-    return 2 * drain_seconds + STOP_MARGIN_SECONDS
+    return settings.drain_grace_seconds + 2 * settings.drain_seconds + STOP_MARGIN_SECONDS
 
 
 def host_and_port(given: str) -> tuple[str, int]:

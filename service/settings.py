@@ -152,6 +152,14 @@ class Settings(BaseModel):
         gt=0,
         le=600,
     )
+    drain_grace_seconds: float = _variable(
+        "WEPEOPLE_DRAIN_GRACE_SECONDS",
+        "how long a stopping service is not ready but still accepts connections, for balancers to "
+        "notice; then it drains",
+        default=0.0,
+        ge=0,
+        le=600,
+    )
     log_level: Annotated[str, AfterValidator(_level)] = _variable(
         "WEPEOPLE_LOG_LEVEL",
         "debug (with a line for every request), info, warning or error",

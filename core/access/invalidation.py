@@ -17,6 +17,7 @@ import psycopg
 from psycopg import Notify
 
 from core.clock import Clock
+from core.failure_log import FailureLog
 from core.postgres.database import Database
 from core.postgres.errors import one_line
 from core.postgres.sessions import Connection
@@ -26,8 +27,7 @@ log = logging.getLogger(__name__)
 CHANNEL: Final = "wepeople_changes"
 HEARTBEAT_SECONDS: Final = 0.2
 HEARTBEAT_TIMEOUT_SECONDS: Final = 2.0
-MIN_RECONNECT_SECONDS: Final = 0.1
-MAX_RECONNECT_SECONDS: Final = 1.0
+RECONNECT_SECONDS: Final = 0.1  # between two tries to connect
 
 
 class Invalidation:
@@ -43,26 +43,25 @@ class Invalidation:
         self._clock = clock
         self._subscribers: list[Callable[[UUID | None], None]] = []
         self.heard_until = float("-inf")
+        self._failures = FailureLog(log, clock)
 
     def subscribe(self, callback: Callable[[UUID | None], None]) -> None:
         """Call ``callback`` with the id of each changed organization from now on."""
         self._subscribers.append(callback)
 
     async def run(self) -> None:
-        """Listen until cancelled. A lost connection is made again, with bounded back-off."""
-        pause = 0.0
+        """Listen until cancelled. A lost connection is made again as soon as the server is back."""
         while True:
-            await asyncio.sleep(pause)
             try:
                 connection = await self._database.dedicated("wepeople-ingest changes")
-            except psycopg.Error as error:
-                log.warning("cannot listen for changes: %s", one_line(error))
-                pause = min(MAX_RECONNECT_SECONDS, pause * 2 or MIN_RECONNECT_SECONDS)
+            except Exception as error:
+                self._failures.note("cannot listen for changes", error, expected=_is_usual(error))
+                await self._database.discard_stale()
+                await asyncio.sleep(RECONNECT_SECONDS)
                 continue
-            pause = MIN_RECONNECT_SECONDS
             try:
                 await self._listen(connection)
-            except (psycopg.Error, TimeoutError) as error:
+            except Exception as error:
                 log.warning("the connection that hears of changes was lost: %s", one_line(error))
                 await self._database.discard_stale()
             finally:
@@ -89,6 +88,10 @@ class Invalidation:
     def _publish(self, organization_id: UUID | None) -> None:
         for callback in self._subscribers:
             callback(organization_id)
+
+
+def _is_usual(error: Exception) -> bool:
+    return isinstance(error, (psycopg.Error, OSError))
 
 
 def _organization_of(notify: Notify) -> UUID | None:

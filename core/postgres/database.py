@@ -33,10 +33,10 @@ T = TypeVar("T")
 MAX_POOL_CONNECTIONS: Final = 8
 MAX_POOL_WAITERS: Final = 256  # of each pool; one more is refused at once
 CHECKOUT_SECONDS: Final = 3.0
-RECONNECT_PAUSE_SECONDS: Final = 0.2
-# After so long without a connection the pool waits until it is asked for one again. Its pauses
-# double: the longer it went on by itself, the later it would notice that the database is back.
-RECONNECT_SECONDS: Final = 3.0
+RECONNECT_PAUSE_SECONDS: Final = 0.05  # between two tries whether the server is back
+# A pool that has lost a connection gives up after so long, and `Database` fills it again once the
+# server is back. By itself it would pause for 1, 2, 4 seconds, and notice that much later.
+RECONNECT_SECONDS: Final = 0.1
 CHECK_SECONDS: Final = 3.0
 MAX_JOURNAL_CONNECTIONS: Final = 6  # two queues, three lock waits, one commit status
 
@@ -52,12 +52,13 @@ class Database:
         # Work that nobody waits for lives on until its connections have noticed.
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._checking: asyncio.Task[None] | None = None
-        self._pool = _pool(self.conninfo, max_connections)
+        self._pool = _pool(self.conninfo, max_connections, self._on_given_up)
         # The journal has a pool of its own. Its sessions have another lock_timeout, without another
         # statement each time, and a flood of look-ups does not keep it waiting.
         self._journal_pool = _pool(
             journal_conninfo(self.conninfo),
             MAX_JOURNAL_CONNECTIONS,
+            self._on_given_up,
             # The journal prepares its statements itself (core/postgres/pipeline.py). If psycopg had
             # some of its own, it would deallocate all of them at every rollback.
             prepare_threshold=None,
@@ -148,20 +149,35 @@ class Database:
             task.exception()  # asyncio would log it otherwise
 
     async def discard_stale(self) -> None:
-        """Replace pooled connections that no longer work, after the server was away.
+        """Wait until the server is back, and replace pooled connections that no longer work.
 
         Without it a request would fail for each stale connection. Returns after ``CHECK_SECONDS``
-        even if some connections have not answered; their check goes on.
+        even if the server, or some connections, have not answered; their check goes on.
         """
+        # Never cancelled here: the pool would lose the connections that it is checking.
+        await asyncio.wait({self._check_soon()}, timeout=CHECK_SECONDS)
+
+    def _on_given_up(self, _pool: object) -> None:
+        self._check_soon()  # fills the pools again once the server is back
+
+    def _check_soon(self) -> asyncio.Task[None]:
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check())
-        # Never cancelled here: the pool would lose the connections that it is checking.
-        await asyncio.wait({self._checking}, timeout=CHECK_SECONDS)
+        return self._checking
 
     async def _check(self) -> None:
+        await self._until_it_answers()
         for pool in (self._pool, self._journal_pool):
             with contextlib.suppress(psycopg.Error):
                 await pool.check()
+
+    async def _until_it_answers(self) -> None:
+        while True:
+            try:
+                async with await AsyncConnection.connect(self.conninfo):
+                    return
+            except (psycopg.Error, OSError):
+                await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
     async def dedicated(self, application_name: str) -> Connection:
         """A new connection outside the pools, in autocommit mode; the caller closes it."""
@@ -192,6 +208,7 @@ class Database:
 def _pool(
     conninfo: str,
     max_connections: int,
+    on_given_up: Callable[[object], None],
     *,
     prepare_threshold: int | None = 1,
     configure: Callable[[Connection], Awaitable[None]] | None = None,
@@ -204,6 +221,7 @@ def _pool(
         timeout=CHECKOUT_SECONDS,
         max_waiting=MAX_POOL_WAITERS,
         reconnect_timeout=RECONNECT_SECONDS,
+        reconnect_failed=on_given_up,
         open=False,
         configure=configure,
         name="wepeople-ingest",

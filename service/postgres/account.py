@@ -1,6 +1,6 @@
 """The ordinary account that runs an embedded PostgreSQL when root asks for one.
 
-PostgreSQL refuses to run as root. The keeper therefore gives up root for good, before it touches a
+PostgreSQL refuses to run as root. The keeper therefore gives up root for good, before it reads a
 file of the cluster, and this module decides for which account.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.postgres.home import MAJOR_VERSION, EmbeddedPostgresError
+from service.postgres.own_id import choose_id, has_name, ids_of_processes, is_own_id
 
 FALLBACK_ACCOUNT = "nobody"
 # Folders for copies of binaries that the account cannot reach, as in a virtual environment below
@@ -26,6 +27,14 @@ BINARY_FOLDERS = (
 VERSION_SECONDS = 20.0
 
 
+SHARED_WARNING = (
+    "the embedded PostgreSQL runs as the user {name!r}, whom others may share: every process of "
+    "that user can read and change the database. No user id of its own can be had here, for want "
+    "of CAP_CHOWN, CAP_SETUID and CAP_SETGID, or of /proc. Give the data folder to an ordinary "
+    "user, or set DATABASE_URL."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """An ordinary user. Only root can `become` one, and cannot go back."""
@@ -33,6 +42,7 @@ class Account:
     name: str
     uid: int
     gid: int
+    is_shared: bool = False  # others may run processes of it
 
     def become(self) -> None:
         """Give up every right of root in this process, for good."""
@@ -42,29 +52,79 @@ class Account:
 
 
 def account_for(home_owner_uid: int, data_owner_uid: int) -> Account:
-    """The account that runs PostgreSQL: the files' owner if that is an ordinary user, else nobody.
+    """The account that runs PostgreSQL for root.
 
-    An owner without a name (of a container's volume) is taken only if the cluster is theirs
-    already, because initdb needs the name of its user. Raises EmbeddedPostgresError if there is no
-    account.
+    There are four cases: 1. the home's owner, a user id of the cluster's own as a rule; 2. the data
+    folder's owner, if that is an ordinary user with a name; 3. a user id of its own, chosen now;
+    4. nobody, if none can be had. A home that nobody owns, in a data folder of somebody else, was
+    made by an earlier release, and nobody does not count as its owner. Raises EmbeddedPostgresError
+    if there is no account.
     """
+    nobody = fallback_uid()
     for uid in (home_owner_uid, data_owner_uid):
+        if uid == 0 or (uid == nobody != data_owner_uid):
+            continue
         try:
             entry = pwd.getpwuid(uid)
         except KeyError:
             if uid == home_owner_uid:
                 return Account(f"user id {uid}", uid, uid)
             continue
-        if uid != 0:
-            return Account(entry.pw_name, uid, entry.pw_gid)
-    try:
-        entry = pwd.getpwnam(FALLBACK_ACCOUNT)
-    except KeyError:
+        return Account(entry.pw_name, uid, entry.pw_gid)
+    own_id = choose_id()
+    if own_id is not None:
+        return Account(f"user id {own_id}", own_id, own_id)
+    if nobody is None:
         raise EmbeddedPostgresError(
             "PostgreSQL does not run as root, and this system has no user called "
             f"{FALLBACK_ACCOUNT!r}. Give the data folder to an ordinary user, or set DATABASE_URL."
-        ) from None
+        )
+    entry = pwd.getpwuid(nobody)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, is_shared=True)
+
+
+def fallback_uid() -> int | None:
+    """The id of `nobody`; None on a system without."""
+    try:
+        return pwd.getpwnam(FALLBACK_ACCOUNT).pw_uid
+    except KeyError:
+        return None
+
+
+def is_former_owner(uid: int) -> bool:
+    """Whether files of that user are moved: nobody's, and those of a move that was interrupted."""
+    return uid == fallback_uid() or is_own_id(uid)
+
+
+def idle_account() -> Account:
+    """An account with a name of which no process runs at this moment; nobody, if that is one.
+
+    Raises EmbeddedPostgresError if there is none.
+    """
+    busy = ids_of_processes()
+    idle = [entry for entry in pwd.getpwall() if entry.pw_uid != 0 and entry.pw_uid not in busy]
+    if not idle:
+        raise EmbeddedPostgresError(
+            "initdb needs a user with a name, and processes of every user run here. Allow user "
+            "namespaces, give the data folder to an ordinary user, or set DATABASE_URL."
+        )
+    entry = next((entry for entry in idle if entry.pw_name == FALLBACK_ACCOUNT), idle[0])
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def peers_of(account: Account | None) -> tuple[str, ...]:
+    """The names of the users who may connect: root and, unless it is shared, the account.
+
+    None stands for this process's own user. Empty if the users who may connect have no names.
+    """
+    names = [pwd.getpwuid(0).pw_name] if has_name(0) else []
+    if account is None:
+        if not has_name(os.geteuid()):
+            return ()
+        names.append(pwd.getpwuid(os.geteuid()).pw_name)
+    elif not account.is_shared and has_name(account.uid):
+        names.append(account.name)
+    return tuple(names)
 
 
 def reachable_install(

@@ -5,38 +5,36 @@ cluster's home, which is the keeper's working directory. They still work after t
 up root for a user who may not enter the folders above.
 """
 
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from service.postgres.children import LINUX, POLL_SECONDS, before_creation, descend, die_with_parent
 from service.postgres.home import (
+    DATABASE,
     MAJOR_VERSION,
     PORT,
     POSTGRES_LOG,
     SOCKET,
+    SUPERUSER,
     EmbeddedPostgresError,
     tail,
 )
 
-LINUX = sys.platform == "linux"
 CLUSTER = f"pgdata-{MAJOR_VERSION}"
-SUPERUSER = "wepeople"
-DATABASE = "wepeople"
+ACCESS_RULES, ACCESS_NAMES = "access.conf", "access_names.conf"
 LOW_DISK_BYTES = 64_000_000  # a new cluster is 40 MB, and PostgreSQL needs 16 MB at a time
 CREATE_SECONDS = 120.0
-POLL_SECONDS = 0.02
-# How a postmaster is ended: fast shutdown, then immediate shutdown, then no choice at all.
-STOP_LADDER = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 6.0), (signal.SIGKILL, 4.0))
 
 # Given on the command line, and so in force for clusters made by earlier releases as well.
 SETTINGS = {
+    # A crash's recovery flushes the file system in one call, not some thousand files one by one.
+    **({"recovery_init_sync_method": "syncfs"} if LINUX else {}),
     "listen_addresses": "",  # connections come through the Unix socket alone ...
     "unix_socket_permissions": "0700",  # ... and only its owner (and root) may open it
     "port": str(PORT),  # or PGPORT and postgresql.conf would have a say
@@ -62,39 +60,29 @@ SETTINGS = {
 }
 
 
-def die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
-    """A function for a child to run before exec, so that it does not outlive this process.
-
-    On Linux the kernel sends the child the signal, however the parent ends. Elsewhere it is None,
-    and the next keeper stops a postmaster that was left (`Cluster.stop_predecessor`).
-    """
-    if not LINUX:
-        return None
-    prctl, set_parent_death_signal, parent = ctypes.CDLL(None).prctl, 1, os.getpid()
-
-    def before_exec() -> None:
-        prctl(set_parent_death_signal, int(death_signal))
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return before_exec
-
-
 class Cluster:
     """One cluster below the working directory, run by the binaries in `install`.
 
     `home` and `sockets` are paths for the PostgreSQL processes, which inherit `pass_fds`;
-    `sockets_here` is the path of the socket folder for this process.
+    `sockets_here` is the path of the socket folder for this process. `peers` are the names of the
+    system's users who may connect; if empty, all may whom the socket's permissions let in.
     """
 
     def __init__(
-        self, install: Path, home: str, sockets: str, sockets_here: str, pass_fds: tuple[int, ...]
+        self,
+        install: Path,
+        home: str,
+        sockets: str,
+        sockets_here: str,
+        pass_fds: tuple[int, ...],
+        peers: tuple[str, ...],
     ) -> None:
         self._bin = install / "bin"
         self._home = home
         self._sockets = sockets
         self.sockets_here = sockets_here
         self._pass_fds = pass_fds
+        self._peers = peers
 
     def exists(self) -> bool:
         """Whether there is a cluster.
@@ -151,10 +139,23 @@ class Cluster:
             Path(self.sockets_here, leftover).unlink(missing_ok=True)
         # Quoted, because the setting is a list with commas in between.
         sockets = '"' + self._sockets.replace('"', '""') + '"'
-        settings = {**SETTINGS, "unix_socket_directories": sockets}
+        self._write_access_rules()
+        settings = {
+            **SETTINGS,
+            "unix_socket_directories": sockets,
+            "hba_file": f"{self._home}/{ACCESS_RULES}",
+            "ident_file": f"{self._home}/{ACCESS_NAMES}",
+        }
         options = [part for name in settings for part in ("-c", f"{name}={settings[name]}")]
         command = ["postgres", "-D", f"{self._home}/{CLUSTER}", *options]
         return self._spawn(command, subprocess.DEVNULL, die_with_parent(signal.SIGQUIT))
+
+    def _write_access_rules(self) -> None:
+        """Have PostgreSQL ask the kernel who connects, in clusters of earlier releases as well."""
+        method = "peer map=users" if self._peers else "trust"
+        Path(ACCESS_RULES).write_text(f"local all all {method}\n")
+        names = [f'users "{name}" all\n' for name in self._peers if '"' not in name]
+        Path(ACCESS_NAMES).write_text("".join(names))
 
     def is_ready(self, postmaster: subprocess.Popen[bytes]) -> bool:
         """Whether the postmaster takes connections, by what it wrote into postmaster.pid."""
@@ -163,7 +164,7 @@ class Cluster:
 
     def stop(self, postmaster: subprocess.Popen[bytes]) -> None:
         """End the postmaster within the bounds of STOP_LADDER."""
-        _descend(postmaster.pid, lambda: postmaster.poll() is not None)
+        descend(postmaster.pid, lambda: postmaster.poll() is not None)
 
     def stop_predecessor(self) -> int | None:
         """End the postmaster of a keeper that has ended; returns its process id, None without one.
@@ -176,7 +177,7 @@ class Cluster:
         if pid < 2:
             return None
         if self._is_postmaster(pid):
-            _descend(pid, lambda: not self._is_postmaster(pid))
+            descend(pid, lambda: not self._is_postmaster(pid))
             return pid
         with suppress(ProcessLookupError, FileNotFoundError):
             with suppress(PermissionError):
@@ -231,7 +232,7 @@ class Cluster:
         script_end, own_end = os.pipe()
         os.write(own_end, script)  # a few bytes, which a pipe holds until they are read
         os.close(own_end)
-        process = self._spawn(command, script_end, die_with_parent(signal.SIGKILL))
+        process = self._spawn(command, script_end, before_creation())
         os.close(script_end)
         deadline = time.monotonic() + CREATE_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
@@ -247,17 +248,3 @@ class Cluster:
 def _remove_partial() -> None:
     for partial in Path().glob(f"{CLUSTER}.partial-*"):
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _descend(pid: int, is_gone: Callable[[], bool]) -> None:
-    """Send the signals of STOP_LADDER, one after the other, until the process is gone."""
-    for stop_signal, seconds in STOP_LADDER:
-        with suppress(ProcessLookupError):
-            os.kill(pid, stop_signal)
-        deadline = time.monotonic() + seconds
-        while not is_gone():
-            if time.monotonic() > deadline:
-                break
-            time.sleep(POLL_SECONDS)
-        else:
-            return

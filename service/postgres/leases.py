@@ -1,16 +1,21 @@
 """The leases on one embedded PostgreSQL: open sockets to the keeper, and the lines sent to them.
 
-Every lease gets lines of JSON: any number of {"progress": text}, and then either {"conninfo":
-{...}} as soon as PostgreSQL takes connections, or {"error": text}. Nothing is sent after that, so
+Every lease gets lines of JSON: any number of {"progress": text}, and then either {"ready": true}
+as soon as PostgreSQL takes connections, with a "warning" if people should know something, or
+{"error": text}. How to connect is not among it: a holder with more rights than the keeper must not
+take that from the keeper. Nothing is sent after that, so
 for the holder a socket that becomes readable means the end of the lease. The holder sends nothing;
 the kernel closes its socket when its process ends.
 """
 
 import json
+import os
 import selectors
 import socket
 import time
 from contextlib import suppress
+
+from service.postgres.home import peer_uid
 
 LINGER_SECONDS = 0.5  # so that the next command of a script finds PostgreSQL running
 FIRST_LEASE_SECONDS = 5.0  # for a slow process that has started the keeper
@@ -70,6 +75,9 @@ class Leases:
         with suppress(OSError):  # as a rule because nobody else waits to be accepted
             while True:
                 lease, _ = self._listener.accept()
+                if peer_uid(lease) not in (0, os.geteuid(), None):
+                    lease.close()  # it came past the socket's permissions
+                    continue
                 lease.setblocking(False)
                 self._selector.register(lease, selectors.EVENT_READ, lease)
                 self._waiting.add(lease)

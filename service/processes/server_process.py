@@ -46,7 +46,7 @@ async def serve(settings: Settings, shared_state: SharedState) -> None:
         if not stop.done():
             stop.set_result(None)
             # The supervisor may be gone, so a process that hangs is ended by the kernel.
-            signal.setitimer(signal.ITIMER_REAL, max_stop_seconds(settings.drain_seconds))
+            signal.setitimer(signal.ITIMER_REAL, max_stop_seconds(settings))
 
     loop.add_reader(LIFELINE, finish)
     for number in (signal.SIGTERM, signal.SIGINT):

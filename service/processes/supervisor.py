@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, Final
 
+from core.descriptors import raise_descriptor_limit
 from http_api.server import address, reserve
 from service.metrics import FOLDER_VARIABLE
 from service.postgres.open_database import open_database
@@ -42,9 +43,10 @@ log = logging.getLogger(__name__)
 run = asyncio.run  # not uvloop, whose subprocesses differ, and nothing here needs its speed
 
 START_SECONDS: Final = 60.0
-FIRST_PAUSE_SECONDS: Final = 0.1  # before a process is replaced; doubled each time, up to ...
+# A process that served for so long is replaced at once: its end says nothing about its start.
+SETTLED_SECONDS: Final = 5.0
+FIRST_PAUSE_SECONDS: Final = 0.1  # before another is replaced; doubled each time, up to ...
 MAX_PAUSE_SECONDS: Final = 10.0
-STABLE_SECONDS: Final = 30.0  # a process that has lived so long has no fault in its start
 
 
 class ProcessFailedError(Exception):
@@ -61,6 +63,7 @@ class ProcessSlot:
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._reason = ""
+        self._ready_at: float | None = None  # of the process that runs, in the loop's time
         self.ready = asyncio.Event()  # from the first time on
 
     async def run(self) -> None:
@@ -69,9 +72,8 @@ class ProcessSlot:
         Raises :class:`ProcessFailedError` if the first process does not become ready.
         """
         loop = asyncio.get_running_loop()
-        pause = FIRST_PAUSE_SECONDS
+        pause = 0.0
         while not self._stopping.is_set():
-            began = loop.time()
             try:
                 how = await self._run_process()
             finally:
@@ -83,8 +85,8 @@ class ProcessSlot:
                     self._reason or f"a server process {how} before it was ready"
                 )
             self._shared_state.count_restart(self._number)
-            if loop.time() - began >= STABLE_SECONDS:
-                pause = FIRST_PAUSE_SECONDS
+            served = self._ready_at is not None and loop.time() - self._ready_at >= SETTLED_SECONDS
+            pause = 0.0 if served else min(max(2 * pause, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
             reason = f": {self._reason}" if self._reason else ""
             log.error(
                 "server process %d %s%s; the next one starts in %.1f s",
@@ -96,7 +98,6 @@ class ProcessSlot:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
-            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     def stop(self) -> None:
         """Have the process finish its requests; :meth:`run` ends after it."""
@@ -112,7 +113,7 @@ class ProcessSlot:
 
     async def _run_process(self) -> str:
         """Run one process from its start to its end; returns how it ended."""
-        self._reason = ""
+        self._reason, self._ready_at = "", None
         descriptor = self._shared_state.descriptor
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -156,6 +157,7 @@ class ProcessSlot:
         if word == "ready" and not self._stopping.is_set():
             log.info("server process %d is ready, process id %d", self._number, process.pid)
             self._shared_state.set_ready(self._number, True)
+            self._ready_at = asyncio.get_running_loop().time()
             self.ready.set()
 
 
@@ -172,6 +174,7 @@ async def serve(
 
     Raises as ``compose.serve`` does, and :class:`ProcessFailedError`.
     """
+    raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         http, grpc = (
             stack.enter_context(reserve(*host_and_port(given)))
@@ -197,7 +200,7 @@ async def serve(
                 for number in range(shared_state.size)
             ]
             ready = Ready(http_url(*address(http)), _with_port(settings.grpc, grpc), shown)
-            await _supervise(slots, shared_state, lambda: on_ready(ready), settings.drain_seconds)
+            await _supervise(slots, shared_state, lambda: on_ready(ready), settings)
     log.info("stopped")
 
 
@@ -209,7 +212,7 @@ async def _supervise(
     slots: list[ProcessSlot],
     shared_state: SharedState,
     on_ready: Callable[[], None],
-    drain_seconds: float,
+    settings: Settings,
 ) -> None:
     """Run the slots until a signal to stop, or until one fails at its start."""
 
@@ -234,7 +237,7 @@ async def _supervise(
         shared_state.drain()
         for slot in slots:
             slot.stop()
-        _, late = await asyncio.wait(running, timeout=max_stop_seconds(drain_seconds))
+        _, late = await asyncio.wait(running, timeout=max_stop_seconds(settings))
         if late:
             log.error("%d server processes did not stop in time and are killed", len(late))
             kill()

@@ -12,9 +12,8 @@ import pytest
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+import core.descriptors
 import http_api.protocol
-import service.compose
-import service.descriptors
 from http_api.parsing import MAX_HEADERS
 from tests.support.raw_http import PING, RawConnection, ask, check_error, connect, head, post
 from tests.support.running_service import Addresses, RunningService
@@ -29,8 +28,8 @@ PLACES = 4
 
 @pytest.fixture
 def few_places(database_url: str, monkeypatch: pytest.MonkeyPatch) -> RunningService:
-    monkeypatch.setattr(service.compose, "MAX_CONNECTIONS", PLACES)
-    monkeypatch.setattr(service.descriptors, "MIN_CONNECTIONS", PLACES)
+    monkeypatch.setattr(core.descriptors, "MAX_CONNECTIONS", PLACES)
+    monkeypatch.setattr(core.descriptors, "MIN_CONNECTIONS", PLACES)
     return RunningService(database_url)
 
 

@@ -6,11 +6,14 @@ import asyncio
 import json
 from typing import Any
 
+import grpc
 import psycopg
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from core.postgres.sessions import session_conninfo
 from tests.support.raw_http import (
+    RawConnection,
     ask,
     connect,
     head,
@@ -23,9 +26,12 @@ from tests.support.tenant import (
     make_tenant,
     until_somebody_waits_for,
 )
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
+DRAINS = 4
+CLIENTS = 40
 ONE = json.dumps({"events": [event()]}).encode()
 
 
@@ -81,3 +87,83 @@ class held_up:  # noqa: N801
 
     async def __aexit__(self, *_: object) -> None:
         await self._db.close()
+
+
+async def test_no_request_of_a_kept_connection_is_cut_by_a_stop(
+    server: Addresses, database_url: str
+) -> None:
+    cut = answered = 0
+    closes: list[str | None] = []
+    for _ in range(DRAINS):
+        service = RunningService(database_url, drain_grace_seconds=0.2)
+        url = service.start().http
+        stopping = asyncio.Event()
+
+        async def client(url: str, number: int, stopping: asyncio.Event) -> None:
+            nonlocal cut, answered
+            request = head(None, "GET", "/healthz")
+            while True:
+                try:
+                    connection = await asyncio.open_connection(*host_and_port(url))
+                except OSError:
+                    return  # refused, nothing was sent
+                reader, writer = connection
+                raw = RawConnection(reader, writer)
+                try:
+                    while True:
+                        await raw.send(request)
+                        answer = await raw.answer()
+                        answered += 1
+                        closed = answer.headers.get("connection")
+                        if stopping.is_set():
+                            closes.append(closed)
+                        if closed == "close":
+                            break
+                        await asyncio.sleep(number % 20 / 1_000)
+                except (OSError, EOFError):
+                    cut += 1
+                    return
+                finally:
+                    writer.transport.abort()
+
+        clients = [asyncio.create_task(client(url, n, stopping)) for n in range(CLIENTS)]
+        before = answered
+        await eventually(lambda b=before: answered > b + 2 * CLIENTS, "all are served")  # type: ignore[misc]
+        stop = asyncio.create_task(asyncio.to_thread(service.stop))
+        stopping.set()
+        await asyncio.gather(stop, *clients)
+    assert cut == 0
+    assert closes.count("close") >= DRAINS
+
+
+async def test_a_stopping_service_is_not_ready_first(database_url: str) -> None:
+    service = RunningService(database_url, drain_grace_seconds=1.0)
+    addresses = service.start()
+    async with (
+        connect(addresses.http) as kept,
+        grpc.aio.insecure_channel(addresses.grpc) as channel,
+    ):
+        await kept.send(head(None, "GET", "/readyz"))
+        assert (await kept.answer()).status == 200
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        stop = asyncio.create_task(asyncio.to_thread(service.stop))
+
+        async def status(path: str) -> int:
+            return (await ask(addresses.http, head(None, "GET", path))).status
+
+        async def is_not_ready() -> bool:
+            return await status("/readyz") == 503
+
+        await eventually(is_not_ready, "readiness is gone")
+        assert await status("/healthz") == 200  # and new connections are accepted
+        said = await health.Check(health_pb2.HealthCheckRequest())
+        assert said.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await kept.send(head(None, "GET", "/healthz"))
+        answer = await kept.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await stop
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    return host, int(port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shlex
@@ -18,6 +19,7 @@ from service.cli.session import Json, reachable_database
 
 if TYPE_CHECKING:
     from service.runtime import Ready
+    from service.settings import Settings
 
 _EVENT: Final = (
     '{"events": [{"eventType": "ticket.resolved", "category": "project_management", '
@@ -117,7 +119,6 @@ def serve(
     keep it inside.
     """
     from service.logs import configure_logs
-    from service.runtime import run
     from service.settings import Settings
 
     settings = Settings.from_environment(os.environ)
@@ -127,19 +128,31 @@ def serve(
     )
     configure_logs(settings.log_level)
     log = logging.getLogger(__name__)
-    if settings.server_processes > 1:
-        from service.processes.supervisor import run
-        from service.processes.supervisor import serve as serving
-    else:
-        from service.compose import serve as serving
-    run(
-        serving(
-            settings,
-            demo=demo,
-            on_ready=_print_ready_line if as_json else _print_welcome,
-            progress=log.info if as_json else note,
+    with _starting_database(settings):
+        from service.runtime import run
+
+        if settings.server_processes > 1:
+            from service.processes.supervisor import run
+            from service.processes.supervisor import serve as serving
+        else:
+            from service.compose import serve as serving
+        run(
+            serving(
+                settings,
+                demo=demo,
+                on_ready=_print_ready_line if as_json else _print_welcome,
+                progress=log.info if as_json else note,
+            )
         )
-    )
+
+
+def _starting_database(settings: Settings) -> contextlib.AbstractContextManager[None]:
+    """An embedded PostgreSQL begins to start, while the modules of the service are imported."""
+    if settings.database_url is not None:
+        return contextlib.nullcontext()
+    from service.postgres.embedded import started_early
+
+    return started_early(settings.data_dir)
 
 
 def migrate(as_json: Json = False) -> None:

@@ -15,6 +15,7 @@ import pytest
 import service.postgres.embedded
 from service.postgres.account import Account, account_for, reachable_install
 from service.postgres.embedded import EmbeddedPostgresError
+from service.postgres.own_id import is_own_id
 from tests.service.postgres.lease_holder import (
     HOLDER,
     ONLY_PROC,
@@ -35,7 +36,8 @@ def test_root_uses_it_through_closed_folders_and_other_users_do_not(data_dir: Pa
     assert stat.S_IMODE(data_dir.parent.stat().st_mode) == 0o700  # nobody comes through here
     with acquire(data_dir) as lease:
         home = data_dir / "postgres"
-        assert home.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+        assert is_own_id(home.stat().st_uid)
+        assert not is_root_warned(data_dir)
         assert data_dir.stat().st_uid == 0
         assert execute(lease, "SELECT pg_read_file('postmaster.pid') IS NOT NULL") == [(True,)]
         # Even where the folders above are open, the database is not.
@@ -45,6 +47,10 @@ def test_root_uses_it_through_closed_folders_and_other_users_do_not(data_dir: Pa
         for name in (".s.PGSQL.5432", "keeper.sock"):
             assert refuses_user(home / name, 12345)
             assert not refuses_user(home / name, 0)
+
+
+def is_root_warned(data_dir: Path) -> bool:
+    return "WARNING" in (data_dir / "postgres/keeper.log").read_text()
 
 
 def refuses_user(path: Path, uid: int) -> bool:
@@ -57,17 +63,20 @@ def refuses_user(path: Path, uid: int) -> bool:
 def test_root_takes_the_account_of_the_folders_owner() -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     someone = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, nobody))
-    assert account_for(0, 0).uid == nobody
-    assert account_for(0, 4_000_000).uid == nobody
+    assert is_own_id(account_for(0, 0).uid)
+    assert is_own_id(account_for(0, 4_000_000).uid)
+    assert is_own_id(account_for(nobody, 0).uid)  # nobody's by an earlier release
+    assert account_for(nobody, nobody).uid == nobody  # by the operator's wish
+    assert account_for(4_000_000, 0) == Account("user id 4000000", 4_000_000, 4_000_000)
     assert account_for(0, someone.pw_uid) == Account(
         someone.pw_name, someone.pw_uid, someone.pw_gid
     )
-    assert account_for(nobody, someone.pw_uid).uid == nobody
+    assert account_for(nobody, someone.pw_uid).uid == someone.pw_uid
 
 
 @ONLY_ROOT
 def test_binaries_out_of_reach_are_copied_to_where_the_account_can_run_them() -> None:
-    install, nobody = service.postgres.embedded._install(), account_for(0, 0)
+    install, nobody = service.postgres.embedded._install(), account_for(65_534, 65_534)
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="wp-") as base:
         Path(base).chmod(0o755)
         closed = Path(base, "closed")

@@ -50,7 +50,7 @@ def test_a_killed_keeper_takes_postgresql_along_and_leases_notice(data_dir: Path
 def test_an_orphaned_postmaster_is_stopped_by_the_next_keeper(data_dir: Path) -> None:
     # As on a system where a process cannot ask to die with its parent.
     without = (
-        "from service.postgres import cluster as c, postgres_keeper as k;"
+        "from service.postgres import cluster as c, keeper as k;"
         "c.die_with_parent = lambda s: None; k.main()"
     )
     install = service.postgres.embedded._install()
