@@ -187,7 +187,7 @@ async def test_nothing_remains_of_an_abandoned_stream(
 
         async def are_served() -> bool:
             enough = all(batches_written[one] >= 5 for one in streams) or moment == "idle"
-            return enough and await stream_tasks(replica_service) >= 9
+            return enough and await stream_tasks(replica_service) >= 6
 
         await eventually(are_served, "every stream is served")
         if way == "cut":
