@@ -143,6 +143,23 @@ async def test_a_batch_of_no_possible_size_does_not_advance(
     assert len(await tenant.events()) == 1
 
 
+async def test_a_producer_over_the_limit_ends_its_stream_for_good(
+    stream: OpenStream, tenant: Tenant
+) -> None:
+    assert await stream(tenant.key).open("producer-1") == 0
+    await tenant.rows(
+        "UPDATE producer_counts SET producers = 10000 WHERE app_id = %s", tenant.app.id
+    )
+    refused = stream(tenant.key)
+    await refused.write(opening("producer-2"))
+    end = await refused.end()  # without RetryInfo: it has only an ErrorInfo
+    assert (end.status, end.reason) == (
+        grpc_library.StatusCode.RESOURCE_EXHAUSTED,
+        "PRODUCER_LIMIT",
+    )
+    assert await stream(tenant.key).open("producer-1") == 0
+
+
 async def test_opening_twice_ends_the_stream(stream: OpenStream, tenant: Tenant) -> None:
     one = stream(tenant.key)
     await one.open("producer-1")
