@@ -9,6 +9,14 @@ from typing import Final
 THRESHOLDS: Final = (25_000, 20, 20)
 
 
+def postpone_gc() -> None:
+    """Have the collector rest until :func:`configure_gc`, while the modules are imported.
+
+    Saves a tenth to a fifth of the CPU time of the imports: they make objects that stay.
+    """
+    gc.disable()
+
+
 def configure_gc() -> None:
     """Have the collector run seldom and skip every object that exists now.
 
@@ -18,3 +26,4 @@ def configure_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
+    gc.enable()

@@ -145,7 +145,7 @@ async def test_a_stopping_service_is_not_ready_first(database_url: str) -> None:
     ):
         await kept.send(head(None, "GET", "/readyz"))
         assert (await kept.answer()).status == 200
-        health: Any = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)  # generated, without types
         stop = asyncio.create_task(asyncio.to_thread(service.stop))
 
         async def status(path: str) -> int:

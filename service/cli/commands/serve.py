@@ -118,8 +118,11 @@ def serve(
     while fewer than half accept traffic, and while stopping. /metrics (Prometheus) needs no key:
     keep it inside.
     """
+    from service.gc_settings import postpone_gc
     from service.logs import configure_logs
     from service.settings import Settings
+
+    postpone_gc()
 
     settings = Settings.from_environment(os.environ)
     given = {"http": http, "grpc": grpc, "server_processes": workers}
