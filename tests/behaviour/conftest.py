@@ -45,7 +45,10 @@ def own_server(database_url: str) -> Iterator[Addresses]:
 
 @pytest.fixture
 async def connect(driver: Driver) -> AsyncIterator[Connect]:
-    """Makes clients of the driver's protocol for other services than the shared one."""
+    """Makes clients of the driver's protocol for other services than the shared one.
+
+    Coroutines call it: a client belongs to the event loop that runs.
+    """
     clients: list[Driver] = []
 
     def connect(addresses: Addresses) -> Driver:
@@ -62,7 +65,7 @@ async def connect(driver: Driver) -> AsyncIterator[Connect]:
 
 
 @pytest.fixture
-def replicas(driver: Driver, connect: Connect, replica: Addresses) -> tuple[Driver, Driver]:
+async def replicas(driver: Driver, connect: Connect, replica: Addresses) -> tuple[Driver, Driver]:
     """Clients of the shared server and of its replica."""
     return driver, connect(replica)
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def client(connect: Connect, timed_service: TimedService) -> Driver:
+async def client(connect: Connect, timed_service: TimedService) -> Driver:
     """A client of the service whose time stands still."""
     return connect(timed_service.addresses)
 

@@ -6,11 +6,13 @@ import asyncio
 import json
 import time
 
+import httpx
 import psycopg
 import pytest
 
 from tests.faults.conftest import Client, check_unavailable
 from tests.support.postgres_proxy import PostgresProxy
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -38,15 +40,19 @@ async def test_connections_cut_under_load_lose_nothing(
             await asyncio.sleep(0.05)
             proxy.cut()
 
+    async def post() -> bool:
+        responses = await asyncio.gather(*(client.post() for _ in range(4)))
+        for response in responses:
+            if response.status_code == 202:
+                accepted.append(response)
+            else:
+                check_unavailable(response)
+        return cutting.done() and bool(accepted)
+
+    accepted: list[httpx.Response] = []
     cutting = asyncio.create_task(cut())
-    responses = []
-    while not cutting.done():
-        responses += await asyncio.gather(*(client.post() for _ in range(4)))
-    accepted = [response for response in responses if response.status_code == 202]
-    for response in responses:
-        if response.status_code != 202:
-            check_unavailable(response)
-    assert accepted
+    await eventually(post, "the service accepts again", poll_seconds=0)
+    await cutting
     assert await client.stored() == 2 * len(accepted)
 
 

@@ -6,6 +6,8 @@ import itertools
 import subprocess
 import sys
 
+import pytest
+
 from service.bench import resources
 
 FORK_ENDLESSLY = """
@@ -20,6 +22,7 @@ while True:
 """
 
 
+@pytest.mark.alone
 def test_cpu_time_is_not_lost_with_processes_that_end() -> None:
     with subprocess.Popen([sys.executable, "-c", FORK_ENDLESSLY]) as parent:
         try:
