@@ -25,7 +25,7 @@ from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.journal import app_producers, producers, stored_receipt
 from core.journal.journal import Journal
-from core.journal.pending_events import PendingEvents
+from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
 from core.journal.quota import Account
@@ -41,6 +41,8 @@ from core.models import (
 )
 from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError, database_away
+from core.rules.snapshot import check_texts
+from core.slices import in_turns
 
 MAX_PACE_SECONDS: Final = 0.25
 OPEN_STREAM_SECONDS: Final = 8.0  # a look-up of a connection, and a lock that is waited for
@@ -129,7 +131,7 @@ class Ingestor:
         try:
             if count >= MIN_JUDGED_IN_TURN:
                 await self._admission.judging.begin(caller.organization_id, count)
-            answer = self.enqueue(caller, batch)
+            answer = self.enqueue(caller, await prepared(batch))
             # The pending request has what is needed. Memory that is free before the commit is used
             # again while it is still in the processor's caches.
             del batch
@@ -169,7 +171,8 @@ class Ingestor:
         memory = self.hold(caller)
         memory.grow(request_bytes(wanted.size_bytes, 1))
         try:
-            request = PendingSnapshot.check(caller, wanted, self._clock.now_us())
+            stored = await in_turns(check_texts(wanted.snapshot))
+            request = PendingSnapshot.check(caller, wanted, stored, self._clock.now_us())
             receipt = await self._journal.enqueue(request)
         finally:
             memory.release()

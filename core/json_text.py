@@ -1,180 +1,254 @@
-"""The rules of metadata and metrics: JSON objects that are stored as sent (contract section 5).
+"""The rules of metadata and metrics: JSON objects that are stored compact (contract section 5).
 
-Every rule raises ValueError with the words for the client.
+Stored are the members that count, in their order, each number by the digits that were sent, as
+UTF-8 without white space and without escapes that are not needed. Every rule raises ValueError
+with the words for the client.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from secrets import randbelow
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
-from core import limits
+from core import json_scan, limits
+from core.slices import SLICE_BYTES, Sliced, at_once, uncollected
 
 # JSON text. Raw is a slice of a message that was decoded around it.
-JsonText = bytes | msgspec.Raw
+JsonText = bytes | Raw
 
-_TOO_DEEP: Final = f"must be nested at most {limits.MAX_JSON_DEPTH} deep"
-_OVERFLOW: Final = "must not contain numbers that overflow a double"
+# An event's object stands in the event, in the array, in the document itself; a snapshot's only in
+# the last.
+MAX_EVENT_DEPTH: Final = limits.MAX_JSON_DEPTH - 3
+MAX_SNAPSHOT_DEPTH: Final = limits.MAX_JSON_DEPTH - 1
+# How long a text may be without its white space and what earlier duplicates of its members had, to
+# be looked at for escapes and for duplicates further inside.
+MAX_SPELLED_BYTES: Final = 16 * limits.MAX_JSON_BYTES
+MAX_TOGETHER_BYTES: Final = 2 * SLICE_BYTES  # are checked in one slice
+MAX_CACHED_NUMBERS: Final = 10_000  # of few characters each
+MAX_CACHED_CHARACTERS: Final = 32
+# A shorter text is not nested too deeply and has no integer that overflows a double.
+_MIN_LONG_BYTES: Final = 2 * MAX_EVENT_DEPTH
 
-# The least integer that overflows a double has this many digits.
-_MIN_OVERFLOW_DIGITS: Final = 309
-_LONG_INTEGER: Final = re.compile(rb"\d{%d}" % _MIN_OVERFLOW_DIGITS)
-# A string, or a run of opening or of closing brackets: all that matters for the depth.
-_TOKENS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{]++|[\]}]++', re.DOTALL)
-# The longest escape of one byte of UTF-8 is \u0041. A text without white space that is longer than
-# this is over the limit however it is written.
-_MAX_ESCAPED_BYTES: Final = 6 * limits.MAX_JSON_BYTES
+UNSTORABLE_TEXT: Final = "must not contain U+0000 or unpaired surrogates"
+OVERFLOW: Final = "must not contain numbers that overflow a double"
+_TOO_LONG: Final = f"must be at most {limits.MAX_JSON_BYTES} bytes as compact UTF-8 JSON"
+_SCALE: Final = "must not contain numbers with over 16383 digits after the point"
 
-# msgspec's own conversion takes 10 us for some doubles near the largest, a hundred times as long as
-# Python's. A body full of them would hold up the event loop for seconds, so only short texts are
-# left to msgspec.
-MAX_SHORT_BYTES: Final = 128
-MAX_TOGETHER_BYTES: Final = limits.MAX_BATCH_EVENTS * MAX_SHORT_BYTES
-
-
-def _double(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("number out of range")  # as msgspec says it
-    return number
+# A parser makes the integers 0 and -0 the same. An exponent that nobody can guess tells them apart.
+_NEGATIVE_ZERO: Final = re.compile(rb"-0(?<![eE]-0)(?=[\s,\]}])")
+_MARKED_ZERO: Final = f"-0e-{randbelow(10**18)}"
 
 
-_decode_short: Final = msgspec.json.Decoder().decode
-_decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_long: Final = msgspec.json.Decoder(float_hook=_double).decode
-# Keeps the spelling of numbers, to measure the compact form.
-_decode_spelled: Final = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
-_encode: Final = msgspec.json.Encoder().encode
+class _Numbers(dict[str, Raw]):
+    """Numbers with a point or an exponent, as they are spelled; those that recur are checked once.
+
+    msgspec would convert them to doubles, some of them a hundred times as slowly as Python does.
+    """
+
+    def __missing__(self, spelling: str) -> Raw:
+        if len(spelling) > MAX_CACHED_CHARACTERS:
+            _check_number(spelling)
+            return Raw(spelling)
+        if "e" in spelling or "E" in spelling:
+            _check_number(spelling)
+        if len(self) >= MAX_CACHED_NUMBERS:
+            self.clear()
+        number = self[spelling] = Raw(spelling)
+        return number
 
 
-def are_storable_as_sent(texts: Iterable[bytes | None]) -> bool:
-    """Whether all texts are objects that :func:`storable` would return unchanged.
+def _check_number(spelling: str) -> None:
+    if spelling != _MARKED_ZERO:
+        if json_scan.overflows_at_once(spelling.encode()):
+            raise ValueError(OVERFLOW)
+        if not json_scan.is_numeric(spelling):
+            raise ValueError(_SCALE)
 
-    A quick test for the usual batch: False only means that each text needs :func:`storable`.
+
+_spelled: Final = _Numbers().__getitem__
+_objects: Final = msgspec.json.Decoder(dict[str, Any], float_hook=_spelled)
+_decode: Final = msgspec.json.Decoder(float_hook=_spelled).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_encoder: Final = msgspec.json.Encoder()
+_encode: Final = _encoder.encode
+
+# What becomes of each text: the text to store, the problem, or None if there was no text.
+Stored = Sequence[bytes | ValueError | None]
+
+
+def check_all(texts: Sequence[JsonText | None], depth: int) -> Sliced[Stored]:
+    """The text to store for each object, or what is wrong with it.
+
+    ``depth``: the levels that an object may have, itself among them.
     """
     given = [text for text in texts if text is not None]
-    if not given:
-        return True
-    together = b"\n".join(given)
-    if len(together) > MAX_TOGETHER_BYTES or max(map(len, given)) >= _MIN_OVERFLOW_DIGITS:
-        return False
-    # An object is no deeper than its opening brackets are many, and each of the other objects has
-    # at least one of them all. The first "in" is for speed: most objects hold no array.
-    brackets = together.count(b"{") + (together.count(b"[") if b"[" in together else 0)
-    if brackets - (len(given) - 1) > limits.MAX_JSON_DEPTH:
-        return False
-    # The first "in" is for speed: one byte is found faster than six.
-    if b"\\" in together and b"\\u0000" in together:
-        return False
+    stored: Stored | None = given and _check_together(given, depth)
+    if stored is None:
+        stored = yield from _check_in_pieces(given, depth)
+    if len(given) == len(texts):
+        return stored
+    following = iter(stored)
+    return [None if text is None else next(following) for text in texts]
+
+
+def _check_in_pieces(texts: list[JsonText], depth: int) -> Sliced[list[bytes | ValueError]]:
+    stored: list[bytes | ValueError] = []
+    begin = size = 0
+    for end, text in enumerate(texts, 1):
+        size += len(text)
+        if size < SLICE_BYTES and end < len(texts):
+            continue
+        piece = texts[begin:end]
+        together = _check_together(piece, depth)
+        if together is not None:
+            stored += together
+        else:
+            for one in piece:
+                stored.append((yield from _check(one, depth)))
+        begin, size = end, 0
+        yield
+    return stored
+
+
+def _check(text: JsonText, depth: int) -> Sliced[bytes | ValueError]:
     try:
-        for _ in map(_decode_object, given):
-            pass
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        stored, value = yield from compact(text, depth)
+    except ValueError as error:
+        return error
+    return stored if type(value) is dict else ValueError("must be an object")
 
 
-def storable(text: JsonText) -> bytes:
-    """The text to store for a metadata or metrics object: as sent, to the last digit.
+def _check_together(texts: list[JsonText], depth: int) -> list[bytes] | None:
+    """As :func:`check_all`, in a third of the time.
 
-    A text that is over the limit is compacted if that brings it within.
+    None if the texts are too large together, or need a closer look each.
     """
-    return parse(text)[0]
-
-
-def decode(text: bytes) -> Any:
-    """The value of any JSON text; ValueError if PostgreSQL could not store it."""
+    together = b"\n".join(texts)
+    if len(together) > MAX_TOGETHER_BYTES:
+        return None
+    if b"\\" in together and b"\\u0000" in together:
+        return None
+    if b"-0" in together and _NEGATIVE_ZERO.search(together + b" "):
+        return None
+    longest = max(map(len, texts))
+    if longest >= _MIN_LONG_BYTES and not all(_is_plain(text, depth) for text in texts):
+        return None
     try:
-        value = _decode_short(text) if len(text) <= MAX_SHORT_BYTES else _decode_long(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(_explain_json(error)) from None
-    if b"\\u0000" in text and _has_nul(value):
-        raise ValueError("must not contain U+0000")
-    if len(text) >= _MIN_OVERFLOW_DIGITS and _LONG_INTEGER.search(text):
-        _check_range(value)
-    return value
+        with uncollected(len(together)):
+            stored = _encoder.encode_lines(_objects.decode_lines(together)).split(b"\n")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    del stored[-1]
+    if len(stored) != len(texts):
+        return None
+    # A text is never longer when it is compact.
+    if longest > limits.MAX_JSON_BYTES and max(map(len, stored)) > limits.MAX_JSON_BYTES:
+        return None
+    return stored if _are_apart(texts, together) else None
 
 
-def parse(text: JsonText) -> tuple[bytes, dict[str, Any]]:
-    """The text to store, as :func:`storable`, and the object it spells."""
+def _are_apart(texts: list[JsonText], together: bytes) -> bool:
+    """Whether no text could end within another one.
+
+    Slices of a message cannot. Other texts have to be objects from the first to the last byte: what
+    was joined can then be read in no other way.
+    """
+    if type(texts[0]) is Raw:
+        return True
+    ends = len(texts) - 1
+    return (
+        together[:1] + together[-1:] == b"{}"
+        and together.count(b"}\n{") == ends
+        and together.count(b"\n") == ends
+    )
+
+
+def _is_plain(text: JsonText, depth: int) -> bool:
+    if len(text) < _MIN_LONG_BYTES:
+        return True
     text = bytes(text)
-    if len(text) > limits.MAX_JSON_BYTES:
-        text = _compact(text)
-    if text.count(b"[") + text.count(b"{") > limits.MAX_JSON_DEPTH:
-        _check_depth(text)
-    value = decode(text)
-    if type(value) is not dict:
-        raise ValueError("must be an object")
-    if len(text) > limits.MAX_JSON_BYTES:
-        _check_size(len(_encode(_decode_spelled(text))))
-    return text, value
+    return (
+        len(text) <= SLICE_BYTES
+        and at_once(json_scan.too_deep_at(text, depth)) is None
+        and not at_once(json_scan.overflows(text))
+    )
 
 
-def _compact(text: bytes) -> bytes:
-    """The text without white space; ValueError if it is over the limit however it is written."""
+def compact(text: JsonText, depth: int) -> Sliced[tuple[bytes, Any]]:
+    """The text to store for any JSON text, and its value, in which Raw stands for a fraction."""
+    text = bytes(text)
+    is_long = len(text) > SLICE_BYTES
+    kept = _without_space(text)
+    if is_long:
+        yield
+    if (yield from json_scan.too_deep_at(kept, depth)) is not None:
+        raise ValueError(f"must be nested at most {depth} deep")
+    if is_long:
+        yield
+    if json_scan.has_nul(kept):
+        raise ValueError(UNSTORABLE_TEXT)
+    if (yield from json_scan.overflows(kept)):
+        raise ValueError(OVERFLOW)
+    if is_long:
+        yield
+    return _reencode(_latest(kept))
+
+
+def _without_space(text: bytes) -> bytes:
+    """The text without its white space; ValueError if it is too long, whatever it says."""
     try:
         text = msgspec.json.format(text, indent=-1)
+        if len(text) > MAX_SPELLED_BYTES and len(_latest(text)) > MAX_SPELLED_BYTES:
+            raise ValueError(_TOO_LONG)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(_explain_json(error)) from None
-    if len(text) > _MAX_ESCAPED_BYTES:
-        _check_size(len(text))
+        raise ValueError(_explain(error)) from None
     return text
 
 
-def _check_size(size: int) -> None:
-    if size > limits.MAX_JSON_BYTES:
-        raise ValueError(f"must be at most {limits.MAX_JSON_BYTES} bytes as compact UTF-8 JSON")
+def _latest(text: bytes) -> bytes:
+    """The text without earlier duplicates of its own members, if it is that long."""
+    is_long = len(text) > MAX_SPELLED_BYTES and text.startswith(b"{")
+    return _encode(_decode_members(text)) if is_long else text
 
 
-def _check_depth(text: bytes) -> None:
-    depth = 0
-    for token in _TOKENS.finditer(text):
-        run = token[0]
-        match run[0]:
-            case 0x5B | 0x7B:  # [ {
-                depth += len(run)
-                if depth > limits.MAX_JSON_DEPTH:
-                    raise ValueError(_TOO_DEEP)
-            case 0x5D | 0x7D:  # ] }
-                depth -= len(run)
+def _mark_zeros(outside: bytes) -> bytes:
+    # A loop of C for each, where a pattern would take a hundred times as long.
+    marked = _MARKED_ZERO.encode()
+    outside = outside.replace(b"e-0", b"\2").replace(b"E-0", b"\3")
+    for end in (b",", b"]", b"}"):
+        outside = outside.replace(b"-0" + end, marked + end)
+    return outside.replace(b"\3", b"E-0").replace(b"\2", b"e-0")
 
 
-def _explain_json(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return _TOO_DEEP
-    text = str(error).lower()
-    if "out of range" in text:
-        return _OVERFLOW
-    if "surrogate" in text or "hex escape" in text or isinstance(error, UnicodeDecodeError):
-        return "must not contain unpaired surrogates or invalid UTF-8"
+def _reencode(text: bytes) -> tuple[bytes, Any]:
+    has_zeros = b"-0" in text and _NEGATIVE_ZERO.search(text + b" ") is not None
+    if has_zeros:
+        text = json_scan.change_outside(_mark_zeros, text)
+    try:
+        with uncollected(len(text)):
+            value = _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(_explain(error)) from None
+    stored = _encode(value)
+    if has_zeros:
+        stored = stored.replace(_MARKED_ZERO.encode(), b"-0")
+    if len(stored) > limits.MAX_JSON_BYTES:
+        raise ValueError(_TOO_LONG)
+    return stored, value
+
+
+def _explain(error: Exception) -> str:
+    text = str(error)
+    for problem in (OVERFLOW, _SCALE):
+        if problem in text:
+            return problem
+    if isinstance(error, UnicodeDecodeError):
+        return "must not contain invalid UTF-8"
+    if "surrogate" in text or "hex escape" in text:
+        return UNSTORABLE_TEXT
     return "must be valid JSON (no NaN, Infinity or -Infinity, no unpaired surrogates)"
-
-
-def _has_nul(value: object) -> bool:
-    match value:
-        case str():
-            return "\0" in value
-        case dict():
-            return any("\0" in key or _has_nul(item) for key, item in value.items())
-        case list():
-            return any(_has_nul(item) for item in value)
-    return False
-
-
-def _check_range(value: object) -> None:
-    match value:
-        case int():
-            try:
-                float(value)
-            except OverflowError:
-                raise ValueError(_OVERFLOW) from None
-        case dict():
-            for item in value.values():
-                _check_range(item)
-        case list():
-            for item in value:
-                _check_range(item)

@@ -9,7 +9,7 @@ from typing import Final
 MAX_BATCH_EVENTS: Final = 500
 MAX_BODY_BYTES: Final = 1_048_576  # after any decompression
 MAX_JSON_BYTES: Final = 16_384  # metadata, metrics: each, as compact UTF-8 JSON
-MAX_JSON_DEPTH: Final = 256  # metadata, metrics: no parser of a batch overflows its stack
+MAX_JSON_DEPTH: Final = 128  # of a document, from its root
 
 TYPE_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{1,62}[A-Za-z0-9]$"  # eventType, snapshotType
 MIN_TYPE_CHARACTERS: Final = 3

@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from core.error_codes import ErrorCode
-from core.json_text import JsonText
+from core.json_text import JsonText, Stored
 
 Endpoint = Literal["events", "snapshots"]
 T = TypeVar("T")
@@ -109,7 +109,8 @@ class EventBatch(Struct, frozen=True):
     ``streamed``: the batch came on a stream. Its receipt tells what is left of the quota, and it
     gets one even if none of its events is accepted; it was admitted before it was read
     (core/access/admission.py). ``position``: set if a producer numbers its batches.
-    ``size_bytes``: the size of the body or message, which the events keep in memory.
+    ``size_bytes``: the size of the body or message, which the events keep in memory. ``stored`` and
+    ``digest``: set if the batch was prepared (:func:`core.journal.pending_events.prepared`).
     """
 
     request_id: str
@@ -118,6 +119,8 @@ class EventBatch(Struct, frozen=True):
     streamed: bool = False
     position: StreamPosition | None = None
     size_bytes: int = 0
+    stored: Stored | None = None
+    digest: bytes | None = None
 
 
 class Snapshot(Struct, frozen=True, gc=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,25 +17,43 @@ from core.models import (
     Snapshot,
     distinct,
 )
+from core.slices import SLICE_BYTES, Sliced, in_turns
 from grpc_api import columnar, timestamps
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.struct_json import json_text
 
 MAX_CACHED_ACTORS: Final = 10_000
 MAX_CACHED_ACTOR_BYTES: Final = 256
+STRUCT_SLICE_BYTES: Final = 16_384  # of Structs are read in one turn of the event loop
 
 
-def events(batch: columnar.BatchMessage) -> tuple[Events, int]:
+async def events(batch: columnar.BatchMessage) -> tuple[Events, int]:
     """The events of a batch, and the batch's size in bytes.
 
     A message that cannot be an event becomes a :class:`Malformed`, which the core rejects alone.
+    Others have their turn of the event loop between some Structs and the next.
     """
     merged, size_bytes = columnar.merge_events(batch)
     # The usual batch is read as columns: no event has a Struct, and each has an actor.
     if not merged.metadata and len(merged.actor) == len(batch.events):
         with contextlib.suppress(ValueError):
             return _columns(batch.events, merged), size_bytes
-    return [_event(message) for message in batch.events], size_bytes
+    if size_bytes >= SLICE_BYTES:
+        await asyncio.sleep(0)
+    return await in_turns(_read_each(batch.events)), size_bytes
+
+
+def _read_each(messages: Sequence[pb.IngestEvent]) -> Sliced[list[Event | Malformed]]:
+    read: list[Event | Malformed] = []
+    size = 0
+    for message in messages:
+        if size >= STRUCT_SLICE_BYTES:
+            yield
+            size = 0
+        if message.HasField("metadata"):
+            size += message.metadata.ByteSize()
+        read.append(_event(message))
+    return read
 
 
 def _columns(messages: Sequence[pb.IngestEvent], merged: Any) -> EventColumns:
@@ -92,7 +111,9 @@ def _event(message: pb.IngestEvent) -> Event | Malformed:
             _metadata(message),
         )
     except ValueError as error:
-        return Malformed((str(error),), message.SerializeToString(deterministic=True))
+        # No JSON begins with a zero, so this is unlike anything that is malformed as JSON.
+        content = b"\0" + message.SerializeToString(deterministic=True)
+        return Malformed((str(error),), content)
 
 
 def _duration(message: pb.IngestEvent) -> int | None:

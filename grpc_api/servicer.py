@@ -77,7 +77,7 @@ class IngestServicer:
     ) -> pb.IngestEventsResponse:
         """Store a batch."""
         check_count(len(request.events))  # before the cost of converting them
-        events, size_bytes = convert.events(request)
+        events, size_bytes = await convert.events(request)
         batch = EventBatch(
             call.request_id,
             events,

@@ -19,6 +19,7 @@ from core.access.admission import Holding
 from core.error_codes import ErrorCode, StreamReason
 from core.errors import IngestError, StreamError
 from core.ingest import Ingestor, check_count
+from core.journal.pending_events import prepared
 from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
 from grpc_api import convert, responses
@@ -150,7 +151,7 @@ class EventStream:
             caller, room = await self._ingestor.admit_batch(
                 self._call.authorization, events, message.ByteSize()
             )
-            self._submit(caller, message, room)
+            await self._submit(caller, message, room)
             self._has_message = False
             if self._stops_reading:
                 return
@@ -190,7 +191,7 @@ class EventStream:
         opened.max_in_flight = MAX_IN_FLIGHT
         await self._call.context.write(pb.StreamEventsResponse(opened=opened))
 
-    def _batch(self, message: pb.StreamEventsRequest) -> EventBatch:
+    async def _batch(self, message: pb.StreamEventsRequest) -> EventBatch:
         if message.WhichOneof("message") != "batch":
             raise _invalid("a stream opens once, with its first message; then it has batches")
         batch = message.batch
@@ -204,18 +205,19 @@ class EventStream:
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
         check_count(len(batch.events))  # before the cost of converting them
-        events, _ = convert.events(batch)
+        events, size_bytes = await convert.events(batch)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),
             events,
             batch.idempotency_key if batch.HasField("idempotency_key") else None,
             streamed=True,
             position=position,
+            size_bytes=size_bytes,
         )
 
-    def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
+    async def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
         try:
-            batch = self._batch(message)
+            batch = await prepared(await self._batch(message))
             receipt = self._ingestor.enqueue(caller, batch)
         except BaseException:
             room.release()

@@ -53,7 +53,7 @@ class _Endpoints:
     ) -> tuple[int, bytes]:
         caller, body, memory = await self._admit_body(context, headers, receive)
         try:
-            events, size_bytes = decode_events(body), len(body)
+            events, size_bytes = await decode_events(body), len(body)
         finally:
             memory.release()  # the core holds it from now on
         ingesting = self._ingestor.ingest(
@@ -72,7 +72,7 @@ class _Endpoints:
     ) -> tuple[int, bytes]:
         caller, body, memory = await self._admit_body(context, headers, receive)
         try:
-            snapshot = decode_snapshot(body)
+            snapshot = await decode_snapshot(body)
         finally:
             memory.release()
         wanted = SnapshotRequest(context.request_id, snapshot, headers.idempotency_key(), len(body))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw
@@ -16,10 +16,12 @@ from http_api.errors import rejected_members
 _ABSENT: Any = None
 
 
-class WireActor(
-    Actor, frozen=True, gc=False, kw_only=True, rename="camel", forbid_unknown_fields=True
-):
-    """An actor, under its JSON names."""
+# Of a larger or smaller integer msgspec would make one of any length.
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class WireActor(Actor, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """An actor, under its JSON names. Unknown members are ignored."""
 
     worker_id: str = _ABSENT
     external_id: str = _ABSENT
@@ -27,26 +29,21 @@ class WireActor(
     display_name: str = _ABSENT
 
 
-class WireEvent(
-    Event, frozen=True, gc=False, kw_only=True, rename="camel", forbid_unknown_fields=True
-):
-    """An event, under its JSON names.
+class WireEvent(Event, frozen=True, gc=False, kw_only=True, rename="camel"):
+    """An event, under its JSON names, with a duration that is written as an integer.
 
-    An unknown member fails this decoding. :mod:`http_api.decoding` then decodes the event member by
-    member, ignores the unknown ones, and refuses text in them that no database can store.
+    A fraction is left to :mod:`http_api.decoding`: msgspec can be very slow to convert it.
     """
 
     event_type: str
     category: str
     actor: WireActor = _ABSENT
     timestamp: str = _ABSENT
-    duration: int | float = _ABSENT
+    duration: _Int64 = _ABSENT
     metadata: Raw = _ABSENT
 
 
-class WireSnapshot(
-    Snapshot, frozen=True, gc=False, kw_only=True, rename="camel", forbid_unknown_fields=True
-):
+class WireSnapshot(Snapshot, frozen=True, gc=False, kw_only=True, rename="camel"):
     """A snapshot, under its JSON names."""
 
     snapshot_type: str
@@ -54,6 +51,22 @@ class WireSnapshot(
     actor: WireActor = _ABSENT
     timestamp: str = _ABSENT
     metadata: Raw = _ABSENT
+
+
+class StrictActor(WireActor, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """An actor without unknown members."""
+
+
+class StrictEvent(WireEvent, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """An event without unknown members, in which something unstorable could hide."""
+
+    actor: StrictActor = _ABSENT
+
+
+class StrictSnapshot(WireSnapshot, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A snapshot without unknown members."""
+
+    actor: StrictActor = _ABSENT
 
 
 class WireAcceptedEvent(msgspec.Struct, rename="camel", gc=False):

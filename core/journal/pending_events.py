@@ -11,18 +11,40 @@ from msgspec import structs
 from core.errors import IngestError
 from core.journal.pending import PendingRequest, Verdict
 from core.journal.stored_receipt import Claim, Scope, StoredReceipt, replay_events
+from core.json_text import Stored
 from core.models import Caller, Event, EventBatch, Malformed, Receipt
 from core.rules import fingerprint
-from core.rules.event_batch import CheckedEvents, check_events
+from core.rules.event_batch import CheckedEvents, check_events, check_metadata
+from core.slices import SLICE_BYTES, at_once, in_turns
 
 _REFUSED: Final = Malformed((), b"")  # stands for a malformed event, whose content is not kept
+
+
+# A smaller batch is judged in one go.
+MIN_PREPARED_BYTES: Final = 2 * SLICE_BYTES
+
+
+async def prepared(batch: EventBatch) -> EventBatch:
+    """The batch, with the long part of judging it done in slices if it is large."""
+    if batch.size_bytes < MIN_PREPARED_BYTES:
+        return batch
+    stored = await in_turns(check_metadata(batch.events))
+    digest = None
+    if batch.idempotency_key is not None:
+        digest = await in_turns(fingerprint.events_digest(batch.events, stored))
+    return structs.replace(batch, stored=stored, digest=digest)
 
 
 class PendingEvents(PendingRequest):
     """A batch of events, judged by the rules that need no database."""
 
     def __init__(
-        self, caller: Caller, batch: EventBatch, received_us: int, checked: CheckedEvents
+        self,
+        caller: Caller,
+        batch: EventBatch,
+        received_us: int,
+        stored: Stored,
+        checked: CheckedEvents,
     ) -> None:
         self.checked = checked
         self.position = batch.position
@@ -30,7 +52,8 @@ class PendingEvents(PendingRequest):
         claim = None
         if batch.idempotency_key is not None:
             scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
-            claim = Claim(scope, fingerprint.events_digest(batch.events))
+            digest = batch.digest or at_once(fingerprint.events_digest(batch.events, stored))
+            claim = Claim(scope, digest)
             self._events = [
                 _REFUSED if isinstance(event, Malformed) else event for event in batch.events
             ]
@@ -49,14 +72,18 @@ class PendingEvents(PendingRequest):
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
         """Judge the batch by the rules that need no database."""
+        stored = batch.stored
+        if stored is None:
+            stored = at_once(check_metadata(batch.events))
         checked = check_events(
             caller,
             batch.events,
+            stored,
             received_us,
             echo=not batch.streamed,
             size_bytes=batch.size_bytes,
         )
-        return cls(caller, batch, received_us, checked)
+        return cls(caller, batch, received_us, stored, checked)
 
     def first_id(self) -> UUID:
         """The id of the first event that will be written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.journal.pending import PendingRequest
 from core.journal.stored_receipt import Claim, Scope, StoredReceipt, replay_snapshot
+from core.json_text import Stored
 from core.models import Actor, Caller, SnapshotReceipt, SnapshotRequest
 from core.rules import fingerprint
 from core.rules.snapshot import CheckedSnapshot, check_snapshot
@@ -18,6 +19,7 @@ class PendingSnapshot(PendingRequest):
         request: SnapshotRequest,
         actor: Actor,
         received_us: int,
+        stored: Stored,
         checked: CheckedSnapshot,
     ) -> None:
         self.checked = checked
@@ -27,7 +29,7 @@ class PendingSnapshot(PendingRequest):
             scope = Scope(
                 caller.organization_id, caller.key_id, "snapshots", request.idempotency_key
             )
-            claim = Claim(scope, fingerprint.snapshot_digest(request.snapshot))
+            claim = Claim(scope, fingerprint.snapshot_digest(request.snapshot, stored))
         super().__init__(
             caller,
             request.request_id,
@@ -40,11 +42,16 @@ class PendingSnapshot(PendingRequest):
         )
 
     @classmethod
-    def check(cls, caller: Caller, request: SnapshotRequest, received_us: int) -> PendingSnapshot:
-        """Judge the snapshot by the rules that need no database; raises the first failure."""
-        checked = check_snapshot(caller, request.snapshot, received_us)
+    def check(
+        cls, caller: Caller, request: SnapshotRequest, stored: Stored, received_us: int
+    ) -> PendingSnapshot:
+        """Judge the snapshot by the rules that need no database; raises the first failure.
+
+        ``stored``: its metrics and metadata (:func:`core.rules.snapshot.check_texts`).
+        """
+        checked = check_snapshot(caller, request.snapshot, stored, received_us)
         assert request.snapshot.actor is not None
-        return cls(caller, request, request.snapshot.actor, received_us, checked)
+        return cls(caller, request, request.snapshot.actor, received_us, stored, checked)
 
     def item_path(self, position: int) -> tuple[int, str]:
         return position, ""

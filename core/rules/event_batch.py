@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from core import ids, json_text, timestamps
 from core.error_codes import ErrorCode
+from core.json_text import Stored
 from core.models import (
     AcceptedEvent,
     Actor,
@@ -40,6 +41,7 @@ from core.rules.fields import (
     recurring_worker_name,
     type_name,
 )
+from core.slices import Sliced
 
 # Messages of a batch take so many characters beside the size of the batch; the rest are left out.
 MIN_MESSAGE_CHARACTERS: Final = 8_192
@@ -65,22 +67,39 @@ class CheckedEvents(Struct, frozen=True):
     rejected: Sequence[Rejection] = ()
 
 
+def check_metadata(events: Events) -> Sliced[Stored]:
+    """The metadata to store of each event (:func:`json_text.check_all`)."""
+    if isinstance(events, EventColumns):
+        return json_text.check_all(events.metadata, json_text.MAX_EVENT_DEPTH)
+    return json_text.check_all(
+        [None if isinstance(event, Malformed) else event.metadata for event in events],
+        json_text.MAX_EVENT_DEPTH,
+    )
+
+
 def check_events(
-    caller: Caller, events: Events, received_us: int, *, echo: bool = True, size_bytes: int = 0
+    caller: Caller,
+    events: Events,
+    stored: Stored,
+    received_us: int,
+    *,
+    echo: bool = True,
+    size_bytes: int = 0,
 ) -> CheckedEvents:
     """Check every event of a batch on its own, in the order of contract section 5.
 
     A valid event becomes the tail of its row, any other a rejection. The database decides later
-    whether the worker exists and the quota suffices. ``received_us``: microseconds since the epoch.
-    ``echo``: whether to make the ``echoes``. ``size_bytes``: of the batch as it came; the messages
-    of its rejections are bounded by it, so that a small request has no large answer.
+    whether the worker exists and the quota suffices. ``stored``: the result of
+    :func:`check_metadata`. ``received_us``: microseconds since the epoch. ``echo``: whether to make
+    the ``echoes``. ``size_bytes``: of the batch as it came; the messages of its rejections are
+    bounded by it, so that a small request has no large answer.
     """
     if len(events) >= MIN_COLUMN_EVENTS:
         with contextlib.suppress(_NotAllValid, ValueError):
             columns = events if isinstance(events, EventColumns) else _columns(events)
-            return _check_by_columns(caller, columns, received_us, echo)
+            return _check_by_columns(caller, columns, stored, received_us, echo)
     most = MIN_MESSAGE_CHARACTERS + size_bytes
-    return _check_one_by_one(caller, events, received_us, echo, most)
+    return _check_one_by_one(caller, events, stored, received_us, echo, most)
 
 
 class _NotAllValid(Exception):
@@ -105,20 +124,15 @@ def _columns(events: Sequence[Any]) -> EventColumns:
 
 
 def _check_by_columns(
-    caller: Caller, events: EventColumns, received_us: int, echo: bool
+    caller: Caller, events: EventColumns, stored: Stored, received_us: int, echo: bool
 ) -> CheckedEvents:
     """Check a batch by columns; raises ValueError or _NotAllValid if any event is not valid."""
     actors = [actor for actor in events.actors if actor is not None]
     names = [name for actor in actors if (name := recurring_worker_name(actor, caller))]
     kinds = [_kind(*kind, caller.allowed_event_types) for kind in events.kinds]
-    if len(names) < len(events.actors) or not all(kinds):
+    if len(names) < len(events.actors) or not all(kinds) or ValueError in set(map(type, stored)):
         raise _NotAllValid
 
-    metadata: Sequence[Any] = events.metadata
-    if Raw in set(map(type, metadata)):
-        metadata = [None if text is None else bytes(text) for text in metadata]
-    if not json_text.are_storable_as_sent(metadata):
-        metadata = [None if text is None else json_text.storable(text) for text in metadata]
     seconds = {given: None if given is None else duration(given) for given in set(events.durations)}
     instants, echoed = _moments(events.timestamps, received_us, echo)
     first_id = ids.first_of_batch(received_us)
@@ -127,7 +141,7 @@ def _check_by_columns(
         list(map(kinds.__getitem__, events.kind_indexes)),
         instants,
         list(map(seconds.__getitem__, events.durations)),
-        metadata,
+        cast("Sequence[bytes | None]", stored),
     )
     types = [event_type for event_type, _ in events.kinds]
     echoes = list(map(AcceptedEvent, map(types.__getitem__, events.kind_indexes), echoed))
@@ -155,7 +169,12 @@ def _moments(
 
 
 def _check_one_by_one(
-    caller: Caller, events: Events, received_us: int, echo: bool, message_characters: int
+    caller: Caller,
+    events: Events,
+    stored: Stored,
+    received_us: int,
+    echo: bool,
+    message_characters: int,
 ) -> CheckedEvents:
     """Check a batch event by event."""
     listed = list(events)
@@ -175,12 +194,7 @@ def _check_one_by_one(
         message_characters -= len(message)
         rejected.append(Rejection(index, code, message))
 
-    texts = [
-        None if isinstance(event, Malformed) or event.metadata is None else bytes(event.metadata)
-        for event in listed
-    ]
-    storable_as_sent = json_text.are_storable_as_sent(texts)
-    for index, (event, metadata) in enumerate(zip(listed, texts, strict=True)):
+    for index, (event, metadata) in enumerate(zip(listed, stored, strict=True)):
         if isinstance(event, Malformed):
             reject(event.issues)
             continue
@@ -191,12 +205,12 @@ def _check_one_by_one(
                 kind = kinds[pair] = _kind(*pair, caller.allowed_event_types)
             us, echoed = _moment(event.timestamp, received_us, echo)
             seconds = None if event.duration is None else duration(event.duration)
-            if metadata is not None and not storable_as_sent:
-                metadata = json_text.storable(metadata)
+            if isinstance(metadata, ValueError):
+                raise metadata
             if actor is not None and (actor_index := index_of.get(actor)) is None:
                 name = recurring_worker_name(actor, caller)
         except ValueError:
-            reject(event_issues(event))
+            reject(event_issues(event, metadata))
             continue
         if actor is None or (actor_index is None and name is None):
             reject((NO_ACTOR,), ErrorCode.MISSING_ACTOR)

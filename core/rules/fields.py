@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from core import ids, json_text, limits, timestamps
+from core import ids, limits, timestamps
 from core.models import Actor, Caller, Event, WorkerByEmail, WorkerById, WorkerByLink, WorkerName
 
 MAX_ISSUES_IN_MESSAGE: Final = 8
@@ -157,15 +157,18 @@ def issues_message(issues: Sequence[str], path: str = "") -> str:
     return "; ".join(shown)
 
 
-def event_issues(event: Event) -> list[str]:
-    """All broken rules of an event's fields, such as ``duration: must be at least 0``."""
+def event_issues(event: Event, metadata: bytes | ValueError | None) -> list[str]:
+    """All broken rules of an event's fields, such as ``duration: must be at least 0``.
+
+    ``metadata``: the text to store, or what is wrong with it.
+    """
     return [
         *issue("eventType", type_name, event.event_type),
         *issue("category", category, event.category),
         *actor_issues(event.actor),
         *issue("timestamp", moment, event.timestamp),
         *issue("duration", duration, event.duration),
-        *issue("metadata", json_text.storable, event.metadata),
+        *([f"metadata: {metadata}"] if isinstance(metadata, ValueError) else []),
     ]
 
 

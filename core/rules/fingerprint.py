@@ -7,52 +7,103 @@ requests are equal if their values are, in any JSON spelling and over either pro
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
-from sys import float_info
-from typing import Final, cast
+from functools import partial
+from typing import Any, Final, cast
 
 import msgspec
+from msgspec import Raw
 
-from core import limits, timestamps
-from core.json_text import JsonText
+from core import json_scan, json_text, limits, timestamps
+from core.json_text import Stored
 from core.models import Actor, Event, Events, Malformed, Snapshot
 from core.rules import fields
+from core.slices import SLICE_BYTES, Sliced, at_once, uncollected
 
 MIN_COLUMN_TIMESTAMPS: Final = 8  # fewer are parsed sooner one by one
+MAX_CACHED_NUMBERS: Final = 10_000  # of few characters each
 
-# No number that fits in a request is rounded.
-_EXACT: Final = Context(prec=limits.MAX_BODY_BYTES, Emin=MIN_EMIN, Emax=MAX_EMAX)
-
-
-def _canonical_number(spelling: str) -> int | Decimal | dict[str, str]:
-    # 1.0, 1 and 1e0 are one number, because a protocol may send doubles. 0.1 and
-    # 0.1000000000000000001 are two.
-    if spelling[-1] > "0" and "e" not in spelling and "E" not in spelling:
-        return Decimal(spelling)  # a fraction without trailing zeros
-    try:
-        number = Decimal(spelling)
-    except InvalidOperation:
-        # The exponent is beyond all bounds. The number equals only its own spelling; no stored
-        # object can have U+0000 in a key.
-        return {"\0": spelling}
-    whole = number.to_integral_value(context=_EXACT)
-    if number == whole and number.adjusted() <= float_info.max_10_exp:
-        return int(whole)
-    return number.normalize(_EXACT)
+# A fraction has this form if it fits, so that most are what they were spelled as.
+_MAX_PLAIN_CHARACTERS: Final = 24
+# An integer of more digits is written with an exponent, as it may have been sent.
+_MAX_INTEGER_DIGITS: Final = 18
+_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+_LONG_RUN: Final = b"0" * (_MAX_INTEGER_DIGITS + 1)
+_LONG_INTEGER: Final = re.compile(
+    rb"(?<![0-9.eE+])(?<![eE]-)[0-9]{%d,}+(?![.eE])" % (_MAX_INTEGER_DIGITS + 1)
+)
 
 
-_decode: Final = msgspec.json.Decoder(float_hook=_canonical_number).decode
-_encode: Final = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
+class _Numbers(dict[str, int | Raw]):
+    """One form for all spellings of a number: 1.0, 1 and 1e0, but 0.1 and 0.10000000000000000001.
+
+    Of numbers in metadata and metrics, which have a bounded exponent.
+    """
+
+    def __missing__(self, spelling: str) -> int | Raw:
+        number = _canonical_number(spelling)
+        if len(spelling) <= json_text.MAX_CACHED_CHARACTERS:
+            if len(self) >= MAX_CACHED_NUMBERS:
+                self.clear()
+            self[spelling] = number
+        return number
 
 
-def _canonical_json(text: JsonText | None) -> object:
-    if text is None:
-        return None
-    try:
-        return _decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return [bytes(text)]
+def _canonical_number(spelling: str) -> int | Raw:
+    has_exponent = "e" in spelling or "E" in spelling
+    if spelling[-1] > "0" and not has_exponent and len(spelling) <= _MAX_PLAIN_CHARACTERS:
+        return Raw(spelling)  # a fraction without trailing zeros
+    mantissa, _, exponent = spelling.lower().partition("e")
+    sign = "-" if mantissa.startswith("-") else ""
+    whole, _, fraction = mantissa.removeprefix("-").partition(".")
+    padded = (whole + fraction).lstrip("0")
+    digits = padded.rstrip("0")
+    if not digits:
+        return 0
+    power = int(exponent or 0) - len(fraction) + len(padded) - len(digits)
+    if power >= 0 and len(digits) + power <= _MAX_INTEGER_DIGITS:
+        return int(sign + digits + "0" * power)
+    if -_MAX_PLAIN_CHARACTERS < power < 0:
+        padded = digits.zfill(1 - power)
+        plain = f"{sign}{padded[:power]}.{padded[power:]}"
+        if len(plain) <= _MAX_PLAIN_CHARACTERS:
+            return Raw(plain)
+    return Raw(f"{sign}{digits}e{power}")
+
+
+_decode_lines: Final = msgspec.json.Decoder(float_hook=_Numbers().__getitem__).decode_lines
+_encode_lines: Final = msgspec.json.Encoder(order="sorted").encode_lines
+
+
+def _values(texts: list[bytes]) -> list[Any]:
+    """The values of compact texts, with each number in its one form."""
+    together = b"\n".join(texts)
+    if _LONG_RUN in together.translate(_DIGITS):
+        together = json_scan.change_outside(partial(_LONG_INTEGER.sub, rb"\g<0>e0"), together)
+    return _decode_lines(together)
+
+
+def _canonical_texts(given: Sequence[object], stored: Stored) -> list[object]:
+    """The values of texts that are stored; of others the bytes, which no value is equal to."""
+    values = iter(_values([text for text in stored if isinstance(text, bytes)]))
+    return [
+        next(values)
+        if isinstance(text, bytes)
+        else text
+        if text is None
+        else ["unstorable", bytes(cast("bytes", sent))]
+        for sent, text in zip(given, stored, strict=True)
+    ]
+
+
+def _canonical_content(content: bytes) -> object:
+    if len(content) <= limits.MAX_JSON_BYTES:
+        try:
+            return _values([at_once(json_text.compact(content, limits.MAX_JSON_DEPTH))[0]])
+        except ValueError:
+            pass
+    return content
 
 
 def _canonical_moment(moment: str | int | None) -> object:
@@ -75,47 +126,59 @@ def _canonical_actor(actor: Actor | None) -> object:
     return actor and (actor.worker_id, actor.external_id, actor.email, actor.display_name)
 
 
-def _canonical_event(event: Event, moment: object) -> object:
-    seconds = event.duration
+def _canonical_item(item: Event | Malformed, moment: object, metadata: object) -> object:
+    if isinstance(item, Malformed):
+        return {"malformed": _canonical_content(item.content)}
+    seconds = item.duration
     return (
-        event.event_type,
-        event.category,
-        _canonical_actor(event.actor),
+        item.event_type,
+        item.category,
+        _canonical_actor(item.actor),
         moment,
         int(seconds) if isinstance(seconds, float) and seconds.is_integer() else seconds,
-        _canonical_json(event.metadata),
+        metadata,
     )
 
 
-def _digest(value: object) -> bytes:
+def _lines(values: list[object]) -> bytes:
     try:
-        encoded = _encode(value)
+        return _encode_lines(values)
     except (UnicodeEncodeError, RecursionError):
-        encoded = repr(value).encode(errors="backslashreplace")
-    return hashlib.sha256(encoded).digest()
+        return repr(values).encode(errors="backslashreplace")
 
 
-def events_digest(batch: Events) -> bytes:
-    """The SHA-256 of a batch's canonical form, malformed items included, 32 bytes."""
+def events_digest(batch: Events, stored: Stored) -> Sliced[bytes]:
+    """The SHA-256 of a batch's canonical form, malformed items included, 32 bytes.
+
+    ``stored``: the metadata as :func:`json_text.check_all` returned it.
+    """
     events = list(batch)
-    return _digest(
-        [
-            _canonical_event(event, moment)
-            if isinstance(event, Event)
-            else _canonical_json(event.content)
-            for event, moment in zip(events, _canonical_moments(events), strict=True)
-        ]
-    )
+    texts = [None if isinstance(event, Malformed) else event.metadata for event in events]
+    moments = _canonical_moments(events)
+    digest = hashlib.sha256()
+    begin = size = 0
+    for end, item in enumerate(events, 1):
+        text = item.content if isinstance(item, Malformed) else texts[end - 1]
+        size += len(text or b"")
+        if size < SLICE_BYTES and end < len(events):
+            continue
+        piece = slice(begin, end)
+        with uncollected(size):
+            values = _canonical_texts(texts[piece], stored[piece])
+            items = list(map(_canonical_item, events[piece], moments[piece], values))
+            digest.update(_lines(items))
+        begin, size = end, 0
+        if end < len(events):
+            yield
+    return digest.digest()
 
 
-def snapshot_digest(snapshot: Snapshot) -> bytes:
-    """The SHA-256 of a snapshot's canonical form, as :func:`events_digest`."""
-    return _digest(
-        (
-            snapshot.snapshot_type,
-            _canonical_actor(snapshot.actor),
-            _canonical_moment(snapshot.timestamp),
-            _canonical_json(snapshot.metrics),
-            _canonical_json(snapshot.metadata),
-        )
+def snapshot_digest(snapshot: Snapshot, stored: Stored) -> bytes:
+    """The SHA-256 of a snapshot's canonical form; ``stored``: its metrics and metadata."""
+    item = (
+        snapshot.snapshot_type,
+        _canonical_actor(snapshot.actor),
+        _canonical_moment(snapshot.timestamp),
+        *_canonical_texts([snapshot.metrics, snapshot.metadata], stored),
     )
+    return hashlib.sha256(_lines([item])).digest()

@@ -193,7 +193,7 @@ class IngestEvent(message.Message):
     duration_seconds: builtins.int
     """Seconds, 0 to 86400."""
     metadata_json: builtins.bytes
-    """The same as a JSON object in UTF-8, kept to the last digit, up to 256 levels deep; ten times
+    """The same as a JSON object in UTF-8, kept to the last digit, up to 125 levels deep; ten times
     cheaper than a Struct.
     """
     @builtins.property

@@ -19,6 +19,7 @@ from tests.behaviour.examples import (
 )
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver
+from tests.support.http_driver import HttpDriver
 from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +50,8 @@ async def test_event_types(driver: Driver, new_tenant: MakeTenant, value: str) -
 
 @pytest.mark.parametrize("value", NOT_TYPES)
 async def test_no_event_types(driver: Driver, tenant: Tenant, value: str) -> None:
-    assert "3 to 64 characters" in await refused(driver, tenant, "eventType", eventType=value)
+    message = await refused(driver, tenant, "eventType", eventType=value)
+    assert "3 to 64 characters" in message or "U+0000" in message
 
 
 @pytest.mark.parametrize(
@@ -177,8 +179,6 @@ async def test_no_metadata(driver: Driver, tenant: Tenant, value: object) -> Non
 @pytest.mark.parametrize(
     "members",
     [
-        {"metadata": {"number": float("nan")}},
-        {"metadata": {"number": float("-inf")}},
         {"metadata": {"surrogate": "\ud800"}},
         {"metadata": {"\udfff": 1}},
         {"metadata": {"surrogates": "\udc00\ud800"}},
@@ -187,7 +187,7 @@ async def test_no_metadata(driver: Driver, tenant: Tenant, value: object) -> Non
     ],
     ids=repr,
 )
-async def test_an_event_that_is_no_unicode_or_no_json_costs_its_neighbours_nothing(
+async def test_an_event_that_is_no_unicode_costs_its_neighbours_nothing(
     driver: Driver, tenant: Tenant, members: dict[str, Any]
 ) -> None:
     reply = await driver.ingest(tenant.key, [event(), event(**members), event()])
@@ -196,13 +196,20 @@ async def test_an_event_that_is_no_unicode_or_no_json_costs_its_neighbours_nothi
     assert reply.rejected[0].message.startswith("events[1]")
 
 
-async def test_nesting_that_no_parser_survives_costs_the_neighbours_nothing(
+async def test_nesting_is_bounded_for_the_body_or_for_the_event_in_a_message(
     driver: Driver, tenant: Tenant
 ) -> None:
     deep: dict[str, Any] = {}
-    for _ in range(300):
+    for _ in range(124):
         deep = {"d": deep}
-    assert "nested" in await refused(driver, tenant, "metadata", metadata=deep)
+    assert (await driver.ingest(tenant.key, [event(metadata=deep)])).code is None
+    deep = {"d": deep}
+    if isinstance(driver, HttpDriver):
+        reply = await driver.ingest(tenant.key, [event(), event(metadata=deep)])
+        assert reply.code == "invalid_body"
+        assert "128 levels" in (reply.message or "")
+    else:
+        assert "nested" in await refused(driver, tenant, "metadata", metadata=deep)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ async def send_snapshot(client: GrpcDriver, tenant: Tenant, **members: Any) -> R
 def read_events(events: Sequence[pb.IngestEvent]) -> list[Event | Malformed]:
     """The events of a batch that went over the wire."""
     data = pb.StreamBatch(sequence=1, events=events).SerializeToString()
-    read, size_bytes = convert.events(pb.StreamBatch.FromString(data))
+    read, size_bytes = asyncio.run(convert.events(pb.StreamBatch.FromString(data)))
     assert size_bytes == len(data)
     assert len(read) == len(events)
     return list(read)
@@ -62,7 +63,7 @@ def expected_event(message: pb.IngestEvent) -> Event | Malformed:
     if has("metadata") and has("metadata_json"):
         problem = "metadata: set metadata or metadata_json, not both"
     if problem:
-        return Malformed((problem,), message.SerializeToString(deterministic=True))
+        return Malformed((problem,), b"\0" + message.SerializeToString(deterministic=True))
     actor = message.actor
     return Event(
         message.event_type,

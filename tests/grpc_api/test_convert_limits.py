@@ -56,7 +56,7 @@ MALFORMED = {
     "JSON with NaN": message(metadata_json=b'{"a":NaN}'),
     "JSON that is not UTF-8": message(metadata_json=b'{"a":"\xff"}'),
     "JSON with a surrogate": message(metadata_json=b'{"a":"\xed\xa0\x80"}'),
-    "JSON nested too deep": message(metadata_json=b'{"a":' + b"[" * 256 + b"]" * 256 + b"}"),
+    "JSON nested too deep": message(metadata_json=b'{"a":' + b"[" * 125 + b"]" * 125 + b"}"),
     "negative nanos": message(timestamp=Timestamp(seconds=1, nanos=-1)),
     "too many nanos": message(timestamp=Timestamp(seconds=1, nanos=1_000_000_000)),
     "before year 1": message(timestamp=Timestamp(seconds=-62_135_596_801)),
@@ -99,7 +99,7 @@ WELL_FORMED = {
     "JSON of 16 KiB with spaces": message(
         metadata_json=json.dumps(_text_of_size(MAX_JSON_BYTES), indent=9).encode()
     ),
-    "JSON nested deep": message(metadata_json=b'{"a":' + b"[" * 255 + b"]" * 255 + b"}"),
+    "JSON nested deep": message(metadata_json=b'{"a":' + b"[" * 124 + b"]" * 124 + b"}"),
     "Struct nested deep": message(metadata=_nested_struct(20)),
     "year 1": message(timestamp=Timestamp(seconds=-62_135_596_800)),
     "year 9999": message(timestamp=Timestamp(seconds=253_402_300_799, nanos=999_999_999)),

@@ -39,7 +39,6 @@ NOT_JSON = [
     b"<events/>",
     b"\x00",
     b"\x80",
-    b"\xef\xbb\xbf" + ONE,
     ONE.decode().encode("utf-16"),
     ONE.decode().encode("utf-16-le"),
     ONE.decode().encode("utf-32"),
@@ -58,13 +57,15 @@ NOT_JSON = [
     b'{"events": [NaN, 01, ' + ONE[12:],
     b'{"events": [NaN "a", ' + ONE[12:],
     b'{"events": [NaN, ' + ONE[12:-1] + b"]",
+    ONE.replace(b'"ticket.resolved"', b"NaN"),
+    ONE.replace(b"]}", b', {"a": [Infinity]}]}'),
     b"[" * 500_000,
     b'{"events": ' + b"[" * 500_000,
     b'{"events": [' + b'{"a":' * 100_000,
 ]
 NOT_AN_OBJECT = [b"null", b"true", b"0", b"-1.5e3", b'"events"', b"[]", b"[{}]", b"[" + ONE + b"]"]
-NO_EVENTS = [b"{}", b'{"event": []}', b'{"Events": [{}]}', b'{"a": NaN}', b'{"": 0}']
-EVENTS_NOT_A_LIST = [b"null", b"{}", b'"[]"', b"0", b"true", b'{"0": {}}', b"NaN", b'[],"events":1']
+NO_EVENTS = [b"{}", b'{"event": []}', b'{"Events": [{}]}', b'{"": 0}', b'{"\\ud800": 0}']
+EVENTS_NOT_A_LIST = [b"null", b"{}", b'"[]"', b"0", b"true", b'{"0": {}}', b'[],"events":1']
 
 
 def label(value: object) -> str:
@@ -83,7 +84,9 @@ class TestJson:
     ) -> None:
         message = await refused(server, tenant, body)
         assert "body" in message
-        assert "JSON" in message or "UTF-8" in message
+        assert any(word in message for word in ("JSON", "UTF-8", "levels"))
+        if body:
+            assert "(byte " in message
         assert await tenant.events() == []
 
     @pytest.mark.parametrize("body", NOT_AN_OBJECT, ids=label)
@@ -111,6 +114,38 @@ class TestJson:
         for body in (b'{"events": []}', b'{"events": [ ]}', b'{"events": [1], "events": []}'):
             assert "events" in await refused(server, tenant, body)
 
+    @pytest.mark.parametrize("path", [EVENTS, SNAPSHOTS])
+    async def test_levels_are_counted_from_the_root_of_the_document(
+        self, server: Addresses, tenant: Tenant, path: str
+    ) -> None:
+        for where in ("metadata", "x"):
+            for levels, is_over in ((128, False), (129, True), (900, True), (20_000, True)):
+                above = 3 if path == EVENTS else 1
+                inside = levels - above - 1
+                value = '{"a":' + "[" * inside + "]" * inside + ',"b":"[[[\\"[["}'
+                one = event() if path == EVENTS else snapshot()
+                item = json.dumps(one)[:-1] + f', "{where}": {value}}}'
+                body = (f'{{"events": [{item}]}}' if path == EVENTS else item).encode()
+                if is_over:
+                    message = await refused(server, tenant, body, path)
+                    assert "128 levels" in message
+                    assert f"(byte {body.index(b'[[[') + 128 - above - 1})" in message
+                else:
+                    assert (await ask(server.http, post(tenant.key, body, path))).status == 202
+
+    async def test_outside_of_the_last_events_only_syntax_and_depth_matter(
+        self, server: Addresses, tenant: Tenant
+    ) -> None:
+        for value in (b"1e999", b'"\\u0000"', b'"\\ud800"', b'{"\\ud800": 1}', b"9" * 400):
+            for name in (b"events", b"x", b"\\ud800"):
+                body = ONE.replace(b'{"events', b'{"' + name + b'": ' + value + b', "events')
+                assert await accepted(server, post(tenant.key, body)), body
+
+    async def test_a_byte_order_mark_is_skipped(self, server: Addresses, tenant: Tenant) -> None:
+        assert await accepted(server, post(tenant.key, b"\xef\xbb\xbf" + ONE))
+        body = b"\xef\xbb\xbf" + json.dumps(snapshot()).encode()
+        assert (await ask(server.http, post(tenant.key, body, SNAPSHOTS))).status == 202
+
     async def test_white_space_and_member_order_do_not_matter(
         self, server: Addresses, tenant: Tenant
     ) -> None:
@@ -120,7 +155,7 @@ class TestJson:
     async def test_escaped_member_names_are_names(self, server: Addresses, tenant: Tenant) -> None:
         body = ONE.replace(b"events", b"\\u0065vents").replace(b"actor", b"\\u0061ctor")
         assert await accepted(server, post(tenant.key, body))
-        odd = body.replace(b"]}", b', {"a": NaN}]}')
+        odd = body.replace(b"]}", b', {"a": "\\u0000"}]}')
         assert (await ask(server.http, post(tenant.key, odd))).status == 207
 
     async def test_of_duplicate_events_the_last_counts(
@@ -146,7 +181,7 @@ class TestJson:
     async def test_a_hundred_thousand_tiny_elements_are_too_many(
         self, server: Addresses, tenant: Tenant
     ) -> None:
-        for unit in (b"1", b"{}", b"null", b'""', b"NaN"):
+        for unit in (b"1", b"{}", b"null", b'""', b'"\\ud800"'):
             body = b'{"events": [' + b",".join([unit] * 100_000) + b"]}"
             answer = await ask(server.http, post(tenant.key, body))
             check_error(answer, 413, "batch_too_large")

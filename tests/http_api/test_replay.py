@@ -54,7 +54,7 @@ async def test_a_replay_repeats_status_and_bytes(
 async def test_malformed_events_are_replayed_with_the_rest(
     server: Addresses, tenant: Tenant
 ) -> None:
-    body = b'{"events": [%b, {"eventType": 1}, NaN]}' % json.dumps(event()).encode()
+    body = b'{"events": [%b, {"eventType": 1}, [1e999]]}' % json.dumps(event()).encode()
     request = post(tenant.key, body, Idempotency_Key="batch-1")
     first, replay = await ask(server.http, request), await ask(server.http, request)
     assert first.status == 207

@@ -9,6 +9,8 @@ from core.errors import IngestError
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.stored_receipt import StoredReceipt
 from core.models import Actor, Snapshot, SnapshotReceipt, SnapshotRequest, Worker
+from core.rules.snapshot import check_texts
+from core.slices import at_once
 from tests.support.strategies import CALLER
 
 RECEIVED_US = 1_776_600_300_123_456
@@ -19,7 +21,9 @@ def pending(actor: Actor | None = None, key: str | None = None) -> PendingSnapsh
     """A snapshot of an actor that an app's own id names, unless another is given."""
     actor = actor or Actor(external_id="crm-user-1")
     request = SnapshotRequest("req_1", Snapshot("tickets_open", b'{"open": 12}', actor), key)
-    return PendingSnapshot.check(CALLER, request, RECEIVED_US)
+    return PendingSnapshot.check(
+        CALLER, request, at_once(check_texts(request.snapshot)), RECEIVED_US
+    )
 
 
 def test_the_receipt_names_the_worker() -> None:
@@ -58,4 +62,4 @@ def test_another_body_under_the_key_is_refused() -> None:
 def test_a_snapshot_that_breaks_a_rule_is_refused_before_the_database() -> None:
     request = SnapshotRequest("req_1", Snapshot("tickets_open", b'{"open": []}', Actor(email="a")))
     with pytest.raises(IngestError):
-        PendingSnapshot.check(CALLER, request, RECEIVED_US)
+        PendingSnapshot.check(CALLER, request, at_once(check_texts(request.snapshot)), RECEIVED_US)

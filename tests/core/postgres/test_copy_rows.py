@@ -15,7 +15,8 @@ from core import timestamps
 from core.models import Event, Worker
 from core.postgres import copy_rows
 from core.postgres.sessions import session_conninfo
-from core.rules.event_batch import CheckedEvents, check_events
+from core.rules.event_batch import CheckedEvents, check_events, check_metadata
+from core.slices import at_once
 from tests.support import strategies
 from tests.support.strategies import CALLER, FEW_EXAMPLES
 
@@ -52,7 +53,7 @@ def test_postgresql_reads_what_was_packed(database_url: str) -> None:
     def check(events: list[Event]) -> None:
         # A month with a partition.
         received_us = timestamps.from_datetime(datetime.now(UTC))
-        checked = check_events(CALLER, events, received_us)
+        checked = check_events(CALLER, events, at_once(check_metadata(events)), received_us)
         found = asyncio.run(_copied(database_url, checked))
         assert found == [
             (

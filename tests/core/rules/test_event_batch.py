@@ -14,13 +14,10 @@ from msgspec import structs
 
 from core import ids
 from core.error_codes import ErrorCode
-from core.models import Event, EventColumns, Malformed, WorkerName
-from core.rules.event_batch import (
-    MIN_COLUMN_EVENTS,
-    MIN_MESSAGE_CHARACTERS,
-    CheckedEvents,
-    check_events,
-)
+from core.models import Event, EventColumns, Events, Malformed, WorkerName
+from core.rules import event_batch
+from core.rules.event_batch import MIN_COLUMN_EVENTS, MIN_MESSAGE_CHARACTERS, CheckedEvents
+from core.slices import at_once
 from tests.support import strategies
 from tests.support.strategies import ALLOWED, CALLER, EXAMPLES
 
@@ -28,12 +25,19 @@ RECEIVED_US = 1_776_600_300_123_456
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def check_events(events: Events, *, echo: bool = True, size_bytes: int = 0) -> CheckedEvents:
+    stored = at_once(event_batch.check_metadata(events))
+    return event_batch.check_events(
+        CALLER, events, stored, RECEIVED_US, echo=echo, size_bytes=size_bytes
+    )
+
+
 @EXAMPLES
 @given(st.lists(strategies.any_events, max_size=5))
 def test_every_event_is_either_passed_on_or_rejected_for_a_reason(
     events: list[Event | Malformed],
 ) -> None:
-    checked = check_events(CALLER, events, RECEIVED_US)
+    checked = check_events(events)
     rejected = [rejection.index for rejection in checked.rejected]
     assert sorted([*checked.indexes, *rejected]) == list(range(len(events)))
     assert rejected == sorted(rejected)
@@ -53,7 +57,7 @@ def test_every_event_is_either_passed_on_or_rejected_for_a_reason(
 @EXAMPLES
 @given(st.lists(strategies.valid_events, max_size=5))
 def test_valid_events_are_passed_on(events: list[Event]) -> None:
-    checked = check_events(CALLER, events, RECEIVED_US)
+    checked = check_events(events)
     assert not checked.rejected
     assert [echo.event_type for echo in checked.echoes] == [event.event_type for event in events]
 
@@ -65,9 +69,9 @@ def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
 ) -> None:
     events = few * MIN_COLUMN_EVENTS
     with _one_id():
-        together = check_events(CALLER, events, RECEIVED_US, echo=echo)
+        together = check_events(events, echo=echo)
         wrong = Malformed(("is wrong",), b"")
-        spoiled = check_events(CALLER, [*events, wrong], RECEIVED_US, echo=echo)
+        spoiled = check_events([*events, wrong], echo=echo)
     *others, last = spoiled.rejected
     assert last.index == len(events)
     assert _as_lists(structs.replace(spoiled, rejected=others)) == _as_lists(together)
@@ -88,8 +92,8 @@ def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
     )
     assert list(columns) == events
     with _one_id():
-        one_by_one = check_events(CALLER, events, RECEIVED_US)
-        by_columns = check_events(CALLER, columns, RECEIVED_US)
+        one_by_one = check_events(events)
+        by_columns = check_events(columns)
     assert by_columns.rejected == one_by_one.rejected
     assert by_columns.tails == one_by_one.tails
     assert list(by_columns.echoes) == list(one_by_one.echoes)
@@ -99,7 +103,7 @@ def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
 def test_messages_grow_with_the_batch_and_not_beyond() -> None:
     events = [Malformed(("eventType: is required", "category: is required"), b"")] * 500
     for size_bytes in (0, 474, 1_000_000):
-        rejected = check_events(CALLER, events, RECEIVED_US, size_bytes=size_bytes).rejected
+        rejected = check_events(events, size_bytes=size_bytes).rejected
         assert [one.index for one in rejected] == list(range(500))
         assert {one.code for one in rejected} == {ErrorCode.INVALID_BODY}
         shown = [one.message for one in rejected if "category" in one.message]

@@ -104,13 +104,13 @@ def test_a_name_from_the_cache_is_the_same(actor: Actor) -> None:
 @EXAMPLES
 @given(strategies.valid_events)
 def test_a_valid_event_has_no_issues(event: Event) -> None:
-    assert fields.event_issues(event) == []
+    assert fields.event_issues(event, None) == []
 
 
 def test_all_issues_of_an_event_are_found_and_a_bounded_number_is_told() -> None:
     actor = Actor("", "", "nobody", "")
-    event = Event("?", "?", actor, timestamp="now", duration=-1, metadata=b"[]")
-    issues = fields.event_issues(event)
+    event = Event("?", "?", actor, timestamp="now", duration=-1)
+    issues = fields.event_issues(event, ValueError("must be an object"))
     assert [issue.partition(":")[0] for issue in issues] == [
         *("eventType", "category"),
         *("actor.workerId", "actor.externalId", "actor.email", "actor.displayName"),

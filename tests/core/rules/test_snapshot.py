@@ -9,15 +9,20 @@ import pytest
 
 from core.errors import IngestError
 from core.models import Actor, Snapshot
-from core.rules.snapshot import check_snapshot
+from core.rules.snapshot import CheckedSnapshot, check_snapshot, check_texts
+from core.slices import at_once
 from tests.support.strategies import CALLER
 
 RECEIVED_US = 1_776_600_300_123_456
 
 
+def check(snapshot: Snapshot) -> CheckedSnapshot:
+    return check_snapshot(CALLER, snapshot, at_once(check_texts(snapshot)), RECEIVED_US)
+
+
 def refusal(snapshot: Snapshot) -> IngestError:
     with pytest.raises(IngestError) as caught:
-        check_snapshot(CALLER, snapshot, RECEIVED_US)
+        check(snapshot)
     return caught.value
 
 
@@ -28,14 +33,14 @@ def with_metrics(metrics: Any) -> Snapshot:
 def test_a_valid_snapshot_is_ready_to_be_stored() -> None:
     metrics, metadata = b'{"open": 12.50}', b'{"a": 1}'
     snapshot = Snapshot("not.whitelisted", metrics, Actor(email="a@b"), 5, metadata)
-    checked = check_snapshot(CALLER, snapshot, RECEIVED_US)
+    checked = check(snapshot)
     assert checked.snapshot_type == "not.whitelisted"
-    assert (checked.metrics, checked.metadata) == (metrics.decode(), metadata.decode())
+    assert (checked.metrics, checked.metadata) == ('{"open":12.50}', '{"a":1}')
     assert checked.occurred_us == 5
 
 
 def test_the_time_of_receipt_stands_for_a_missing_timestamp() -> None:
-    assert check_snapshot(CALLER, with_metrics({}), RECEIVED_US).occurred_us == RECEIVED_US
+    assert check(with_metrics({})).occurred_us == RECEIVED_US
 
 
 @pytest.mark.parametrize(
@@ -47,7 +52,7 @@ def test_the_time_of_receipt_stands_for_a_missing_timestamp() -> None:
     ],
 )
 def test_a_metric_is_a_number_a_label_or_an_object_with_a_value(metric: Any) -> None:
-    checked = check_snapshot(CALLER, with_metrics({"open": metric}), RECEIVED_US)
+    checked = check(with_metrics({"open": metric}))
     assert json.loads(checked.metrics) == {"open": metric}
 
 
