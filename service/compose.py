@@ -15,8 +15,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, NamedTuple
+
+from starlette.types import ASGIApp
 
 from core.access.admission import Admission
 from core.access.api_keys import deployment_secret
@@ -107,15 +110,7 @@ async def running(
         base_url = settings.public_url or url
 
         http_app = create_app(ingestor, readiness.problem, metrics, counters, base_url, clock)
-        http_server = HttpServer(
-            http_app,
-            listener,
-            base_url=base_url,
-            clock=clock,
-            drain_seconds=settings.drain_seconds,
-            max_connections=max_connections(),
-            max_connections_per_address=settings.max_connections_per_address,
-        )
+        http_server = _http_server(settings, http_app, listener, base_url, clock)
         await stack.enter_async_context(_background(return_memory(), failure))
         await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
 
@@ -200,6 +195,20 @@ async def _background(
         else:
             stop()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _http_server(
+    settings: Settings, app: ASGIApp, listener: socket.socket, base_url: str, clock: Clock
+) -> HttpServer:
+    return HttpServer(
+        app,
+        listener,
+        base_url=base_url,
+        clock=clock,
+        drain_seconds=settings.drain_seconds,
+        max_connections=max_connections(),
+        max_connections_per_address=settings.max_connections_per_address,
+    )
 
 
 def _grpc_server(

@@ -183,20 +183,13 @@ def _check_one_by_one(
     names: list[WorkerName] = []
     echoes: list[AcceptedEvent] = []
     packed: list[tuple[bytes, int, int | None, bytes | None]] = []
-    rejected: list[Rejection] = []
+    rejections = _Rejections(message_characters)
     kinds: dict[tuple[str, str], bytes] = {}
     index_of: dict[Actor, int] = {}
 
-    def reject(issues: Sequence[str], code: ErrorCode = ErrorCode.INVALID_BODY) -> None:
-        nonlocal message_characters
-        path = f"events[{index}]"
-        message = issues_message(issues, path) if message_characters > 0 else f"{path}: not shown"
-        message_characters -= len(message)
-        rejected.append(Rejection(index, code, message))
-
     for index, (event, metadata) in enumerate(zip(listed, stored, strict=True)):
         if isinstance(event, Malformed):
-            reject(event.issues)
+            rejections.add(index, event.issues)
             continue
         actor, pair = event.actor, (event.event_type, event.category)
         actor_index = name = None
@@ -210,13 +203,13 @@ def _check_one_by_one(
             if actor is not None and (actor_index := index_of.get(actor)) is None:
                 name = recurring_worker_name(actor, caller)
         except ValueError:
-            reject(event_issues(event, metadata))
+            rejections.add(index, event_issues(event, metadata))
             continue
         if actor is None or (actor_index is None and name is None):
-            reject((NO_ACTOR,), ErrorCode.MISSING_ACTOR)
+            rejections.add(index, (NO_ACTOR,), ErrorCode.MISSING_ACTOR)
         elif not kind:
             issue = f"eventType: '{event.event_type}' is not whitelisted for this app"
-            reject((issue,), ErrorCode.FORBIDDEN_EVENT_TYPE)
+            rejections.add(index, (issue,), ErrorCode.FORBIDDEN_EVENT_TYPE)
         else:
             if actor_index is None:
                 assert name is not None
@@ -230,8 +223,26 @@ def _check_one_by_one(
     first_id = ids.first_of_batch(received_us)
     tails = copy_rows.tails(first_id, *zip(*packed, strict=True)) if packed else ()
     return CheckedEvents(
-        first_id, indexes, actor_indexes, names, list(index_of), tails, echoes, rejected
+        first_id, indexes, actor_indexes, names, list(index_of), tails, echoes, rejections.listed
     )
+
+
+class _Rejections:
+    """The rejections of a batch, whose messages have no more than so many characters together."""
+
+    def __init__(self, message_characters: int) -> None:
+        self.listed: list[Rejection] = []
+        self._characters_left = message_characters
+
+    def add(
+        self, index: int, issues: Sequence[str], code: ErrorCode = ErrorCode.INVALID_BODY
+    ) -> None:
+        path = f"events[{index}]"
+        message = (
+            issues_message(issues, path) if self._characters_left > 0 else f"{path}: not shown"
+        )
+        self._characters_left -= len(message)
+        self.listed.append(Rejection(index, code, message))
 
 
 def _moment(given: str | int | None, received_us: int, echo: bool) -> tuple[int, str]:
