@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from core.access.fair_queue import STRANGERS, Flow
 
 MAX_CONNECTIONS: Final = 4_096  # fewer where the process may open fewer files
-MAX_DISCARDED_A_TURN: Final = 4  # reads of what nobody wants any more
+MAX_DISCARDED_A_TURN: Final = 8  # reads of what nobody wants any more
 
 
 class Connection(Protocol):

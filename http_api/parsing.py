@@ -32,6 +32,7 @@ class RequestParser(HttpToolsProtocol):
 
     _unparsed_bytes = 0  # received since the last whole head, piece of a body or whole message
     _ahead = b""  # received behind a request that waits, and not parsed yet
+    _body_left = 0  # of the declared length
     _hosts = 0  # Host headers in the head
     _problem: str | None = None  # with a request that the parser takes for one
     _in_head = False
@@ -43,8 +44,10 @@ class RequestParser(HttpToolsProtocol):
         position = 0
         try:
             while position < len(data) and not (self.pipeline or self.transport.is_closing()):
-                found = data.find(_HEAD_END, position + MIN_PIECE_BYTES)
-                end = len(data) if found < 0 else found + len(_HEAD_END)
+                end = len(data)
+                if self._body_left < end - position:  # else it is all of one body
+                    found = data.find(_HEAD_END, position + MIN_PIECE_BYTES)
+                    end = end if found < 0 else found + len(_HEAD_END)
                 self._unparsed_bytes += end - position
                 self._feed(memoryview(data)[position:end])
                 position = end
@@ -88,7 +91,7 @@ class RequestParser(HttpToolsProtocol):
             super().on_message_begin()
             self._unset_keepalive_if_required()
             self._in_head = True
-            self._hosts = 0
+            self._hosts = self._body_left = 0
 
     def on_url(self, url: bytes) -> None:
         if not self._declining:
@@ -101,8 +104,11 @@ class RequestParser(HttpToolsProtocol):
         if len(self.headers) > MAX_HEADERS:
             self._problem = f"There are over {MAX_HEADERS} headers."
             raise httptools.HttpParserError
-        if self.headers[-1][0] == b"host":
+        name = self.headers[-1][0]
+        if name == b"host":
             self._hosts += 1
+        elif name == b"content-length":
+            self._body_left = int(value or 0)  # the parser has refused what is no number
 
     def on_headers_complete(self) -> None:
         if self._declining:
@@ -117,6 +123,7 @@ class RequestParser(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
+        self._body_left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
