@@ -113,9 +113,8 @@ class HttpProtocol(RequestParser):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._parse(self._ahead + data)
-        if self._in_body:
+        if self._in_body and not self.flow.is_wanted:
             # Until the application asks for more of the body, or it is its turn to be discarded.
-            self.flow.is_wanted = False
             self.flow.pause_reading()
             if self._is_answered():
                 self.places.discarding.append(self.flow.resume_reading)
@@ -168,6 +167,10 @@ class HttpProtocol(RequestParser):
             self.flow.is_wanted = False
             self.places.begin_request(self)
             self._cancel_send_timer()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self.flow.is_wanted = False  # a read without any of the body has to be followed by another
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

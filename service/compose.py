@@ -108,7 +108,6 @@ async def running(
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
-
         http_app = create_app(ingestor, readiness.problem, metrics, counters, base_url, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         await stack.enter_async_context(_background(return_memory(), failure))

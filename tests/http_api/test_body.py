@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import socket
 import time
 import tracemalloc
 import zlib
@@ -67,6 +68,17 @@ class TestSize:
             message = check_error(await ask(server.http, request), 413, "batch_too_large")
             assert str(LIMIT) in message
         assert await tenant.events() == []
+
+    async def test_chunks_may_come_byte_by_byte(self, server: Addresses, tenant: Tenant) -> None:
+        async with connect(server.http) as connection:
+            connection.writer.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )
+            await connection.send(head(tenant.key, Transfer_Encoding="chunked"))
+            for byte in chunked(ONE[:3], ONE[3:]):
+                await connection.send(bytes([byte]))
+                await asyncio.sleep(0.002)
+            assert (await connection.answer()).status == 202
 
     async def test_a_declared_length_over_the_limit_is_answered_without_the_body(
         self, server: Addresses, tenant: Tenant

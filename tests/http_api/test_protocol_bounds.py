@@ -13,7 +13,7 @@ import http_api.body
 import http_api.protocol
 import http_api.server
 from http_api.body import MIN_PROGRESS_BYTES
-from tests.support.raw_http import ask, check_error, chunked, connect, head, post
+from tests.support.raw_http import RawConnection, ask, check_error, chunked, connect, head, post
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, event, make_tenant
 
@@ -114,14 +114,11 @@ class TestSlowClients:
             async with connect(service.addresses.http) as connection:
                 for seconds, status in ((2.0, 202), (4.5, 500)):
                     pieces = round(seconds / 0.25)
-                    await connection.send(
-                        head(tenant.key, Content_Length=len(ONE) + pieces * MIN_PROGRESS_BYTES)
-                    )
-                    for _ in range(pieces):
-                        await asyncio.sleep(0.25)
-                        await connection.send(b" " * MIN_PROGRESS_BYTES)
-                    await connection.send(ONE)
+                    length = len(ONE) + pieces * MIN_PROGRESS_BYTES
+                    await connection.send(head(tenant.key, Content_Length=length))
+                    sending = asyncio.create_task(_in_pieces(connection, pieces))
                     assert (await connection.answer()).status == status
+                    sending.cancel()
 
     async def test_a_slow_head_ends_the_connection(self, hasty: RunningService) -> None:
         with hasty as service:
@@ -199,6 +196,13 @@ class TestSlowClients:
                 silent = [group.create_task(_until_closed(url)) for _ in range(200)]
                 assert (await ask(url, post(tenant.key, ONE))).status == 202
             assert all(task.done() for task in silent)
+
+
+async def _in_pieces(connection: RawConnection, pieces: int) -> None:
+    for _ in range(pieces):
+        await asyncio.sleep(0.25)
+        await connection.send(b" " * MIN_PROGRESS_BYTES)
+    await connection.send(ONE)
 
 
 async def _trickle(send: object, data: bytes = b"x") -> None:
