@@ -48,10 +48,19 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept whom the kernel has connected by now, and nobody after; twice is harmless.
+
+        The kernel resets connections that are not accepted when their listener is closed, with the
+        requests in them. So it is closed in the moment in which none is left.
+        """
+        if self._listener.fileno() < 0:
+            return
+        while self._accept_one():
+            pass
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener)
+        self._listener.close()
 
     async def wait_closed(self) -> None:
         """Return once each accepted connection has been made."""
@@ -64,19 +73,25 @@ class Acceptor:
 
     def _accept(self) -> None:
         for _ in range(MAX_ACCEPTED_A_TURN):
-            try:
-                accepted, _address = self._listener.accept()
-            except BlockingIOError:
+            if not self._accept_one():
                 return
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._make_room(error)
-                    return
-                continue  # the client went away while it waited
-            accepted.setblocking(False)
-            making = self._loop.create_task(self._make(accepted))
-            self._begun.add(making)
-            making.add_done_callback(self._begun.discard)
+
+    def _accept_one(self) -> bool:
+        """Whether another connection may wait."""
+        try:
+            accepted, _address = self._listener.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._make_room(error)
+                return False
+            return True  # the client went away while it waited
+        accepted.setblocking(False)
+        making = self._loop.create_task(self._make(accepted))
+        self._begun.add(making)
+        making.add_done_callback(self._begun.discard)
+        return True
 
     async def _make(self, accepted: socket.socket) -> None:
         try:

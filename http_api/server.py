@@ -12,9 +12,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from core.clock import Clock
+from core.descriptors import MAX_CONNECTIONS
 from core.errors import IngestError
 from http_api.accepting import Acceptor
-from http_api.connections import MAX_CONNECTIONS, Connections
+from http_api.connections import Connections
 from http_api.errors import render_error
 from http_api.middleware import RequestContext, new_context
 from http_api.protocol import HttpProtocol
@@ -126,20 +127,10 @@ class _Server(uvicorn.Server):
             self.server_state.default_headers.append(_CLOSE)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, and wait for the connections that were made by then.
-
-        A connection that the kernel has made, and the loop not yet seen, would be reset with the
-        request in it when the listener is closed.
-        """
-        held = [listener.dup() for listener in sockets or []]
+        """Stop accepting, and have all connections that were made by then end in order."""
         for server in self.servers:
             server.close()
-        await asyncio.sleep(0)  # from here on the loop accepts no more
-        accepted = [connection for listener in held for connection in _accept_all(listener)]
-        loop = asyncio.get_running_loop()
-        for connection in accepted:
-            with contextlib.suppress(OSError):
-                await loop.connect_accepted_socket(self._new_protocol, connection)
+            await server.wait_closed()
         await super().shutdown(sockets)
 
     def _new_protocol(self) -> HttpProtocol:
@@ -152,16 +143,6 @@ class _Server(uvicorn.Server):
             if isinstance(connection, HttpProtocol):
                 connection.transport.abort()
         self.force_exit = True
-
-
-def _accept_all(listener: socket.socket) -> list[socket.socket]:
-    """The connections that wait to be accepted; closes the listener."""
-    accepted = []
-    with listener, contextlib.suppress(OSError):  # BlockingIOError: there are no more
-        listener.setblocking(False)
-        while True:
-            accepted.append(listener.accept()[0])
-    return accepted
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:

@@ -95,7 +95,7 @@ async def test_no_request_of_a_kept_connection_is_cut_by_a_stop(
     cut = answered = 0
     closes: list[str | None] = []
     for _ in range(DRAINS):
-        service = RunningService(database_url, drain_grace_seconds=0.2)
+        service = RunningService(database_url)
         url = service.start().http
         stopping = asyncio.Event()
 
@@ -119,7 +119,7 @@ async def test_no_request_of_a_kept_connection_is_cut_by_a_stop(
                             closes.append(closed)
                         if closed == "close":
                             break
-                        await asyncio.sleep(number % 20 / 1_000)
+                        await asyncio.sleep(number % 20 / 100)
                 except (OSError, EOFError):
                     cut += 1
                     return
