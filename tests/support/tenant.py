@@ -15,7 +15,7 @@ from core import ids
 from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, whitelist
 from core.postgres.sessions import session_conninfo
-from tests.support.waiting import eventually
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
 FAST: Final = 100_000  # requests a second: no test but those about limits meets one
@@ -184,13 +184,13 @@ async def until_somebody_waits_for(db: AsyncConnection[Any], tenant: Tenant) -> 
     await eventually(somebody_waits, "a statement waits for the lock", poll_seconds=0.005)
 
 
-async def until_stored(tenant: Tenant, least: int) -> None:
-    """Return once that many events of the tenant are committed; fails after twenty seconds."""
+async def until_stored(tenant: Tenant, least: int, *, seconds: float = WAIT_SECONDS) -> None:
+    """Return once that many events of the tenant are committed; fails after so many seconds."""
 
     async def enough() -> bool:
         return len(await tenant.events()) >= least
 
-    await eventually(enough, f"{least} events are stored")
+    await eventually(enough, f"{least} events are stored", seconds=seconds)
 
 
 async def make_tenant(database_url: str, **options: Any) -> Tenant:

@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -108,10 +107,3 @@ def send(url: str, key: str, count: int, **members: Any) -> httpx.Response:
         json={"events": [event] * count},
         headers={"Authorization": f"Bearer {key}"},
     )
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -10,8 +10,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,13 @@ import psycopg
 import pytest
 
 from service.postgres.embedded import EmbeddedPostgres, Lease
+from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[3]
 
 SEARCH_PATH = os.pathsep.join([os.fspath(PROJECT), os.environ.get("PYTHONPATH", "")])
 
 WAIT_SECONDS = 20.0
-
-POLL_SECONDS = 0.05
 
 ONLY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="is about what root has to do")
 
@@ -53,7 +50,7 @@ def end(data_dir: Path) -> None:
         with suppress(FileNotFoundError, subprocess.CalledProcessError):
             if not can_lock(lock.fileno()):  # it would end by itself, but linger
                 os.kill(parent(postmaster(data_dir)), signal.SIGTERM)
-        until(lambda: can_lock(lock.fileno()))
+        wait_until(lambda: can_lock(lock.fileno()), "the keeper ends")
 
 
 def can_lock(fd: int) -> bool:
@@ -62,13 +59,6 @@ def can_lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(POLL_SECONDS)
 
 
 def acquire(data_dir: Path) -> Lease:
@@ -88,12 +78,6 @@ def postmaster(data_dir: Path) -> int:
 def parent(pid: int) -> int:
     listing = ["ps", "-o", "ppid=", "-p", str(pid)]
     return int(subprocess.run(listing, capture_output=True, check=True).stdout)
-
-
-def is_alive(pid: int) -> bool:
-    listing = ["ps", "-o", "stat=", "-p", str(pid)]
-    state = subprocess.run(listing, capture_output=True, check=False).stdout.strip()
-    return bool(state) and not state.startswith(b"Z")
 
 
 def start_holder(data_dir: Path) -> subprocess.Popen[str]:

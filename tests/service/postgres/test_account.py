@@ -24,10 +24,10 @@ from tests.service.postgres.lease_holder import (
     acquire,
     execute,
     first_line,
-    is_alive,
     postmaster,
-    until,
 )
+from tests.support.service_process import is_alive
+from tests.support.waiting import wait_until
 
 
 @ONLY_ROOT
@@ -138,6 +138,6 @@ def test_an_ordinary_user_without_a_home(new_dir: Path) -> None:
             assert lease.conninfo == said["conninfo"]
         pid = postmaster(new_dir)
         holder.kill()
-    until(lambda: not is_alive(pid))
+    wait_until(lambda: not is_alive(pid), "the process is gone")
     with acquire(new_dir):  # and root's PostgreSQL is still the owner's
         assert (new_dir / "postgres/keeper.log").stat().st_uid == nobody.pw_uid

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.postgres.embedded import EmbeddedPostgresError
-from tests.service.postgres.lease_holder import acquire, execute, start_holder, until
+from tests.service.postgres.lease_holder import acquire, execute, start_holder
+from tests.support.waiting import wait_until
 
 
 def test_a_postmaster_pid_of_some_other_process_is_no_obstacle(data_dir: Path) -> None:
@@ -27,7 +28,7 @@ def test_a_postmaster_pid_of_some_other_process_is_no_obstacle(data_dir: Path) -
 def test_a_creation_that_was_killed_is_begun_anew(new_dir: Path) -> None:
     with start_holder(new_dir) as holder:
         home = new_dir / "postgres"
-        until(lambda: list(home.glob("pgdata-18.partial-*/global")))
+        wait_until(lambda: any(home.glob("pgdata-18.partial-*/global")), "the creation has begun")
         holder.kill()
         [partial] = home.glob("pgdata-18.partial-*")
         os.kill(int(partial.name.rpartition("-")[2]), signal.SIGKILL)  # it bears the keeper's id

@@ -16,13 +16,13 @@ from tests.service.postgres.lease_holder import (
     acquire,
     execute,
     first_line,
-    is_alive,
     is_lost,
     parent,
     postmaster,
     start_holder,
-    until,
 )
+from tests.support.service_process import is_alive
+from tests.support.waiting import wait_until
 
 
 def test_the_first_creates_it_and_the_second_shares_it(new_dir: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_killed_holder_leaves_nothing_running_and_every_row(data_dir: Path) ->
         with psycopg.connect(conninfo) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
         holder.kill()
-    until(lambda: not is_alive(pid))
+    wait_until(lambda: not is_alive(pid), "the process is gone")
     with acquire(data_dir) as lease:
         assert execute(lease, "SELECT answer FROM kept") == [(42,)]
 
@@ -65,7 +65,7 @@ def test_eight_at_once_get_one_postgresql(new_dir: Path) -> None:
         with acquire(new_dir):  # one is enough to keep it
             assert postmaster(new_dir) == pid
         holders[0].kill()
-    until(lambda: not is_alive(pid))
+    wait_until(lambda: not is_alive(pid), "the process is gone")
 
 
 def test_a_missing_wheel_is_explained(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,12 @@ from tests.service.postgres.lease_holder import (
     WAIT_SECONDS,
     acquire,
     execute,
-    is_alive,
     is_lost,
     parent,
     postmaster,
-    until,
 )
+from tests.support.service_process import is_alive
+from tests.support.waiting import wait_until
 
 
 def test_it_stops_cleanly_soon_after_the_last_lease(data_dir: Path) -> None:
@@ -28,7 +28,7 @@ def test_it_stops_cleanly_soon_after_the_last_lease(data_dir: Path) -> None:
         first, keeper = postmaster(data_dir), parent(postmaster(data_dir))
     with acquire(data_dir):  # comes within the linger
         assert postmaster(data_dir) == first
-    until(lambda: not is_alive(first) and not is_alive(keeper))
+    wait_until(lambda: not is_alive(first) and not is_alive(keeper), "the processes are gone")
     assert not (data_dir / "postgres/keeper.sock").exists()
     assert not (data_dir / "postgres/pgdata-18/postmaster.pid").exists()  # or it crashed
 
@@ -40,7 +40,7 @@ def test_a_killed_keeper_takes_postgresql_along_and_leases_notice(data_dir: Path
         os.kill(parent(pid), signal.SIGKILL)
         assert is_lost(lease, WAIT_SECONDS)
         if sys.platform == "linux":  # elsewhere the next keeper stops it
-            until(lambda: not is_alive(pid))
+            wait_until(lambda: not is_alive(pid), "the process is gone")
         with acquire(data_dir) as again:
             assert postmaster(data_dir) != pid
             assert not is_alive(pid)
@@ -75,7 +75,7 @@ def test_a_killed_postmaster_is_restarted_under_the_same_lease(data_dir: Path) -
         execute(lease, "CREATE TABLE kept AS SELECT 42 AS answer")
         pid = postmaster(data_dir)
         os.kill(pid, signal.SIGKILL)
-        until(lambda: not is_alive(pid))
+        wait_until(lambda: not is_alive(pid), "the process is gone")
         with acquire(data_dir) as second:  # is not told of the dead one
             assert postmaster(data_dir) != pid
             assert execute(second, "SELECT answer FROM kept") == [(42,)]
@@ -110,4 +110,4 @@ def test_a_keeper_told_to_terminate_lets_its_leases_finish(data_dir: Path) -> No
         os.kill(parent(pid), signal.SIGINT)  # and Ctrl-C is not for it at all
         assert not is_lost(lease, 0.3)
         assert execute(lease, "SELECT 1") == [(1,)]
-    until(lambda: not is_alive(pid))
+    wait_until(lambda: not is_alive(pid), "the process is gone")

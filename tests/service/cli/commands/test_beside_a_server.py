@@ -7,13 +7,8 @@ import signal
 
 import httpx
 
-from tests.service.cli.command import (
-    WAIT_SECONDS,
-    Run,
-    send,
-    served,
-    until,
-)
+from tests.service.cli.command import WAIT_SECONDS, Run, send, served
+from tests.support.waiting import wait_until
 
 
 def test_commands_work_beside_a_running_server(run: Run, acme: str) -> None:
@@ -28,7 +23,11 @@ def test_commands_work_beside_a_running_server(run: Run, acme: str) -> None:
         check_snapshots(run)
 
         run("key", "revoke", acme)
-        until(lambda: send(ready["http"], acme, 1).status_code == 401)
+        wait_until(
+            lambda: send(ready["http"], acme, 1).status_code == 401,
+            "the key is revoked",
+            seconds=WAIT_SECONDS,
+        )
         server.send_signal(signal.SIGTERM)
         assert server.wait(WAIT_SECONDS) == 0
         assert server.stdout is not None
@@ -47,7 +46,11 @@ def send_events_and_snapshots(run: Run, url: str, key: str, metadata: dict[str, 
     assert refused.status_code == 402
     run("org", "update", "Acme", "--quota", "100")
     run("app", "allow", "crm-hub", "deal.won")
-    until(lambda: send(url, key, 1, eventType="deal.won").status_code == 202)
+    wait_until(
+        lambda: send(url, key, 1, eventType="deal.won").status_code == 202,
+        "the type is allowed",
+        seconds=WAIT_SECONDS,
+    )
     for number in (1, 2):
         snapshot["metrics"] = {"open": number}
         sent = httpx.post(f"{url}/api/v1/ingest/snapshots", json=snapshot, headers=headers)
@@ -55,7 +58,11 @@ def send_events_and_snapshots(run: Run, url: str, key: str, metadata: dict[str, 
 
 
 def check_usage(run: Run) -> None:
-    until(lambda: "quota_exceeded" in run("usage", "Acme", "--json").json()["rejected"])
+    wait_until(
+        lambda: "quota_exceeded" in run("usage", "Acme", "--json").json()["rejected"],
+        "the rejection is counted",
+        seconds=WAIT_SECONDS,
+    )
     usage = run("usage", "Acme", "--json").json()
     assert (usage["quota"], usage["used"], usage["left"]) == (100, 13, 87)
     assert usage["accepted"] == 13

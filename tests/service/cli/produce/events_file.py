@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -69,14 +68,6 @@ def numbered(count: int) -> list[dict[str, Any]]:
 
 def stored_numbers(tenant: Tenant) -> Counter[int]:
     return Counter(json.loads(row["metadata"])["n"] for row in asyncio.run(tenant.events()))
-
-
-def wait_for_events(tenant: Tenant, least: int) -> int:
-    deadline = time.monotonic() + 60
-    while (stored := len(asyncio.run(tenant.events()))) < least:
-        assert time.monotonic() < deadline, f"only {stored} events came"
-        time.sleep(0.02)
-    return stored
 
 
 BAD: dict[int, tuple[str | bytes, str, str]] = {

@@ -18,11 +18,10 @@ from tests.service.cli.produce.events_file import (
     numbered,
     produce_process,
     stored_numbers,
-    wait_for_events,
     write,
 )
 from tests.support.running_service import Addresses
-from tests.support.tenant import FAST, Tenant, event, make_tenant
+from tests.support.tenant import FAST, Tenant, event, make_tenant, until_stored
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -38,7 +37,7 @@ def test_a_run_that_is_ended_goes_on_where_it_was(
     rejected = tmp_path / "rejected.ndjson"
     arguments = (file, "--batch", 10, "--json", "--key-file", key, "--rejected", rejected)
     with produce_process(server, tenant, *arguments) as started:
-        wait_for_events(tenant, 520)
+        asyncio.run(until_stored(tenant, 520, seconds=60))
         started.send_signal(how)
         out, err = started.communicate(timeout=30)
     stored = len(asyncio.run(tenant.events()))
@@ -118,7 +117,7 @@ def test_an_interrupted_run_goes_on_with_another_batch_size(
     file = write(tmp_path / "events.ndjson", numbered(600))
     (key := tmp_path / "key").write_text(tenant.key)
     with produce_process(server, tenant, file, "--batch", 7, "--key-file", key) as started:
-        wait_for_events(tenant, 100)
+        asyncio.run(until_stored(tenant, 100, seconds=60))
         started.kill()
     again = produce(file, "--batch", 50, "--key-file", key, "--json").json()
     assert again["accepted"] + again["alreadyStored"] == 600
