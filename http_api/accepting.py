@@ -48,10 +48,12 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more, and close the listener; no matter if that was done before."""
         if self._pause is not None:
             self._pause.cancel()
-        self._loop.remove_reader(self._listener)
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
 
     async def wait_closed(self) -> None:
         """Return once each accepted connection has been made."""

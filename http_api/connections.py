@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from core.access.fair_queue import STRANGERS, Flow
+from core.descriptors import MAX_CONNECTIONS
 
-MAX_CONNECTIONS: Final = 4_096  # fewer where the process may open fewer files
 MAX_DISCARDED_A_TURN: Final = 8  # reads of what nobody wants any more
 
 

@@ -12,9 +12,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from core.clock import Clock
+from core.descriptors import MAX_CONNECTIONS
 from core.errors import IngestError
 from http_api.accepting import Acceptor
-from http_api.connections import MAX_CONNECTIONS, Connections
+from http_api.connections import Connections
 from http_api.errors import render_error
 from http_api.middleware import RequestContext, new_context
 from http_api.protocol import HttpProtocol

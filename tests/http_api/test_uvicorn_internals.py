@@ -70,7 +70,14 @@ def test_source_is_the_one_that_was_read(function: Callable[..., object]) -> Non
 
 
 def test_every_override_still_overrides() -> None:
-    added = {"render_refusal", "evict", "check_reading", "wants_body", "abort_connections"}
+    added = {
+        "render_refusal",
+        "evict",
+        "check_reading",
+        "wants_body",
+        "abort_connections",
+        "announce_stop",
+    }
     pairs: list[tuple[type, type]] = [
         (RequestParser, HttpToolsProtocol),
         (HttpProtocol, HttpToolsProtocol),
