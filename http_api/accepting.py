@@ -42,6 +42,7 @@ class Acceptor:
         self._listener = listener
         self._make_connection = make_connection
         self._connections = connections
+        self._buffer = memoryview(bytearray(BODY_READ_BYTES))
         self._begun: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
         listener.setblocking(False)
@@ -101,7 +102,7 @@ class Acceptor:
             log.debug("a connection ended while it was made: %s", error)
 
     def _make_protocol(self) -> BoundedReads:
-        return BoundedReads(self._make_connection())
+        return BoundedReads(self._make_connection(), self._buffer)
 
     def _make_room(self, error: OSError) -> None:
         log.warning("cannot accept connections for a moment: %s", error.strerror)
@@ -113,15 +114,15 @@ class Acceptor:
 class BoundedReads(asyncio.BufferedProtocol):
     """Reads for a connection into a buffer of a size that is chosen for each read.
 
-    uvloop reads 250 KB at a time into memory of its own choice otherwise. All connections share the
-    buffer: its bytes are taken before the loop does anything else.
+    uvloop reads 250 KB at a time into memory of its own choice otherwise. All connections of an
+    event loop share the ``buffer``: its bytes are taken before that loop does anything else. Loops
+    of other threads read meanwhile, so they need another one.
     """
 
-    _buffer: Final = memoryview(bytearray(BODY_READ_BYTES))
-    _head_buffer: Final = _buffer[:HEAD_READ_BYTES]
-
-    def __init__(self, connection: HttpProtocol) -> None:
+    def __init__(self, connection: HttpProtocol, buffer: memoryview) -> None:
         self._connection = connection
+        self._buffer = buffer
+        self._head_buffer = buffer[:HEAD_READ_BYTES]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Hand over the transport."""

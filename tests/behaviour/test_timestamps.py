@@ -62,10 +62,17 @@ async def test_timestamps(driver: Driver, tenant: Tenant, given: str, echo: str)
         *("2026-04-19T12:05:61Z", "2026-04-19T12:05:00+24:00", "2026-04-19T12:05:00+01:60"),
         *("2026-04-19T12:05:00+0200", "2026-04-19T12:05:00+02", "2026-04-19T12:05:00UTC"),
         *("0000-01-01T00:00:00Z", "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"),
-        *("9999-12-31T23:59:60Z", "２026-04-19T12:05:00Z", "2026-04-19T12:05:00\0Z"),
+        *("9999-12-31T23:59:60Z", "２026-04-19T12:05:00Z"),
     ],
 )
 async def test_no_timestamps(driver: Driver, tenant: Tenant, given: str) -> None:
     reply = await driver.ingest(tenant.key, [event(), event(timestamp=given)])
     assert [(one.index, one.code) for one in reply.rejected] == [(1, "invalid_body")]
     assert reply.rejected[0].message.startswith("events[1].timestamp: must be ")
+
+
+async def test_a_timestamp_with_a_nul_is_no_storable_text(driver: Driver, tenant: Tenant) -> None:
+    given = "2026-04-19T12:05:00\0Z"
+    reply = await driver.ingest(tenant.key, [event(), event(timestamp=given)])
+    assert [(one.index, one.code) for one in reply.rejected] == [(1, "invalid_body")]
+    assert reply.rejected[0].message.startswith("events[1].timestamp: must not contain U+0000")

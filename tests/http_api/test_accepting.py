@@ -68,7 +68,7 @@ def clients(listener: socket.socket, count: int) -> list[socket.socket]:
 def _made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Silent, "made", 0)
     monkeypatch.setattr(accepting, "EXHAUSTED_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(accepting, "BoundedReads", lambda connection: connection)
+    monkeypatch.setattr(accepting, "BoundedReads", lambda connection, _buffer: connection)
 
 
 async def test_many_that_wait_are_accepted_in_one_turn() -> None:
