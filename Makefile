@@ -31,12 +31,13 @@ run: $(VENV)/run.stamp ## start the service with an embedded database and demo d
 	@exec $(BIN)/wepeople-ingest serve --demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes; ARGS go to pytest
-	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) $(ARGS)
+test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes, but for tests/pressure; ARGS go to pytest
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --ignore tests/pressure $(ARGS)
 
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp ## run the tests and print the branch coverage; ARGS go to pytest
-	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --cov --cov-report=term:skip-covered $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --ignore tests/pressure \
+		--cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: format
 format: $(VENV)/dev.stamp ## sort the imports and format the code
@@ -53,6 +54,10 @@ gen: $(VENV)/dev.stamp ## regenerate grpc_api/pb from proto/
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
 	@exec $(BIN)/wepeople-ingest bench $(ARGS)
+
+.PHONY: pressure-tests
+pressure-tests: $(VENV)/dev.stamp ## a few seconds of every flood and of the soak, as tests; ARGS go to pytest
+	@exec $(BIN)/python -m pytest tests/pressure $(ARGS)
 
 .PHONY: pressure
 pressure: $(VENV)/dev.stamp ## a minute each of every flood beside a quiet tenant, as a table; ARGS="NAME... --seconds N --json"

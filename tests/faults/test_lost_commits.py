@@ -109,7 +109,7 @@ async def test_a_commit_whose_status_stays_unknown_is_not_made_again(
     async def come_back_once_given_up() -> None:
         try:
             given_up = "the service gives up asking for the status of the transaction"
-            await eventually(lambda: "stays unknown" in caplog.text, given_up, seconds=3)
+            await eventually(lambda: "stays unknown" in caplog.text, given_up, seconds=10)
         finally:
             proxy.come_back()
 

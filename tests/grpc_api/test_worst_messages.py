@@ -15,7 +15,10 @@ from tests.grpc_api.messages import message
 from tests.support.judging import judge_message, slices_of
 
 MAX_MESSAGE_BYTES = MAX_BODY_BYTES
-MAX_SLICE_SECONDS = 0.05
+pytestmark = pytest.mark.alone
+
+# Of the CPU of all valid events: 50 ms on a machine that takes 30 for them, and room for noise.
+MAX_SLICE_RATIO = 2
 MAX_RATIO = 10
 SEARCH_SECONDS = 3.0
 RUNS = 3
@@ -83,7 +86,7 @@ def usual() -> float:
 def test_no_message_that_is_known_costs_much(name: str, usual: float) -> None:
     assert len(WORST[name]) <= MAX_MESSAGE_BYTES
     longest, whole = best_cost(WORST[name])
-    assert longest < MAX_SLICE_SECONDS, f"{longest * 1_000:.0f} ms at once"
+    assert longest < MAX_SLICE_RATIO * usual, f"{longest * 1_000:.0f} ms at once"
     assert whole < MAX_RATIO * usual, f"{whole / usual:.1f} times as much"
 
 
@@ -116,7 +119,11 @@ def test_no_message_that_is_found_costs_much(usual: float) -> None:
         if len(data) > MAX_MESSAGE_BYTES:
             continue
         longest, whole = cost(data)
-        if longest >= MAX_SLICE_SECONDS or whole >= MAX_RATIO * usual:
+        if longest >= MAX_SLICE_RATIO * usual or whole >= MAX_RATIO * usual:
             longest, whole = best_cost(data)
-        assert longest < MAX_SLICE_SECONDS, (f"{longest * 1_000:.0f} ms at once", events, value)
+        assert longest < MAX_SLICE_RATIO * usual, (
+            f"{longest * 1_000:.0f} ms at once",
+            events,
+            value,
+        )
         assert whole < MAX_RATIO * usual, (f"{whole / usual:.1f} times as much", events, value)

@@ -85,7 +85,7 @@ async def test_the_content_type_comes_before_the_number_of_events(
 
 @pytest.mark.parametrize(
     "last",
-    ['{"eventType": 1}', "{}", "null", "1", '{"duration": NaN}', "[" * 10_000 + "]" * 10_000],
+    ['{"eventType": 1}', "{}", "null", "1", '{"duration": 1e999}', "[" * 100 + "]" * 100],
     ids=lambda text: str(text)[:20],
 )
 async def test_the_number_of_events_comes_before_each_of_them(
@@ -97,6 +97,15 @@ async def test_the_number_of_events_comes_before_each_of_them(
         answer = await ask(server.http, post(tenant.key, body.encode()))
         assert "500" in check_error(answer, 413, "batch_too_large")
     assert await tenant.events() == []
+
+
+@pytest.mark.parametrize("last", ['{"duration": NaN}', "[" * 200 + "]" * 200])
+async def test_whether_it_is_json_comes_before_the_number_of_events(
+    server: Addresses, tenant: Tenant, last: str
+) -> None:
+    body = '{"events": [' + ",".join([*[json.dumps(event())] * 500, last]) + "]}"
+    answer = await ask(server.http, post(tenant.key, body.encode()))
+    check_error(answer, 400, "invalid_body")
 
 
 async def test_the_number_of_events_comes_before_the_idempotency_key(

@@ -19,7 +19,10 @@ from http_api.decoding import decode_events
 from tests.support.judging import judge_events, judge_snapshot, slices_of
 from tests.support.tenant import event
 
-MAX_SLICE_SECONDS = 0.05
+pytestmark = pytest.mark.alone
+
+# Of the CPU of all valid events: 50 ms on a machine that takes 30 for them, and room for noise.
+MAX_SLICE_RATIO = 2
 MAX_RATIO = 10
 SEARCH_SECONDS = 4.0
 # A neighbour's work takes processor caches and turbo: what counts is the best of some runs.
@@ -132,7 +135,7 @@ def test_no_body_that_is_known_costs_much(name: str, usual: float) -> None:
     assert len(body) <= MAX_BODY_BYTES
     for work in (judge_events, judge_snapshot):
         longest, whole = best_cost(body, work)
-        assert longest < MAX_SLICE_SECONDS, f"{longest * 1_000:.0f} ms at once"
+        assert longest < MAX_SLICE_RATIO * usual, f"{longest * 1_000:.0f} ms at once"
         assert whole < MAX_RATIO * usual, f"{whole / usual:.1f} times as much"
 
 
@@ -173,9 +176,12 @@ def test_no_body_that_is_found_costs_much(usual: float) -> None:
         body = random_body(chance)
         for work in (judge_events, judge_snapshot):
             longest, whole = cost(body, work)
-            if longest >= MAX_SLICE_SECONDS or whole >= MAX_RATIO * usual:
+            if longest >= MAX_SLICE_RATIO * usual or whole >= MAX_RATIO * usual:
                 longest, whole = best_cost(body, work)
-            assert longest < MAX_SLICE_SECONDS, (f"{longest * 1_000:.0f} ms at once", body[:400])
+            assert longest < MAX_SLICE_RATIO * usual, (
+                f"{longest * 1_000:.0f} ms at once",
+                body[:400],
+            )
             assert whole < MAX_RATIO * usual, (f"{whole / usual:.1f} times as much", body[:400])
 
 

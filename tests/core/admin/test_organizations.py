@@ -63,6 +63,7 @@ async def furnish(tenant: Tenant) -> None:
         "INSERT INTO workers VALUES (%(o)s, %(w)s, 'Alex', NULL, NULL, now())",
         "INSERT INTO worker_links VALUES (%(o)s, %(a)s, 'crm-user-1', %(w)s)",
         "INSERT INTO producers VALUES (%(o)s, %(a)s, 'p', 1, 1, 0, 1, now())",
+        "INSERT INTO producer_counts VALUES (%(o)s, %(a)s, 1)",
         "INSERT INTO quota_usage VALUES (%(o)s, '2026-04-01', 7, 7)",
         "INSERT INTO refusals VALUES (%(o)s, '2026-04-01', 'invalid_body', 1, 1)",
         "INSERT INTO idempotency_keys VALUES (%(o)s, %(a)s, 'events', 'k', '', '{}', now())",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from hypothesis import given
@@ -53,7 +53,8 @@ def test_postgresql_reads_what_was_packed(database_url: str) -> None:
     def check(events: list[Event]) -> None:
         # A month with a partition.
         received_us = timestamps.from_datetime(datetime.now(UTC))
-        checked = check_events(CALLER, events, at_once(check_metadata(events)), received_us)
+        stored = at_once(check_metadata(events))
+        checked = check_events(CALLER, events, stored, received_us)
         found = asyncio.run(_copied(database_url, checked))
         assert found == [
             (
@@ -63,9 +64,9 @@ def test_postgresql_reads_what_was_packed(database_url: str) -> None:
                 event.category,
                 received_us if event.timestamp is None else _us(event.timestamp),
                 event.duration,
-                event.metadata and bytes(event.metadata).decode(),
+                metadata if metadata is None else cast("bytes", metadata).decode(),
             )
-            for index, event in enumerate(events)
+            for index, (event, metadata) in enumerate(zip(events, stored, strict=True))
         ]
 
     check()

@@ -43,7 +43,7 @@ async def test_a_message_and_its_json_form_are_the_same_event(
     one, other = await tenant.events()
     assert one.pop("id") != other.pop("id")
     assert one == other
-    assert one["metadata"] == '{"n": 1.10000000000000000001}'
+    assert one["metadata"] == '{"n":1.10000000000000000001}'
 
 
 @pytest.mark.parametrize(
