@@ -101,7 +101,8 @@ def backends(postmaster: int) -> list[int]:
 def wait_until_ready(service: EmbeddedServiceProcess, load: BatchLoad) -> None:
     """Wait until batches are acknowledged again, many more than were under way."""
     load.acknowledges(21)
-    assert httpx.get(f"{service.url}/readyz").status_code == 200
+    # It is looked at twice a second, so that it may be behind for a moment.
+    wait_until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, "it is ready")
 
 
 @pytest.mark.timeout(60)
