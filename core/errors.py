@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from core.error_codes import ErrorCode, StreamReason
+from core.failure_log import one_line
 from core.models import Budget, Rejection
 
 INTERNAL_MESSAGE: Final = "The service failed unexpectedly. Retry with backoff."
@@ -77,7 +78,7 @@ def log_internal(log: logging.Logger, error: IngestError, request_id: str) -> No
             logging.WARNING if error.transient else logging.ERROR,
             "answered internal_error: %s (%s)",
             error.message,
-            " ".join(str(cause or "no cause").split()),
+            one_line(cause) if cause else "no cause",
             exc_info=None if error.transient else cause,
             extra={"request_id": request_id},
         )

@@ -10,6 +10,11 @@ from core.clock import Clock
 LOG_SECONDS: Final = 60.0
 
 
+def one_line(error: BaseException) -> str:
+    """An error's text, fit for a log line."""
+    return " ".join(str(error).split())
+
+
 class FailureLog:
     """Logs the failures of one task to ``log``; those within ``LOG_SECONDS`` of a line get none."""
 
@@ -24,5 +29,5 @@ class FailureLog:
         if now < self._next_at:
             return
         self._next_at = now + LOG_SECONDS
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         self._log.warning("%s: %s", what, reason, exc_info=None if expected else error)

@@ -119,10 +119,10 @@ def _says_all(body: bytes, texts: Sequence[Any], names: int, depth: int) -> bool
 
 
 class _Document(NamedTuple):
-    """``text``: the body, without lone surrogates. ``is_storable``: whether all of it could be."""
+    """``text``: the body, without lone surrogates. ``problem``: with storing all of it, if any."""
 
     text: bytes
-    is_storable: bool
+    problem: str | None
 
 
 def _read_document(body: bytes) -> Sliced[_Document]:
@@ -137,7 +137,7 @@ def _read_document(body: bytes) -> Sliced[_Document]:
     yield
     problem = yield from _unstorable(text)
     yield
-    return _Document(text, problem is None)
+    return _Document(text, problem)
 
 
 def _unstorable(text: bytes) -> Sliced[str | None]:
@@ -147,11 +147,11 @@ def _unstorable(text: bytes) -> Sliced[str | None]:
 
 
 def _decode_slowly(body: bytes) -> Sliced[Sequence[Event | Malformed]]:
-    text, is_storable = yield from _read_document(body)
-    if is_storable:
+    document = yield from _read_document(body)
+    if document.problem is None:
         with contextlib.suppress(*_Undecodable):
-            return _decode_events(text).events
-    raws = yield from _event_texts(text)
+            return _decode_events(document.text).events
+    raws = yield from _event_texts(document.text)
     if len(raws) > MAX_BATCH_EVENTS:
         return [_UNJUDGED] * len(raws)
     events: list[Event | Malformed] = []
@@ -162,7 +162,7 @@ def _decode_slowly(body: bytes) -> Sliced[Sequence[Event | Malformed]]:
             size = 0
         event = bytes(raw)
         size += len(event)
-        problem = None if is_storable else (yield from _unstorable(event))
+        problem = document.problem and (yield from _unstorable(event))
         events.append(_decode_one(event, problem))
     return events
 
@@ -198,8 +198,7 @@ def _decode_one(text: bytes, problem: str | None) -> Event | Malformed:
 
 
 def _decode_snapshot_slowly(body: bytes) -> Sliced[Snapshot]:
-    text, is_storable = yield from _read_document(body)
-    problem = None if is_storable else (yield from _unstorable(text))
+    text, problem = yield from _read_document(body)
     _document_members(text)
     yield
     if problem is None:

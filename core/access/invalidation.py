@@ -17,9 +17,8 @@ import psycopg
 from psycopg import Notify
 
 from core.clock import Clock
-from core.failure_log import FailureLog
+from core.failure_log import FailureLog, one_line
 from core.postgres.database import Database
-from core.postgres.errors import one_line
 from core.postgres.sessions import Connection
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ import psycopg
 
 from core.clock import Clock
 from core.errors import UnknownCommitStatusError
+from core.failure_log import one_line
 from core.journal import producers
 from core.journal.transaction import Transaction
 from core.postgres.database import Database
-from core.postgres.errors import one_line
 from core.postgres.sessions import Connection
 
 log = logging.getLogger(__name__)

@@ -22,6 +22,7 @@ from uuid import UUID
 from core.clock import Clock
 from core.counters import Counters
 from core.errors import UnknownCommitStatusError, unavailable
+from core.failure_log import one_line
 from core.journal.failures import answer_to, too_late
 from core.journal.lock_waits import TRY_SECONDS, LockedError, LockWaitKey, LockWaits, still_locked
 from core.journal.pending import Outcome, PendingRequest, Verdict
@@ -35,7 +36,7 @@ from core.journal.queue import (
 from core.journal.workers import WorkerCache
 from core.journal.writer import Writer
 from core.postgres.database import Database
-from core.postgres.errors import is_connection_loss, one_line
+from core.postgres.errors import is_connection_loss
 
 log = logging.getLogger(__name__)
 

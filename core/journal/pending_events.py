@@ -19,7 +19,6 @@ from core.slices import SLICE_BYTES, at_once, in_turns
 
 _REFUSED: Final = Malformed((), b"")  # stands for a malformed event, whose content is not kept
 
-
 # A smaller batch is judged in one go.
 MIN_PREPARED_BYTES: Final = 2 * SLICE_BYTES
 

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.errors import LockNotAvailable
 
 from core.clock import Clock
+from core.failure_log import one_line
 from core.journal import quota
 from core.journal.commit_status import was_committed
 from core.journal.lock_waits import LockedError
@@ -19,7 +20,7 @@ from core.journal.pending import PendingRequest, Verdict
 from core.journal.transaction import Mode, Transaction, UnexpectedOutcomeError
 from core.journal.workers import WorkerCache
 from core.postgres.database import Database
-from core.postgres.errors import is_connection_loss, is_transient, one_line
+from core.postgres.errors import is_connection_loss, is_transient
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
+from core.failure_log import one_line
 from core.postgres.errors import (
     DatabaseUnusableError,
     NoAnswerError,
     is_temporary,
-    one_line,
     temporary_failure,
 )
 from core.postgres.sessions import (

@@ -56,8 +56,3 @@ def database_away() -> IngestError:
 def violated_constraint(error: psycopg.Error) -> str | None:
     """The name of the constraint that refused a row; None for any other error."""
     return error.diag.constraint_name if isinstance(error, psycopg.IntegrityError) else None
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text, fit for a log line."""
-    return " ".join(str(error).split())

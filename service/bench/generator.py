@@ -22,7 +22,7 @@ import msgspec
 import psycopg
 import uvloop
 
-from core.postgres.errors import one_line
+from core.failure_log import one_line
 from service.bench.http_load import LoadError, run_http
 from service.bench.load import (
     WARM_UP_SECONDS,

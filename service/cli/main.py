@@ -130,7 +130,8 @@ def _explain(error: Exception) -> str | None:
 
     from core.admin.errors import AdministrationError
     from core.errors import IngestError
-    from core.postgres.errors import DatabaseUnusableError, is_connection_loss, one_line
+    from core.failure_log import one_line
+    from core.postgres.errors import DatabaseUnusableError, is_connection_loss
     from service.postgres.embedded import EmbeddedPostgresError
     from service.processes.supervisor import ProcessFailedError
     from service.settings import SettingsError

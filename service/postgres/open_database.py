@@ -10,8 +10,9 @@ from typing import Final
 
 import psycopg
 
+from core.failure_log import one_line
 from core.postgres.database import Database
-from core.postgres.errors import DatabaseUnusableError, one_line
+from core.postgres.errors import DatabaseUnusableError
 from service.postgres.embedded import EmbeddedPostgres, Lease
 from service.settings import Settings
 

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
@@ -96,11 +95,3 @@ async def until_ended() -> None:
 
     loop.add_reader(sys.stdin.fileno(), look)
     await ended.wait()
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Return once a condition holds; an AssertionError that says what did not happen in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from tests.pressure.child import Child, wait_for
+from tests.pressure.child import Child
 from tests.pressure.ledger import stored_events, wrong_totals
 from tests.pressure.pressure import EVERY_LANE, Pressure, Target
 from tests.pressure.service import Service
+from tests.support.waiting import wait_until
 
 NEWCOMERS: Final = ("newcomer http", "newcomer grpc")
 NEW_KEYS: Final = 60
@@ -118,7 +119,7 @@ class Trial:
         order = {"http": service.http_address, "grpc": service.grpc, "key": quiet["key"]}
         order["newcomers"] = quiet["new_keys"]
         with Child("tests.pressure.quiet", order, self._hear) as tenant:
-            wait_for(self._is_warm, PATIENCE_SECONDS, "the quiet tenant")
+            wait_until(self._is_warm, "the quiet tenant is served", seconds=PATIENCE_SECONDS)
             calm = time.monotonic()
             time.sleep(self._unloaded_seconds)  # this long is measured
             result.memory_start_mib = service.memory_mib()
@@ -154,10 +155,12 @@ class Trial:
         )
         order = {"name": self.result.pressure.name, "target": vars(target)}
         with Child("tests.pressure.load", order, self._heard.append) as load:
-            wait_for(lambda: "begun" in self._heard, PATIENCE_SECONDS, "the load")
+            wait_until(lambda: "begun" in self._heard, "the load begins", seconds=PATIENCE_SECONDS)
             begin = time.monotonic()
-            wait_for(
-                lambda: "full" in self._heard or not load.is_alive, PATIENCE_SECONDS, "all of it"
+            wait_until(
+                lambda: "full" in self._heard or not load.is_alive,
+                "the load is full",
+                seconds=PATIENCE_SECONDS,
             )
             time.sleep(seconds)  # this long is measured
             end = time.monotonic()

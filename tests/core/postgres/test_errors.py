@@ -6,12 +6,12 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from core.failure_log import one_line
 from core.postgres.errors import (
     NoAnswerError,
     is_connection_loss,
     is_temporary,
     is_transient,
-    one_line,
     temporary_failure,
     violated_constraint,
 )
