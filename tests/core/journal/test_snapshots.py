@@ -38,3 +38,19 @@ async def test_the_newest_is_the_card_and_on_a_tie_the_later_one(database_url: s
         assert await current() == ['{"n": 3}']
         assert len(await read.history(db, organization_id, None, 10)) == 5
     assert snapshots.store([]) == []
+
+
+async def test_a_snapshot_is_stored_with_the_texts_as_they_are(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    name = WorkerByEmail(tenant.organization.id, "alex@example.com")
+    async with await tenant.connect() as db:
+        made = await workers.provide(db, {name: Actor(email="alex@example.com")}, now_us())
+        checked = CheckedSnapshot(
+            "tickets_open", name, now_us(), '{"n":1.50}', '{"b":"\\u00e9","a":0}'
+        )
+        whose = tenant.organization.id, tenant.app.id, ids.new(now_us()), made[name].id
+        await send(db, snapshots.store([SnapshotRow(*whose, checked)]))
+    [stored] = await tenant.rows(
+        "SELECT metrics::text AS metrics, metadata::text AS metadata FROM snapshot_history"
+    )
+    assert stored == {"metrics": checked.metrics, "metadata": checked.metadata}
