@@ -102,7 +102,12 @@ class IngestServicer:
         """Store the batches of a stream; see :class:`EventStream`."""
         call = Call(context, self._renderer, self._clock)
         stream = EventStream(call, self._ingestor, self._streams)
-        with self._streams.open(stream.end), self._counted("stream", call), self._counted_open():
+        with (
+            self._streams.open(stream.end),
+            self._counted("stream", call),
+            self._counted_open(),
+            contextlib.closing(stream),
+        ):
             await call.begin()
             try:
                 await stream.run()
