@@ -38,7 +38,7 @@ STREAMED_EVENT_BYTES: Final = 2_048
 STREAMED_BATCH_EVENTS: Final = 50
 # An open stream reads, and what is read arrives whole: up to 1.25 MiB before anybody sees it.
 MAX_OPEN_STREAMS: Final = 256
-MAX_STREAM_OPENINGS: Final = 4  # at once; the pool they take connections from has twice as many
+MAX_STREAM_OPENINGS: Final = 4  # at once: half of a pool's connections, and one flow gets two
 # Estimates of the memory of a single request beside its body: of itself, and of an event's row.
 REQUEST_BYTES: Final = 8_192
 EVENT_BYTES: Final = 400
