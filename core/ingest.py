@@ -92,9 +92,13 @@ class Ingestor:
 
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
         """Begin a request in its turn: authenticate, check the plan and take a rate token."""
-        flow = self._authenticator.flow_of(authorization)
-        await self._admission.beginning.begin(flow)
-        caller = await self._authenticator.identify(authorization)
+        try:
+            key_digest = self._authenticator.digest_of(authorization)
+        except IngestError:
+            await self._admission.beginning.begin(STRANGERS)
+            raise
+        await self._admission.beginning.begin(self._authenticator.flow_of(key_digest))
+        caller = await self._authenticator.identify(key_digest)
         try:
             self._authenticator.check_usable(caller)
         except IngestError as error:

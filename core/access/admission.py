@@ -156,7 +156,8 @@ class SharedBudget:
             self._taken[flow] = left
         else:
             del self._taken[flow]
-        self._grant()
+        if self._waiting:
+            self._grant()
 
     def _fits(self, flow: Flow, amount: int) -> bool:
         # An amount above any share is let in alone.

@@ -94,7 +94,6 @@ class Journal:
         self._unanswered[request] = None
         request.give_up_at = loop.time() + MAX_ANSWER_SECONDS
         self._queue_of(request).append(request)
-        self._count_waiting()
         if self._due_timer is None:
             self._due_timer = loop.call_later(DUE_CHECK_SECONDS, self._answer_overdue)
         return answer
@@ -121,6 +120,7 @@ class Journal:
 
     def _answer_overdue(self) -> None:
         """Answer the requests that have waited for too long; one timer serves all of them."""
+        self._count_waiting()
         loop = asyncio.get_running_loop()
         now = loop.time()
         due_by = now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS
@@ -146,8 +146,8 @@ class Journal:
 
     async def _commit_all(self, queue: Queue) -> None:
         while True:
+            self._count_waiting()
             if requests := queue.pop_transaction(self._joined_lock_wait):
-                self._count_waiting()
                 await self._commit(requests)
             elif not queue:
                 if self._closing and not self._lock_waits:
@@ -163,14 +163,16 @@ class Journal:
     def _put_back(self, requests: Sequence[PendingRequest]) -> None:
         for request in reversed(requests):
             self._queue_of(request).put_back([request])
-        self._wake()
 
     def _wake(self) -> None:
         for queue in self._queues:
             queue.wake()
 
+    def __len__(self) -> int:  # of requests that wait for their transaction
+        return sum(map(len, self._queues))
+
     def _count_waiting(self) -> None:
-        self._counters.waiting(sum(map(len, self._queues)))
+        self._counters.waiting(len(self))
 
     async def _commit(
         self, requests: Sequence[PendingRequest], lock_seconds: float | None = None
