@@ -22,7 +22,7 @@ from core.access.rate_limits import RateLimiter
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
-from core.errors import IngestError
+from core.errors import IngestError, unavailable
 from core.journal import app_producers, producers, stored_receipt
 from core.journal.journal import Journal
 from core.journal.pending_events import PendingEvents, prepared
@@ -45,7 +45,7 @@ from core.rules.snapshot import check_texts
 from core.slices import in_turns
 
 MAX_PACE_SECONDS: Final = 0.25
-OPEN_STREAM_SECONDS: Final = 8.0  # a look-up of a connection, and a lock that is waited for
+OPEN_STREAM_SECONDS: Final = 8.0  # its turn, a connection, and a lock that is waited for
 
 
 def check_count(events: int) -> None:
@@ -185,6 +185,16 @@ class Ingestor:
             self._counters.accept_snapshot()
         return receipt
 
+    def hold_stream(self, caller: Caller) -> Holding:
+        """The place of a stream, to be released when its call is over.
+
+        Raises ``internal_error``, transient, if the organization's share of places is used up.
+        """
+        places, flow = self._admission.open_streams, caller.organization_id
+        if not places.try_take(flow, 1):
+            raise unavailable("Too many streams are open. Close some of yours, or retry later.")
+        return Holding.of(places, flow, 1)
+
     async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
         """Begin a stream of a producer; an older stream of it can write no more.
 
@@ -192,15 +202,21 @@ class Ingestor:
         producers, and ``internal_error`` if the database does not answer.
         """
         producers.check_producer_id(producer_id)
-        opening = self._open(producers.producer_key(caller, producer_id))
+        opening = self._open(caller, producers.producer_key(caller, producer_id))
         try:
             return await self._database.within(OPEN_STREAM_SECONDS, opening)
         except NoAnswerError as error:
             raise database_away() from error
 
-    async def _open(self, producer: producers.ProducerKey) -> Progress:
-        async with self._database.connection() as db:
-            return await app_producers.open_stream(db, producer, self._clock.now_us())
+    async def _open(self, caller: Caller, producer: producers.ProducerKey) -> Progress:
+        # Openings that wait for locks must not have all of the connections.
+        openings, flow = self._admission.stream_openings, caller.organization_id
+        await openings.take(flow, 1)
+        try:
+            async with self._database.connection() as db:
+                return await app_producers.open_stream(db, producer, self._clock.now_us())
+        finally:
+            openings.give_back(flow, 1)
 
     async def admit_batch(
         self, authorization: str | None, events: int, message_bytes: int

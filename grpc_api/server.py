@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health
 
 from core.descriptors import max_connections
+from grpc_api.accepting import Acceptor
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
 from grpc_api.health import Health
 from grpc_api.reflection import enable_reflection
@@ -97,7 +98,12 @@ class GrpcServer:
             ("grpc.max_allowed_incoming_connections", max_connections()),
         ]
         self._server = grpc.aio.server(options=options)
-        self._server.add_generic_rpc_handlers((self._servicer.handler(),))
+        handlers = self._servicer.handlers()
+        # Registered, each method has a queue of its own: a flood of one does not delay the others.
+        self._server.add_registered_method_handlers(SERVICE, handlers)
+        self._acceptor = Acceptor(
+            self._server, {f"/{SERVICE}/{name}": handler for name, handler in handlers.items()}
+        )
         self._server.add_generic_rpc_handlers((self._health.handler(),))
         enable_reflection((SERVICE, health.SERVICE_NAME), self._server)
         self._server.add_generic_rpc_handlers((self._servicer.unknown_methods(),))
@@ -121,6 +127,7 @@ class GrpcServer:
         # Before the start, so that no client hears that the service is unknown.
         self._health.set(await self._readiness() is None)
         await self._server.start()
+        accepting = asyncio.create_task(self._acceptor.run())
         while not self._stop.is_set():
             try:
                 async with asyncio.timeout(HEALTH_SECONDS):
@@ -130,6 +137,7 @@ class GrpcServer:
         self._health.drain()
         await self._servicer.drain(self._drain_seconds)
         await self._server.stop(self._drain_seconds)
+        await accepting
 
     async def announce_stop(self) -> None:
         """Have health say NOT_SERVING at once; calls are served on until :meth:`stop`."""

@@ -102,7 +102,12 @@ class IngestServicer:
         """Store the batches of a stream; see :class:`EventStream`."""
         call = Call(context, self._renderer, self._clock)
         stream = EventStream(call, self._ingestor, self._streams)
-        with self._streams.open(stream.end), self._counted("stream", call), self._counted_open():
+        with (
+            self._streams.open(stream.end),
+            self._counted("stream", call),
+            self._counted_open(),
+            contextlib.closing(stream),
+        ):
             await call.begin()
             try:
                 await stream.run()
@@ -192,26 +197,23 @@ class IngestServicer:
                 else "No answer in time. The data may or may not be stored."
             ) from None
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """The handler of the service's methods, for a server to register.
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """The handlers of the service's methods by name, for a server to register.
 
-        The generated one would answer a message that cannot be parsed without details.
+        The generated ones would answer a message that cannot be parsed without details.
         """
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Ping": self._unary("ping", pb.PingRequest, self.ping),
-                "IngestEvents": self._unary("events", pb.IngestEventsRequest, self.ingest_events),
-                "IngestSnapshot": self._unary(
-                    "snapshots", pb.IngestSnapshotRequest, self.ingest_snapshot
-                ),
-                "StreamEvents": grpc.stream_stream_rpc_method_handler(
-                    self.stream_events,
-                    request_deserializer=deserializer(pb.StreamEventsRequest),
-                    response_serializer=_serialize,
-                ),
-            },
-        )
+        return {
+            "Ping": self._unary("ping", pb.PingRequest, self.ping),
+            "IngestEvents": self._unary("events", pb.IngestEventsRequest, self.ingest_events),
+            "IngestSnapshot": self._unary(
+                "snapshots", pb.IngestSnapshotRequest, self.ingest_snapshot
+            ),
+            "StreamEvents": grpc.stream_stream_rpc_method_handler(
+                self.stream_events,
+                request_deserializer=deserializer(pb.StreamEventsRequest),
+                response_serializer=_serialize,
+            ),
+        }
 
     def unknown_methods(self) -> grpc.GenericRpcHandler:
         """The handler of every other method, for a server to register last."""

@@ -60,6 +60,7 @@ class EventStream:
         self._producer_id = ""
         self._epoch = 0
         self._end_request: EndRequest = asyncio.get_running_loop().create_future()
+        self._place: Holding | None = None
 
     async def run(self) -> None:
         """Serve the stream to its end.
@@ -68,9 +69,15 @@ class EventStream:
         the error for the status otherwise: the client may have sent messages that were not read.
         """
         self._call.caller, _ = await self._ingestor.admit(self._call.authorization)
+        self._place = self._ingestor.hold_stream(self._call.caller)
         assert self._call.authorization is not None
         with self._ingestor.key_watch.watching(self._call.authorization, self.end):
             await self._serve(self._call.caller)
+
+    def close(self) -> None:
+        """Make room for another stream, once the call has its status and holds no more memory."""
+        if self._place is not None:
+            self._place.release()
 
     async def _serve(self, caller: Caller) -> None:
         reading = asyncio.create_task(self._read())

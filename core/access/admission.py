@@ -7,6 +7,7 @@ This module knows all of them, and no party gets more of a resource than all oth
   few requests and judge few events, of each flow in turn.
 - **memory** of single requests, from the first byte of a body that arrives to the answer.
 - **streamed** batches, from before they are decoded to their acknowledgement.
+- **streams** that are open, and those that use the database to open.
 
 A flow may hold as much of a budget as is free after it has taken its part (Choudhury and Hahne,
 "Dynamic queue length thresholds", 1998). One flow alone gets a half, two get a third each, and
@@ -35,6 +36,9 @@ MAX_REQUEST_BYTES: Final = 256 * 1_048_576  # of all single requests together
 MAX_STREAMED_EVENTS: Final = 48_000
 STREAMED_EVENT_BYTES: Final = 2_048
 STREAMED_BATCH_EVENTS: Final = 50
+# An open stream reads, and what is read arrives whole: up to 1.25 MiB before anybody sees it.
+MAX_OPEN_STREAMS: Final = 256
+MAX_STREAM_OPENINGS: Final = 4  # at once; the pool they take connections from has twice as many
 # Estimates of the memory of a single request beside its body: of itself, and of an event's row.
 REQUEST_BYTES: Final = 8_192
 EVENT_BYTES: Final = 400
@@ -51,7 +55,7 @@ class Admission:
     ``beginning``: turns to begin a request, whatever becomes of it. ``reading``: turns to read one
     more piece of a body that did not come at once. ``judging``: turns to decode
     and judge the events of a batch. ``memory``: bytes of single requests. ``streamed``: events of
-    streamed batches (:func:`streamed_events`).
+    streamed batches (:func:`streamed_events`). ``open_streams`` and ``stream_openings``: streams.
     """
 
     def __init__(self) -> None:
@@ -61,6 +65,8 @@ class Admission:
         self.judging = FairTurns(MAX_JUDGED_A_TURN, waiting)
         self.memory = SharedBudget(MAX_REQUEST_BYTES)
         self.streamed = SharedBudget(MAX_STREAMED_EVENTS)
+        self.open_streams = SharedBudget(MAX_OPEN_STREAMS)
+        self.stream_openings = SharedBudget(MAX_STREAM_OPENINGS)
 
 
 def request_bytes(body_bytes: int, events: int) -> int:
