@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
@@ -20,11 +19,16 @@ from core.postgres.errors import (
     temporary_failure,
 )
 from core.postgres.sessions import (
+    JOURNAL_SETTINGS,
+    SETTINGS,
     Connection,
-    check_version,
+    check_server,
+    configure,
+    connect,
     cut_after,
-    journal_conninfo,
+    libpq_variables,
     session_conninfo,
+    session_settings,
     widen_send_buffer,
 )
 
@@ -48,21 +52,21 @@ class Database:
     """
 
     def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
-        self.conninfo = session_conninfo(conninfo)
+        self._conninfo = conninfo
         # Work that nobody waits for lives on until its connections have noticed.
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._checking: asyncio.Task[None] | None = None
-        self._pool = _pool(self.conninfo, max_connections, self._on_given_up)
+        self._pool = _pool(conninfo, SETTINGS, max_connections, self._on_given_up)
         # The journal has a pool of its own. Its sessions have another lock_timeout, without another
         # statement each time, and a flood of look-ups does not keep it waiting.
         self._journal_pool = _pool(
-            journal_conninfo(self.conninfo),
+            conninfo,
+            JOURNAL_SETTINGS,
             MAX_JOURNAL_CONNECTIONS,
             self._on_given_up,
             # The journal prepares its statements itself (core/postgres/pipeline.py). If psycopg had
             # some of its own, it would deallocate all of them at every rollback.
             prepare_threshold=None,
-            configure=widen_send_buffer,
         )
 
     async def __aenter__(self) -> Database:
@@ -174,47 +178,62 @@ class Database:
     async def _until_it_answers(self) -> None:
         while True:
             try:
-                async with await AsyncConnection.connect(self.conninfo):
+                async with await connect(self._conninfo):
                     return
-            except (psycopg.Error, OSError):
+            except (psycopg.Error, OSError, DatabaseUnusableError):
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
     async def dedicated(self, application_name: str) -> Connection:
         """A new connection outside the pools, in autocommit mode; the caller closes it."""
-        return await AsyncConnection.connect(
-            make_conninfo(self.conninfo, application_name=application_name), autocommit=True
-        )
+        return await connect(make_conninfo(self._conninfo, application_name=application_name))
 
     async def wait_until_reachable(self, seconds: float) -> None:
         """Return once the database answers.
 
-        Raises :class:`DatabaseUnusableError` if it has not within ``seconds``, or if it is too old.
+        Raises :class:`DatabaseUnusableError` if it has not within ``seconds``, or if it answers
+        and cannot be used.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
-                async with await AsyncConnection.connect(self.conninfo) as connection:
-                    check_version(connection.info.server_version)
+                async with (
+                    await connect(self._conninfo) as db,
+                    await connect(self._conninfo) as other,
+                ):
+                    await check_server(db, other)
                 return
-            except psycopg.OperationalError as error:
-                if asyncio.get_running_loop().time() > deadline:
+            except psycopg.Error as error:
+                is_final = not isinstance(error, psycopg.OperationalError)
+                if is_final or asyncio.get_running_loop().time() > deadline:
                     raise DatabaseUnusableError(
                         f"cannot connect to PostgreSQL: {one_line(error)} "
-                        "(check DATABASE_URL and that the server is running)"
+                        f"(check {_sources()} and that the server is running)"
                     ) from error
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
 
+def _sources() -> str:
+    """The variables of the environment that have a say in how the database is reached."""
+    return " and ".join(["DATABASE_URL", *libpq_variables()])
+
+
 def _pool(
     conninfo: str,
+    settings: Mapping[str, str],
     max_connections: int,
     on_given_up: Callable[[object], None],
     *,
     prepare_threshold: int | None = 1,
-    configure: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> AsyncConnectionPool[Connection]:
+    """A pool whose sessions have the settings; it is opened later."""
+    settings = session_settings(conninfo, settings)
+
+    async def prepare(db: Connection) -> None:
+        await configure(db, settings)
+        await widen_send_buffer(db)
+
     return AsyncConnectionPool(
-        conninfo,
+        session_conninfo(conninfo),
         kwargs={"autocommit": True, "prepare_threshold": prepare_threshold},
         min_size=2,
         max_size=max_connections,
@@ -223,6 +242,6 @@ def _pool(
         reconnect_timeout=RECONNECT_SECONDS,
         reconnect_failed=on_given_up,
         open=False,
-        configure=configure,
+        configure=prepare,
         name="wepeople-ingest",
     )

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
-from psycopg import AsyncConnection, errors, sql
+from psycopg import errors, sql
 
 from core.clock import Clock
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.partitions import ensure_partitions
-from core.postgres.sessions import Connection, session_conninfo
+from core.postgres.sessions import Connection, connect
 
 _ADVISORY_LOCK: Final = 7_227_001  # any fixed number; one process at a time migrates
 LOCK_WAIT_SECONDS: Final = 60
@@ -66,7 +66,7 @@ async def migrate(conninfo: str, clock: Clock | None = None) -> list[str]:
     :class:`DatabaseUnusableError` if an applied file was changed since, or if the database is newer
     than this release.
     """
-    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
+    async with await connect(conninfo) as db:
         await db.execute(
             sql.SQL("SET lock_timeout = {}; SET statement_timeout = 0").format(
                 sql.Literal(f"{LOCK_WAIT_SECONDS}s")

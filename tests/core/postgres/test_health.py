@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
+from core.postgres import sessions
 from core.postgres.health import write_problem
-from core.postgres.sessions import session_conninfo
 from tests.support.tenant import now_us
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +17,7 @@ YEAR_US = 366 * 86_400 * 1_000_000
 
 async def problem(database_url: str, at_us: int) -> str | None:
     """The problem as a new session sees it."""
-    async with await AsyncConnection.connect(session_conninfo(database_url), autocommit=True) as db:
+    async with await sessions.connect(database_url) as db:
         return await write_problem(db, at_us)
 
 
