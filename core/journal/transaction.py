@@ -293,8 +293,7 @@ class Transaction:
                 organization_id, app_id = request.caller.organization_id, request.caller.app_id
                 its_id, worker = ids.new(request.received_us), request.workers[0]
                 assert worker is not None
-                arrived.append(
-                    SnapshotRow(organization_id, app_id, its_id, worker.id, request.checked)
-                )
+                row = (organization_id, app_id, its_id, worker.id, request.received_us)
+                arrived.append(SnapshotRow(*row, request.checked))
                 self.probe_row = (organization_id, its_id)
         return arrived

@@ -388,7 +388,9 @@ class IngestSnapshotRequest(message.Message):
 
     @builtins.property
     def timestamp(self) -> timestamp_pb2.Timestamp:
-        """The time of receipt if not set. The newest is the current card; of equals, the later arrival."""
+        """The time of receipt if not set. The newest is the current card; of equals, the later arrival. One
+        that is later than its receipt counts as its receipt for this.
+        """
 
     @builtins.property
     def metrics(self) -> struct_pb2.Struct:
