@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 
 import core.postgres.migrate
 from core import ids
+from core.admin import workers
 from core.postgres.migrate import available, migrate
 from core.timestamps import to_datetime
 from tests.support.database import connect
@@ -100,3 +101,48 @@ async def test_0004_takes_the_pins_off_cards(at: At) -> None:
         "pinned": [newest, to_datetime(now + 2_000), received(now + 2_000)],
         "alone": [alone, to_datetime(now + DAY_US), received(now)],
     }
+
+
+async def make_worker(db: Db, number: int, email: str, organization_id: UUID = ORGANIZATION) -> str:
+    """Store a worker as releases before 0005 did; a higher number is younger. Returns its id."""
+    worker_id = ids.new(now_us())
+    await db.execute(
+        "INSERT INTO workers VALUES (%s, %s, 'A', %s, %s, to_timestamp(%s))",
+        (organization_id, worker_id, email, email.lower(), number),
+    )
+    return ids.text(ids.WORKER, worker_id)
+
+
+async def test_0005_folds_e_mails_and_merges_nobody(at: At) -> None:
+    db, other = await at(4), UUID(int=9)
+    await db.execute("INSERT INTO organizations VALUES (%s, 'B', true, NULL, 600, now())", (other,))
+    younger = await make_worker(db, 5, "STRASSE@a.example")
+    oldest = await make_worker(db, 4, "Straße@a.example")
+    youngest = await make_worker(db, 6, "straſſe@a.example")
+    await make_worker(db, 7, "strasse@a.example", other)  # of another organization
+    await make_worker(db, 8, "ΝΊΚΟΣ@a.example")
+    greek = await make_worker(db, 9, "νίκοσ@a.example")
+    await make_worker(db, 1, "Zoë@a.example")
+    await make_worker(db, 2, "Alex@a.example")
+
+    applied = {one.name: one.notes for one in await migrate(db.info.dsn)}
+    lines = applied["0005_email_keys.sql"]
+    assert [line.split()[1] for line in lines] == [younger, youngest, greek]
+    assert all(oldest in line for line in lines[:2])
+    assert all(ids.text(ids.ORGANIZATION, ORGANIZATION) in line for line in lines)
+    assert "@" not in "".join(lines)
+
+    cursor = await db.execute("SELECT email, email_key FROM workers ORDER BY created_at")
+    assert await cursor.fetchall() == [
+        ("Zoë@a.example", "zoë@a.example"),
+        ("Alex@a.example", "alex@a.example"),
+        ("Straße@a.example", "strasse@a.example"),
+        ("STRASSE@a.example", None),
+        ("straſſe@a.example", None),
+        ("strasse@a.example", "strasse@a.example"),
+        ("ΝΊΚΟΣ@a.example", "νίκοσ@a.example"),
+        ("νίκοσ@a.example", None),
+    ]
+    found = await workers.find(db, ORGANIZATION, "strasse@A.example")
+    assert ids.text(ids.WORKER, found.id) == oldest
+    assert ids.text(ids.WORKER, (await workers.find(db, ORGANIZATION, younger)).id) == younger
