@@ -128,6 +128,14 @@ async def _select(
     """Workers, and whether each has the id and whether it has the e-mail's match."""
     cursor = await db.execute(_SELECT, {"organization": organization_id, **values})
     return [
-        (WorkerDetails(*row, tuple(map(Link, slugs, external_ids))), has_id, has_email)
-        for *row, slugs, external_ids, has_id, has_email in await cursor.fetchall()
+        (
+            WorkerDetails(
+                worker_id, name, email, created_at, tuple(map(Link, slugs, external_ids))
+            ),
+            has_id,
+            has_email,
+        )
+        for (worker_id, name, email, created_at, slugs, external_ids, has_id, has_email) in (
+            await cursor.fetchall()
+        )
     ]

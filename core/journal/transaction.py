@@ -168,7 +168,7 @@ class Transaction:
             Command(BEGIN),
             None
             if lock_seconds is None
-            else Command(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"),
+            else Command(LOCK_TIMEOUT, f"{lock_seconds * 1_000 + 1:.0f}ms"),  # 0 has no end
             self._idempotency.command,
             self._producer_step.command,
             quota.lock(self._accounts) if self._mode is Mode.LOCKED else None,
