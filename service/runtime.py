@@ -47,8 +47,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 async def bring_up_to_date(conninfo: str) -> None:
     """Apply the migrations of this release, and warn of a server that logs statements."""
-    for name in await migrate(conninfo):
-        log.info("applied migration %s", name)
+    for applied in await migrate(conninfo):
+        log.info("applied migration %s", applied.name)
+        for line in applied.notes:
+            log.warning("%s", line)
     async with await connect(conninfo) as db:
         if await logs_statements(db):
             log.warning(

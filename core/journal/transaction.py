@@ -169,7 +169,7 @@ class Transaction:
             Command(BEGIN),
             None
             if lock_seconds is None
-            else Command(LOCK_TIMEOUT, f"{lock_seconds * 1_000:.0f}ms"),
+            else Command(LOCK_TIMEOUT, f"{lock_seconds * 1_000 + 1:.0f}ms"),  # 0 has no end
             self._idempotency.command,
             self._producer_step.command,
             quota.lock(self._accounts) if self._mode is Mode.LOCKED else None,
@@ -294,7 +294,7 @@ class Transaction:
                 owner, its_id = request.caller, ids.new(request.received_us)
                 worker = request.workers[0]
                 assert worker is not None
-                ids_of_row = (owner.organization_id, owner.app_id, its_id, worker.id)
-                arrived.append(SnapshotRow(*ids_of_row, request.checked))
+                row = (owner.organization_id, owner.app_id, its_id, worker.id, request.received_us)
+                arrived.append(SnapshotRow(*row, request.checked))
                 self.probe_row = (owner.organization_id, its_id)
         return arrived
