@@ -8,17 +8,13 @@ from functools import partial
 from typing import Final, cast
 
 from core import limits
-from core.access.admission import (
-    MIN_JUDGED_IN_TURN,
-    Admission,
-    Holding,
-    request_bytes,
-    streamed_events,
-)
+from core.access.admission import MIN_JUDGED_IN_TURN, Admission
 from core.access.authentication import Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.key_watch import KeyWatch
+from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
+from core.access.shared_budget import Holding
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode

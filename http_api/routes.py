@@ -10,8 +10,8 @@ from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from core.access.admission import Holding
 from core.access.authentication import MAX_CALLER_AGE_SECONDS
+from core.access.shared_budget import Holding
 from core.errors import IngestError
 from core.ingest import Ingestor
 from core.models import Caller, EventBatch, SnapshotRequest
