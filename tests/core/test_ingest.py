@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from core.access.admission import Admission
-from core.access.authentication import Authenticator
+from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import OwnBuckets, RateLimiter
 from core.counters import Counters
+from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.ingest import Ingestor
 from core.journal.app_producers import open_stream
@@ -165,3 +166,13 @@ async def test_a_caller_who_gives_up_leaves_the_queue(
     async with committing(road):
         pass
     assert await quota_of_five.tenant.events() == []
+
+
+async def test_a_caller_whose_message_came_slowly_is_looked_at_again(
+    road: IngestRoad, quota_of_five: DirectWriter
+) -> None:
+    caller, now = quota_of_five.caller, asyncio.get_running_loop().time()
+    assert await road.ingestor.confirm(caller, None, now) is caller
+    with pytest.raises(IngestError) as raised:
+        await road.ingestor.confirm(caller, None, now - 2 * MAX_CALLER_AGE_SECONDS)
+    assert raised.value.code is ErrorCode.MISSING_AUTHORIZATION
