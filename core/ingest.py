@@ -8,17 +8,13 @@ from functools import partial
 from typing import Final, cast
 
 from core import limits
-from core.access.admission import (
-    MIN_JUDGED_IN_TURN,
-    Admission,
-    Holding,
-    request_bytes,
-    streamed_events,
-)
+from core.access.admission import MIN_JUDGED_IN_TURN, Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.key_watch import KeyWatch
+from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
+from core.access.shared_budget import Holding
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
@@ -92,9 +88,13 @@ class Ingestor:
 
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
         """Begin a request in its turn: authenticate, check the plan and take a rate token."""
-        flow = self._authenticator.flow_of(authorization)
-        await self._admission.beginning.begin(flow)
-        caller = await self._authenticator.identify(authorization)
+        try:
+            key_digest = self._authenticator.digest_of(authorization)
+        except IngestError:
+            await self._admission.beginning.begin(STRANGERS)
+            raise
+        await self._admission.beginning.begin(self._authenticator.flow_of(key_digest))
+        caller = await self._authenticator.identify(key_digest)
         try:
             self._authenticator.check_usable(caller)
         except IngestError as error:

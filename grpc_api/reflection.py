@@ -2,16 +2,18 @@
 
 The library has only v1alpha. v1 has the same messages in another package, so one servicer answers
 both. Its descriptor is derived from that of v1alpha, for clients that ask about reflection itself.
-Anybody may ask, so conversations are bounded.
+Every name of a file is a symbol, methods included. Anybody may ask, so conversations are bounded.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from grpc_api.call import Context
@@ -27,7 +29,7 @@ _V1: Final = "grpc.reflection.v1"
 def enable_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
     """Register reflection on the server; clients can list and describe these services and it."""
     described = (*services, f"{_ALPHA}.ServerReflection", f"{_V1}.ServerReflection")
-    servicer = reflection.aio.ReflectionServicer(described, pool=_with_v1())
+    servicer = reflection.aio.ReflectionServicer(described, pool=_EverySymbol(_with_v1()))
     conversations = OpenCalls(MAX_CONVERSATIONS, CONVERSATION_SECONDS)
 
     async def answer(requests: AsyncIterator[Any], context: Context) -> None:
@@ -49,6 +51,30 @@ def enable_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
             for package in (_ALPHA, _V1)
         )
     )
+
+
+class _EverySymbol:
+    """A descriptor pool that finds the file of a method and of an enum's value, too.
+
+    The value of an enum is a symbol beside its enum; it is found by the name inside it as well.
+    """
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - the library's
+        """The file that defines a symbol; raises KeyError if there is none."""
+        with contextlib.suppress(KeyError):
+            return self._pool.FindFileContainingSymbol(symbol)
+        parent, _, name = symbol.rpartition(".")
+        with contextlib.suppress(KeyError):
+            service = self._pool.FindServiceByName(parent)
+            return service.methods_by_name[name].containing_service.file
+        enum = self._pool.FindEnumTypeByName(parent)
+        return enum.values_by_name[name].type.file
 
 
 def _with_v1() -> descriptor_pool.DescriptorPool:

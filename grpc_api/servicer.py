@@ -83,7 +83,9 @@ class IngestServicer:
             request.idempotency_key if request.HasField("idempotency_key") else None,
             size_bytes=size_bytes,
         )
-        return responses.events_response(await self._ingestor.ingest(caller, batch))
+        receipt = await self._ingestor.ingest(caller, batch)
+        call.request_id = receipt.request_id
+        return responses.events_response(receipt)
 
     async def ingest_snapshot(
         self, call: Call, request: pb.IngestSnapshotRequest, caller: Caller
@@ -95,7 +97,9 @@ class IngestServicer:
             raise IngestError(ErrorCode.INVALID_BODY, str(error)) from None
         key = request.idempotency_key if request.HasField("idempotency_key") else None
         wanted = SnapshotRequest(call.request_id, snapshot, key, request.ByteSize())
-        return responses.snapshot_response(await self._ingestor.ingest_snapshot(caller, wanted))
+        receipt = await self._ingestor.ingest_snapshot(caller, wanted)
+        call.request_id = receipt.request_id
+        return responses.snapshot_response(receipt)
 
     async def stream_events(self, _: object, context: Context) -> None:
         """Store the batches of a stream; see :class:`EventStream`."""
@@ -107,7 +111,7 @@ class IngestServicer:
             self._counted_open(),
             contextlib.closing(stream),
         ):
-            await call.begin()
+            await call.send_request_id()
             try:
                 await stream.run()
             except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -141,9 +145,10 @@ class IngestServicer:
         async def handle(_: object, context: Context) -> Response:
             call = Call(context, self._renderer, self._clock)
             with self._counted(endpoint, call):
-                await call.begin()
                 try:
-                    return await self._serve(call, request_type, method)
+                    response = await self._serve(call, request_type, method)
+                    await call.send_request_id()
+                    return response
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
@@ -226,7 +231,6 @@ class _UnknownMethods(grpc.GenericRpcHandler):
     ) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: object, context: Context) -> None:
             call = Call(context, self._renderer, self._clock)
-            await call.begin()
             await call.fail(UnknownMethodError(handler_call_details.method))
 
         # A handler of streams serves unary calls, too, as it reads and sends no message.

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from core import ids
-from core.access.admission import Holding
+from core.access.shared_budget import Holding
 from core.error_codes import ErrorCode, StreamReason
 from core.errors import IngestError, StreamError, unavailable
 from core.ingest import Ingestor, check_count

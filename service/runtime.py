@@ -10,12 +10,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
 
 import uvloop
-from psycopg import AsyncConnection
 
 from core.access.api_keys import deployment_secret
 from core.descriptors import raise_descriptor_limit
 from core.postgres.migrate import migrate
-from core.postgres.sessions import logs_statements, session_conninfo
+from core.postgres.sessions import connect, logs_statements
 from service.demo import DemoKey, ensure_demo
 from service.settings import Settings
 
@@ -48,9 +47,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 async def bring_up_to_date(conninfo: str) -> None:
     """Apply the migrations of this release, and warn of a server that logs statements."""
-    for name in await migrate(conninfo):
-        log.info("applied migration %s", name)
-    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
+    for applied in await migrate(conninfo):
+        log.info("applied migration %s", applied.name)
+        for line in applied.notes:
+            log.warning("%s", line)
+    async with await connect(conninfo) as db:
         if await logs_statements(db):
             log.warning(
                 "PostgreSQL writes the text of statements that fail into its log, and with it what "
@@ -61,7 +62,7 @@ async def bring_up_to_date(conninfo: str) -> None:
 
 async def demo_key(settings: Settings, conninfo: str) -> DemoKey:
     """The demo's app and a key for it, made if they are missing."""
-    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
+    async with await connect(conninfo) as db:
         secret = await deployment_secret(db, configured_secret(settings))
         embedded = settings.database_url is None
         return await ensure_demo(db, secret, settings.data_dir if embedded else None)

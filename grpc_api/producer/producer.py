@@ -15,8 +15,6 @@ import contextlib
 from collections.abc import Iterable
 from typing import Final, Self
 
-import grpc
-
 from core.limits import MAX_BATCH_EVENTS
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.producer import event_json, metrics
@@ -31,6 +29,7 @@ from grpc_api.producer.send_buffer import (
 )
 from grpc_api.producer.sender import OnRejected, Sender
 from grpc_api.producer.status import ProducerError
+from grpc_api.producer.tls import Tls
 
 DEFAULT_BATCH_SECONDS: Final = 0.1
 DEFAULT_MAX_IN_FLIGHT: Final = 32
@@ -59,9 +58,9 @@ class StreamProducer:
     **Failures** that pass (connection lost, server restarting, rate limit) are met by opening
     another stream, after the RetryInfo of the status and a backoff. This goes on for ever, or for
     ``give_up_after_seconds`` without progress. Failures that do not pass (key revoked, plan
-    disabled, another producer of the same id) are raised as :class:`ProducerError` by every method
-    but :meth:`abort`. The producer cannot be used any more then, and batches without an ack may or
-    may not be stored.
+    disabled, another producer of the same id, a certificate that one side does not accept) are
+    raised as :class:`ProducerError` by every method but :meth:`abort`. The producer cannot be used
+    any more then, and batches without an ack may or may not be stored.
 
     **Restarts.** Sequences continue after the last batch that the server has committed for the
     producer id, :attr:`resumed_sequence`. A program that wants exactly once across its own restarts
@@ -82,10 +81,10 @@ class StreamProducer:
         max_buffered_events: int = DEFAULT_MAX_BUFFERED_EVENTS,
         max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
         on_rejected: OnRejected | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
+        tls: Tls | None = None,
         give_up_after_seconds: float | None = None,
     ) -> None:
-        """``target`` is HOST:PORT. Nothing is encrypted without ``credentials`` for TLS.
+        """``target`` is HOST:PORT. Nothing is encrypted without ``tls``.
 
         Raises ValueError if an option is out of its range.
         """
@@ -102,7 +101,7 @@ class StreamProducer:
         self._max_buffered_bytes = max_buffered_bytes
         self._buffer = SendBuffer(max_batch_events)
         self._sender = Sender(
-            Endpoint(target, api_key, credentials),
+            Endpoint(target, api_key, tls),
             producer_id,
             self._buffer,
             max_in_flight=max_in_flight,
@@ -131,7 +130,8 @@ class StreamProducer:
     async def start(self) -> None:
         """Open the first stream; returns when the server has answered.
 
-        Raises :class:`ProducerError` if no stream can be opened, RuntimeError if called twice.
+        Raises :class:`ProducerError` if no stream can be opened, OSError if a file for TLS cannot
+        be used, RuntimeError if called twice.
         """
         if self._sending is not None or self._closed:
             raise RuntimeError("a producer starts once")

@@ -114,7 +114,20 @@ class Sender:
         return self._finishing and not self._buffer.unacked_batches
 
     async def _stream(self) -> StreamStatus:
-        async with self._endpoint.channel() as channel:
+        try:
+            channel = self._endpoint.channel()
+        except OSError as error:
+            if not self.streams_opened:
+                raise
+            return StreamStatus(grpc.StatusCode.UNAVAILABLE, str(error))  # a file is being renewed
+        streams_opened = self.streams_opened
+        status = await self._use(channel)
+        if self.streams_opened > streams_opened:
+            return status
+        return await self._endpoint.judge(status)
+
+    async def _use(self, channel: grpc.aio.Channel) -> StreamStatus:
+        async with channel:
             method: _Call = channel.stream_stream(
                 METHOD, response_deserializer=pb.StreamEventsResponse.FromString
             )

@@ -24,6 +24,7 @@ _PASSING: Final = frozenset(
     }
 )
 _TOO_OLD: Final = "STREAM_TOO_OLD"
+TLS_FAILED: Final = "TLS_FAILED"
 _LOCAL_MESSAGE: Final = "Internal error from Core"
 _DETAILS: Final = "grpc-status-details-bin"
 
@@ -31,7 +32,8 @@ _DETAILS: Final = "grpc-status-details-bin"
 class ProducerError(Exception):
     """A failure that ends a producer.
 
-    ``reason`` is that of google.rpc.ErrorInfo, such as ``KEY_REVOKED``; it may be empty.
+    ``reason`` is that of google.rpc.ErrorInfo, such as ``KEY_REVOKED``, or one of the producer's
+    own: ``SEQUENCE_LOST``, ``TLS_FAILED``. It may be empty.
     """
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
@@ -66,6 +68,8 @@ class StreamStatus:
     @property
     def is_passing(self) -> bool:
         """Whether opening another stream can help."""
+        if self.reason == TLS_FAILED:
+            return False
         return self.code in _PASSING or self.retry_after_seconds is not None
 
 

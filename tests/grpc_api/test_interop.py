@@ -1,4 +1,4 @@
-"""The tools people have: grpcurl and `buf curl`, with nothing but the address and a key."""
+"""The tools people have: grpcurl, ghz and `buf curl`, with nothing but the address and a key."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def _tool(name: str) -> str | None:
     return str(found) if found else shutil.which(name)
 
 
-GRPCURL, BUF = _tool("grpcurl"), _tool("buf")
+GRPCURL, GHZ, BUF = _tool("grpcurl"), _tool("ghz"), _tool("buf")
 pytestmark = pytest.mark.anyio
 needs_grpcurl = pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
+needs_ghz = pytest.mark.skipif(GHZ is None, reason="ghz is not installed")
 needs_buf = pytest.mark.skipif(BUF is None, reason="buf is not installed")
 
 BATCH = json.dumps(
@@ -110,6 +111,15 @@ async def test_grpcurl_lists_and_describes(server: Addresses) -> None:
     assert "rpc IngestEvents" in grpcurl(server, f"describe {SERVICE}").stdout
     message = grpcurl(server, "describe wepeople.ingest.v1.IngestEvent").stdout
     assert ".google.protobuf.Struct metadata = 6;" in message
+    for symbol, kind in {
+        f"{SERVICE}.IngestEvents": "a method",
+        "wepeople.ingest.v1.IngestEvent.metadata": "a field",
+        "wepeople.ingest.v1.StreamEventsRequest.message": "a one-of",
+        "google.protobuf.NullValue.NULL_VALUE": "an enum value",
+        "google.protobuf.Struct.FieldsEntry": "the entry type",
+    }.items():
+        described = grpcurl(server, f"describe {symbol}")
+        assert f"{symbol} is {kind}" in described.stdout, described.stderr
 
 
 @needs_grpcurl
@@ -147,6 +157,20 @@ async def test_grpcurl_shows_errors_a_person_can_read(server: Addresses, tenant:
     assert "Message: events[0].duration: must be at least 0" in wrong.stderr
     assert '"field": "events[0].duration"' in wrong.stderr
     assert '"rejected"' in wrong.stderr
+
+
+@needs_ghz
+@pytest.mark.parametrize("method", ["Ping", "IngestEvents"])
+async def test_ghz_calls_by_reflection(server: Addresses, tenant: Tenant, method: str) -> None:
+    metadata = json.dumps({"authorization": f"Bearer {tenant.key}"})
+    called = run(
+        *(GHZ, "--insecure", "--call", f"{SERVICE}.{method}", "--metadata", metadata),
+        *("--data", BATCH if method == "IngestEvents" else "{}"),
+        *("--total", "10", "--concurrency", "2", "--format", "json", server.grpc),
+    )
+    [report] = documents(called.stdout)
+    assert report["statusCodeDistribution"] == {"OK": 10}, called.stderr
+    assert len(await tenant.events()) == (10 if method == "IngestEvents" else 0)
 
 
 @needs_buf

@@ -1,8 +1,8 @@
-"""Reflection, v1 and v1alpha: services, messages and unknown symbols."""
+"""Reflection, v1 and v1alpha: every symbol there is, and unknown ones."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import grpc as grpc_library
@@ -90,7 +90,66 @@ def _message_names(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> set[s
     return {message.name for file in files for message in file.message_type}
 
 
-async def test_reflection_answers_for_an_unknown_symbol(reflection: Reflection) -> None:
-    response = await reflection.ask(file_containing_symbol="wepeople.Nothing")
+def _symbols(file: descriptor_pb2.FileDescriptorProto) -> Iterator[str]:
+    """The full name of everything that a file defines."""
+    for service in file.service:
+        yield (name := f"{file.package}.{service.name}")
+        yield from (f"{name}.{method.name}" for method in service.method)
+    yield from _enum_symbols(file.package, file.enum_type)
+    yield from (f"{file.package}.{extension.name}" for extension in file.extension)
+    for message in file.message_type:
+        yield from _message_symbols(file.package, message)
+
+
+def _message_symbols(scope: str, message: descriptor_pb2.DescriptorProto) -> Iterator[str]:
+    yield (name := f"{scope}.{message.name}")
+    yield from (f"{name}.{field.name}" for field in (*message.field, *message.extension))
+    yield from (f"{name}.{oneof.name}" for oneof in message.oneof_decl)
+    yield from _enum_symbols(name, message.enum_type)
+    for nested in message.nested_type:
+        yield from _message_symbols(name, nested)
+
+
+def _enum_symbols(scope: str, enums: Iterable[descriptor_pb2.EnumDescriptorProto]) -> Iterator[str]:
+    for enum in enums:
+        yield f"{scope}.{enum.name}"
+        for value in enum.value:
+            yield from (f"{scope}.{value.name}", f"{scope}.{enum.name}.{value.name}")
+
+
+async def test_reflection_finds_the_file_of_every_symbol(reflection: Reflection) -> None:
+    services = (await reflection.ask(list_services="")).list_services_response.service
+    files = {file.name: file for one in services for file in await reflection.files(one.name)}
+    symbols = {symbol: file.name for file in files.values() for symbol in _symbols(file)}
+    assert {
+        f"{SERVICE}.IngestEvents",  # a method
+        "wepeople.ingest.v1.IngestEvent.metadata",  # a field
+        "wepeople.ingest.v1.StreamEventsRequest.message",  # a oneof
+        "google.protobuf.Struct.FieldsEntry",  # a nested message
+        "google.protobuf.NULL_VALUE",  # an enum's value
+        "grpc.health.v1.HealthCheckResponse.SERVING",  # that of a nested enum
+        "grpc.reflection.v1.ServerReflection.ServerReflectionInfo",
+    } <= symbols.keys()
+    assert {symbol: (await reflection.files(symbol))[0].name for symbol in symbols} == symbols
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "",
+        ".",
+        "wepeople",
+        "wepeople.ingest.v1",
+        "wepeople.Nothing",
+        f"{SERVICE}.Nothing",
+        f"{SERVICE}.Ping.Nothing",
+        "wepeople.ingest.v1.IngestEvent.nothing",
+        "google.protobuf.NullValue.NOTHING",
+    ],
+)
+async def test_reflection_answers_for_an_unknown_symbol(
+    reflection: Reflection, symbol: str
+) -> None:
+    response = await reflection.ask(file_containing_symbol=symbol)
     assert response.error_response.error_code == grpc_library.StatusCode.NOT_FOUND.value[0]
     assert await reflection.files(SERVICE)

@@ -2,77 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc as grpc_library
 import pytest
 
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.pb.ingest_pb2_grpc import IngestServiceStub
+from tests.support.certificates import Certificates, make_certificates, needs_openssl
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant
 
-OPENSSL = shutil.which("openssl")
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(OPENSSL is None, reason="certificates are made with openssl"),
-]
-
-
-class Certificates(NamedTuple):
-    """PEM files: an authority, a server's and a client's pair signed by it, and a stranger's."""
-
-    folder: Path
-
-    def __getitem__(self, name: str) -> Path:  # type: ignore[override]
-        return self.folder / name
-
-    def read(self, name: str) -> bytes:
-        """The content of a file."""
-        return self[name].read_bytes()
-
-
-def _openssl(folder: Path, *arguments: str) -> None:
-    assert OPENSSL is not None
-    subprocess.run([OPENSSL, *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
-
-
-def _authority(folder: Path, name: str) -> None:
-    _openssl(
-        folder,
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}"),
-    )
-
-
-def _signed(folder: Path, name: str, authority: str) -> None:
-    (folder / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    _openssl(
-        folder,
-        *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"),
-    )
-    _openssl(
-        folder,
-        *("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem"),
-        *("-CAkey", f"{authority}.key", "-CAcreateserial", "-days", "2"),
-        *("-extfile", "extensions", "-out", f"{name}.pem"),
-    )
+pytestmark = [pytest.mark.anyio, needs_openssl]
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("certificates")
-    for authority in ("authority", "stranger-authority"):
-        _authority(folder, authority)
-    _signed(folder, "server", "authority")
-    _signed(folder, "client", "authority")
-    _signed(folder, "stranger", "stranger-authority")
-    return Certificates(folder)
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from core import ids
 from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, whitelist
-from core.postgres.sessions import session_conninfo
+from core.postgres import sessions
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
@@ -72,7 +72,7 @@ class Tenant:
 
     async def connect(self) -> AsyncConnection[Any]:
         """A connection of the test's own."""
-        return await AsyncConnection.connect(session_conninfo(self.database_url), autocommit=True)
+        return await sessions.connect(self.database_url)
 
     async def events(self) -> list[dict[str, Any]]:
         """The organization's stored events in order of their ids; metadata as its text."""
@@ -205,7 +205,7 @@ async def make_tenant(database_url: str, **options: Any) -> Tenant:
     for given in (options, key_options):
         if given["requests_per_second"] is None:
             del given["requests_per_second"]
-    async with await AsyncConnection.connect(session_conninfo(database_url), autocommit=True) as db:
+    async with await sessions.connect(database_url) as db:
         name = f"Organization {next(_numbers)} {time.time_ns()}"
         organization = await organizations.create(db, name, now_us(), **options)
         app = await apps.create(db, organization, "crm-hub", "CRM Hub", event_types, now_us())

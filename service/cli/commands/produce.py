@@ -16,8 +16,7 @@ from service.cli.output import note, print_fields, print_json
 from service.cli.session import Json, duration_option
 
 if TYPE_CHECKING:
-    import grpc
-
+    from grpc_api.producer import Tls
     from service.cli.produce.run import Outcome
 
 API_KEY: Final = "WEPEOPLE_API_KEY"
@@ -78,12 +77,30 @@ Patience = Annotated[
     int | None,
     duration_option("How long to go on trying a server that does not answer. Default: 60s."),
 ]
-Certificates = Annotated[
+Authority = Annotated[
     Path | None,
     typer.Option(
         "--ca",
         metavar="FILE",
         help="PEM file of the authority that the server's TLS certificate is from.",
+        show_default=False,
+    ),
+]
+ClientCertificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert",
+        metavar="FILE",
+        help="PEM file with a certificate of the client, for servers that want one (mutual TLS).",
+        show_default=False,
+    ),
+]
+ClientKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--cert-key",
+        metavar="FILE",
+        help="PEM file with the private key of --cert.",
         show_default=False,
     ),
 ]
@@ -101,7 +118,9 @@ def produce(
     batch: Batch = MAX_BATCH_EVENTS,
     rejected: Rejected = None,
     patience: Patience = None,
-    certificates: Certificates = None,
+    ca: Authority = None,
+    certificate: ClientCertificate = None,
+    certificate_key: ClientKey = None,
     insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
@@ -127,7 +146,7 @@ def produce(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the library's own words on stderr
     from service.cli.produce.run import Options, run
 
-    credentials = _credentials(server, certificates, insecure)
+    tls = _tls(server, ca, certificate, certificate_key, insecure)
     patience_seconds = patience or DEFAULT_PATIENCE_SECONDS
     source = None if file == STDIN else Path(file)
     outcome = run(
@@ -137,7 +156,7 @@ def produce(
             producer_id,
             server,
             key,
-            credentials,
+            tls,
             batch,
             rejected,
             patience_seconds,
@@ -230,15 +249,16 @@ def _key(file: Path | None) -> str:
     return key
 
 
-def _credentials(
-    server: str, certificates: Path | None, insecure: bool
-) -> grpc.ChannelCredentials | None:
-    import grpc
+def _tls(
+    server: str, ca: Path | None, certificate: Path | None, key: Path | None, insecure: bool
+) -> Tls | None:
+    from grpc_api.producer import Tls
 
-    if certificates is not None:
-        if insecure:
-            raise typer.BadParameter("contradicts --ca", param_hint="'--insecure'")
-        return grpc.ssl_channel_credentials(certificates.read_bytes())
-    if insecure or server.startswith(LOOPBACK):
+    given = ca or certificate or key
+    if insecure and given:
+        raise typer.BadParameter("contradicts files for TLS", param_hint="'--insecure'")
+    if (certificate is None) != (key is None):
+        raise typer.BadParameter("must be given together", param_hint="'--cert', '--cert-key'")
+    if insecure or (server.startswith(LOOPBACK) and not given):
         return None
-    return grpc.ssl_channel_credentials()
+    return Tls(ca, certificate, key)

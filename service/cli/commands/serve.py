@@ -161,20 +161,23 @@ def _starting_database(settings: Settings) -> contextlib.AbstractContextManager[
 def migrate(as_json: Json = False) -> None:
     """Bring the database to this release's tables. `serve` does so too when it starts.
 
-    Safe beside running servers, and to repeat.
+    Safe beside running servers, and to repeat. It lists the workers for whom a new rule counts.
     """
+    from core.postgres.migrate import Applied
     from core.postgres.migrate import migrate as apply
     from service.settings import Settings
 
-    async def work() -> list[str]:
+    async def work() -> list[Applied]:
         async with reachable_database(Settings.from_environment(os.environ)) as conninfo:
             return await apply(conninfo)
 
     applied = asyncio.run(work())
     if as_json:
-        print_json({"applied": applied})
+        notes = [line for one in applied for line in one.notes]
+        print_json({"applied": [one.name for one in applied], "notes": notes})
     elif applied:
-        print_text("\n".join(f"applied {name}" for name in applied))
+        lines = [line for one in applied for line in (f"applied {one.name}", *one.notes)]
+        print_text("\n".join(lines))
     else:
         print_text("The database is up to date.")
 

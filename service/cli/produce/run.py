@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-import grpc
-
-from grpc_api.producer import ProducerError, StreamProducer
+from grpc_api.producer import ProducerError, StreamProducer, Tls
 from service.cli.help import PROGRAM
 from service.cli.output import note
 from service.cli.produce.display import Display
@@ -39,7 +37,7 @@ class Options:
     producer_id: str | None
     server: str
     key: str
-    credentials: grpc.ChannelCredentials | None
+    tls: Tls | None
     batch: int
     rejected: Path | None
     patience_seconds: int
@@ -99,7 +97,7 @@ async def _send(
         producer_id,
         max_buffered_events=BUFFERED_BATCHES * options.batch,
         on_rejected=runner.on_rejected,
-        credentials=options.credentials,
+        tls=options.tls,
         give_up_after_seconds=options.patience_seconds,
     )
     failure: Exception | None = None

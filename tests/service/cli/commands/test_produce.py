@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from tests.service.cli.produce.events_file import (
     stored_numbers,
     write,
 )
-from tests.support.running_service import Addresses
+from tests.support.certificates import Certificates, make_certificates, needs_openssl
+from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant
 
 
@@ -98,7 +100,9 @@ def test_a_server_that_is_not_there(server: Addresses, tenant: Tenant, tmp_path:
         (["{file}", "--batch", "501"], "--batch"),
         (["{file}", "--server", "here"], "is not HOST:PORT"),
         (["{file}", "--key-file", "{empty}"], "there is no API key"),
-        (["{file}", "--ca", "{file}", "--insecure"], "contradicts --ca"),
+        (["{file}", "--ca", "{file}", "--insecure"], "contradicts files for TLS"),
+        (["{file}", "--cert", "{file}"], "must be given together"),
+        (["{file}", "--cert-key", "{file}"], "must be given together"),
     ],
 )
 def test_wrong_usage(produce: Produce, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -111,6 +115,69 @@ def test_wrong_usage(produce: Produce, tmp_path: Path, arguments: list[str], mes
     done = produce(*(argument.format(**paths) for argument in arguments))
     assert (done.code, done.out) == (2, "")
     assert message in " ".join(done.err.split())
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def mutual_tls(server: Addresses, certificates: Certificates) -> Iterator[Addresses]:
+    """A service that shows a certificate and wants to see one."""
+    with RunningService(
+        server.database_url,
+        grpc_tls_certificate=certificates["server.pem"],
+        grpc_tls_key=certificates["server.key"],
+        grpc_tls_client_ca=certificates["authority.pem"],
+    ) as service:
+        yield service.addresses
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    ("ca", "client", "reason"),
+    [
+        ("authority", "client", None),
+        ("authority", None, "the server wants a certificate of the client (TLS_FAILED)"),
+        ("authority", "stranger", "the server does not accept the client's certificate"),
+        ("stranger-authority", "client", "the server's certificate is not trusted"),
+        (None, None, "the server speaks TLS and this client does not (TLS_FAILED)"),
+    ],
+)
+def test_mutual_tls(
+    mutual_tls: Addresses,
+    certificates: Certificates,
+    tenant: Tenant,
+    tmp_path: Path,
+    ca: str | None,
+    client: str | None,
+    reason: str | None,
+) -> None:
+    options: list[object] = [] if ca is None else ["--ca", certificates[f"{ca}.pem"]]
+    if client is not None:
+        pair = certificates[f"{client}.pem"], certificates[f"{client}.key"]
+        options += ["--cert", pair[0], "--cert-key", pair[1]]
+    file = write(tmp_path / "events.ndjson", numbered(3))
+    with produce_process(mutual_tls, tenant, file, *options, "--patience", "1h") as started:
+        _, err = started.communicate(timeout=60)
+    if reason is None:
+        assert (started.returncode, err) == (0, "")
+        assert stored_numbers(tenant) == Counter(range(3))
+    else:
+        assert started.returncode == 1
+        assert reason in err.splitlines()[0]
+
+
+@needs_openssl
+def test_a_file_for_tls_that_cannot_be_used_is_named(
+    produce: Produce, certificates: Certificates, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "events.ndjson", numbered(1))
+    pair = "--cert", certificates["client.pem"], "--cert-key", certificates["stranger.key"]
+    done = produce(file, *pair)
+    assert (done.code, done.out) == (1, "")
+    assert f"cannot use {certificates['client.pem']} with {pair[-1]} for TLS" in done.err
 
 
 def test_without_a_key(produce: Produce, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
