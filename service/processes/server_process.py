@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import IngestError
+from core.failure_log import one_line
 from core.postgres.errors import DatabaseUnusableError
 from service.compose import running
 from service.gc_settings import configure_gc
@@ -77,7 +78,7 @@ def main() -> None:
     try:
         run(serve(settings, SharedState(size, descriptor)))
     except (OSError, DatabaseUnusableError, EmbeddedPostgresError, IngestError) as error:
-        _report("failed", error.message if isinstance(error, IngestError) else str(error))
+        _report("failed", error.message if isinstance(error, IngestError) else one_line(error))
         sys.exit(FAILED)
     except Exception:
         log.exception("crashed")

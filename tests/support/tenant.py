@@ -19,6 +19,7 @@ from tests.support.waiting import WAIT_SECONDS, eventually
 
 EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
 FAST: Final = 100_000  # requests a second: no test but those about limits meets one
+UNKNOWN_KEY = "wp_live_" + "0" * 32  # well-formed, and nobody's
 
 _numbers = itertools.count(1)
 
