@@ -8,17 +8,13 @@ from functools import partial
 from typing import Final, cast
 
 from core import limits
-from core.access.admission import (
-    MIN_JUDGED_IN_TURN,
-    Admission,
-    Holding,
-    request_bytes,
-    streamed_events,
-)
-from core.access.authentication import Authenticator
+from core.access.admission import MIN_JUDGED_IN_TURN, Admission
+from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.key_watch import KeyWatch
+from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
+from core.access.shared_budget import Holding
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
@@ -251,8 +247,15 @@ class Ingestor:
             # Bounded, so that a key that is revoked meanwhile is noticed.
             await asyncio.sleep(min(pause, MAX_PACE_SECONDS))
 
-    async def authenticate(self, authorization: str | None) -> Caller:
-        """Whether the credential is still good; costs no token."""
+    async def confirm(
+        self, caller: Caller, authorization: str | None, admitted_at: float
+    ) -> Caller:
+        """The caller with the rights in force when its message is there; costs no token.
+
+        A message can come slowly. ``admitted_at``: seconds, by the event loop.
+        """
+        if asyncio.get_running_loop().time() - admitted_at <= MAX_CALLER_AGE_SECONDS:
+            return caller
         return await self._authenticator.authenticate(authorization)
 
     def note_refusal(self, caller: Caller, error: IngestError) -> None:

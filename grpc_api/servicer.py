@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from core.access.authentication import MAX_CALLER_AGE_SECONDS
 from core.clock import Clock
 from core.counters import CANCELLED, OK, Counters
 from core.error_codes import ErrorCode
@@ -173,13 +172,12 @@ class IngestServicer:
     ) -> Response:
         """Admit the caller, read the request, answer it; each step within its time."""
         loop = asyncio.get_running_loop()
-        begun = loop.time()
         request: Request | None = None
         deadline = asyncio.timeout(MAX_ARRIVAL_SECONDS)
         try:
             async with deadline:
                 caller, _ = await self._ingestor.admit(call.authorization)
-                call.caller = caller
+                call.caller, admitted_at = caller, loop.time()
                 memory = self._ingestor.hold(caller)
                 try:
                     memory.grow(LOOKAHEAD_BYTES)
@@ -188,10 +186,8 @@ class IngestServicer:
                         request = await call.read(request_type)
                 finally:
                     memory.release()
-                arrived = loop.time()
-                deadline.reschedule(arrived + MAX_SERVE_SECONDS)
-                if arrived - begun > MAX_CALLER_AGE_SECONDS:
-                    caller = await self._ingestor.authenticate(call.authorization)
+                deadline.reschedule(loop.time() + MAX_SERVE_SECONDS)
+                caller = await self._ingestor.confirm(caller, call.authorization, admitted_at)
                 return await method(call, request, caller)
         except TimeoutError:
             if not deadline.expired():

@@ -39,8 +39,8 @@ from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
+from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
-from service.memory import return_memory
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState

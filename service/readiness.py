@@ -56,6 +56,9 @@ class Readiness:
         """Look at the database once."""
         try:
             self._database_problem = await self._database.within(ANSWER_SECONDS, self._ask())
+            if self._database_problem is not None:
+                # It may be that of a session which outlived a failover.
+                self._database.check_soon()
         except (psycopg.Error, IngestError):
             self._database_problem = "the database does not answer"
         except Exception as error:  # such as a want of descriptors: never the end of the service

@@ -12,10 +12,10 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from core.access.admission import overloaded
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, digest
 from core.access.fair_queue import STRANGERS, Flow
 from core.access.invalidation import Invalidation
+from core.access.shared_budget import overloaded
 from core.clock import Clock
 from core.error_codes import ErrorCode
 from core.errors import IngestError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.access.admission import overloaded
+from core.access.shared_budget import overloaded
 from core.error_codes import ErrorCode
 from core.errors import IngestError, UnknownCommitStatusError, unavailable
 from core.journal.lock_waits import still_locked

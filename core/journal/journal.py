@@ -35,7 +35,7 @@ from core.journal.queue import (
 from core.journal.workers import WorkerCache
 from core.journal.writer import Writer
 from core.postgres.database import Database
-from core.postgres.errors import is_connection_loss
+from core.postgres.errors import is_away
 
 log = logging.getLogger(__name__)
 
@@ -187,11 +187,7 @@ class Journal:
             await self._commit_parts(self._lock_waits.halves(requests, error))
         except Exception as error:
             self._count(requests, begin, committed=False)
-            if (
-                len(requests) == 1
-                or is_connection_loss(error)
-                or isinstance(error, UnknownCommitStatusError)
-            ):
+            if len(requests) == 1 or is_away(error) or isinstance(error, UnknownCommitStatusError):
                 self._fail(requests, error)
                 return
             # One request spoils the transaction and the database does not say which: each alone.

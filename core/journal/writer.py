@@ -20,7 +20,7 @@ from core.journal.pending import PendingRequest, Verdict
 from core.journal.transaction import Mode, Transaction, UnexpectedOutcomeError
 from core.journal.workers import WorkerCache
 from core.postgres.database import Database
-from core.postgres.errors import is_connection_loss, is_transient
+from core.postgres.errors import is_away, is_connection_loss, is_transient
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Writer:
                 if give_up or not is_transient(error):
                     raise
                 log.warning("writing a transaction is tried again: %s", one_line(error))
-                if is_connection_loss(error):
+                if is_away(error):
                     await self._database.discard_stale()
                 await asyncio.sleep(RETRY_PAUSE_SECONDS * attempt)
         raise AssertionError("unreachable")

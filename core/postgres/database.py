@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool
 
 from core.failure_log import one_line
@@ -26,6 +27,7 @@ from core.postgres.sessions import (
     configure,
     connect,
     cut_after,
+    is_writable,
     libpq_variables,
     session_conninfo,
     session_settings,
@@ -38,6 +40,7 @@ MAX_POOL_CONNECTIONS: Final = 8
 MAX_POOL_WAITERS: Final = 256  # of each pool; one more is refused at once
 CHECKOUT_SECONDS: Final = 3.0
 RECONNECT_PAUSE_SECONDS: Final = 0.05  # between two tries whether the server is back
+READ_ONLY_PAUSE_SECONDS: Final = 0.2  # the same, where each try costs a server that answers
 # A pool that has lost a connection gives up after so long, and `Database` fills it again once the
 # server is back. By itself it would pause for 1, 2, 4 seconds, and notice that much later.
 RECONNECT_SECONDS: Final = 0.1
@@ -115,7 +118,7 @@ class Database:
                     yield connection
 
     @contextlib.asynccontextmanager
-    async def _lent(self, pool: AsyncConnectionPool[Connection]) -> AsyncIterator[Connection]:
+    async def _lent(self, pool: _Pool) -> AsyncIterator[Connection]:
         """A connection of the pool, which gets it back even if the caller is cancelled by then.
 
         A task that is cancelled inside of ``putconn`` would lose the connection for good.
@@ -123,6 +126,11 @@ class Database:
         connection = await pool.getconn()
         try:
             yield connection
+        except ReadOnlySqlTransaction:
+            # It may stay so: its server was the primary, or the session began while nobody might
+            # write. The pool makes another.
+            await connection.close()
+            raise
         finally:
             giving_back = asyncio.create_task(pool.putconn(connection))
             self._abandoned.add(giving_back)
@@ -153,35 +161,40 @@ class Database:
             task.exception()  # asyncio would log it otherwise
 
     async def discard_stale(self) -> None:
-        """Wait until the server is back, and replace pooled connections that no longer work.
+        """Wait until the server can be written to, and replace pooled connections that do not work.
 
         Without it a request would fail for each stale connection. Returns after ``CHECK_SECONDS``
         even if the server, or some connections, have not answered; their check goes on.
         """
         # Never cancelled here: the pool would lose the connections that it is checking.
-        await asyncio.wait({self._check_soon()}, timeout=CHECK_SECONDS)
+        await asyncio.wait({self.check_soon()}, timeout=CHECK_SECONDS)
 
     def _on_given_up(self, _pool: object) -> None:
-        self._check_soon()  # fills the pools again once the server is back
+        self.check_soon()  # fills the pools again once the server is back
 
-    def _check_soon(self) -> asyncio.Task[None]:
+    def check_soon(self) -> asyncio.Task[None]:
+        """Begin what :meth:`discard_stale` waits for, unless it goes on already."""
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check())
         return self._checking
 
     async def _check(self) -> None:
-        await self._until_it_answers()
+        await self._until_writable()
         for pool in (self._pool, self._journal_pool):
             with contextlib.suppress(psycopg.Error):
                 await pool.check()
 
-    async def _until_it_answers(self) -> None:
+    async def _until_writable(self) -> None:
         while True:
+            pause = RECONNECT_PAUSE_SECONDS
             try:
-                async with await connect(self._conninfo):
-                    return
+                async with await connect(self._conninfo) as db:
+                    if await is_writable(db):
+                        return
+                pause = READ_ONLY_PAUSE_SECONDS
             except (psycopg.Error, OSError, DatabaseUnusableError):
-                await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+                pass
+            await asyncio.sleep(pause)
 
     async def dedicated(self, application_name: str) -> Connection:
         """A new connection outside the pools, in autocommit mode; the caller closes it."""
@@ -217,6 +230,17 @@ def _sources() -> str:
     return " and ".join(["DATABASE_URL", *libpq_variables()])
 
 
+class _Pool(AsyncConnectionPool[Connection]):
+    """A pool that looks whether its connections can write when it checks them."""
+
+    @staticmethod
+    async def check_connection(conn: Connection) -> None:
+        """Close the connection and raise an error if it works no more, or cannot write."""
+        if not await is_writable(conn):
+            await conn.close()
+            raise NoAnswerError("the session is read-only")
+
+
 def _pool(
     conninfo: str,
     settings: Mapping[str, str],
@@ -224,7 +248,7 @@ def _pool(
     on_given_up: Callable[[object], None],
     *,
     prepare_threshold: int | None = 1,
-) -> AsyncConnectionPool[Connection]:
+) -> _Pool:
     """A pool whose sessions have the settings; it is opened later."""
     settings = session_settings(conninfo, settings)
 
@@ -232,7 +256,7 @@ def _pool(
         await configure(db, settings)
         await widen_send_buffer(db)
 
-    return AsyncConnectionPool(
+    return _Pool(
         session_conninfo(conninfo),
         kwargs={"autocommit": True, "prepare_threshold": prepare_threshold},
         min_size=2,

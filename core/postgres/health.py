@@ -9,7 +9,8 @@ from core.postgres.migrate import is_migrated
 from core.postgres.sessions import Connection
 
 _STATE: Final = """
-SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', to_regclass(%s) IS NULL
+SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+    NOT has_table_privilege('events', 'INSERT'), to_regclass(%s) IS NULL
 """
 
 
@@ -20,11 +21,13 @@ async def write_problem(db: Connection, now_us: int) -> str | None:
     name = partitions.name_at(now_us)
     row = await (await db.execute(_STATE, (name,))).fetchone()
     assert row is not None
-    is_standby, is_read_only, lacks_partition = row
+    is_standby, is_read_only, lacks_right, lacks_partition = row
     if is_standby:
         return "the database is a standby"
     if is_read_only:
         return "the database is read-only"
+    if lacks_right:
+        return "the service may not write to the database"
     if lacks_partition:
         return f"the database has no partition {name} for events of now"
     return None

@@ -8,20 +8,23 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Iterator
 
+import msgspec
 import pytest
 
 from core.access.admission import Admission
-from core.access.authentication import Authenticator
+from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
+from core.access.fair_queue import STRANGERS
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import OwnBuckets, RateLimiter
 from core.counters import Counters
+from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.ingest import Ingestor
 from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
 from core.journal.producers import producer_key
 from core.journal.rejection_statistics import RejectionStatistics
-from core.models import Actor, Event, EventBatch, StreamPosition
+from core.models import Actor, Caller, Event, EventBatch, StreamPosition
 from tests.support.direct_writer import DirectWriter
 from tests.support.waiting import eventually
 
@@ -165,3 +168,52 @@ async def test_a_caller_who_gives_up_leaves_the_queue(
     async with committing(road):
         pass
     assert await quota_of_five.tenant.events() == []
+
+
+async def test_a_caller_whose_message_came_slowly_is_looked_at_again(
+    road: IngestRoad, quota_of_five: DirectWriter
+) -> None:
+    caller, now = quota_of_five.caller, asyncio.get_running_loop().time()
+    assert await road.ingestor.confirm(caller, None, now) is caller
+    with pytest.raises(IngestError) as raised:
+        await road.ingestor.confirm(caller, None, now - 2 * MAX_CALLER_AGE_SECONDS)
+    assert raised.value.code is ErrorCode.MISSING_AUTHORIZATION
+
+
+async def test_the_rights_of_a_streamed_batch_are_those_after_its_wait_for_room(
+    road: IngestRoad, quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = quota_of_five.caller
+    after = msgspec.structs.replace(before, allowed_event_types=frozenset())
+    callers = [before, after]
+
+    async def authenticate(_: Authenticator, __: str | None) -> Caller:
+        return callers.pop(0)
+
+    monkeypatch.setattr(Authenticator, "authenticate", authenticate)
+    admission = Admission()
+    monkeypatch.setattr(road.ingestor, "_admission", admission)
+    everything = admission.streamed.free
+    assert admission.streamed.try_take(STRANGERS, everything)
+    waiting = asyncio.create_task(road.ingestor.admit_batch("Bearer", 1, 100))
+    await eventually(lambda: callers == [after], "the batch waits for room")
+    assert not waiting.done()
+    admission.streamed.give_back(STRANGERS, everything)
+    caller, room = await waiting
+    assert caller is after
+    room.release()
+    assert admission.streamed.taken == 0
+
+
+async def test_a_streamed_batch_that_need_not_wait_is_authenticated_once(
+    road: IngestRoad, quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = [quota_of_five.caller]
+
+    async def authenticate(_: Authenticator, __: str | None) -> Caller:
+        return callers.pop()
+
+    monkeypatch.setattr(Authenticator, "authenticate", authenticate)
+    caller, room = await road.ingestor.admit_batch("Bearer", 1, 100)
+    assert caller is quota_of_five.caller
+    room.release()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import grpc as grpc_library
 import pytest
 from google.rpc import error_details_pb2
 
+from core.ingest import Ingestor
+from core.models import Budget, Caller
 from grpc_api import servicer
 from grpc_api.arrivals import MAX_ARRIVING
 from grpc_api.call import LOOKAHEAD_BYTES
@@ -125,6 +128,40 @@ async def test_a_unary_call_has_a_deadline(
     assert reply.code == "internal_error"
     assert reply.retry_after_seconds
     assert ("may or may not" in reply.message) == (late == "answer")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [("revoke", "key_revoked"), ("deny", "forbidden_event_type")]
+)
+async def test_the_rights_that_count_are_those_after_a_slow_message(
+    grpc: GrpcDriver, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, change: str, code: str
+) -> None:
+    admitted = threading.Event()
+    admit = Ingestor.admit
+
+    async def note(ingestor: Ingestor, authorization: str | None) -> tuple[Caller, Budget]:
+        caller = await admit(ingestor, authorization)
+        admitted.set()
+        return caller
+
+    monkeypatch.setattr(Ingestor, "admit", note)
+    monkeypatch.setattr(servicer, "MAX_CALLER_AGE_SECONDS", 0)
+    rpc: Any = grpc.channel.stream_unary(METHOD + "IngestEvents")
+    call = rpc(metadata=(("authorization", f"Bearer {tenant.key}"),), timeout=30)
+    await eventually(admitted.is_set, "the call is admitted before its message")
+    await (tenant.revoke() if change == "revoke" else tenant.deny("ticket.resolved"))
+
+    async def is_in_force() -> bool:
+        return (await grpc.ingest(tenant.key, [event()])).code == code
+
+    await eventually(is_in_force, "the change is in force")
+    stored = len(await tenant.events())
+    await call.write(pb.IngestEventsRequest(events=[event_message(event())]).SerializeToString())
+    await call.done_writing()
+    with pytest.raises(grpc_library.aio.AioRpcError) as caught:
+        await call
+    assert error_reply(caught.value).code == code
+    assert len(await tenant.events()) == stored
 
 
 class Unfinished(Http2):

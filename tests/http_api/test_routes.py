@@ -9,10 +9,12 @@ import pytest
 from fastapi import FastAPI
 
 from core.ingest import Ingestor
+from http_api import routes
 from tests.conftest import MakeTenant
-from tests.support.raw_http import EVENTS, PING, SNAPSHOTS, Answer, ask, head, post
+from tests.support.raw_http import EVENTS, PING, SNAPSHOTS, Answer, ask, connect, head, post
 from tests.support.running_service import Addresses
 from tests.support.tenant import Tenant, event, snapshot
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -83,3 +85,34 @@ async def test_a_crash_is_the_same_on_both_roads_and_logged_once(
     assert b"secret" not in answers[0].body
     logged = [record.__dict__["request_id"] for record in caplog.records]
     assert logged == [answer.headers["x-request-id"] for answer in answers]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [("revoke", 401, "key_revoked"), ("deny", 403, "forbidden_event_type")],
+)
+async def test_the_rights_that_count_are_those_after_a_slow_body(
+    server: Addresses,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    status: int,
+    code: str,
+) -> None:
+    monkeypatch.setattr(routes, "MAX_CALLER_AGE_SECONDS", 0)
+    async with connect(server.http) as connection:
+        announced = head(tenant.key, Content_Length=len(ONE), Expect="100-continue")
+        await connection.send(announced)
+        assert await connection.line() == b"HTTP/1.1 100 Continue\r\n"  # the caller is admitted
+        await connection.line()
+        await (tenant.revoke() if change == "revoke" else tenant.deny("ticket.resolved"))
+
+        async def is_in_force() -> bool:
+            return (await ask(server.http, post(tenant.key, ONE))).status == status
+
+        await eventually(is_in_force, "the change is in force")
+        stored = len(await tenant.events())
+        await connection.send(ONE)
+        answer = await connection.answer()
+    assert (answer.status, answer.code) == (status, code)
+    assert len(await tenant.events()) == stored

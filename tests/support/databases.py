@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
 
 import psycopg
-from psycopg import sql
+from psycopg import AsyncConnection, sql
 from psycopg.conninfo import make_conninfo
+
+END_SESSIONS: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 @contextlib.contextmanager
@@ -32,3 +38,19 @@ def new_database(
     finally:
         with psycopg.connect(postgres, autocommit=True) as db:
             db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextlib.asynccontextmanager
+async def read_only(db: AsyncConnection[Any]) -> AsyncIterator[None]:
+    """Have every session of the database that begins within the block be read-only for good."""
+    name = sql.Identifier(db.info.dbname)
+    await db.execute(
+        sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name)
+    )
+    await db.execute(END_SESSIONS)
+    try:
+        yield
+    finally:
+        await db.execute(
+            sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name)
+        )

@@ -201,6 +201,21 @@ async def test_a_lookup_begun_before_a_change_is_neither_cached_nor_shared_after
     assert await service.code(key) == "key_revoked"
 
 
+async def test_what_was_read_before_a_change_is_not_cached_after_it(
+    own_tenant: Tenant, authentication_of_tenant: Authentication
+) -> None:
+    service, key = authentication_of_tenant, bearer(own_tenant.key)
+    service.lookups.may_answer.clear()
+    before = asyncio.create_task(service.code(key))
+    await asyncio.wait_for(service.lookups.begun.wait(), 20)
+    await own_tenant.revoke()
+    service.announce(own_tenant.organization.id)
+    service.lookups.may_answer.set()
+    assert await before is None
+    assert await service.code(key) == "key_revoked"
+    assert service.lookups.count == 2
+
+
 async def test_a_database_that_hangs_is_an_internal_error(
     own_tenant: Tenant, authentication_of_tenant: Authentication, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 import pytest
 
 import core.journal.commit_status
+from core import ids
 from core.errors import UnknownCommitStatusError
 from core.journal.commit_status import was_committed
 from core.journal.transaction import Mode, Transaction
@@ -53,6 +55,31 @@ async def test_a_transaction_in_progress_has_not_ended(
         transaction.transaction_id = row[0]
         with pytest.raises(UnknownCommitStatusError):
             await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_transaction_in_progress_is_waited_for(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    monkeypatch.setattr(core.journal.commit_status, "STATUS_PAUSE_SECONDS", 0.01)
+    await quota_of_five.write(quota_of_five.request(1))
+    [stored] = await quota_of_five.tenant.rows("SELECT id FROM events")
+    transaction = lost(quota_of_five)
+    row_id = ids.new(quota_of_five.clock.now_us())
+    transaction.probe_row = (quota_of_five.tenant.organization.id, row_id)
+    async with await quota_of_five.tenant.connect() as db:
+        await db.execute("BEGIN")
+        await db.execute("UPDATE events SET id = %s WHERE id = %s", (row_id, stored["id"]))
+        row = await (await db.execute("SELECT pg_current_xact_id()::text")).fetchone()
+        assert row is not None
+        transaction.transaction_id = row[0]
+        asked = asyncio.create_task(
+            was_committed(quota_of_five.database, quota_of_five.clock, transaction)
+        )
+        done, _ = await asyncio.wait({asked}, timeout=0.2)
+        assert not done
+        await db.execute("COMMIT" if committed else "ROLLBACK")
+        assert await asyncio.wait_for(asked, 20) is committed
 
 
 async def test_an_id_of_the_future_was_lost_in_a_crash(quota_of_five: DirectWriter) -> None:

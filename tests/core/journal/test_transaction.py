@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from psycopg.errors import InFailedSqlTransaction
 
+import core.journal.transaction
 import core.journal.writer
 from core.journal.pending_events import PendingEvents
 from core.journal.transaction import Mode, Transaction
 from core.models import Actor, Receipt
-from core.postgres.pipeline import CopyCommand
+from core.postgres.pipeline import COMMIT, Command, CopyCommand, Statement
 from core.postgres.sessions import Connection
 from tests.support.direct_writer import DirectWriter
 
@@ -85,3 +87,20 @@ async def test_an_account_that_others_have_charged_meanwhile_is_locked(
     assert isinstance(receipt, Receipt)
     assert (receipt.accepted, len(receipt.rejected), receipt.quota_left) == (1, 1, 0)
     assert tried == [OPTIMISTIC, LOCKED]
+
+
+@pytest.mark.usefixtures("each_mode")
+async def test_a_commit_that_the_server_answers_with_a_rollback_is_no_commit(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rolls_back(statement: Statement | str, *arguments: str) -> Command:
+        return Command("ROLLBACK" if statement == COMMIT else statement, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(core.journal.transaction, "Command", rolls_back)
+        with pytest.raises(InFailedSqlTransaction, match="ROLLBACK"):
+            await quota_of_five.write(quota_of_five.request(1, key="a"))
+    assert await quota_of_five.tenant.events() == []
+    [receipt] = await quota_of_five.write(quota_of_five.request(1, key="a"))
+    assert isinstance(receipt, Receipt)
+    assert (receipt.accepted, receipt.replayed) == (1, False)

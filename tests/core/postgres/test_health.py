@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import psycopg
 import pytest
 from psycopg import AsyncConnection
@@ -40,6 +42,19 @@ async def test_a_read_only_database_cannot_be_written(database_url: str) -> None
             )
         )
     assert await problem(database_url, now_us()) == "the database is read-only"
+
+
+async def test_without_the_right_to_insert_nothing_can_be_written(database_url: str) -> None:
+    async with await sessions.connect(database_url) as db:
+        role = f"wepeople_reader_{os.getpid()}"
+        await db.execute(f"CREATE ROLE {role}".encode())
+        try:
+            await db.execute(f"GRANT SELECT ON schema_migrations TO {role}".encode())
+            await db.execute(f"SET ROLE {role}".encode())
+            assert await write_problem(db, now_us()) == "the service may not write to the database"
+        finally:
+            await db.execute("RESET ROLE")
+            await db.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
 async def test_a_database_of_an_older_release_cannot_be_written(database_url: str) -> None:
