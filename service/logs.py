@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from collections import OrderedDict
@@ -111,7 +112,12 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def configure_logs(level: str, **members: object) -> None:
-    """Send the process's logs to stderr as JSON lines, each with these members."""
+    """Send the process's logs to stderr as JSON lines, each with these members.
+
+    To be called before grpc is imported: its library would write there in a form of its own, about
+    each TLS handshake that fails for one. An operator who wants that sets ``GRPC_VERBOSITY``.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # server processes inherit it
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(**members))
     handler.addFilter(RepeatedWarnings(Clock()))

@@ -4,7 +4,7 @@ The supervisor runs ``python -m service.processes.server_process SLOT SIZE DESCR
 process slot, SIZE the number of slots and DESCRIPTOR the shared state's memory. The process reports
 on stdout, in one line of JSON, ``["ready", ""]`` or ``["failed", reason]``. Its stdin is the
 lifeline: the kernel closes it however the supervisor ends, and the process then finishes its
-requests and ends, as it does on SIGTERM.
+requests and ends, as it does on SIGTERM. SIGHUP has it read the TLS files again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from service.metrics import FOLDER_VARIABLE, count_in_files
 from service.postgres.embedded import EmbeddedPostgresError
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
-from service.runtime import max_stop_seconds, run
+from service.runtime import max_stop_seconds, on_hangup, run
 from service.settings import Settings
 
 log = logging.getLogger("service.processes.server_process")  # __name__ is __main__
@@ -57,6 +57,7 @@ async def serve(settings: Settings, shared_state: SharedState) -> None:
         running(settings, conninfo, shared_state=shared_state) as service,
     ):
         configure_gc()
+        on_hangup(service.reload)
         _report("ready")
         await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)
         if service.failure.done():
