@@ -149,7 +149,8 @@ async def configure(db: Connection, settings: Mapping[str, str] = SETTINGS) -> N
         if is_temporary(error):
             raise
         raise DatabaseUnusableError(
-            f"PostgreSQL refuses a setting of the service's sessions: {one_line(error)}"
+            "PostgreSQL refuses a setting of the service's sessions: "
+            f"{error.diag.message_primary or one_line(error)}"
         ) from error
     for name, value, found in rows:
         if found != value:
