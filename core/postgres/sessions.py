@@ -213,6 +213,15 @@ def libpq_variables() -> list[str]:
     return sorted(known & os.environ.keys())
 
 
+def forget_libpq_variables() -> None:
+    """Have this process and its children connect by their connection strings alone.
+
+    Not every variable gives way to a connection string: PGSERVICE, PGTZ and others do not.
+    """
+    for name in libpq_variables():
+        del os.environ[name]
+
+
 async def logs_statements(db: Connection) -> bool:
     """Whether the server logs the text of failed statements; the journal's hold clients' data."""
     cursor = await db.execute("SELECT current_setting('log_min_error_statement')")

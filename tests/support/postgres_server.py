@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -138,11 +138,10 @@ class PostgresServer:
             )
         wait_until(self._answers, "PostgreSQL takes connections", seconds=START_SECONDS)
 
-    def execute(self, *statements: str) -> None:
-        """Run statements as the superuser."""
+    def count(self, query: LiteralString) -> int:
+        """Run a query as the superuser; returns the number of its rows."""
         with psycopg.connect(self.conninfo, autocommit=True) as db:
-            for statement in statements:
-                db.execute(statement.encode())
+            return len(db.execute(query).fetchall())
 
     def kill(self) -> None:
         """SIGKILL to all of its processes at once."""
