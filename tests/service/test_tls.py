@@ -7,18 +7,22 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.service.cli.command import WAIT_SECONDS, process
+from tests.service.cli.command import WAIT_SECONDS, command, process
 from tests.support.certificates import Certificates, make_certificates, needs_openssl
 from tests.support.service_process import ServiceProcess
 from tests.support.waiting import wait_until
 
 pytestmark = needs_openssl
+
+ANY_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +63,7 @@ def test_files_are_checked_before_the_database_is_touched(
     monkeypatch.setenv("WEPEOPLE_DATA_DIR", str(tmp_path / "data"))
     for name, value in {**copied(certificates, tmp_path), variable: str(wrong)}.items():
         monkeypatch.setenv(name, value)
-    ports = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--workers", workers)
-    with process("serve", "--json", *ports) as started:
+    with process("serve", "--json", *ANY_PORTS, "--workers", workers) as started:
         out, err = started.communicate(timeout=WAIT_SECONDS)
     assert (started.returncode, out) == (1, "")
     assert err.startswith(f"wepeople-ingest: {variable}: cannot use {wrong} for TLS: ")
@@ -126,12 +129,29 @@ def test_failed_handshakes_leave_no_line_that_is_not_json(service: ServiceProces
         assert json.loads(line)["message"]
 
 
-def test_sighup_without_tls_ends_nothing(database_url: str, tmp_path: Path) -> None:
-    service = ServiceProcess(tmp_path, DATABASE_URL=database_url)
-    try:
-        service.start()
-        service.send_signal(signal.SIGHUP)
-        assert httpx.get(f"{service.url}/healthz").status_code == 200
-        assert service.terminate() == 0
-    finally:
-        service.kill()
+def test_sighup_ends_nothing_without_tls_and_at_the_start(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    executable, *arguments = command("serve", "--json", *ANY_PORTS)
+    with subprocess.Popen(
+        [executable, "-X", "importtime", *arguments],  # tells of each module that was imported
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as started:
+        assert started.stdout is not None
+        assert started.stderr is not None
+        try:
+            for module in ("grpc", "service.compose"):
+                while (line := started.stderr.readline()).rpartition("|")[2].strip() != module:
+                    assert line, f"{module} is not imported"
+                started.send_signal(signal.SIGHUP)
+            threading.Thread(target=started.stderr.read, daemon=True).start()  # so that it goes on
+            ready = json.loads(started.stdout.readline())
+            started.send_signal(signal.SIGHUP)
+            assert httpx.get(f"{ready['http']}/healthz").status_code == 200
+            started.send_signal(signal.SIGTERM)
+            assert started.wait(WAIT_SECONDS) == 0
+        finally:
+            started.kill()

@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -125,6 +126,8 @@ def serve(
     from service.tls import check_tls_files
 
     postpone_gc()
+    # Until there is something to reload (service/runtime.py: on_hangup), SIGHUP has no effect.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     settings = Settings.from_environment(os.environ)
     given = {"http": http, "grpc": grpc, "server_processes": workers}
