@@ -67,6 +67,10 @@ pressure: $(VENV)/dev.stamp ## a minute each of every flood beside a quiet tenan
 soak: $(VENV)/dev.stamp ## ten minutes of faults and floods at random, with a ledger of every event; ARGS="--seconds N --seed N"
 	@exec $(BIN)/python -m tests.pressure.soak $(ARGS)
 
+.PHONY: matrix
+matrix: $(VENV)/dev.stamp ## run the behaviour suite on the system's PostgreSQL and through PgBouncer; ARGS replace tests/behaviour
+	@exec $(BIN)/python -m tests.matrix $(ARGS)
+
 .PHONY: kills
 kills: $(VENV)/dev.stamp ## 200,000 events through `produce` while the server is killed 20 times; ARGS go to the script
 	@exec $(BIN)/python -m tests.faults.kill_produce $(ARGS)

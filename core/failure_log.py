@@ -1,18 +1,58 @@
-"""The log of background work that fails and goes on: a line a minute, however often it fails."""
+"""Errors as text for the log, and the log of background work that fails and goes on.
+
+PostgreSQL's words about an error repeat values of rows, which are what people sent: in DETAIL and
+CONTEXT, which psycopg appends to the text of its errors. No text here has any.
+"""
 
 from __future__ import annotations
 
 import logging
+import traceback
+from collections.abc import Iterator
 from typing import Final
+
+import psycopg
 
 from core.clock import Clock
 
 LOG_SECONDS: Final = 60.0
+_DATA_EXCEPTION: Final = "22"  # the class of SQLSTATEs whose very message repeats the value
 
 
 def one_line(error: BaseException) -> str:
     """An error's text, fit for a log line."""
-    return " ".join(str(error).split())
+    return " ".join(_text(error).split())
+
+
+def _text(error: BaseException) -> str:
+    if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+        return str(error)
+    diagnosis = error.diag
+    is_of_a_value = error.sqlstate.startswith(_DATA_EXCEPTION)
+    message = None if is_of_a_value else diagnosis.message_primary
+    facts = (error.sqlstate, diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name)
+    return f"{message or type(error).__name__} ({', '.join(fact for fact in facts if fact)})"
+
+
+def stack(error: BaseException) -> str:
+    """The traceback of an error and of those behind it, without values as :func:`one_line`."""
+    return "\n".join(_stack(error, set()))
+
+
+def _stack(error: BaseException, seen: set[int]) -> Iterator[str]:
+    seen.add(id(error))
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if behind is not None and id(behind) not in seen:
+        yield from _stack(behind, seen)
+        yield "The error behind the next one."
+    if error.__traceback__ is not None:
+        yield "Traceback (most recent call last):"
+        yield "".join(traceback.format_tb(error.__traceback__)).rstrip("\n")
+    yield f"{type(error).__qualname__}: {_text(error)}"
+    if isinstance(error, BaseExceptionGroup):
+        for number, member in enumerate(error.exceptions, start=1):
+            yield f"Number {number} of the group:"
+            yield from _stack(member, seen)
 
 
 class FailureLog:

@@ -8,21 +8,17 @@ from functools import partial
 from typing import Final, cast
 
 from core import limits
-from core.access.admission import (
-    MIN_JUDGED_IN_TURN,
-    Admission,
-    Holding,
-    request_bytes,
-    streamed_events,
-)
-from core.access.authentication import Authenticator
+from core.access.admission import MIN_JUDGED_IN_TURN, Admission
+from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.key_watch import KeyWatch
+from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
+from core.access.shared_budget import Holding
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
-from core.errors import IngestError
+from core.errors import IngestError, unavailable
 from core.journal import app_producers, producers, stored_receipt
 from core.journal.journal import Journal
 from core.journal.pending_events import PendingEvents, prepared
@@ -45,7 +41,7 @@ from core.rules.snapshot import check_texts
 from core.slices import in_turns
 
 MAX_PACE_SECONDS: Final = 0.25
-OPEN_STREAM_SECONDS: Final = 8.0  # a look-up of a connection, and a lock that is waited for
+OPEN_STREAM_SECONDS: Final = 8.0  # its turn, a connection, and a lock that is waited for
 
 
 def check_count(events: int) -> None:
@@ -92,9 +88,13 @@ class Ingestor:
 
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
         """Begin a request in its turn: authenticate, check the plan and take a rate token."""
-        flow = self._authenticator.flow_of(authorization)
-        await self._admission.beginning.begin(flow)
-        caller = await self._authenticator.identify(authorization)
+        try:
+            key_digest = self._authenticator.digest_of(authorization)
+        except IngestError:
+            await self._admission.beginning.begin(STRANGERS)
+            raise
+        await self._admission.beginning.begin(self._authenticator.flow_of(key_digest))
+        caller = await self._authenticator.identify(key_digest)
         try:
             self._authenticator.check_usable(caller)
         except IngestError as error:
@@ -181,6 +181,16 @@ class Ingestor:
             self._counters.accept_snapshot()
         return receipt
 
+    def hold_stream(self, caller: Caller) -> Holding:
+        """The place of a stream, to be released when its call is over.
+
+        Raises ``internal_error``, transient, if the organization's share of places is used up.
+        """
+        places, flow = self._admission.open_streams, caller.organization_id
+        if not places.try_take(flow, 1):
+            raise unavailable("Too many streams are open. Close some of yours, or retry later.")
+        return Holding.of(places, flow, 1)
+
     async def open_stream(self, caller: Caller, producer_id: str) -> Progress:
         """Begin a stream of a producer; an older stream of it can write no more.
 
@@ -188,15 +198,21 @@ class Ingestor:
         producers, and ``internal_error`` if the database does not answer.
         """
         producers.check_producer_id(producer_id)
-        opening = self._open(producers.producer_key(caller, producer_id))
+        opening = self._open(caller, producers.producer_key(caller, producer_id))
         try:
             return await self._database.within(OPEN_STREAM_SECONDS, opening)
         except NoAnswerError as error:
             raise database_away() from error
 
-    async def _open(self, producer: producers.ProducerKey) -> Progress:
-        async with self._database.connection() as db:
-            return await app_producers.open_stream(db, producer, self._clock.now_us())
+    async def _open(self, caller: Caller, producer: producers.ProducerKey) -> Progress:
+        # Openings that wait for locks must not have all of the connections.
+        openings, flow = self._admission.stream_openings, caller.organization_id
+        await openings.take(flow, 1)
+        try:
+            async with self._database.connection() as db:
+                return await app_producers.open_stream(db, producer, self._clock.now_us())
+        finally:
+            openings.give_back(flow, 1)
 
     async def admit_batch(
         self, authorization: str | None, events: int, message_bytes: int
@@ -231,8 +247,15 @@ class Ingestor:
             # Bounded, so that a key that is revoked meanwhile is noticed.
             await asyncio.sleep(min(pause, MAX_PACE_SECONDS))
 
-    async def authenticate(self, authorization: str | None) -> Caller:
-        """Whether the credential is still good; costs no token."""
+    async def confirm(
+        self, caller: Caller, authorization: str | None, admitted_at: float
+    ) -> Caller:
+        """The caller with the rights in force when its message is there; costs no token.
+
+        A message can come slowly. ``admitted_at``: seconds, by the event loop.
+        """
+        if asyncio.get_running_loop().time() - admitted_at <= MAX_CALLER_AGE_SECONDS:
+            return caller
         return await self._authenticator.authenticate(authorization)
 
     def note_refusal(self, caller: Caller, error: IngestError) -> None:

@@ -19,6 +19,8 @@ T = TypeVar("T")
 SLICE_BYTES: Final = 65_536
 MIN_UNCOLLECTED_BYTES: Final = 8_192
 
+_LEFT_ALONE: Final = contextlib.nullcontext()
+
 Sliced = Generator[None, None, T]
 
 
@@ -38,7 +40,7 @@ def uncollected(size: int) -> AbstractContextManager[None]:
     slice is left alone.
     """
     large = size >= MIN_UNCOLLECTED_BYTES and gc.isenabled()
-    return _paused() if large else contextlib.nullcontext()
+    return _paused() if large else _LEFT_ALONE
 
 
 def at_once(work: Sliced[T]) -> T:

@@ -40,10 +40,16 @@ class Call:
         self.caller: Caller | None = None
         self.code: str | None = None  # of the error that ended it
         self._renderer = renderer
+        self._has_sent_id = False
 
-    async def begin(self) -> None:
-        """Send the request id, which the client gets even if the call fails later."""
-        await self.context.send_initial_metadata((("x-request-id", self.request_id),))
+    async def send_request_id(self) -> None:
+        """Send the request id, once. A unary call has that of its receipt, which may be a replay's.
+
+        A call that fails sends its own.
+        """
+        if not self._has_sent_id:
+            self._has_sent_id = True
+            await self.context.send_initial_metadata((("x-request-id", self.request_id),))
 
     async def read(self, message_type: type[Request]) -> Request:
         """The one message of a unary call; raises ``invalid_body`` if there is none, or another."""
@@ -76,6 +82,7 @@ class Call:
         # AbortError's context is the error we handle. The frames of that error's traceback hold
         # whole messages. Without this they would stay in memory until the garbage collector runs.
         raised.__traceback__ = raised.__cause__ = raised.__context__ = None
+        await self.send_request_id()
         await self.context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("unreachable")
 

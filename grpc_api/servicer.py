@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from core.access.authentication import MAX_CALLER_AGE_SECONDS
 from core.clock import Clock
 from core.counters import CANCELLED, OK, Counters
 from core.error_codes import ErrorCode
@@ -84,7 +83,9 @@ class IngestServicer:
             request.idempotency_key if request.HasField("idempotency_key") else None,
             size_bytes=size_bytes,
         )
-        return responses.events_response(await self._ingestor.ingest(caller, batch))
+        receipt = await self._ingestor.ingest(caller, batch)
+        call.request_id = receipt.request_id
+        return responses.events_response(receipt)
 
     async def ingest_snapshot(
         self, call: Call, request: pb.IngestSnapshotRequest, caller: Caller
@@ -96,14 +97,21 @@ class IngestServicer:
             raise IngestError(ErrorCode.INVALID_BODY, str(error)) from None
         key = request.idempotency_key if request.HasField("idempotency_key") else None
         wanted = SnapshotRequest(call.request_id, snapshot, key, request.ByteSize())
-        return responses.snapshot_response(await self._ingestor.ingest_snapshot(caller, wanted))
+        receipt = await self._ingestor.ingest_snapshot(caller, wanted)
+        call.request_id = receipt.request_id
+        return responses.snapshot_response(receipt)
 
     async def stream_events(self, _: object, context: Context) -> None:
         """Store the batches of a stream; see :class:`EventStream`."""
         call = Call(context, self._renderer, self._clock)
         stream = EventStream(call, self._ingestor, self._streams)
-        with self._streams.open(stream.end), self._counted("stream", call), self._counted_open():
-            await call.begin()
+        with (
+            self._streams.open(stream.end),
+            self._counted("stream", call),
+            self._counted_open(),
+            contextlib.closing(stream),
+        ):
+            await call.send_request_id()
             try:
                 await stream.run()
             except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -137,9 +145,10 @@ class IngestServicer:
         async def handle(_: object, context: Context) -> Response:
             call = Call(context, self._renderer, self._clock)
             with self._counted(endpoint, call):
-                await call.begin()
                 try:
-                    return await self._serve(call, request_type, method)
+                    response = await self._serve(call, request_type, method)
+                    await call.send_request_id()
+                    return response
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
@@ -163,13 +172,12 @@ class IngestServicer:
     ) -> Response:
         """Admit the caller, read the request, answer it; each step within its time."""
         loop = asyncio.get_running_loop()
-        begun = loop.time()
         request: Request | None = None
         deadline = asyncio.timeout(MAX_ARRIVAL_SECONDS)
         try:
             async with deadline:
                 caller, _ = await self._ingestor.admit(call.authorization)
-                call.caller = caller
+                call.caller, admitted_at = caller, loop.time()
                 memory = self._ingestor.hold(caller)
                 try:
                     memory.grow(LOOKAHEAD_BYTES)
@@ -178,10 +186,8 @@ class IngestServicer:
                         request = await call.read(request_type)
                 finally:
                     memory.release()
-                arrived = loop.time()
-                deadline.reschedule(arrived + MAX_SERVE_SECONDS)
-                if arrived - begun > MAX_CALLER_AGE_SECONDS:
-                    caller = await self._ingestor.authenticate(call.authorization)
+                deadline.reschedule(loop.time() + MAX_SERVE_SECONDS)
+                caller = await self._ingestor.confirm(caller, call.authorization, admitted_at)
                 return await method(call, request, caller)
         except TimeoutError:
             if not deadline.expired():
@@ -192,26 +198,23 @@ class IngestServicer:
                 else "No answer in time. The data may or may not be stored."
             ) from None
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """The handler of the service's methods, for a server to register.
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """The handlers of the service's methods by name, for a server to register.
 
-        The generated one would answer a message that cannot be parsed without details.
+        The generated ones would answer a message that cannot be parsed without details.
         """
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Ping": self._unary("ping", pb.PingRequest, self.ping),
-                "IngestEvents": self._unary("events", pb.IngestEventsRequest, self.ingest_events),
-                "IngestSnapshot": self._unary(
-                    "snapshots", pb.IngestSnapshotRequest, self.ingest_snapshot
-                ),
-                "StreamEvents": grpc.stream_stream_rpc_method_handler(
-                    self.stream_events,
-                    request_deserializer=deserializer(pb.StreamEventsRequest),
-                    response_serializer=_serialize,
-                ),
-            },
-        )
+        return {
+            "Ping": self._unary("ping", pb.PingRequest, self.ping),
+            "IngestEvents": self._unary("events", pb.IngestEventsRequest, self.ingest_events),
+            "IngestSnapshot": self._unary(
+                "snapshots", pb.IngestSnapshotRequest, self.ingest_snapshot
+            ),
+            "StreamEvents": grpc.stream_stream_rpc_method_handler(
+                self.stream_events,
+                request_deserializer=deserializer(pb.StreamEventsRequest),
+                response_serializer=_serialize,
+            ),
+        }
 
     def unknown_methods(self) -> grpc.GenericRpcHandler:
         """The handler of every other method, for a server to register last."""
@@ -228,7 +231,6 @@ class _UnknownMethods(grpc.GenericRpcHandler):
     ) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: object, context: Context) -> None:
             call = Call(context, self._renderer, self._clock)
-            await call.begin()
             await call.fail(UnknownMethodError(handler_call_details.method))
 
         # A handler of streams serves unary calls, too, as it reads and sends no message.

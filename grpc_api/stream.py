@@ -1,9 +1,9 @@
 """StreamEvents: batches in, acks out, in order, bounded, resumable (contract section 10).
 
 A stream has two tasks. One reads batches and hands them to the core without waiting for their
-commit. One writes acks, in order, as batches are committed. A slot is taken before a batch is read
-and given back when its ack is written: the server holds a bounded number of batches of a client
-that does not read its acks, and HTTP/2 flow control stops the client.
+commit. One writes acks, in order, as batches are committed. A slot is taken before a batch is read,
+and room before it is decoded; both are given back when the transport has the ack. So a client that
+does not read its acks is stopped by HTTP/2 flow control, and after a while its stream ends.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from core import ids
-from core.access.admission import Holding
+from core.access.shared_budget import Holding
 from core.error_codes import ErrorCode, StreamReason
-from core.errors import IngestError, StreamError
+from core.errors import IngestError, StreamError, unavailable
 from core.ingest import Ingestor, check_count
 from core.journal.pending_events import prepared
 from core.limits import MAX_BATCH_EVENTS
@@ -38,9 +38,14 @@ MAX_READ_ON_SECONDS: Final = 5.0
 READ_ON_CHECK_SECONDS: Final = 0.05
 
 
+# The time that a client may leave an ack unread, which holds up its organization's other streams.
+MAX_UNREAD_SECONDS: Final = 60.0
+
+
 class _Unacked(NamedTuple):
     sequence: int
     receipt: asyncio.Future[Receipt]
+    room: Holding  # for the batch, and then for its receipt
 
 
 class EventStream:
@@ -60,6 +65,7 @@ class EventStream:
         self._producer_id = ""
         self._epoch = 0
         self._end_request: EndRequest = asyncio.get_running_loop().create_future()
+        self._place: Holding | None = None
 
     async def run(self) -> None:
         """Serve the stream to its end.
@@ -68,9 +74,15 @@ class EventStream:
         the error for the status otherwise: the client may have sent messages that were not read.
         """
         self._call.caller, _ = await self._ingestor.admit(self._call.authorization)
+        self._place = self._ingestor.hold_stream(self._call.caller)
         assert self._call.authorization is not None
         with self._ingestor.key_watch.watching(self._call.authorization, self.end):
             await self._serve(self._call.caller)
+
+    def close(self) -> None:
+        """Make room for another stream, once the call has its status and holds no more memory."""
+        if self._place is not None:
+            self._place.release()
 
     async def _serve(self, caller: Caller) -> None:
         reading = asyncio.create_task(self._read())
@@ -90,6 +102,8 @@ class EventStream:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
+            for unacked in self._unacked:
+                unacked.room.release()
 
     async def _read_on(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
         """Go on past the largest age while messages may be left that the client sent before.
@@ -222,8 +236,8 @@ class EventStream:
         except BaseException:
             room.release()
             raise
-        receipt.add_done_callback(lambda _: room.release())
-        self._unacked.append(_Unacked(batch.position.sequence if batch.position else 0, receipt))
+        sequence = batch.position.sequence if batch.position else 0
+        self._unacked.append(_Unacked(sequence, receipt, room))
         self._wake_ack_writer.set()
 
     # --- writing -----------------------------------------------------------------------------
@@ -236,10 +250,18 @@ class EventStream:
                 self._wake_ack_writer.clear()
                 await self._wake_ack_writer.wait()
             unacked = self._unacked[0]
-            receipt = await unacked.receipt
-            await self._call.context.write(responses.ack(receipt, unacked.sequence))
-            self._unacked.popleft()
+            await self._write(responses.ack(await unacked.receipt, unacked.sequence))
+            self._unacked.popleft().room.release()
             self._slots.release()
+
+    async def _write(self, ack: pb.StreamEventsResponse) -> None:
+        try:
+            async with asyncio.timeout(MAX_UNREAD_SECONDS):
+                await self._call.context.write(ack)
+        except TimeoutError:
+            raise unavailable(
+                f"The acks were not read for {MAX_UNREAD_SECONDS:g} s. Open another stream."
+            ) from None
 
     def end(self, error: BaseException) -> None:
         """Have the stream end with an error; the first one counts."""

@@ -22,7 +22,7 @@ from http_api import errors
 from http_api.docs import openapi
 from http_api.docs.reference import render_reference
 from http_api.middleware import RequestContext, RequestContextMiddleware
-from http_api.paths import PING_PATH
+from http_api.paths import PING_PATH, READING
 from http_api.routes import Fail, add_ingest_routes, data_endpoints
 
 log = logging.getLogger(__name__)
@@ -106,18 +106,18 @@ def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
 def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -> None:
     """Add health and metrics: for the operator's network, without a key, not in the reference."""
 
-    @app.get(LIVENESS_PATH)
+    @app.api_route(LIVENESS_PATH, methods=READING)
     async def healthz() -> Response:
         return _json(HTTPStatus.OK, {"status": "ok"})
 
-    @app.get(READINESS_PATH)
+    @app.api_route(READINESS_PATH, methods=READING)
     async def readyz() -> Response:
         problem = await readiness()
         if problem is None:
             return _json(HTTPStatus.OK, {"status": "ready"})
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reason": problem})
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=READING)
     async def metrics_page() -> Response:
         return Response(
             metrics.render(), headers={**PAGE_HEADERS, "content-type": metrics.media_type}
@@ -125,11 +125,11 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
 
 
 def _add_document_routes(app: FastAPI, base_url: str) -> None:
-    @app.get(openapi.DOCUMENT_PATH)
+    @app.api_route(openapi.DOCUMENT_PATH, methods=READING)
     async def document() -> Response:
         return Response(openapi.render(base_url), 200, PAGE_HEADERS, media_type="application/yaml")
 
-    @app.get(REFERENCE_PATH)
+    @app.api_route(REFERENCE_PATH, methods=READING)
     async def reference() -> Response:
         page = render_reference(base_url)
         return Response(page, 200, PAGE_HEADERS, media_type="text/html; charset=utf-8")
@@ -156,7 +156,10 @@ def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
         context = RequestContext.of(request.scope)
         context.code = code
         body = errors.envelope(code, message, context.request_id, base_url)
-        return _json(error.status_code, body, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if "Allow" in headers:  # made of a set, in any order
+            headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+        return _json(error.status_code, body, headers)
 
 
 def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:

@@ -10,7 +10,7 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from core.access.admission import Holding
+from core.access.shared_budget import Holding
 from core.error_codes import ErrorCode
 from core.errors import IngestError, unavailable
 from core.limits import MAX_BODY_BYTES

@@ -94,7 +94,7 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin = self._clock.monotonic()
+        begin = self._clock.monotonic() if log.isEnabledFor(logging.DEBUG) else None
         context = scope[_KEY] = new_context(self._clock)
         status = 0
 
@@ -119,7 +119,7 @@ class RequestContextMiddleware:
             endpoint = _ENDPOINTS.get(scope["path"], OTHER)
             # No status: the connection ended before the answer, or the time to drain did.
             self._counters.request("http", endpoint, context.code if status else CANCELLED)
-        if log.isEnabledFor(logging.DEBUG):
+        if begin is not None:
             log.debug(
                 "%s %s %d",
                 scope["method"],

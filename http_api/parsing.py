@@ -33,7 +33,6 @@ class RequestParser(HttpToolsProtocol):
     _unparsed_bytes = 0  # received since the last whole head, piece of a body or whole message
     _ahead = b""  # received behind a request that waits, and not parsed yet
     _body_left = 0  # of the declared length
-    _hosts = 0  # Host headers in the head
     _problem: str | None = None  # with a request that the parser takes for one
     _in_head = False
     _in_body = False
@@ -91,7 +90,7 @@ class RequestParser(HttpToolsProtocol):
             super().on_message_begin()
             self._unset_keepalive_if_required()
             self._in_head = True
-            self._hosts = self._body_left = 0
+            self._body_left = 0
 
     def on_url(self, url: bytes) -> None:
         if not self._declining:
@@ -100,20 +99,21 @@ class RequestParser(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._declining or self._in_body:  # in a body it is a trailer
             return
-        super().on_header(name, value.strip(b" \t"))  # the parser leaves trailing blanks
-        if len(self.headers) > MAX_HEADERS:
+        if len(self.headers) >= MAX_HEADERS:
             self._problem = f"There are over {MAX_HEADERS} headers."
             raise httptools.HttpParserError
-        name = self.headers[-1][0]
-        if name == b"host":
-            self._hosts += 1
-        elif name == b"content-length":
-            self._body_left = int(value or 0)  # the parser has refused what is no number
+        super().on_header(name, value.strip(b" \t"))  # the parser leaves trailing blanks
 
     def on_headers_complete(self) -> None:
         if self._declining:
             return
-        if self._hosts != 1 and self.parser.get_http_version() == "1.1":
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
+                self._body_left = int(value or 0)  # the parser has refused what is no number
+        if hosts != 1 and self.parser.get_http_version() == "1.1":
             # A proxy may have routed by another one than we would (RFC 9112, section 3.2).
             self._problem = "Host: must be sent once"
             raise httptools.HttpParserError

@@ -15,7 +15,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from core.access.admission import overloaded
+from core.access.shared_budget import overloaded
 from core.error_codes import ErrorCode
 from core.errors import IngestError
 from http_api.connections import Connections

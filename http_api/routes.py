@@ -10,8 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from core.access.admission import Holding
-from core.access.authentication import MAX_CALLER_AGE_SECONDS
+from core.access.shared_budget import Holding
 from core.errors import IngestError
 from core.ingest import Ingestor
 from core.models import Caller, EventBatch, SnapshotRequest
@@ -19,7 +18,7 @@ from http_api.body import read_body
 from http_api.decoding import decode_events, decode_snapshot
 from http_api.headers import RequestHeaders
 from http_api.middleware import RequestContext
-from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.paths import EVENTS_PATH, PING_PATH, READING, SNAPSHOTS_PATH
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
 # Returns the answer to a request whose handling raised an error.
@@ -29,7 +28,7 @@ Fail = Callable[[RequestContext, Exception], Response]
 def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
     """Add the routes of ``/api/v1/ingest``."""
     endpoints = _Endpoints(ingestor)
-    app.get(PING_PATH)(endpoints.ping)
+    app.api_route(PING_PATH, methods=READING)(endpoints.ping)
     app.router.routes += [
         Route(EVENTS_PATH, _DataEndpoint(endpoints.ingest_events, fail), methods=["POST"]),
         Route(SNAPSHOTS_PATH, _DataEndpoint(endpoints.ingest_snapshot, fail), methods=["POST"]),
@@ -94,15 +93,12 @@ class _Endpoints:
     ) -> tuple[Caller, bytes, Holding]:
         """Admit the caller and read the body; the memory it takes is for the caller to release."""
         caller = await self._admit(context, headers)
-        loop = asyncio.get_running_loop()
-        admitted = loop.time()
+        admitted_at = asyncio.get_running_loop().time()
         memory = self._ingestor.hold(caller)
         try:
             in_turn = partial(self._ingestor.begin_reading, caller)
             body = await read_body(headers, receive, memory, in_turn)
-            # The key may have lost its rights while the body arrived.
-            if loop.time() - admitted > MAX_CALLER_AGE_SECONDS:
-                caller = await self._ingestor.authenticate(headers.authorization())
+            caller = await self._ingestor.confirm(caller, headers.authorization(), admitted_at)
             headers.check_content_type()
         except BaseException:
             memory.release()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import logging
 import os
 import signal
@@ -10,12 +12,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
 
 import uvloop
-from psycopg import AsyncConnection
 
 from core.access.api_keys import deployment_secret
 from core.descriptors import raise_descriptor_limit
 from core.postgres.migrate import migrate
-from core.postgres.sessions import logs_statements, session_conninfo
+from core.postgres.sessions import connect, logs_statements
 from service.demo import DemoKey, ensure_demo
 from service.settings import Settings
 
@@ -48,9 +49,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 async def bring_up_to_date(conninfo: str) -> None:
     """Apply the migrations of this release, and warn of a server that logs statements."""
-    for name in await migrate(conninfo):
-        log.info("applied migration %s", name)
-    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
+    for applied in await migrate(conninfo):
+        log.info("applied migration %s", applied.name)
+        for line in applied.notes:
+            log.warning("%s", line)
+    async with await connect(conninfo) as db:
         if await logs_statements(db):
             log.warning(
                 "PostgreSQL writes the text of statements that fail into its log, and with it what "
@@ -61,7 +64,7 @@ async def bring_up_to_date(conninfo: str) -> None:
 
 async def demo_key(settings: Settings, conninfo: str) -> DemoKey:
     """The demo's app and a key for it, made if they are missing."""
-    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
+    async with await connect(conninfo) as db:
         secret = await deployment_secret(db, configured_secret(settings))
         embedded = settings.database_url is None
         return await ensure_demo(db, secret, settings.data_dir if embedded else None)
@@ -94,6 +97,11 @@ def stop_signal(before_exit: Callable[[], None] | None = None) -> asyncio.Future
     return stop
 
 
+def on_hangup(action: Callable[[], None]) -> None:
+    """Do something at SIGHUP, which would end the process otherwise."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, action)
+
+
 def max_stop_seconds(settings: Settings) -> float:
     """The longest that a process takes to stop; one that takes longer hangs."""
     return settings.drain_grace_seconds + 2 * settings.drain_seconds + STOP_MARGIN_SECONDS
@@ -105,8 +113,15 @@ def host_and_port(given: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def client_address(host: str, port: int) -> str:
+    """HOST:PORT at which a client of this machine reaches a listener on that address."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:  # all interfaces: nobody can connect to that
+            host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def http_url(host: str, port: int) -> str:
-    """The URL at which a client of this machine reaches a listener on that address."""
-    # Nobody can connect to the address that means all interfaces.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    """The URL of such a listener, as :func:`client_address`."""
+    return f"http://{client_address(host, port)}"

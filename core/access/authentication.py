@@ -12,10 +12,10 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from core.access.admission import overloaded
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, digest
 from core.access.fair_queue import STRANGERS, Flow
 from core.access.invalidation import Invalidation
+from core.access.shared_budget import overloaded
 from core.clock import Clock
 from core.error_codes import ErrorCode
 from core.errors import IngestError
@@ -110,15 +110,14 @@ class Authenticator:
         ``internal_error``, transient, if the database does not answer within
         ``LOOKUP_SECONDS``.
         """
-        caller = await self.identify(authorization)
+        caller = await self.identify(self.digest_of(authorization))
         self.check_usable(caller)
         return caller
 
-    async def identify(self, authorization: str | None) -> Caller:
-        """The caller behind an Authorization value, whether or not the key may be used now.
+    def digest_of(self, authorization: str | None) -> bytes:
+        """The digest of the key in an Authorization value, known or not.
 
-        Raises ``missing_authorization``, ``invalid_key`` or ``internal_error``, as
-        :meth:`authenticate`.
+        Raises ``missing_authorization`` or ``invalid_key`` for a value without a key.
         """
         if authorization is None:
             raise IngestError(
@@ -132,25 +131,28 @@ class Authenticator:
                 "The Authorization header is not 'Bearer ' and a key: wp_live_ and 32 lower-case "
                 "hex digits.",
             )
-        key_digest = digest(match[1], self._secret)
+        return digest(match[1], self._secret)
+
+    async def identify(self, key_digest: bytes) -> Caller:
+        """The caller whose key has this digest, whether or not the key may be used now.
+
+        Raises ``invalid_key`` or ``internal_error``, as :meth:`authenticate`.
+        """
         cached = self._trusted(key_digest)
         caller = await self._find(key_digest) if cached is None else cached.caller
         if caller is None:
             raise IngestError(ErrorCode.INVALID_KEY, "There is no such API key.")
         return caller
 
-    def flow_of(self, authorization: str | None) -> Flow:
+    def flow_of(self, key_digest: bytes) -> Flow:
         """The flow of a request: the organization of a cached key, or that of all strangers."""
-        match = None if authorization is None else _BEARER.match(authorization)
-        cached = match and self._known.get(digest(match[1], self._secret))
-        if cached and cached.caller is not None:
-            return cached.caller.organization_id
-        return STRANGERS
+        cached = self._known.get(key_digest)
+        caller = cached and cached.caller
+        return caller.organization_id if caller else STRANGERS
 
     def recall(self, authorization: str) -> Caller | None:
-        """The caller behind an Authorization value if it is known without asking, or None."""
-        match = _BEARER.match(authorization)
-        cached = self._trusted(digest(match[1], self._secret)) if match else None
+        """The caller behind the Authorization value of a key if known without asking, or None."""
+        cached = self._trusted(self.digest_of(authorization))
         return cached.caller if cached else None
 
     def check_usable(self, caller: Caller) -> None:

@@ -17,9 +17,10 @@ import psycopg
 from psycopg import Notify
 
 from core.clock import Clock
-from core.failure_log import FailureLog, one_line
+from core.failure_log import FailureLog
 from core.postgres.database import Database
-from core.postgres.sessions import Connection
+from core.postgres.errors import NoAnswerError
+from core.postgres.sessions import Connection, is_writable
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Invalidation:
         self._clock = clock
         self._subscribers: list[Callable[[UUID | None], None]] = []
         self.heard_until = float("-inf")
-        self._failures = FailureLog(log, clock)
+        self._failures, self._losses = FailureLog(log, clock), FailureLog(log, clock)
 
     def subscribe(self, callback: Callable[[UUID | None], None]) -> None:
         """Call ``callback`` with the id of each changed organization from now on."""
@@ -61,7 +62,8 @@ class Invalidation:
             try:
                 await self._listen(connection)
             except Exception as error:
-                log.warning("the connection that hears of changes was lost: %s", one_line(error))
+                what = "the connection that hears of changes was lost"
+                self._losses.note(what, error, expected=True)
                 await self._database.discard_stale()
             finally:
                 # Not close(): it would wait for a server that may be the reason of the failure.
@@ -74,8 +76,10 @@ class Invalidation:
         while True:
             asked_at = self._clock.monotonic()
             async with asyncio.timeout(HEARTBEAT_TIMEOUT_SECONDS):
-                # Notifications committed before the server runs this arrive with its answer.
-                await connection.execute("SELECT 1")
+                # Notifications committed before the server runs this arrive with its answer. A
+                # server that was the primary before hears of nothing new.
+                if not await is_writable(connection):
+                    raise NoAnswerError("the database is read-only")
             await self._deliver(connection, 0)
             self.heard_until = asked_at
             await self._deliver(connection, HEARTBEAT_SECONDS)

@@ -12,13 +12,13 @@ from uuid import UUID
 from msgspec import Struct
 
 from core import ids
-from core.journal.journal import MAX_ANSWER_SECONDS
 from core.postgres.sessions import Connection
+from core.timestamps import from_datetime
 
-# An id tells when its event was received. The row appears with the commit, which can be as late as
-# the request may wait for its answer. So a row can still appear below the newest id, and a follower
-# looks back this far.
-LATE_SECONDS: Final = MAX_ANSWER_SECONDS + 5.0
+# An id tells when its event was received. The row appears with the commit, which can be later than
+# the answer that its request was given at last. So a row can still appear below the newest id, and
+# a follower looks back this far.
+LATE_SECONDS: Final = 60.0
 MAX_EVENTS_A_POLL: Final = 1_000
 
 
@@ -83,7 +83,8 @@ def _values(selection: Selection) -> dict[str, object]:
 
 
 _NEWEST_ID: Final = """
-SELECT id FROM events WHERE organization_id = %s ORDER BY id DESC LIMIT 1
+SELECT (SELECT id FROM events WHERE organization_id = %s ORDER BY id DESC LIMIT 1),
+    clock_timestamp()
 """
 
 _IDS_SINCE: Final = """
@@ -117,7 +118,8 @@ class Follower:
 
     Every event is returned once. Each answer is in the order of ids, but an event that committed
     late comes with the first answer after its commit, perhaps behind one with a higher id. Time is
-    taken from the ids, so this machine's clock need not agree with the servers'.
+    taken from the ids, and from the database where they are ahead of it: neither this machine's
+    clock nor a wrong one of a server makes it leave events out.
     """
 
     def __init__(self, db: Connection, selection: Selection) -> None:
@@ -128,7 +130,7 @@ class Follower:
 
     async def start(self, limit: int) -> list[TimelineEvent]:
         """The latest events, oldest first. Older events count as returned, too."""
-        self._look_back_from(await self._newest_id())
+        self._look_back_from(*await self._newest())
         values = {**_values(self._selection), "since": self._since}
         cursor = await self._db.execute(_IDS_SINCE, values)
         self._shown.update(row[0] for row in await cursor.fetchall())
@@ -139,7 +141,7 @@ class Follower:
 
     async def news(self) -> list[TimelineEvent]:
         """The events that have become visible since, at most ``MAX_EVENTS_A_POLL``, by receipt."""
-        newest_id = await self._newest_id()
+        newest_id, now = await self._newest()
         values = {
             **_values(self._selection),
             "since": self._since,
@@ -152,18 +154,20 @@ class Follower:
         self._shown.update(event.id for event in events)
         # After a full answer there may be more: go on from its end.
         is_full = len(events) == MAX_EVENTS_A_POLL
-        self._look_back_from(events[-1].id if is_full else newest_id)
+        self._look_back_from(events[-1].id if is_full else newest_id, now)
         return events
 
-    async def _newest_id(self) -> UUID | None:
-        row = await (
-            await self._db.execute(_NEWEST_ID, (self._selection.organization_id,))
-        ).fetchone()
-        return None if row is None else row[0]
+    async def _newest(self) -> tuple[UUID | None, datetime]:
+        """The newest id, if there is one, and the database's time."""
+        cursor = await self._db.execute(_NEWEST_ID, (self._selection.organization_id,))
+        row = await cursor.fetchone()
+        assert row is not None
+        return row[0], row[1]
 
-    def _look_back_from(self, newest_id: UUID | None) -> None:
+    def _look_back_from(self, newest_id: UUID | None, now: datetime) -> None:
         if newest_id is None:
             return
-        since_us = ids.created_us(newest_id) - round(LATE_SECONDS * 1_000_000)
+        latest_us = min(ids.created_us(newest_id), from_datetime(now))
+        since_us = latest_us - round(LATE_SECONDS * 1_000_000)
         self._since = max(self._since, ids.first_at(max(since_us, 0)))
         self._shown = {shown for shown in self._shown if shown >= self._since}

@@ -16,10 +16,10 @@ from msgspec import Struct
 from core import ids
 from core.admin import checks
 from core.admin.errors import AlreadyExistsError, NotFoundError
+from core.emails import email_key
 from core.postgres.errors import violated_constraint
 from core.postgres.sessions import Connection
 from core.rules import fields
-from core.rules.fields import email_key
 from core.timestamps import to_datetime
 
 _EMAIL_IS_UNIQUE: Final = "workers_email"
@@ -72,7 +72,8 @@ async def create(
 _SELECT: Final = """
 SELECT workers.id, display_name, email, workers.created_at,
     array_remove(array_agg(slug ORDER BY slug, external_id), NULL),
-    array_remove(array_agg(external_id ORDER BY slug, external_id), NULL)
+    array_remove(array_agg(external_id ORDER BY slug, external_id), NULL),
+    workers.id = %(id)s, COALESCE(email_key = %(email_key)s, false)
 FROM workers
 LEFT JOIN worker_links ON worker_links.organization_id = workers.organization_id
     AND worker_id = workers.id
@@ -87,13 +88,14 @@ ORDER BY display_name, workers.id
 async def of_organization(db: Connection, organization_id: UUID) -> list[WorkerDetails]:
     """Every worker of an organization, by name."""
     values = {"any": True, "id": None, "email_key": None, "external_id": None}
-    return await _select(db, organization_id, values)
+    return [worker for worker, _, _ in await _select(db, organization_id, values)]
 
 
 async def find(db: Connection, organization_id: UUID, given: str) -> WorkerDetails:
     """The worker with that id, else with that e-mail, else with that external id in an app.
 
-    NotFoundError if there is none, or if the external id is that of several workers.
+    An e-mail is that of the one worker who has its match. NotFoundError if there is none, or if the
+    external id is that of several workers.
     """
     text = checks.storable(given)
     worker_id = ids.parse(ids.WORKER, given)
@@ -103,12 +105,10 @@ async def find(db: Connection, organization_id: UUID, given: str) -> WorkerDetai
         "email_key": text and email_key(text),
         "external_id": text,
     }
-    found = await _select(db, organization_id, values)
-    by_id = [worker for worker in found if worker.id == worker_id]
-    by_email = [
-        worker for worker in found if worker.email and email_key(worker.email) == email_key(given)
-    ]
-    found = by_id or by_email or found
+    selected = await _select(db, organization_id, values)
+    by_id = [worker for worker, has_id, _ in selected if has_id]
+    by_email = [worker for worker, _, has_email in selected if has_email]
+    found = by_id or by_email or [worker for worker, _, _ in selected]
     if len(found) > 1:
         which = ", ".join(
             f"{ids.text(ids.WORKER, worker.id)} ({worker.display_name})" for worker in found
@@ -124,9 +124,18 @@ async def find(db: Connection, organization_id: UUID, given: str) -> WorkerDetai
 
 async def _select(
     db: Connection, organization_id: UUID, values: Mapping[str, object]
-) -> list[WorkerDetails]:
+) -> list[tuple[WorkerDetails, bool, bool]]:
+    """Workers, and whether each has the id and whether it has the e-mail's match."""
     cursor = await db.execute(_SELECT, {"organization": organization_id, **values})
     return [
-        WorkerDetails(worker_id, name, email, created_at, tuple(map(Link, slugs, external_ids)))
-        for worker_id, name, email, created_at, slugs, external_ids in await cursor.fetchall()
+        (
+            WorkerDetails(
+                worker_id, name, email, created_at, tuple(map(Link, slugs, external_ids))
+            ),
+            has_id,
+            has_email,
+        )
+        for (worker_id, name, email, created_at, slugs, external_ids, has_id, has_email) in (
+            await cursor.fetchall()
+        )
     ]

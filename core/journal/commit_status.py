@@ -14,7 +14,8 @@ from core.failure_log import one_line
 from core.journal import producers
 from core.journal.transaction import Transaction
 from core.postgres.database import Database
-from core.postgres.sessions import Connection
+from core.postgres.errors import NoAnswerError
+from core.postgres.sessions import Connection, is_writable
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ STATUS_QUERY_SECONDS: Final = 3.0
 STATUS_PAUSE_SECONDS: Final = 0.2
 
 _STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
+
+_BARRIER: Final = "SELECT pg_logical_emit_message(true, 'wepeople-ingest', '')"
 
 _PROBE: Final = """
 SELECT EXISTS (SELECT FROM events WHERE organization_id = %(org)s AND id = %(id)s)
@@ -53,11 +56,19 @@ async def was_committed(database: Database, clock: Clock, transaction: Transacti
 
 
 async def _commit_status(database: Database, transaction: Transaction) -> bool | None:
-    """Whether the transaction took effect; None while it is still going on."""
+    """Whether the transaction took effect, durably; None while that cannot be known."""
     async with database.journal_connection(STATUS_QUERY_SECONDS) as db:
-        if await _has_ended(db, transaction.transaction_id):
-            return await _is_stored(db, transaction)
-    return None
+        if not await is_writable(db):
+            # A standby may not have heard of the transaction yet.
+            raise NoAnswerError("the database is read-only")
+        if not await _has_ended(db, transaction.transaction_id):
+            return None
+        is_stored = await _is_stored(db, transaction)
+        if is_stored:
+            # What a server sees it may not have sent to its synchronous standbys yet: it saw its
+            # own restart, say. A later commit that they have confirmed says that they have it.
+            await db.execute(_BARRIER)
+        return is_stored
 
 
 async def _has_ended(db: Connection, transaction_id: str | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.access.admission import overloaded
+from core.access.shared_budget import overloaded
 from core.error_codes import ErrorCode
 from core.errors import IngestError, UnknownCommitStatusError, unavailable
 from core.journal.lock_waits import still_locked
@@ -20,6 +20,8 @@ def too_late(request: PendingRequest) -> IngestError:
 
 def answer_to(error: Exception) -> IngestError:
     """The answer to a client for an error that is not its own; the error is its cause."""
+    if isinstance(error, IngestError):
+        return error
     if isinstance(error, UnknownCommitStatusError):
         answer = unavailable(
             "The service lost its storage while writing: this may or may not be stored. Retry with "

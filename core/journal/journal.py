@@ -17,14 +17,13 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
-from uuid import UUID
 
 from core.clock import Clock
 from core.counters import Counters
 from core.errors import UnknownCommitStatusError, unavailable
 from core.failure_log import one_line
 from core.journal.failures import answer_to, too_late
-from core.journal.lock_waits import TRY_SECONDS, LockedError, LockWaitKey, LockWaits, still_locked
+from core.journal.lock_waits import TRY_SECONDS, LockedError, LockWaits, still_locked
 from core.journal.pending import Outcome, PendingRequest, Verdict
 from core.journal.queue import (
     MAX_SINGLE_EVENTS,
@@ -36,7 +35,7 @@ from core.journal.queue import (
 from core.journal.workers import WorkerCache
 from core.journal.writer import Writer
 from core.postgres.database import Database
-from core.postgres.errors import is_connection_loss
+from core.postgres.errors import is_away
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +43,8 @@ log = logging.getLogger(__name__)
 MAX_WAIT_SECONDS: Final = 6.0  # until a request is begun
 MAX_ANSWER_SECONDS: Final = 12.5  # until it is answered
 DUE_CHECK_SECONDS: Final = 0.25  # between looks at the requests that have waited for so long
-# A locked request is not tried again with less than this left until its answer is due.
-LAST_TRY_SECONDS: Final = 1.0
+# A locked request waits for its lock until so long before its answer is due.
+LAST_TRY_SECONDS: Final = 0.25
 # The parts of a transaction that has waited for a lock in vain find out whose lock it is. They do
 # not wait themselves.
 PART_LOCK_SECONDS: Final = 0.01
@@ -56,7 +55,8 @@ class Journal:
 
     An answer that does not come by itself comes late: a request that is not begun within
     ``MAX_WAIT_SECONDS``, or not committed within ``MAX_ANSWER_SECONDS``, fails with
-    ``internal_error``. The error says whether it may have been written.
+    ``internal_error``. The error says whether it may have been written. A request whose idempotency
+    key is being written by an earlier one waits for that for ``MAX_ANSWER_SECONDS``.
     """
 
     def __init__(self, database: Database, clock: Clock, counters: Counters) -> None:
@@ -94,7 +94,6 @@ class Journal:
         self._unanswered[request] = None
         request.give_up_at = loop.time() + MAX_ANSWER_SECONDS
         self._queue_of(request).append(request)
-        self._count_waiting()
         if self._due_timer is None:
             self._due_timer = loop.call_later(DUE_CHECK_SECONDS, self._answer_overdue)
         return answer
@@ -121,14 +120,17 @@ class Journal:
 
     def _answer_overdue(self) -> None:
         """Answer the requests that have waited for too long; one timer serves all of them."""
+        self._count_waiting()
         loop = asyncio.get_running_loop()
         now = loop.time()
         due_by = now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS
         for request in self._unanswered:
             if request.give_up_at > due_by:
                 break
-            begun = request.is_being_written or request.lock_wait is not None
-            if not request.answer.done() and (request.give_up_at <= now or not begun):
+            waits_on = request.is_being_written or request.lock_wait is not None
+            if request.answer.done() or (not waits_on and self._joined_twin(request)):
+                continue
+            if request.give_up_at <= now or not waits_on:
                 request.answer.set_exception(too_late(request))
                 self._take_out(request)
         self._due_timer = (
@@ -146,8 +148,8 @@ class Journal:
 
     async def _commit_all(self, queue: Queue) -> None:
         while True:
+            self._count_waiting()
             if requests := queue.pop_transaction(self._joined_lock_wait):
-                self._count_waiting()
                 await self._commit(requests)
             elif not queue:
                 if self._closing and not self._lock_waits:
@@ -163,14 +165,16 @@ class Journal:
     def _put_back(self, requests: Sequence[PendingRequest]) -> None:
         for request in reversed(requests):
             self._queue_of(request).put_back([request])
-        self._wake()
 
     def _wake(self) -> None:
         for queue in self._queues:
             queue.wake()
 
+    def __len__(self) -> int:  # of requests that wait for their transaction
+        return sum(map(len, self._queues))
+
     def _count_waiting(self) -> None:
-        self._counters.waiting(sum(map(len, self._queues)))
+        self._counters.waiting(len(self))
 
     async def _commit(
         self, requests: Sequence[PendingRequest], lock_seconds: float | None = None
@@ -180,14 +184,10 @@ class Journal:
         try:
             outcomes = await self._writer_of(requests[0]).write(requests, lock_seconds)
         except LockedError as error:
-            await self._set_locked_aside(requests, error)
+            await self._commit_parts(self._lock_waits.halves(requests, error))
         except Exception as error:
             self._count(requests, begin, committed=False)
-            if (
-                len(requests) == 1
-                or is_connection_loss(error)
-                or isinstance(error, UnknownCommitStatusError)
-            ):
+            if len(requests) == 1 or is_away(error) or isinstance(error, UnknownCommitStatusError):
                 self._fail(requests, error)
                 return
             # One request spoils the transaction and the database does not say which: each alone.
@@ -215,44 +215,21 @@ class Journal:
             if left:
                 await self._commit(left, PART_LOCK_SECONDS)
 
-    async def _set_locked_aside(
-        self, requests: Sequence[PendingRequest], error: LockedError
-    ) -> None:
-        """Find the locked requests by halves; they join a lock wait and the others go on.
-
-        The requests of an organization stay together and in their order, unless the lock is that
-        of an idempotency key.
-        """
-        organizations: dict[UUID, list[PendingRequest]] = {}
-        for request in requests:
-            organizations.setdefault(request.caller.organization_id, []).append(request)
-        if len(organizations) > 1:
-            blocks = list(organizations.values())
-        elif (
-            error.at_idempotency_key
-            and len(requests) > 1
-            and self._lock_waits.may_search_keys(*organizations)
-        ):
-            blocks = [[request] for request in requests]
-        else:
-            key: LockWaitKey = requests[0].caller.organization_id
-            if error.at_idempotency_key and len(requests) == 1 and requests[0].claim is not None:
-                key = requests[0].claim.scope
-            log.warning("%d requests wait for a lock that another process holds", len(requests))
-            for request in requests:
-                self._lock_waits.add(key, request)
-            return
-        half = len(blocks) // 2
-        await self._commit_parts(
-            [list(itertools.chain(*part)) for part in (blocks[:half], blocks[half:])]
-        )
-
     def _joined_lock_wait(self, request: PendingRequest) -> bool:
         """Whether the request had to join a lock wait."""
         key = self._lock_waits.key_of(request)
         if key is None:
             return False
         self._lock_waits.add(key, request)
+        return True
+
+    def _joined_twin(self, request: PendingRequest) -> bool:
+        """Whether the request leaves its queue to wait for the one that has its idempotency key."""
+        scope = request.claim and request.claim.scope
+        if scope is None or not any(scope in queue.in_flight for queue in self._queues):
+            return False
+        self._queue_of(request).remove(request)
+        self._lock_waits.add(scope, request)
         return True
 
     async def _write_locked(self, request: PendingRequest) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -18,6 +20,8 @@ from uuid import UUID
 from core.errors import IngestError, unavailable
 from core.journal.pending import PendingRequest
 from core.journal.stored_receipt import Scope
+
+log = logging.getLogger(__name__)
 
 MAX_LOCKED_WRITERS: Final = 3  # transactions at a time, of all lock waits
 MAX_KEY_WAITS: Final = 3  # of an organization: finding each holds up the others for a while
@@ -84,6 +88,34 @@ class LockWaits:
         """Whether it is worth finding which of the organization's keys are locked."""
         keys = [key for key in self._waits if isinstance(key, Scope)]
         return sum(key.organization_id == organization_id for key in keys) < MAX_KEY_WAITS
+
+    def halves(
+        self, requests: Sequence[PendingRequest], error: LockedError
+    ) -> list[list[PendingRequest]]:
+        """The locked requests as two parts, to be tried apart; no part once all wait here.
+
+        The requests of an organization stay together and in their order, unless the lock is that
+        of an idempotency key.
+        """
+        organizations: dict[UUID, list[PendingRequest]] = {}
+        for request in requests:
+            organizations.setdefault(request.caller.organization_id, []).append(request)
+        if len(organizations) > 1:
+            blocks = list(organizations.values())
+        elif (
+            error.at_idempotency_key and len(requests) > 1 and self.may_search_keys(*organizations)
+        ):
+            blocks = [[request] for request in requests]
+        else:
+            key: LockWaitKey = requests[0].caller.organization_id
+            if error.at_idempotency_key and len(requests) == 1 and requests[0].claim is not None:
+                key = requests[0].claim.scope
+            log.warning("%d requests wait for a lock that another process holds", len(requests))
+            for request in requests:
+                self.add(key, request)
+            return []
+        half = len(blocks) // 2
+        return [list(itertools.chain(*part)) for part in (blocks[:half], blocks[half:])]
 
     def add(self, key: LockWaitKey, request: PendingRequest) -> None:
         """Have the request wait behind the others of the same key; the first begins a lock wait."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from core.errors import IngestError
 from core.journal.pending import PendingRequest
 from core.journal.stored_receipt import Claim, Scope, StoredReceipt, replay_snapshot
 from core.json_text import Stored
-from core.models import Actor, Caller, SnapshotReceipt, SnapshotRequest
+from core.models import Caller, Rejection, SnapshotReceipt, SnapshotRequest
 from core.rules import fingerprint
 from core.rules.snapshot import CheckedSnapshot, check_snapshot
 
@@ -17,12 +18,10 @@ class PendingSnapshot(PendingRequest):
         self,
         caller: Caller,
         request: SnapshotRequest,
-        actor: Actor,
         received_us: int,
         stored: Stored,
-        checked: CheckedSnapshot,
+        checked: CheckedSnapshot | IngestError,
     ) -> None:
-        self.checked = checked
         self._snapshot = request.snapshot
         claim = None
         if request.idempotency_key is not None:
@@ -30,28 +29,35 @@ class PendingSnapshot(PendingRequest):
                 caller.organization_id, caller.key_id, "snapshots", request.idempotency_key
             )
             claim = Claim(scope, fingerprint.snapshot_digest(request.snapshot, stored))
-        super().__init__(
-            caller,
-            request.request_id,
-            received_us,
-            [0],
-            [checked.worker_name],
-            [actor],
-            (),
-            claim,
-        )
+        whose = (caller, request.request_id, received_us)
+        if isinstance(checked, IngestError):
+            rejection = Rejection(0, checked.code, checked.message)
+            super().__init__(*whose, (), (), (), [rejection], claim)
+        else:
+            assert request.snapshot.actor is not None
+            self.checked = checked
+            names, actors = [checked.worker_name], [request.snapshot.actor]
+            super().__init__(*whose, [0], names, actors, (), claim)
 
     @classmethod
     def check(
         cls, caller: Caller, request: SnapshotRequest, stored: Stored, received_us: int
     ) -> PendingSnapshot:
-        """Judge the snapshot by the rules that need no database; raises the first failure.
+        """Judge the snapshot by the rules that need no database.
+
+        Raises the first failure, unless the request has an idempotency key: if that is used, the
+        request differs from the first one, and is told so.
 
         ``stored``: its metrics and metadata (:func:`core.rules.snapshot.check_texts`).
         """
-        checked = check_snapshot(caller, request.snapshot, stored, received_us)
-        assert request.snapshot.actor is not None
-        return cls(caller, request, request.snapshot.actor, received_us, stored, checked)
+        checked: CheckedSnapshot | IngestError
+        try:
+            checked = check_snapshot(caller, request.snapshot, stored, received_us)
+        except IngestError as error:
+            if request.idempotency_key is None:
+                raise
+            checked = IngestError(error.code, error.message)  # without the frames of a traceback
+        return cls(caller, request, received_us, stored, checked)
 
     def item_path(self, position: int) -> tuple[int, str]:
         return position, ""

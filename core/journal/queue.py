@@ -33,6 +33,8 @@ class Queue:
         self._max_requests = max_requests
         self._requests: FairQueue[PendingRequest] = FairQueue()
         self._changed = asyncio.Event()
+        # The idempotency keys of the transaction that was popped last and is being written.
+        self.in_flight: set[Scope] = set()
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -71,7 +73,7 @@ class Queue:
         """
         requests: list[PendingRequest] = []
         later: list[PendingRequest] = []
-        claimed: set[Scope] = set()
+        claimed = self.in_flight = set()
         events = 0
         while self._requests and len(requests) < self._max_requests:
             size = len(self._requests.peek().actor_indexes)

@@ -11,9 +11,9 @@ from typing import Final
 from uuid import UUID
 
 from core import ids, limits
+from core.emails import email_key
 from core.models import Actor, Worker, WorkerByEmail, WorkerById, WorkerByLink, WorkerName
 from core.postgres.sessions import Connection
-from core.rules.fields import email_key
 from core.timestamps import to_datetime
 
 MAX_CACHED_WORKERS: Final = 100_000

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import psycopg
 from psycopg import errors
 
 from core.errors import IngestError, unavailable
+
+_ENDS_SESSION: Final = ("FATAL", "PANIC")  # severities
 
 
 class DatabaseUnusableError(Exception):
@@ -20,17 +24,34 @@ def is_connection_loss(error: BaseException) -> bool:
     """Whether the server or the way to it is gone, as opposed to an error of the SQL."""
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return False
+    if isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized in _ENDS_SESSION:
+        return True
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        # Class 08; 57P: shutdown, crash; 53: no room for one more connection, a full disk. Without
-        # a SQLSTATE, libpq lost the connection or never had it.
+        # Class 08; 57P: shutdown, crash. Without a SQLSTATE, libpq lost the connection or never had
+        # it.
         state = error.sqlstate
-        return state is None or state.startswith(("08", "57P", "53"))
+        return state is None or state.startswith(("08", "57P"))
     return False
+
+
+def is_unwritable(error: BaseException) -> bool:
+    """Whether the server answers, and cannot be written to as it is: nothing was written.
+
+    It is read-only or a standby (25006), has no disk or memory left (class 53), cannot use its
+    files (class 58), or has taken away the right to write (42501).
+    """
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is not None and state.startswith(("25006", "53", "58", "42501"))
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether nobody's request can be written now, by this connection at least."""
+    return is_connection_loss(error) or is_unwritable(error)
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same transaction can succeed if it is simply run again."""
-    return is_connection_loss(error) or isinstance(
+    return is_away(error) or isinstance(
         error,
         errors.SerializationFailure | errors.DeadlockDetected | errors.InvalidSqlStatementName,
     )
@@ -45,6 +66,10 @@ def temporary_failure(error: BaseException) -> IngestError:
     """The answer to a client for an error that :func:`is_temporary`."""
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return unavailable("The service's storage is too busy. Nothing was written; retry shortly.")
+    if is_unwritable(error):
+        return unavailable(
+            "The service's storage takes no writes right now. Nothing was written; retry shortly."
+        )
     return database_away()
 
 

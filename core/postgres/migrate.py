@@ -1,22 +1,25 @@
 """Schema migrations: plain SQL files, applied in order, once, by one process at a time.
 
 A released file never changes; its checksum in the database proves it. Each file is applied in one
-transaction with the row that records it.
+transaction with the row that records it, and with the step that it has in Python if SQL cannot do
+all of it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
-from psycopg import AsyncConnection, errors, sql
+from psycopg import errors, sql
 
 from core.clock import Clock
+from core.postgres import email_keys
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.partitions import ensure_partitions
-from core.postgres.sessions import Connection, session_conninfo
+from core.postgres.sessions import Connection, connect
 
 _ADVISORY_LOCK: Final = 7_227_001  # any fixed number; one process at a time migrates
 LOCK_WAIT_SECONDS: Final = 60
@@ -29,6 +32,9 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at  timestamptz NOT NULL DEFAULT now()
 )
 """
+
+# By version. A step returns lines for the operator.
+_STEPS: Final[Mapping[int, Callable[[Connection], Awaitable[list[str]]]]] = {5: email_keys.fold}
 
 _HAS_VERSION: Final = "SELECT EXISTS (SELECT FROM schema_migrations WHERE version = %s)"
 
@@ -47,6 +53,14 @@ class Migration:
         return hashlib.sha256(self.statements.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A file that was applied, and what its operator should know of the data."""
+
+    name: str
+    notes: Sequence[str] = ()
+
+
 def available() -> list[Migration]:
     """The migrations of this release, oldest first."""
     folder = resources.files("core.postgres") / "migrations"
@@ -59,14 +73,14 @@ def available() -> list[Migration]:
     ]
 
 
-async def migrate(conninfo: str, clock: Clock | None = None) -> list[str]:
-    """Bring the database to this release's schema; returns the names of the files applied.
+async def migrate(conninfo: str, clock: Clock | None = None) -> list[Applied]:
+    """Bring the database to this release's schema; returns the files applied.
 
     Makes the partitions of this month and the next ones, too. Raises
     :class:`DatabaseUnusableError` if an applied file was changed since, or if the database is newer
     than this release.
     """
-    async with await AsyncConnection.connect(session_conninfo(conninfo), autocommit=True) as db:
+    async with await connect(conninfo) as db:
         await db.execute(
             sql.SQL("SET lock_timeout = {}; SET statement_timeout = 0").format(
                 sql.Literal(f"{LOCK_WAIT_SECONDS}s")
@@ -74,16 +88,21 @@ async def migrate(conninfo: str, clock: Clock | None = None) -> list[str]:
         )
         await db.execute("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
         await db.execute(_CREATE_LEDGER)
-        pending = await _pending(db)
-        for migration in pending:
-            async with db.transaction():
-                await db.execute(migration.statements.encode())
-                await db.execute(
-                    "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
-                    (migration.version, migration.name, migration.checksum),
-                )
+        applied = [await _apply(db, migration) for migration in await _pending(db)]
         await ensure_partitions(db, (clock or Clock()).now_us())
-        return [migration.name for migration in pending]
+        return applied
+
+
+async def _apply(db: Connection, migration: Migration) -> Applied:
+    step = _STEPS.get(migration.version)
+    async with db.transaction():
+        await db.execute(migration.statements.encode())
+        notes = await step(db) if step else []
+        await db.execute(
+            "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+            (migration.version, migration.name, migration.checksum),
+        )
+    return Applied(migration.name, notes)
 
 
 async def _pending(db: Connection) -> list[Migration]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Sequence
+from functools import lru_cache
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -46,6 +47,7 @@ from core.slices import Sliced
 # Messages of a batch take so many characters beside the size of the batch; the rest are left out.
 MIN_MESSAGE_CHARACTERS: Final = 8_192
 MIN_COLUMN_EVENTS: Final = 16  # fewer are checked sooner one by one
+MAX_CACHED_KINDS: Final = 10_000  # pairs of an event type and a category, both valid
 
 
 class CheckedEvents(Struct, frozen=True):
@@ -254,5 +256,10 @@ def _moment(given: str | int | None, received_us: int, echo: bool) -> tuple[int,
 
 def _kind(event_type: str, category_name: str, allowed: Container[str]) -> bytes:
     """As :func:`copy_rows.kind`; empty if the type is not ``allowed``. Raises ValueError."""
-    kind = copy_rows.kind(type_name(event_type), category(category_name))
+    kind = _packed_kind(event_type, category_name)
     return kind if event_type in allowed else b""
+
+
+@lru_cache(MAX_CACHED_KINDS)
+def _packed_kind(event_type: str, category_name: str) -> bytes:
+    return copy_rows.kind(type_name(event_type), category(category_name))

@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from core import ids, limits, timestamps
+from core.emails import email_key
 from core.models import Actor, Caller, Event, WorkerByEmail, WorkerById, WorkerByLink, WorkerName
 
 MAX_ISSUES_IN_MESSAGE: Final = 8
@@ -95,11 +96,6 @@ def email(value: str) -> str:
     if not value.find("@") > 0 or value.endswith("@"):
         raise ValueError("must be an e-mail address with something on both sides of the @")
     return value
-
-
-def email_key(value: str) -> str:
-    """The form in which e-mails are compared: in lower case, trimmed of nothing."""
-    return value.lower()
 
 
 def name(value: str) -> str:

@@ -6,7 +6,8 @@ file says what is particular to gRPC and is the contract for its clients.
 
 Credentials: metadata `authorization: Bearer wp_live_...` with every call.
 
-Request ids: every call has one, in initial metadata `x-request-id` and in its error details.
+Request ids: every call has one, in initial metadata `x-request-id` and in its response or error
+details. A replay has that of the first request.
 
 Errors carry google.rpc.ErrorInfo with domain `wepeople.app`, the code in upper case as reason,
 and `requestId` and `docsUrl` as metadata. What to do with a status:
@@ -388,7 +389,9 @@ class IngestSnapshotRequest(message.Message):
 
     @builtins.property
     def timestamp(self) -> timestamp_pb2.Timestamp:
-        """The time of receipt if not set. The newest is the current card; of equals, the later arrival."""
+        """The time of receipt if not set. The newest is the current card; of equals, the later arrival. One
+        that is later than its receipt counts as its receipt for this.
+        """
 
     @builtins.property
     def metrics(self) -> struct_pb2.Struct:

@@ -21,7 +21,7 @@ from psycopg.types.json import Json, set_json_dumps
 
 from core import ids
 from core.postgres.database import MAX_JOURNAL_CONNECTIONS
-from core.postgres.sessions import session_conninfo
+from core.postgres.sessions import Connection, configure, session_conninfo
 from core.timestamps import to_datetime
 from service.bench import sample
 from service.bench.load import CopyLoad, Storage
@@ -78,6 +78,7 @@ def serve_bare(port: int, storage: Storage) -> None:
     pool = AsyncConnectionPool(
         session_conninfo(storage.conninfo),
         kwargs={"prepare_threshold": 1},
+        configure=_configure,
         min_size=MAX_JOURNAL_CONNECTIONS,
         max_size=MAX_JOURNAL_CONNECTIONS,
         open=False,
@@ -124,6 +125,11 @@ def serve_bare(port: int, storage: Storage) -> None:
     uvicorn.run(app, port=port, http="httptools", loop="uvloop", access_log=False, log_config=None)
 
 
+async def _configure(db: Connection) -> None:
+    await configure(db)
+    await db.commit()
+
+
 def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
     """Write rows of the same events into the same table, in transactions of 5,000 rows.
 
@@ -137,6 +143,7 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
     with psycopg.connect(session_conninfo(load.storage.conninfo)) as db, db.cursor() as cursor:
         # The metadata is text already, as it is for the service: nothing is encoded twice.
         set_json_dumps(lambda text: text, db)
+        db.execute("SET synchronous_commit = on")
         while not stop.is_set() and (now() < recorder.ends if left is None else left > 0):
             count = TRANSACTION_ROWS if left is None else min(left, TRANSACTION_ROWS)
             begun = now()

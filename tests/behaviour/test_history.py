@@ -18,7 +18,7 @@ import grpc
 import pytest
 from psycopg import AsyncConnection
 
-from core.postgres.sessions import session_conninfo
+from core.postgres import sessions
 from tests.behaviour.history import clients, model, operators, stored, streams
 from tests.behaviour.history.world import World
 from tests.conftest import MakeTenant
@@ -73,9 +73,7 @@ async def channels(
 @pytest.fixture
 async def database(server: Addresses) -> AsyncIterator[AsyncConnection[Any]]:
     """A connection that looks at what is stored while the history goes on."""
-    async with await AsyncConnection.connect(
-        session_conninfo(server.database_url), autocommit=True
-    ) as connection:
+    async with await sessions.connect(server.database_url) as connection:
         yield connection
 
 

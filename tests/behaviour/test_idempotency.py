@@ -59,6 +59,9 @@ async def test_a_used_key_with_another_body_is_refused(
         {"metadata": {"n": 2}},
         {"metadata": ...},
         {"timestamp": "2026-04-19T12:05:00Z"},
+        {"actor": ...},
+        {"actor": {"displayName": "Nobody in particular"}},
+        {"actor": {"email": "nobody"}},
     ):
         reply = await send(driver, tenant, endpoint, **members)
         assert reply.code == "invalid_body"

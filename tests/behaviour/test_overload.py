@@ -9,8 +9,10 @@ import pytest
 import core.ingest
 import core.journal.journal
 import core.postgres.copy_rows
-from core.access.admission import MAX_REQUEST_BYTES, FairTurns, SharedBudget, overloaded
 from core.access.fair_queue import Flow
+from core.access.fair_turns import FairTurns
+from core.access.memory_bounds import MAX_REQUEST_BYTES
+from core.access.shared_budget import SharedBudget, overloaded
 from tests.behaviour.locks import lock_quota, other_transaction
 from tests.support.driver import Driver
 from tests.support.tenant import Tenant, event

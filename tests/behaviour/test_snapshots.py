@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 def at(minute: int, **members: Any) -> dict[str, Any]:
     """A snapshot of that minute, which is also its metric."""
     stamp = f"2026-04-19T12:{minute:02}:00Z"
-    return snapshot(timestamp=stamp, metrics={"minute": minute}, **members)
+    return snapshot(**{"timestamp": stamp, "metrics": {"minute": minute}, **members})
 
 
 async def minutes(tenant: Tenant) -> tuple[list[int], list[int]]:
@@ -204,6 +204,17 @@ async def test_of_equally_old_snapshots_the_later_arrival_is_the_card(
     for metric in (1, 2, 3):
         await driver.snapshot(tenant.key, {**at(5), "metrics": {"minute": metric}})
     assert await minutes(tenant) == ([3], [1, 2, 3])
+
+
+async def test_a_timestamp_of_the_future_pins_no_card(driver: Driver, tenant: Tenant) -> None:
+    await driver.snapshot(tenant.key, at(1, timestamp="2999-01-01T00:00:00Z"))
+    await driver.snapshot(tenant.key, at(2))  # of the past
+    assert (await minutes(tenant))[0] == [1]
+    await driver.snapshot(tenant.key, at(3, timestamp=...))
+    assert (await minutes(tenant))[0] == [3]
+    await driver.snapshot(tenant.key, at(4, timestamp="2999-01-01T00:00:00Z"))
+    await driver.snapshot(tenant.key, at(5, timestamp="2998-01-01T00:00:00Z"))
+    assert await minutes(tenant) == ([5], [1, 2, 3, 4, 5])
 
 
 async def test_times_are_compared_as_instants(driver: Driver, tenant: Tenant) -> None:

@@ -109,6 +109,27 @@ async def test_links_are_of_one_app_and_emails_of_the_organization(
     assert await whose(driver, other, {"workerId": by_id(here)}) == here
 
 
+@pytest.mark.parametrize(
+    ("email", "equal"),
+    [
+        ("STRASSE@example.com", "straße@example.com"),
+        ("STRAẞE@example.com", "strasse@example.com"),
+        ("ΝΙΚΟΣ@example.com", "νικος@example.com"),
+        ("νικος@example.com", "νικοσ@example.com"),
+        ("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}@example.com", "i\u0307@example.com"),
+        ("\N{KELVIN SIGN}@example.com", "k@example.com"),
+        ("ﬁ@example.com", "FI@example.com"),
+    ],
+)
+async def test_emails_are_compared_by_case_folding(
+    driver: Driver, tenant: Tenant, email: str, equal: str
+) -> None:
+    alex = await whose(driver, tenant, {"email": email})
+    assert await whose(driver, tenant, {"email": equal}) == alex
+    assert await whose(driver, tenant, {"externalId": "crm-42", "email": equal}) == alex
+    assert [worker["email"] for worker in await tenant.workers()] == [email]
+
+
 async def test_emails_are_compared_without_case_and_trimmed_of_nothing(
     driver: Driver, tenant: Tenant
 ) -> None:

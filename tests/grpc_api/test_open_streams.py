@@ -8,6 +8,7 @@ import time
 import grpc as grpc_library
 import pytest
 
+from core.access import admission
 from grpc_api.open_streams import OpenStreams, ProducerStream
 from tests.grpc_api.conftest import Connect, OpenStream
 from tests.support.running_service import RunningService
@@ -20,7 +21,13 @@ from tests.support.stream_client import (
     opening,
 )
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.tenant import Tenant, make_tenant, until_stored
+from tests.support.tenant import (
+    Tenant,
+    make_tenant,
+    until_somebody_waits_for,
+    until_stored,
+)
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 OK = grpc_library.StatusCode.OK
@@ -134,3 +141,55 @@ async def test_of_many_streams_opened_at_once_one_remains(
     end = await last
     assert (end.status, len(end.acks)) == (OK, 1)
     assert len(await tenant.events()) == 1
+
+
+async def test_an_organization_with_its_share_of_streams_may_open_one_when_one_has_ended(
+    database_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "MAX_OPEN_STREAMS", 4)
+    greedy, other = [await make_tenant(database_url) for _ in range(2)]
+    with RunningService(database_url) as service:
+        channel = connect(service.addresses).channel
+        streams = [Stream(channel, greedy.key) for _ in range(2)]
+        for number, one in enumerate(streams):
+            await one.open(f"producer-{number}")
+        end = await Stream(channel, greedy.key).end()
+        assert (end.status, end.reason) == (UNAVAILABLE, "INTERNAL_ERROR")
+        assert "Too many streams" in end.message
+        assert await Stream(channel, other.key).open("producer-0") == 0
+        await streams[0].close()
+
+        async def opens() -> bool:
+            return (await ended_at_once(Stream(channel, greedy.key))) is None
+
+        await eventually(opens, "the place of the stream that has ended is free")
+
+
+async def ended_at_once(one: Stream) -> End | None:
+    """How a stream ended that was refused; None for one that opens."""
+    try:
+        await one.open("producer-1")
+    except (AssertionError, grpc_library.aio.AioRpcError):
+        return await one.end()
+    return None
+
+
+async def test_openings_that_wait_for_a_lock_leave_connections_to_others(
+    database_url: str, connect: Connect
+) -> None:
+    locked, other = [await make_tenant(database_url) for _ in range(2)]
+    with RunningService(database_url) as service:
+        channel = connect(service.addresses).channel
+        await Stream(channel, locked.key).open("first")
+        async with await locked.connect() as db, db.transaction():
+            await db.execute("SELECT FROM producer_counts FOR UPDATE")
+            opening_ = [
+                asyncio.create_task(Stream(channel, locked.key).open(f"producer-{number}"))
+                for number in range(32)
+            ]
+            await until_somebody_waits_for(db, locked)
+            begin = time.monotonic()
+            await Stream(channel, other.key).open("producer-1")
+            assert time.monotonic() - begin < 1
+            assert not any(task.done() for task in opening_)
+        assert await asyncio.gather(*opening_) == [0] * 32

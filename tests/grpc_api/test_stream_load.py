@@ -16,7 +16,7 @@ from typing import Any
 import grpc as grpc_library
 import pytest
 
-from core.access.admission import MAX_STREAMED_EVENTS, streamed_events
+from core.access.memory_bounds import MAX_STREAMED_EVENTS, streamed_events
 from tests.grpc_api.conftest import Connect
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver

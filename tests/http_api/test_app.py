@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import httpx
@@ -13,6 +12,7 @@ from tests.conftest import MakeTenant
 from tests.support.http_driver import HttpDriver
 from tests.support.raw_http import (
     EVENTS,
+    ONE,
     PING,
     SNAPSHOTS,
     ask,
@@ -24,19 +24,14 @@ from tests.support.raw_http import (
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import (
     FAST,
+    UNKNOWN_KEY,
     Tenant,
-    event,
     make_tenant,
     now_us,
 )
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-ONE = json.dumps({"events": [event()]}).encode()
-
-
-UNKNOWN_KEY = "wp_live_" + "0" * 32
 
 
 REQUEST_ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}")
@@ -72,28 +67,51 @@ async def test_pages_are_told_to_need_nothing_but_themselves(http: HttpDriver, p
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [(PING, "GET"), (EVENTS, "POST"), (SNAPSHOTS, "POST"), ("/healthz", "GET"), ("/readyz", "GET")],
+    [
+        *((PING, "GET, HEAD"), (EVENTS, "POST"), (SNAPSHOTS, "POST")),
+        *(("/healthz", "GET, HEAD"), ("/readyz", "GET, HEAD"), ("/metrics", "GET, HEAD")),
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 async def test_a_wrong_method_names_the_right_one(
     server: Addresses, path: str, allowed: str, method: str
 ) -> None:
     answer = await ask(server.http, head(None, method, path))
-    if method == allowed:
+    if method in allowed.split(", "):
         assert "allow" not in answer.headers
     else:
         check_error(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == allowed
 
 
-async def test_head_is_a_wrong_method_and_has_no_body(server: Addresses, tenant: Tenant) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(PING, "/healthz", "/readyz", "/metrics", "/developers/reference", "/openapi/v1.yaml"),
+        *("/nowhere", EVENTS),
+    ],
+)
+@pytest.mark.parametrize("with_key", [True, False])
+async def test_head_is_answered_as_get_without_the_body(
+    server: Addresses, tenant: Tenant, path: str, with_key: bool
+) -> None:
+    key = tenant.key if with_key else None
     async with connect(server.http) as connection:
-        await connection.send(head(tenant.key, "HEAD", PING))
+        await connection.send(head(key, "GET", path))
+        whole = await connection.answer()
+        await connection.send(head(key, "HEAD", path))
         answer = await connection.answer(of_head=True)
-        assert (answer.status, answer.headers["allow"]) == (405, "GET")
-        assert REQUEST_ID.fullmatch(answer.headers["x-request-id"])
-        await connection.send(head(tenant.key, "GET", PING))
-        assert (await connection.answer()).status == 200
+        await connection.send(head(key, "GET", path))  # the connection is in step
+        assert (await connection.answer()).status == whole.status
+    assert (answer.status, answer.body) == (whole.status, b"")
+    assert REQUEST_ID.fullmatch(answer.headers["x-request-id"])
+    varying = {"x-request-id", "date", "x-ratelimit-remaining"}
+    if path == "/metrics":
+        varying.add("content-length")
+    for headers in (whole.headers, answer.headers):
+        for name in varying:
+            headers.pop(name, None)
+    assert answer.headers == whole.headers
 
 
 @pytest.mark.parametrize("query", ["?", "?a=b", "?events=[]&limit=%00", "?" + "x" * 8_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -12,10 +13,19 @@ import httpx
 import pytest
 
 from core.access.api_keys import generate_key
-from service.logs import JsonFormatter, configure_logs
+from service.logs import (
+    MAX_WARNINGS,
+    REPEAT_SECONDS,
+    JsonFormatter,
+    RepeatedWarnings,
+    configure_logs,
+)
+from tests.support.database import connect
+from tests.support.manual_time import ManualTime
 from tests.support.running_service import RunningService
 from tests.support.tenant import event, make_tenant
 
+VALUE = "somebody@example.com"
 LEVELS = ("", "uvicorn", "uvicorn.error", "psycopg.pool", "asyncio")
 
 
@@ -35,10 +45,10 @@ class Log:
 
     def __init__(self) -> None:
         self._stream = io.StringIO()
-        handler = logging.StreamHandler(self._stream)
-        handler.setFormatter(JsonFormatter())
+        self.handler = logging.StreamHandler(self._stream)
+        self.handler.setFormatter(JsonFormatter())
         self.logger = logging.getLogger("test")
-        self.logger.handlers[:] = [handler]
+        self.logger.handlers[:] = [self.handler]
         self.logger.setLevel(logging.INFO)
         self.logger.propagate = False
 
@@ -119,6 +129,50 @@ def test_a_record_that_does_not_fit_its_arguments_is_still_a_line() -> None:
     assert key not in line
 
 
+def test_a_warning_is_logged_once_a_second_with_a_count(log: Log) -> None:
+    time = ManualTime()
+    log.handler.addFilter(RepeatedWarnings(time.clock))
+
+    def refuse(count: int, reason: str = "full") -> None:
+        for number in range(count):
+            log.logger.warning("refused: %s", reason, extra={"request_id": f"req_{number}"})
+
+    refuse(100)
+    refuse(1, "away")
+    log.logger.error("refused: full")
+    assert [(line["message"], line.get("repeated")) for line in log.lines] == [
+        ("refused: full", None),
+        ("refused: away", None),
+        ("refused: full", None),
+    ]
+    time.advance(REPEAT_SECONDS)
+    refuse(2)
+    assert [line.get("repeated") for line in log.lines[3:]] == [99]
+    for number in range(MAX_WARNINGS):
+        refuse(1, str(number))
+    refuse(1)  # forgotten by now
+    assert log.lines[-1].get("repeated") is None
+
+
+@pytest.mark.anyio
+async def test_asyncio_repeats_no_value_of_a_row(log: Log, database_url: str) -> None:
+    async def fail() -> None:
+        async with await connect(database_url) as db:
+            await db.execute("SELECT %s::int", (VALUE,))
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait({task})
+    error = task.exception()
+    assert error is not None
+    assert VALUE in repr(task)
+    log.logger.error(
+        "Task exception was never retrieved\nfuture: %r", task, exc_info=error, extra={"e": error}
+    )
+    log.logger.warning("%s %r", error, error)
+    assert VALUE not in log.text
+    assert log.text.count("InvalidTextRepresentation") >= 4
+
+
 @pytest.mark.usefixtures("root")
 def test_logs_go_to_stderr_from_their_level_on(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("WARNING")
@@ -142,7 +196,7 @@ async def test_an_internal_error_is_found_by_its_request_id(
         async with httpx.AsyncClient(base_url=service.addresses.http, headers=headers) as client:
             await tenant.rows("ALTER TABLE events ADD CONSTRAINT no CHECK (event_type = 'none')")
             path = "/api/v1/ingest/events"
-            refused = await client.post(path, json={"events": [event()]})
+            refused = await client.post(path, json={"events": [event(metadata={"a": VALUE})]})
             await tenant.rows("ALTER TABLE apps RENAME TO gone")
             unknown = {"Authorization": f"Bearer {generate_key()}"}
             crashed = await client.get("/api/v1/ingest/ping", headers=unknown)
@@ -160,5 +214,7 @@ async def test_an_internal_error_is_found_by_its_request_id(
         ]
         assert told, "nothing is logged about it"
         assert any("Traceback" in line["exception"] for line in told if "exception" in line)
+    assert "violates check constraint" in err
+    assert VALUE not in err
     assert tenant.key not in err
     assert unknown["Authorization"].split()[1] not in err

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.support.service_process import EmbeddedServiceProcess
+from tests.support.service_process import ServiceProcess
 from tests.support.tenant import Tenant, event
 from tests.support.waiting import wait_until
 
@@ -24,7 +24,7 @@ BATCH_SIZES: Final = (1, 3, 40)
 class BatchLoad:
     """Clients that post batch after batch, each again under its key until it is acknowledged."""
 
-    service: EmbeddedServiceProcess
+    service: ServiceProcess
     tenant: Tenant
     sent: Counter[str] = field(default_factory=Counter)  # events of each batch
     acknowledged: set[str] = field(default_factory=set)

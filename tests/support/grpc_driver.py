@@ -160,8 +160,7 @@ def _reply(response: Any, request_id: str) -> Reply:
     match response:
         case pb.IngestEventsResponse():
             assert response.batch_limit == 500
-            if not response.replayed:
-                assert response.request_id == request_id
+            assert response.request_id == request_id
             accepted = [
                 (
                     one.event_type,
@@ -181,6 +180,7 @@ def _reply(response: Any, request_id: str) -> Reply:
                 answer=answer.SerializeToString(deterministic=True),
             )
         case pb.IngestSnapshotResponse():
+            assert response.request_id == request_id
             worker = {"id": response.worker.id, "displayName": response.worker.display_name}
             body = {
                 "requestId": response.request_id,

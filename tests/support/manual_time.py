@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from psycopg import AsyncConnection
-
 from core.clock import Clock
+from core.postgres import sessions
 from core.postgres.partitions import ensure_partitions
-from core.postgres.sessions import session_conninfo
 from core.timestamps import from_datetime
 from tests.support.running_service import Addresses
 from tests.support.tenant import Tenant, make_tenant, now_us
@@ -54,7 +52,5 @@ class TimedService(NamedTuple):
 
     async def ensure_partitions(self) -> None:
         """Do once what the service's maintenance does every ten minutes of real time."""
-        async with await AsyncConnection.connect(
-            session_conninfo(self.addresses.database_url), autocommit=True
-        ) as db:
+        async with await sessions.connect(self.addresses.database_url) as db:
             await ensure_partitions(db, self.time.now_us)

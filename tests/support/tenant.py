@@ -14,11 +14,12 @@ from psycopg.rows import dict_row
 from core import ids
 from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, whitelist
-from core.postgres.sessions import session_conninfo
+from core.postgres import sessions
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
 FAST: Final = 100_000  # requests a second: no test but those about limits meets one
+UNKNOWN_KEY = "wp_live_" + "0" * 32  # well-formed, and nobody's
 
 _numbers = itertools.count(1)
 
@@ -71,7 +72,7 @@ class Tenant:
 
     async def connect(self) -> AsyncConnection[Any]:
         """A connection of the test's own."""
-        return await AsyncConnection.connect(session_conninfo(self.database_url), autocommit=True)
+        return await sessions.connect(self.database_url)
 
     async def events(self) -> list[dict[str, Any]]:
         """The organization's stored events in order of their ids; metadata as its text."""
@@ -172,7 +173,10 @@ class Tenant:
 
 async def until_somebody_waits_for(db: AsyncConnection[Any], tenant: Tenant) -> None:
     """Return once a statement waits for a lock of that connection; fails after twenty seconds."""
-    pid = db.info.backend_pid
+    # Not the one that the connection was told, which is a pooler's own.
+    row = await (await db.execute("SELECT pg_backend_pid()")).fetchone()
+    assert row is not None
+    pid = row[0]
 
     async def somebody_waits() -> bool:
         return bool(
@@ -204,7 +208,7 @@ async def make_tenant(database_url: str, **options: Any) -> Tenant:
     for given in (options, key_options):
         if given["requests_per_second"] is None:
             del given["requests_per_second"]
-    async with await AsyncConnection.connect(session_conninfo(database_url), autocommit=True) as db:
+    async with await sessions.connect(database_url) as db:
         name = f"Organization {next(_numbers)} {time.time_ns()}"
         organization = await organizations.create(db, name, now_us(), **options)
         app = await apps.create(db, organization, "crm-hub", "CRM Hub", event_types, now_us())

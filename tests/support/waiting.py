@@ -43,3 +43,9 @@ def wait_until(
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {expectation}"
         time.sleep(POLL_SECONDS)
+
+
+async def turns(count: int) -> None:
+    """Let the event loop run so many turns."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,6 +13,8 @@ from service.cli.session import AppName, Json, Session, duration_option, now_us,
 
 if TYPE_CHECKING:
     from core.admin.keys import ApiKey
+
+STDIN: Final = "-"
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="API keys: what an app authenticates with.")
 
@@ -107,20 +110,31 @@ def list_keys(
         )
 
 
-@app.command(cls=Command, epilog=examples("key revoke key_01HP3K5V4J3M9NVT8XZKQ9YQ2E"))
+@app.command(
+    cls=Command,
+    epilog=examples("key revoke key_01HP3K5V4J3M9NVT8XZKQ9YQ2E", "key revoke - < found.txt"),
+)
 def revoke(
     key: Annotated[
         str,
-        typer.Argument(metavar="KEY", help="The key's id; or the key itself, if you found one."),
+        typer.Argument(
+            metavar="KEY",
+            help="The key's id; or the key itself, if you found one. - reads it from standard "
+            "input, which keeps a key out of the list of processes.",
+        ),
     ],
     as_json: Json = False,
 ) -> None:
     """End a key for good, on every running server within a second. Again is harmless."""
     from core.admin import keys
 
+    given = sys.stdin.readline().strip() if key == STDIN else key
+    if not given:
+        raise typer.BadParameter("there is none on standard input", param_hint="'KEY'")
+
     async def work(session: Session) -> ApiKey:
         secret = await session.secret()
-        return await keys.revoke(session.db, await keys.find(session.db, key, secret), now_us())
+        return await keys.revoke(session.db, await keys.find(session.db, given, secret), now_us())
 
     revoked = run(work)
     if as_json:

@@ -78,7 +78,7 @@ def check_workers(attempts: Attempts, stored: Stored) -> Iterator[str]:
                 continue
             seen |= workers
             actor = item.actor
-            email = actor.get("email", "").lower()
+            email = actor.get("email", "").casefold()
             if "workerId" in actor:
                 named[actor["workerId"]] |= workers | {_uuid(actor["workerId"])}
             elif "externalId" in actor:

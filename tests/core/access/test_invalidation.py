@@ -9,9 +9,11 @@ from uuid import UUID
 
 import pytest
 
-from core.access.invalidation import Invalidation
+from core.access.invalidation import HEARTBEAT_SECONDS, Invalidation
 from core.clock import Clock
 from core.postgres.database import Database
+from tests.support.database import connect
+from tests.support.databases import read_only
 from tests.support.tenant import Tenant, make_tenant
 
 pytestmark = pytest.mark.anyio
@@ -87,5 +89,19 @@ async def test_anything_may_have_changed_while_the_connection_was_lost(database_
     async with listening(database_url, changes):
         await end_listener(tenant)
         await changes.until(lambda: changes.told.count(None) == 2)
+        await tenant.revoke()
+        await changes.until(lambda: tenant.organization.id in changes.told)
+
+
+async def test_a_database_that_is_read_only_is_not_listened_to(database_url: str) -> None:
+    """After a failover its server hears of no change any more."""
+    tenant, changes = await make_tenant(database_url), Changes()
+    async with listening(database_url, changes) as invalidation, await connect(database_url) as db:
+        async with read_only(db):
+            await changes.until(lambda: changes.told.count(None) == 2)  # it has another session
+            heard_until = invalidation.heard_until
+            await asyncio.sleep(4 * HEARTBEAT_SECONDS)
+            assert invalidation.heard_until == heard_until
+        await changes.until(lambda: changes.told.count(None) > 2)
         await tenant.revoke()
         await changes.until(lambda: tenant.organization.id in changes.told)

@@ -66,10 +66,37 @@ async def test_every_event_is_told_once_however_late_it_commits(database_url: st
         assert await told(follower) == []
 
         # Beyond what any commit can take, the past is not searched again.
-        await writer.store(base - 60 * SECOND_US)
+        await writer.store(base - 600 * SECOND_US)
         assert await told(follower) == []
         in_order = [await writer.store(base + second * SECOND_US) for second in (20, 21, 22)]
         assert await told(follower) == in_order
+
+
+async def test_a_wrong_clock_and_a_commit_half_a_minute_late_leave_nothing_out(
+    database_url: str,
+) -> None:
+    tenant = await make_tenant(database_url)
+    now = now_us()
+    async with await tenant.connect() as db, await tenant.connect() as slow:
+        worker = await workers.create(db, tenant.organization.id, "Alex", None, now)
+        selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
+        writer = Writer(db, selection)
+        ahead = await writer.store(now + 86_400 * SECOND_US)
+        started = Follower(db, selection)
+        assert [event.id for event in await started.start(10)] == [ahead]
+        followers = [started, Follower(db, selection)]
+        assert [await told(follower) for follower in followers] == [[], [ahead]]
+
+        async with slow.transaction():
+            late = await Writer(slow, selection).store(now - 30 * SECOND_US)
+            for second in range(3):
+                stored = await writer.store(now + second * SECOND_US)
+                ahead = await writer.store(now + (86_401 + second) * SECOND_US)
+                for follower in followers:
+                    assert await told(follower) == [stored, ahead]
+        for follower in followers:
+            assert await told(follower) == [late]
+            assert await told(follower) == []
 
 
 async def test_a_start_tells_the_latest_and_takes_the_rest_as_told(database_url: str) -> None:

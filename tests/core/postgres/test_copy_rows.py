@@ -14,7 +14,6 @@ from psycopg import AsyncConnection, sql
 from core import timestamps
 from core.models import Event, Worker
 from core.postgres import copy_rows
-from core.postgres.sessions import session_conninfo
 from core.rules.event_batch import CheckedEvents, check_events, check_metadata
 from core.slices import at_once
 from tests.support import strategies
@@ -25,7 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 async def _copied(database_url: str, checked: CheckedEvents) -> list[tuple[Any, ...]]:
     """The rows that PostgreSQL reads from the packed bytes."""
-    async with await AsyncConnection.connect(session_conninfo(database_url)) as db:
+    async with await AsyncConnection.connect(database_url) as db:
         tails = checked.tails
         workers = [Worker(UUID(int=index), "") for index in range(len(tails))]
         organization_id, app_id, first_id = CALLER.organization_id, CALLER.app_id, checked.first_id

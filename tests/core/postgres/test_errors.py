@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg
 import pytest
 from psycopg import errors
@@ -9,9 +11,11 @@ from psycopg import errors
 from core.failure_log import one_line
 from core.postgres.errors import (
     NoAnswerError,
+    is_away,
     is_connection_loss,
     is_temporary,
     is_transient,
+    is_unwritable,
     temporary_failure,
     violated_constraint,
 )
@@ -26,8 +30,11 @@ from tests.support.database import connect
         (NoAnswerError("nothing in time"), True, True, True),
         (errors.ConnectionFailure(), True, True, True),  # 08006
         (errors.AdminShutdown(), True, True, True),  # 57P01
-        (errors.TooManyConnections(), True, True, True),  # 53300
-        (errors.DiskFull(), True, True, True),  # 53100
+        (errors.ReadOnlySqlTransaction(), False, True, True),  # 25006
+        (errors.InsufficientPrivilege(), False, True, True),  # 42501
+        (errors.TooManyConnections(), False, True, True),  # 53300
+        (errors.DiskFull(), False, True, True),  # 53100
+        (errors.IoError(), False, True, True),  # 58030
         (errors.SerializationFailure(), False, True, True),
         (errors.DeadlockDetected(), False, True, True),
         (errors.InvalidSqlStatementName(), False, True, True),
@@ -42,13 +49,18 @@ def test_errors_are_told_apart(
     error: Exception, lost: bool, transient: bool, temporary: bool
 ) -> None:
     assert is_connection_loss(error) == lost
+    assert is_away(error) == (lost or is_unwritable(error))
     assert is_transient(error) == transient
     assert is_temporary(error) == temporary
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(errors.LockNotAvailable(), "too busy"), (psycopg.OperationalError(), "cannot reach")],
+    [
+        (errors.LockNotAvailable(), "too busy"),
+        (psycopg.OperationalError(), "cannot reach"),
+        (errors.DiskFull(), "takes no writes"),
+    ],
 )
 def test_a_client_is_told_nothing_of_the_database_but_to_retry(
     error: Exception, words: str
@@ -57,6 +69,20 @@ def test_a_client_is_told_nothing_of_the_database_but_to_retry(
     assert (answer.code, answer.transient) == ("internal_error", True)
     assert words in answer.message
     assert answer.retry_after_seconds
+
+
+@pytest.mark.anyio
+async def test_a_session_that_the_server_ends_is_lost_whatever_the_reason(
+    database_url: str,
+) -> None:
+    async with await connect(database_url) as db:
+        await db.execute("SET idle_in_transaction_session_timeout = '10ms'; BEGIN")
+        await asyncio.sleep(0.1)
+        with pytest.raises(errors.IdleInTransactionSessionTimeout) as caught:
+            await db.execute("SELECT 1")
+        assert caught.value.diag.severity_nonlocalized == "FATAL"
+        assert is_connection_loss(caught.value)
+        await db.close()
 
 
 @pytest.mark.anyio

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import psycopg
 
-from tests.pressure.kinds.streams import send_streams
+from tests.pressure.kinds.streams import OpenStreams, send_streams
 from tests.pressure.pressure import LOCKED_DATA, Tally, Target, pressure
-from tests.pressure.wire import EVENTS, batch
+from tests.pressure.wire import EVENTS, Connection, batch, keep_open
 from tests.support.raw_http import ask, post
+from tests.support.stream_client import Stream
 
 
 async def _locked(target: Target, tally: Tally, streams: int) -> None:
@@ -38,3 +40,26 @@ async def locked_row_8_streams(target: Target, tally: Tally) -> None:
 async def locked_row_64_streams(target: Target, tally: Tally) -> None:
     """An organization's quota row is locked, and 64 of its streams send batches of 500."""
     await _locked(target, tally, 64)
+
+
+@pressure(silent=True)
+async def locked_producers(target: Target, tally: Tally) -> None:
+    """The count of an app's producers is locked, and 256 streams open new ones."""
+
+    def make(_: int) -> Connection:
+        return OpenStreams(tally, 16, target.key, leaving=False)
+
+    async with grpc.aio.insecure_channel(target.grpc_address) as channel:
+        first = Stream(channel, target.key)
+        await first.open("first")  # now there is a row to lock
+        await first.close()
+    async with (
+        await psycopg.AsyncConnection.connect(target.database_url) as db,
+        db.transaction(),
+    ):
+        cursor = await db.execute(
+            "UPDATE producer_counts SET producers = producers WHERE organization_id = %s",
+            (target.organization,),
+        )
+        assert cursor.rowcount == 1
+        await keep_open(target.grpc, 16, make, tally)

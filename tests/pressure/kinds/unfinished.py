@@ -11,6 +11,7 @@ from tests.pressure.wire import EVENTS, Connection, batch, head, keep_open
 
 BODY_BYTES: Final = 1_048_576
 BACK_SECONDS: Final = 0.5
+LARGEST_BYTES: Final = 5 * BODY_BYTES // 4  # that the service has the library take
 LARGE_MESSAGE_BYTES: Final = 4 * 1_048_576 - 1  # the most that the library takes by itself
 
 
@@ -58,10 +59,12 @@ async def dripping_bodies(target: Target, tally: Tally) -> None:
 class UnfinishedMessages(Http2):
     """Calls whose message never gets its last byte; a call that is ended is begun again."""
 
-    def __init__(self, calls: int, size: int, key: str | None) -> None:
+    def __init__(
+        self, calls: int, size: int, key: str | None, method: str = "IngestEvents"
+    ) -> None:
         super().__init__()
         self._calls = calls
-        self._headers = call_headers("IngestEvents", key)
+        self._headers = call_headers(method, key)
         self._data = message(bytes(size - 1), declared=size)
 
     def begin_calls(self) -> None:
@@ -94,6 +97,13 @@ async def unfinished_messages(target: Target, tally: Tally) -> None:
 async def unfinished_small_messages(target: Target, tally: Tally) -> None:
     """400 gRPC messages of 1 MiB without a credential, each without its last byte."""
     await _unfinished(target, tally, BODY_BYTES)
+
+
+@pressure(silent=True)
+async def unfinished_messages_of_streams(target: Target, tally: Tally) -> None:
+    """600 streams of one tenant with a message of 1.25 MiB each, without its last byte."""
+    make = lambda _: UnfinishedMessages(20, LARGEST_BYTES, target.key, "StreamEvents")  # noqa: E731
+    await keep_open(target.grpc, 30, make, tally, BACK_SECONDS)
 
 
 class HalfBatch(Connection):

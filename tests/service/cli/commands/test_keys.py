@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 from pathlib import Path
@@ -14,9 +15,12 @@ from tests.service.cli.command import (
     Run,
     command,
 )
+from tests.support.tenant import UNKNOWN_KEY
 
 
-def test_a_key_is_shown_once_and_only_its_digest_is_kept(run: Run, database_url: str) -> None:
+def test_a_key_is_shown_once_and_only_its_digest_is_kept(
+    run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run("org", "create", "Acme")
     run("app", "create", "Acme", "crm-hub", "--name", "CRM Hub")
     result = run("key", "create", "crm-hub", "--expires-in", "30d", "--rate", "5")
@@ -33,11 +37,15 @@ def test_a_key_is_shown_once_and_only_its_digest_is_kept(run: Run, database_url:
     assert len(row[0]) == 32
     assert key not in row[1]
     # Revoked by its id or, by whoever found it, by itself.
-    revoked = run("key", "revoke", key, "--json")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{key}\n"))
+    revoked = run("key", "revoke", "-", "--json")
     assert key not in revoked.out
     assert revoked.json()["state"] == "revoked"
+    assert run("key", "revoke", key, "--json").json() == revoked.json()
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert run("key", "revoke", "-").code == 2
     assert run("key", "revoke", listed["id"], "--json").json() == revoked.json()
-    assert "wp_live_…" in run("key", "revoke", "wp_live_" + "0" * 32).err
+    assert "wp_live_…" in run("key", "revoke", UNKNOWN_KEY).err
 
 
 def test_a_key_that_cannot_be_shown_is_named_for_revocation(run: Run, acme: str) -> None:

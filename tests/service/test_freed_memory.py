@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service import memory
-from service.memory import resident_bytes, return_memory
+from service import freed_memory
+from service.freed_memory import resident_bytes, return_memory
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +18,7 @@ MIB = 1_048_576
 async def test_freed_memory_between_pieces_in_use_is_returned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(freed_memory, "CHECK_SECONDS", 0.05)
     returning = asyncio.create_task(return_memory())
     await asyncio.sleep(0)
     before = resident_bytes()
