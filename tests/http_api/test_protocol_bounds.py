@@ -91,7 +91,7 @@ class TestSlowClients:
 
     @pytest.fixture
     def hasty(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> object:
-        monkeypatch.setattr(http_api.protocol, "MAX_HEAD_SECONDS", 1.0)
+        monkeypatch.setattr(http_api.protocol, "MAX_HEAD_SECONDS", 2.5)
         monkeypatch.setattr(http_api.body, "PROGRESS_SECONDS", 1.0)
         monkeypatch.setattr(http_api.body, "MAX_BODY_SECONDS", 3.0)
         monkeypatch.setattr(http_api.server, "KEEP_ALIVE_SECONDS", 2)
