@@ -16,6 +16,7 @@ from core.journal.producers import producer_key
 from core.journal.transaction import Mode, Transaction
 from core.journal.workers import WorkerCache
 from core.models import StreamPosition
+from tests.support.databases import read_only
 from tests.support.direct_writer import DirectWriter
 
 pytestmark = pytest.mark.anyio
@@ -103,3 +104,14 @@ async def test_an_id_of_the_future_was_lost_in_a_crash(quota_of_five: DirectWrit
     transaction = lost(quota_of_five)
     transaction.transaction_id = str(2**40)
     assert not await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
+
+
+async def test_a_database_that_is_read_only_does_not_tell(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a standby, which has not heard of the transaction yet."""
+    monkeypatch.setattr(core.journal.commit_status, "STATUS_SECONDS", 0.3)
+    transaction = lost(quota_of_five)
+    async with await quota_of_five.tenant.connect() as db, read_only(db):
+        with pytest.raises(UnknownCommitStatusError):
+            await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
