@@ -98,7 +98,6 @@ def check_line(line: dict[str, Any], rounds: int) -> None:
         assert set(one["timeline"][0]) == {"second", "eventsPerSecond", "p50Ms", "p99Ms"}
 
 
-@pytest.mark.alone
 def test_a_run_beside_other_data_reports_everything_and_leaves_nothing(server: Addresses) -> None:
     report = run(
         *("--server", server.http, "--server", server.grpc),
@@ -138,7 +137,6 @@ def temporary_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.alone
 def test_a_run_on_its_own_database_leaves_only_the_plot(temporary_folder: Path) -> None:
     plot = temporary_folder / "plot.svg"
     report = run(
@@ -156,7 +154,6 @@ def test_a_run_on_its_own_database_leaves_only_the_plot(temporary_folder: Path) 
     assert list(temporary_folder.iterdir()) == [plot]
 
 
-@pytest.mark.alone
 def test_growth_is_measured_against_none(server: Addresses) -> None:
     report = run(
         *("--server", server.grpc, "--stored", "20000", "--seconds", "0.5", "--rounds", "1"),
@@ -169,7 +166,6 @@ def test_growth_is_measured_against_none(server: Addresses) -> None:
     assert rows_without_organization(server.database_url) == {}
 
 
-@pytest.mark.alone
 def test_streams_at_a_low_rate_are_open_until_the_end(server: Addresses) -> None:
     """Also if their last batch is acked long before it."""
     report = run(
