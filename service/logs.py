@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from typing import Final
 
 from core.clock import Clock
 from core.failure_log import one_line, stack
+from service.log_handler import BackgroundHandler
 
 REPEAT_SECONDS: Final = 1.0  # between two lines of the same warning
 MAX_WARNINGS: Final = 1_000  # that are remembered
@@ -112,7 +114,9 @@ def _text(record: logging.LogRecord) -> str:
 
 def configure_logs(level: str, **members: object) -> None:
     """Send the process's logs to stderr as JSON lines, each with these members."""
-    handler = logging.StreamHandler(sys.stderr)
+    # None if the process was started without one; its number may then be another file's.
+    stderr = os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno()
+    handler = BackgroundHandler(stderr)
     handler.setFormatter(JsonFormatter(**members))
     handler.addFilter(RepeatedWarnings(Clock()))
     root = logging.getLogger()
