@@ -67,14 +67,27 @@ pressure: $(VENV)/dev.stamp ## a minute each of every flood beside a quiet tenan
 soak: $(VENV)/dev.stamp ## ten minutes of faults and floods at random, with a ledger of every event; ARGS="--seconds N --seed N"
 	@exec $(BIN)/python -m tests.pressure.soak $(ARGS)
 
+.PHONY: matrix
+matrix: $(VENV)/dev.stamp ## run the behaviour suite on the system's PostgreSQL and through PgBouncer; ARGS replace tests/behaviour
+	@exec $(BIN)/python -m tests.matrix $(ARGS)
+
 .PHONY: kills
 kills: $(VENV)/dev.stamp ## 200,000 events through `produce` while the server is killed 20 times; ARGS go to the script
 	@exec $(BIN)/python -m tests.faults.kill_produce $(ARGS)
 
+# Not a part of CI: it takes hours to the end. Results stay in mutants/, and another run goes on after them.
+MUTANTS_SECONDS ?= 1800
+.PHONY: mutants
+mutants: $(VENV)/mutants.stamp ## change core/rules and core/journal, and list the changes that no test noticed; ARGS="NAME..." of mutmut
+	@timeout --signal INT $(MUTANTS_SECONDS) $(BIN)/mutmut run --max-children 2 $(ARGS) || [ $$? -eq 124 ]
+	@$(BIN)/mutmut results | grep -v 'not checked' || true
+	@$(BIN)/mutmut export-cicd-stats >/dev/null && cat mutants/mutmut-cicd-stats.json
+
 .PHONY: lock
-lock: $(VENV)/dev.stamp ## resolve pyproject.toml into the two lock files; ARGS="--upgrade" for newer versions
-	$(LOCK) --group build --output-file requirements.lock
-	$(LOCK) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+lock: $(VENV)/dev.stamp ## resolve pyproject.toml into the three lock files; ARGS="--upgrade" for newer versions
+	$(LOCK) pyproject.toml --group build --output-file requirements.lock
+	$(LOCK) pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) --group mutants --constraints requirements-dev.lock --output-file requirements-mutants.lock
 
 .PHONY: proto-landed
 proto-landed: $(VENV)/dev.stamp ## take the present .proto contract as the one clients rely on
@@ -86,7 +99,7 @@ venv: $(VENV)/dev.stamp ## only install, with all that development needs
 
 .PHONY: clean
 clean: ## remove .venv and whatever else can be made again; databases stay
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist mutants *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis .coverage .coverage.*
 	find core http_api grpc_api service tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -126,7 +139,7 @@ endif
 
 # --- installation ------------------------------------------------------------------------------------
 
-LOCK = $(BIN)/uv --no-config --quiet pip compile pyproject.toml --universal --python-version 3.11 \
+LOCK = $(BIN)/uv --no-config --quiet pip compile --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(ARGS)
 
 INSTALL_PROJECT = $(PIP) install --no-deps --no-build-isolation --editable .
@@ -144,6 +157,11 @@ $(VENV)/dev.stamp: requirements-dev.lock requirements.lock pyproject.toml | $(VE
 	@$(PIP) install --require-hashes --requirement requirements-dev.lock
 	@$(INSTALL_PROJECT)
 	@touch $(VENV)/run.stamp $@
+
+$(VENV)/mutants.stamp: requirements-mutants.lock $(VENV)/dev.stamp
+	@echo 'Installing requirements-mutants.lock into $(VENV) ...'
+	@$(PIP) install --require-hashes --requirement requirements-mutants.lock
+	@touch $@
 
 $(VENV)/made.stamp:
 	@command -v $(PYTHON) >/dev/null || \

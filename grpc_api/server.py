@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health
@@ -14,6 +12,7 @@ from grpc_health.v1 import health
 from core.descriptors import max_connections
 from grpc_api.accepting import Acceptor
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
+from grpc_api.certificates import Certificates, TlsFiles
 from grpc_api.health import Health
 from grpc_api.reflection import enable_reflection
 from grpc_api.servicer import SERVICE, IngestServicer
@@ -51,14 +50,6 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 )
 
 
-class Tls(NamedTuple):
-    """PEM files. With ``client_ca``, clients must present a certificate that it has signed."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None
-
-
 class GrpcServer:
     """Serves the methods of a servicer on ``address``, HOST:PORT.
 
@@ -74,7 +65,7 @@ class GrpcServer:
         *,
         address: str,
         shared: bool,
-        tls: Tls | None,
+        tls: TlsFiles | None,
         drain_seconds: float,
     ) -> None:
         self._servicer = servicer
@@ -82,6 +73,7 @@ class GrpcServer:
         self._address = address
         self._shared = shared
         self._tls = tls
+        self._certificates: Certificates | None = None
         self._drain_seconds = drain_seconds
         self._health = Health(servicer.begin_unkeyed, SERVICE)
         self._stop = asyncio.Event()
@@ -89,8 +81,11 @@ class GrpcServer:
     def start(self) -> int:
         """Bind the address and return the port. Calls are answered while :meth:`serve` runs.
 
-        Raises OSError if the address is not free or a TLS file cannot be used.
+        Raises OSError if the address is not free, and :class:`TlsFileError`.
         """
+        if self._tls is not None:
+            self._certificates = Certificates(self._tls)
+            self._certificates.load()
         # The library shares by default: a second server would silently take half the connections.
         options = [
             *_OPTIONS,
@@ -110,8 +105,8 @@ class GrpcServer:
         try:
             port = (
                 self._server.add_insecure_port(self._address)
-                if self._tls is None
-                else self._server.add_secure_port(self._address, _credentials(self._tls))
+                if self._certificates is None
+                else self._server.add_secure_port(self._address, self._certificates.credentials())
             )
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._address}: {error}") from None
@@ -143,24 +138,11 @@ class GrpcServer:
         """Have health say NOT_SERVING at once; calls are served on until :meth:`stop`."""
         self._health.drain()
 
+    def reload_certificates(self) -> None:
+        """Use the TLS files as they are now, for new connections."""
+        if self._certificates is not None:
+            self._certificates.reload()
+
     def stop(self) -> None:
         """End :meth:`serve`."""
         self._stop.set()
-
-
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    chain = [(tls.key.read_bytes(), tls.certificate.read_bytes())]
-    client_ca = None if tls.client_ca is None else tls.client_ca.read_bytes()
-    # Checked here, because the library blames the address for a wrong file.
-    used = f"{tls.certificate} with {tls.key}"
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password=lambda: "")
-        if tls.client_ca is not None:
-            used = str(tls.client_ca)
-            context.load_verify_locations(tls.client_ca)
-    except ssl.SSLError as error:
-        raise OSError(f"cannot use {used} for TLS: {error.reason or error}") from None
-    return grpc.ssl_server_credentials(
-        chain, root_certificates=client_ca, require_client_auth=client_ca is not None
-    )

@@ -35,7 +35,7 @@ from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
 from core.postgres.database import MAX_POOL_CONNECTIONS, Database
 from grpc_api.errors import StatusRenderer
-from grpc_api.server import GrpcServer, Tls
+from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
@@ -48,13 +48,16 @@ from service.readiness import Readiness
 from service.runtime import (
     Ready,
     bring_up_to_date,
+    client_address,
     configured_secret,
     demo_key,
     host_and_port,
     http_url,
+    on_hangup,
     stop_signal,
 )
 from service.settings import Settings
+from service.tls import tls_files
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +66,12 @@ MAX_CONNECTIONS_TOGETHER: Final = 128
 
 
 class Service(NamedTuple):
-    """A running service: its two addresses, and the failure of one of its parts."""
+    """A running service: its addresses, the failure of a part, and the answer to SIGHUP."""
 
     http: str  # a URL
     grpc: str  # HOST:PORT
     failure: asyncio.Future[None]  # gets an exception if a part has ended by itself; never a result
+    reload: Callable[[], None]  # reads the TLS files again
 
 
 @contextlib.asynccontextmanager
@@ -130,7 +134,8 @@ async def running(
             http_server.stop()
 
         stack.push_async_callback(begin_to_stop)
-        yield Service(url, f"{host_and_port(settings.grpc)[0]}:{grpc_port}", failure)
+        grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
+        yield Service(url, grpc_address, failure, grpc_server.reload_certificates)
 
 
 @contextlib.asynccontextmanager
@@ -218,15 +223,9 @@ def _grpc_server(
         readiness.problem,
         address=settings.grpc,
         shared=shared,
-        tls=_tls(settings),
+        tls=tls_files(settings),
         drain_seconds=settings.drain_seconds,
     )
-
-
-def _tls(settings: Settings) -> Tls | None:
-    if settings.grpc_tls_certificate is None or settings.grpc_tls_key is None:
-        return None
-    return Tls(settings.grpc_tls_certificate, settings.grpc_tls_key, settings.grpc_tls_client_ca)
 
 
 async def serve(
@@ -238,12 +237,16 @@ async def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM; a second one does not wait for the drain.
 
+    SIGHUP has the TLS files read again.
+
     Raises :class:`DatabaseUnusableError`, ``EmbeddedPostgresError`` or, for an address that cannot
     be had, OSError if the service cannot start; their messages say why.
     """
+    on_hangup(lambda: None)  # nothing to reload yet, and no reason to end
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
         async with running(settings, conninfo) as service:
+            on_hangup(service.reload)
             stop = stop_signal()
             shown = await demo_key(settings, conninfo) if demo else None
             configure_gc()

@@ -113,7 +113,12 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def configure_logs(level: str, **members: object) -> None:
-    """Send the process's logs to stderr as JSON lines, each with these members."""
+    """Send the process's logs to stderr as JSON lines, each with these members.
+
+    To be called before grpc is imported: its library would write there in a form of its own, about
+    each TLS handshake that fails for one. An operator who wants that sets ``GRPC_VERBOSITY``.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # server processes inherit it
     # None if the process was started without one; its number may then be another file's.
     stderr = os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno()
     handler = BackgroundHandler(stderr)

@@ -16,12 +16,15 @@ from core.clock import Clock
 from core.errors import IngestError
 from core.failure_log import FailureLog
 from core.postgres.database import Database
-from core.postgres.health import write_problem
+from core.postgres.errors import is_unwritable
+from core.postgres.health import Problem, probe, write_problem
+from core.postgres.partitions import ensure_partitions
 from service.processes.shared_state import SharedState
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 0.5  # between two looks
+NO_ANSWER: Final = "does not answer"
 ANSWER_SECONDS: Final = 1.2  # a database that takes longer does not answer
 
 
@@ -59,8 +62,10 @@ class Readiness:
             if self._database_problem is not None:
                 # It may be that of a session which outlived a failover.
                 self._database.check_soon()
-        except (psycopg.Error, IngestError):
-            self._database_problem = "the database does not answer"
+        except (psycopg.Error, IngestError) as error:
+            cause = error.__cause__ if isinstance(error, IngestError) else error
+            refuses = cause is not None and is_unwritable(cause)
+            self._database_problem = f"the database {'takes no writes' if refuses else NO_ANSWER}"
         except Exception as error:  # such as a want of descriptors: never the end of the service
             self._database_problem = "the database could not be asked"
             self._failures.note(
@@ -69,4 +74,12 @@ class Readiness:
 
     async def _ask(self) -> str | None:
         async with self._database.connection() as db:
-            return await write_problem(db, self._clock.now_us())
+            now_us = self._clock.now_us()
+            problem = await write_problem(db, now_us)
+            if problem is Problem.NO_PARTITION:
+                # Nobody sends events to a service that is not ready, so none would have it made.
+                await ensure_partitions(db, now_us)
+            elif problem is None and self._database.has_refused_write:
+                await probe(db)
+                self._database.has_refused_write = False
+            return problem

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import logging
 import os
 import signal
@@ -95,6 +97,11 @@ def stop_signal(before_exit: Callable[[], None] | None = None) -> asyncio.Future
     return stop
 
 
+def on_hangup(action: Callable[[], None]) -> None:
+    """Do something at SIGHUP, which would end the process otherwise."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, action)
+
+
 def max_stop_seconds(settings: Settings) -> float:
     """The longest that a process takes to stop; one that takes longer hangs."""
     return settings.drain_grace_seconds + 2 * settings.drain_seconds + STOP_MARGIN_SECONDS
@@ -106,8 +113,15 @@ def host_and_port(given: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def client_address(host: str, port: int) -> str:
+    """HOST:PORT at which a client of this machine reaches a listener on that address."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:  # all interfaces: nobody can connect to that
+            host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def http_url(host: str, port: int) -> str:
-    """The URL at which a client of this machine reaches a listener on that address."""
-    # Nobody can connect to the address that means all interfaces.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    """The URL of such a listener, as :func:`client_address`."""
+    return f"http://{client_address(host, port)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -156,3 +157,12 @@ def new_tenant(server: Addresses) -> MakeTenant:
 async def tenant(new_tenant: MakeTenant) -> Tenant:
     """An organization without a quota, with one app and a fast key."""
     return await new_tenant()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """A process that never looks for garbage; the service runs in it, too."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

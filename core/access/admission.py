@@ -23,7 +23,7 @@ MAX_READ_A_TURN: Final = 8  # pieces of bodies
 MAX_JUDGED_A_TURN: Final = 500  # events, on average; a larger step is followed by idle turns
 MIN_JUDGED_IN_TURN: Final = 50  # events; fewer take hardly longer than the rest of a request
 MAX_WAITING_STEPS: Final = 8_192  # of all flows together
-MAX_STREAM_OPENINGS: Final = 4  # at once; the pool they take connections from has twice as many
+MAX_STREAM_OPENINGS: Final = 4  # at once: half of a pool's connections, and one flow gets two
 
 
 class Admission:

@@ -20,6 +20,8 @@ def too_late(request: PendingRequest) -> IngestError:
 
 def answer_to(error: Exception) -> IngestError:
     """The answer to a client for an error that is not its own; the error is its cause."""
+    if isinstance(error, IngestError):
+        return error
     if isinstance(error, UnknownCommitStatusError):
         answer = unavailable(
             "The service lost its storage while writing: this may or may not be stored. Retry with "

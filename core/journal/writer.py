@@ -19,6 +19,7 @@ from core.journal.lock_waits import LockedError
 from core.journal.pending import PendingRequest, Verdict
 from core.journal.transaction import Mode, Transaction, UnexpectedOutcomeError
 from core.journal.workers import WorkerCache
+from core.postgres import partitions
 from core.postgres.database import Database
 from core.postgres.errors import is_away, is_connection_loss, is_transient
 
@@ -78,6 +79,9 @@ class Writer:
                 if quota.is_short(error) and not give_up:
                     mode = Mode.LOCKED
                     continue
+                if partitions.is_missing(error) and not give_up:
+                    await self._make_partitions(requests)
+                    continue
                 if give_up or not is_transient(error):
                     raise
                 log.warning("writing a transaction is tried again: %s", one_line(error))
@@ -85,6 +89,14 @@ class Writer:
                     await self._database.discard_stale()
                 await asyncio.sleep(RETRY_PAUSE_SECONDS * attempt)
         raise AssertionError("unreachable")
+
+    async def _make_partitions(self, requests: Sequence[PendingRequest]) -> None:
+        """Make the months in which the requests were received: the clock may have been wrong."""
+        moments = {partitions.name_at(one.received_us): one.received_us for one in requests}
+        async with self._database.connection() as db:
+            for received_us in moments.values():
+                for name in await partitions.ensure_partitions(db, received_us):
+                    log.warning("made partition %s, which an event was missing", name)
 
     async def _transact(
         self, requests: Sequence[PendingRequest], lock_seconds: float | None, mode: Mode

@@ -17,6 +17,7 @@ from core.postgres.errors import (
     DatabaseUnusableError,
     NoAnswerError,
     is_temporary,
+    is_unwritable,
     temporary_failure,
 )
 from core.postgres.sessions import (
@@ -51,11 +52,15 @@ MAX_JOURNAL_CONNECTIONS: Final = 6  # two queues, three lock waits, one commit s
 class Database:
     """Pools of connections to one PostgreSQL database. Open it with ``async with``.
 
+    ``has_refused_write``: since it was last set to False, a write failed for a reason that may last
+    (:func:`core.postgres.errors.is_unwritable`).
+
     Connections are in autocommit mode. Call :meth:`discard_stale` when the server was away.
     """
 
     def __init__(self, conninfo: str, *, max_connections: int = MAX_POOL_CONNECTIONS) -> None:
         self._conninfo = conninfo
+        self.has_refused_write = False
         # Work that nobody waits for lives on until its connections have noticed.
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._checking: asyncio.Task[None] | None = None
@@ -126,10 +131,12 @@ class Database:
         connection = await pool.getconn()
         try:
             yield connection
-        except ReadOnlySqlTransaction:
-            # It may stay so: its server was the primary, or the session began while nobody might
-            # write. The pool makes another.
-            await connection.close()
+        except psycopg.Error as error:
+            self.has_refused_write = self.has_refused_write or is_unwritable(error)
+            if isinstance(error, ReadOnlySqlTransaction):
+                # It may stay so: its server was the primary, or the session began while nobody
+                # might write. The pool makes another.
+                await connection.close()
             raise
         finally:
             giving_back = asyncio.create_task(pool.putconn(connection))

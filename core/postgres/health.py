@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
+from uuid import uuid4
+
+from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
 
 from core.postgres import partitions
 from core.postgres.migrate import is_migrated
 from core.postgres.sessions import Connection
 
+# A transaction of many events needs about as much room at a time.
+PROBE_ROWS: Final = 20_000
+
 _STATE: Final = """
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
     NOT has_table_privilege('events', 'INSERT'), to_regclass(%s) IS NULL
 """
+_PROBE: Final = "CREATE TABLE {0} AS SELECT gen_random_uuid() FROM generate_series(1, {1})"
+_END_PROBE: Final = "DROP TABLE {0}"
 
 
-async def write_problem(db: Connection, now_us: int) -> str | None:
-    """The reason why no event can be written at this moment; None if one can."""
+class Problem(StrEnum):
+    """The reason why no event can be written at this moment."""
+
+    NOT_MIGRATED = "the database is not migrated"
+    STANDBY = "the database is a standby"
+    READ_ONLY = "the database is read-only"
+    NO_RIGHT = "the service may not write to the database"
+    NO_PARTITION = "the database has no partition for events of now"
+
+
+async def write_problem(db: Connection, now_us: int) -> Problem | None:
+    """The reason why no event can be written at this moment; None if none is known.
+
+    Room on the disk is not looked at: :func:`probe` does.
+    """
     if not await is_migrated(db):
-        return "the database is not migrated"
-    name = partitions.name_at(now_us)
-    row = await (await db.execute(_STATE, (name,))).fetchone()
+        return Problem.NOT_MIGRATED
+    row = await (await db.execute(_STATE, (partitions.name_at(now_us),))).fetchone()
     assert row is not None
-    is_standby, is_read_only, lacks_right, lacks_partition = row
-    if is_standby:
-        return "the database is a standby"
-    if is_read_only:
-        return "the database is read-only"
-    if lacks_right:
-        return "the service may not write to the database"
-    if lacks_partition:
-        return f"the database has no partition {name} for events of now"
-    return None
+    problems = (Problem.STANDBY, Problem.READ_ONLY, Problem.NO_RIGHT, Problem.NO_PARTITION)
+    return next(
+        (problem for problem, is_there in zip(problems, row, strict=True) if is_there), None
+    )
+
+
+async def probe(db: Connection) -> None:
+    """Write as much as a large transaction does, and leave nothing; raises what hinders it.
+
+    It takes new files, new pages and a COMMIT: room in pages that exist says nothing.
+    """
+    name = sql.Identifier(f"write_probe_{uuid4().hex}")
+    try:
+        async with db.transaction():
+            await db.execute(sql.SQL(_PROBE).format(name, sql.Literal(PROBE_ROWS)), prepare=False)
+            await db.execute(sql.SQL(_END_PROBE).format(name), prepare=False)
+    except InsufficientPrivilege:
+        pass  # a role that may make no tables cannot find out in this way

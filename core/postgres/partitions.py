@@ -1,7 +1,9 @@
 """Monthly partitions of the events: made ahead of time, dropped when retention ends.
 
 There is no default partition, because it would be scanned whenever a month is added. So a month
-must exist before it begins, and :func:`horizon_us` tells an alarm how many do.
+should exist before it begins, and :func:`horizon_us` tells an alarm how many do. One that is
+missing nevertheless, as after a clock was wrong, is made when an event finds none
+(:func:`is_missing`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+import psycopg
 from psycopg import sql
+from psycopg.errors import CheckViolation
 
 from core import ids
 from core.postgres.sessions import Connection
@@ -62,6 +66,13 @@ async def ensure_partitions(db: Connection, now_us: int) -> list[str]:
             )
             created.append(_name(month))
     return created
+
+
+def is_missing(error: psycopg.Error) -> bool:
+    """Whether an error says that there is no partition for an event."""
+    if not isinstance(error, CheckViolation):
+        return False
+    return error.diag.constraint_name is None and error.diag.table_name == "events"
 
 
 async def drop_expired(db: Connection, now_us: int, retention_months: int) -> list[str]:

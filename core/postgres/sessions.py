@@ -149,7 +149,8 @@ async def configure(db: Connection, settings: Mapping[str, str] = SETTINGS) -> N
         if is_temporary(error):
             raise
         raise DatabaseUnusableError(
-            f"PostgreSQL refuses a setting of the service's sessions: {one_line(error)}"
+            "PostgreSQL refuses a setting of the service's sessions: "
+            f"{error.diag.message_primary or one_line(error)}"
         ) from error
     for name, value, found in rows:
         if found != value:
@@ -210,6 +211,15 @@ def libpq_variables() -> list[str]:
     # These are no parameters of a connection string, but name files or settings of the session.
     known |= {"PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"}
     return sorted(known & os.environ.keys())
+
+
+def forget_libpq_variables() -> None:
+    """Have this process and its children connect by their connection strings alone.
+
+    Not every variable gives way to a connection string: PGSERVICE, PGTZ and others do not.
+    """
+    for name in libpq_variables():
+        del os.environ[name]
 
 
 async def logs_statements(db: Connection) -> bool:

@@ -26,7 +26,7 @@ from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations
 from core.admin.checks import MAX_REQUESTS_PER_SECOND
 from core.postgres.database import Database
-from core.postgres.sessions import Connection
+from core.postgres.sessions import Connection, forget_libpq_variables
 from service.bench import sample
 from service.bench.load import Storage
 from service.bench.resources import Processes, is_local, listening, of_pid, postgres_of
@@ -104,6 +104,7 @@ async def started(arguments: Sequence[str]) -> AsyncIterator[Target]:
         database = Processes([])
         stack.push_async_callback(lambda: _wait_for_end(database))
         settings = Settings.from_environment({"WEPEOPLE_DATA_DIR": os.fspath(folder / "data")})
+        forget_libpq_variables()
         embedded = EmbeddedPostgres(settings.data_dir)
         acquiring = asyncio.ensure_future(asyncio.to_thread(embedded.acquire))
 

@@ -1,5 +1,5 @@
 """``python -m service.cli``."""
 
-from service.cli.main import main
+from service.cli.entry import main
 
 main()

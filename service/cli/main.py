@@ -25,10 +25,10 @@ from service.cli.commands import (
     usage,
     workers,
 )
+from service.cli.entry import FAILED, INTERRUPTED, raising_keyboard_interrupt
 from service.cli.help import PROGRAM, Command, Group, examples
 from service.cli.output import ReaderGoneError, note
 
-FAILED: Final = 1
 BAD_USAGE: Final = 2
 INTERRUPTED_BY_TYPER: Final = 130  # its code after Ctrl-C; ours for that is the one of a failure
 
@@ -97,7 +97,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character still gets the rest
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with raising_keyboard_interrupt():
+            app()
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as ended:
@@ -120,7 +121,7 @@ def main() -> None:
 
 
 def _interrupted() -> NoReturn:
-    note(f"{PROGRAM}: interrupted")
+    note(INTERRUPTED)
     sys.exit(FAILED)
 
 

@@ -13,6 +13,7 @@ import psycopg
 from core.failure_log import one_line
 from core.postgres.database import Database
 from core.postgres.errors import DatabaseUnusableError
+from core.postgres.sessions import forget_libpq_variables
 from service.postgres.embedded import EmbeddedPostgres, Lease
 from service.settings import Settings
 
@@ -34,6 +35,7 @@ async def open_database(
         if settings.database_url is not None:
             conninfo = settings.database_url
         else:
+            forget_libpq_variables()  # they are about another server
             embedded = EmbeddedPostgres(settings.data_dir)
             lease = await asyncio.to_thread(embedded.acquire, progress)
             holder = _LeaseHolder(embedded, lease)

@@ -4,7 +4,7 @@ The supervisor runs ``python -m service.processes.server_process SLOT SIZE DESCR
 process slot, SIZE the number of slots and DESCRIPTOR the shared state's memory. The process reports
 on stdout, in one line of JSON, ``["ready", ""]`` or ``["failed", reason]``. Its stdin is the
 lifeline: the kernel closes it however the supervisor ends, and the process then finishes its
-requests and ends, as it does on SIGTERM.
+requests and ends, as it does on SIGTERM. SIGHUP has it read the TLS files again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import IngestError
+from core.failure_log import one_line
 from core.postgres.errors import DatabaseUnusableError
 from service.compose import running
 from service.gc_settings import configure_gc
@@ -27,7 +28,7 @@ from service.metrics import FOLDER_VARIABLE, count_in_files
 from service.postgres.embedded import EmbeddedPostgresError
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
-from service.runtime import max_stop_seconds, run
+from service.runtime import max_stop_seconds, on_hangup, run
 from service.settings import Settings
 
 log = logging.getLogger("service.processes.server_process")  # __name__ is __main__
@@ -56,6 +57,7 @@ async def serve(settings: Settings, shared_state: SharedState) -> None:
         running(settings, conninfo, shared_state=shared_state) as service,
     ):
         configure_gc()
+        on_hangup(service.reload)
         _report("ready")
         await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)
         if service.failure.done():
@@ -77,7 +79,7 @@ def main() -> None:
     try:
         run(serve(settings, SharedState(size, descriptor)))
     except (OSError, DatabaseUnusableError, EmbeddedPostgresError, IngestError) as error:
-        _report("failed", error.message if isinstance(error, IngestError) else str(error))
+        _report("failed", error.message if isinstance(error, IngestError) else one_line(error))
         sys.exit(FAILED)
     except Exception:
         log.exception("crashed")

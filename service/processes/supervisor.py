@@ -30,10 +30,12 @@ from service.processes.shared_state import SharedState
 from service.runtime import (
     Ready,
     bring_up_to_date,
+    client_address,
     demo_key,
     host_and_port,
     http_url,
     max_stop_seconds,
+    on_hangup,
     stop_signal,
 )
 from service.settings import Settings
@@ -105,6 +107,12 @@ class ProcessSlot:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
+    def reload(self) -> None:
+        """Have the process read the TLS files again; one that is not ready has just read them."""
+        if self._process is not None and self._ready_at is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """End the process at once."""
         if self._process is not None:
@@ -170,7 +178,7 @@ async def serve(
 ) -> None:
     """Serve with ``settings.server_processes`` processes until SIGINT or SIGTERM.
 
-    A second signal ends all of them at once.
+    A second signal ends all of them at once. SIGHUP is passed on to all of them.
 
     Raises as ``compose.serve`` does, and :class:`ProcessFailedError`.
     """
@@ -180,6 +188,7 @@ async def serve(
             stack.enter_context(reserve(*host_and_port(given)))
             for given in (settings.http, settings.grpc)
         )
+        on_hangup(lambda: None)  # nothing to reload yet, and no reason to end
         async with open_database(settings, progress) as conninfo:
             await bring_up_to_date(conninfo)
             shown = await demo_key(settings, conninfo) if demo else None
@@ -199,7 +208,8 @@ async def serve(
                 ProcessSlot(number, shared_state, environment)
                 for number in range(shared_state.size)
             ]
-            ready = Ready(http_url(*address(http)), _with_port(settings.grpc, grpc), shown)
+            grpc_address = client_address(host_and_port(settings.grpc)[0], address(grpc)[1])
+            ready = Ready(http_url(*address(http)), grpc_address, shown)
             await _supervise(slots, shared_state, lambda: on_ready(ready), settings)
     log.info("stopped")
 
@@ -220,6 +230,11 @@ async def _supervise(
         for slot in slots:
             slot.kill()
 
+    def reload() -> None:
+        for slot in slots:
+            slot.reload()
+
+    on_hangup(reload)
     running = [asyncio.create_task(slot.run()) for slot in slots]
     started = asyncio.gather(*(slot.ready.wait() for slot in slots))
     try:
@@ -234,6 +249,7 @@ async def _supervise(
         log.info("stopping: finishing what was begun")
     finally:
         started.cancel()
+        await asyncio.gather(started, return_exceptions=True)  # nobody else asks for its end
         shared_state.drain()
         for slot in slots:
             slot.stop()

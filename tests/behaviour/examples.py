@@ -15,7 +15,6 @@ from tests.support.tenant import Tenant, event, snapshot
 MAX_JSON_BYTES = 16_384
 NOBODY = ids.WORKER + "0" * 26
 KEY = "crm-batch-8412"  # an idempotency key
-UNKNOWN_KEY = "wp_live_" + "0" * 32
 
 TYPES = ["a.b", "a" * 64, "0--0", "A_b.c-D9"]
 NOT_TYPES = [

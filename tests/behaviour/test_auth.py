@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.behaviour.conftest import Connect
-from tests.behaviour.examples import CALLS, UNKNOWN_KEY, within_a_second
+from tests.behaviour.examples import CALLS, within_a_second
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver, Reply
 from tests.support.manual_time import TimedService
-from tests.support.tenant import FAST, Tenant, event
+from tests.support.tenant import FAST, UNKNOWN_KEY, Tenant, event
 
 pytestmark = pytest.mark.anyio
 

@@ -8,10 +8,10 @@ import re
 import pytest
 
 from tests.behaviour.conftest import Connect
-from tests.behaviour.examples import CALLS, UNKNOWN_KEY, broken
+from tests.behaviour.examples import CALLS, broken
 from tests.support.driver import Driver
 from tests.support.running_service import Addresses
-from tests.support.tenant import Tenant, event, make_tenant, snapshot
+from tests.support.tenant import UNKNOWN_KEY, Tenant, event, make_tenant, snapshot
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from tests.behaviour.examples import CALLS, broken
 from tests.support.driver import Driver
 from tests.support.http_driver import HttpDriver
 from tests.support.manual_time import TimedService
-from tests.support.tenant import Tenant, event
+from tests.support.tenant import UNKNOWN_KEY, Tenant, event
 
 pytestmark = pytest.mark.anyio
 
@@ -190,6 +190,6 @@ async def test_the_budget_of_a_known_key_that_may_not_be_used(
 
 
 async def test_an_unknown_key_has_no_budget(timed_http: HttpDriver) -> None:
-    for key in (None, "wp_live_" + "0" * 32):
+    for key in (None, UNKNOWN_KEY):
         reply = await timed_http.ping(key)
         assert (reply.rate_limit, reply.rate_remaining) == (None, None)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -83,15 +82,6 @@ async def committing(road: IngestRoad) -> AsyncIterator[None]:
 def road(quota_of_five: DirectWriter) -> IngestRoad:
     """The road of an organization that may store five events this month."""
     return IngestRoad(quota_of_five)
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """A process that never looks for garbage."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def batch(*events: Event, key: str | None = None) -> EventBatch:

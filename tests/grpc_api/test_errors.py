@@ -20,11 +20,11 @@ from tests.support import grpc_driver, stream_client
 from tests.support.driver import Reply
 from tests.support.grpc_driver import GrpcDriver, error_details
 from tests.support.running_service import RunningService
-from tests.support.tenant import Tenant, event, make_tenant, snapshot
+from tests.support.tenant import UNKNOWN_KEY, Tenant, event, make_tenant, snapshot
 
 pytestmark = pytest.mark.anyio
 MAX_TRAILER_BYTES = 8 * 1024  # what clients accept, unless told otherwise
-UNKNOWN_KEY = "wp_live_" + "0" * 32
+
 UNKNOWN_WORKER = "wrk_" + "0" * 26
 
 

@@ -17,7 +17,7 @@ from tests.grpc_api.conftest import Connect, DatabaseAway
 from tests.support.grpc_driver import GrpcDriver, error_reply
 from tests.support.running_service import Addresses, RunningService
 from tests.support.stream_client import Stream
-from tests.support.tenant import Tenant, event, make_tenant, snapshot
+from tests.support.tenant import UNKNOWN_KEY, Tenant, event, make_tenant, snapshot
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,6 @@ SERVICE = "wepeople.ingest.v1.IngestService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
-UNKNOWN_KEY = "wp_live_" + "0" * 32
 
 
 async def health(channel: grpc_library.aio.Channel, service: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from grpc_api.pb.ingest_pb2_grpc import IngestServiceStub
 from tests.support.certificates import Certificates, make_certificates, needs_openssl
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, needs_openssl]
 
@@ -86,6 +88,27 @@ async def test_mutual_tls(
     pair = (certificates.read(f"{name}.key"), certificates.read(f"{name}.pem")) if name else ()
     credentials = grpc_library.ssl_channel_credentials(certificates.read("authority.pem"), *pair)
     assert await ping(mutual_tls, tenant, credentials) is status
+
+
+async def test_renewed_files_are_used_for_new_connections(
+    server: Addresses, certificates: Certificates, tenant: Tenant, tmp_path: Path
+) -> None:
+    for name in ("stranger.pem", "stranger.key"):
+        shutil.copy(certificates[name], tmp_path)
+    trusting = grpc_library.ssl_channel_credentials(certificates.read("authority.pem"))
+    with RunningService(
+        server.database_url,
+        grpc_tls_certificate=tmp_path / "stranger.pem",
+        grpc_tls_key=tmp_path / "stranger.key",
+    ) as service:
+        assert await ping(service.addresses, tenant, trusting) is UNAVAILABLE
+        shutil.copy(certificates["server.pem"], tmp_path / "stranger.pem")
+        shutil.copy(certificates["server.key"], tmp_path / "stranger.key")
+
+        async def is_trusted() -> bool:
+            return await ping(service.addresses, tenant, trusting) is OK
+
+        await eventually(is_trusted, "the renewed certificate is shown")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])

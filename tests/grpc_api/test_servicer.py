@@ -10,6 +10,7 @@ import grpc as grpc_library
 import pytest
 from google.rpc import error_details_pb2
 
+from core import ingest
 from core.ingest import Ingestor
 from core.models import Budget, Caller
 from grpc_api import servicer
@@ -145,7 +146,7 @@ async def test_the_rights_that_count_are_those_after_a_slow_message(
         return caller
 
     monkeypatch.setattr(Ingestor, "admit", note)
-    monkeypatch.setattr(servicer, "MAX_CALLER_AGE_SECONDS", 0)
+    monkeypatch.setattr(ingest, "MAX_CALLER_AGE_SECONDS", 0)
     rpc: Any = grpc.channel.stream_unary(METHOD + "IngestEvents")
     call = rpc(metadata=(("authorization", f"Bearer {tenant.key}"),), timeout=30)
     await eventually(admitted.is_set, "the call is admitted before its message")

@@ -17,13 +17,12 @@ from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
 from tests.support.running_service import Addresses
 from tests.support.stream_client import STREAM_EVENTS, batch, flood, opening
-from tests.support.tenant import Tenant, event
+from tests.support.tenant import UNKNOWN_KEY, Tenant, event
 
 pytestmark = pytest.mark.anyio
 
 OK = grpc_library.StatusCode.OK
 INVALID = grpc_library.StatusCode.INVALID_ARGUMENT
-UNKNOWN_KEY = "wp_live_" + "0" * 32
 
 
 async def test_the_first_answer_is_opened(stream: OpenStream, tenant: Tenant) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import httpx
@@ -13,6 +12,7 @@ from tests.conftest import MakeTenant
 from tests.support.http_driver import HttpDriver
 from tests.support.raw_http import (
     EVENTS,
+    ONE,
     PING,
     SNAPSHOTS,
     ask,
@@ -24,19 +24,14 @@ from tests.support.raw_http import (
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import (
     FAST,
+    UNKNOWN_KEY,
     Tenant,
-    event,
     make_tenant,
     now_us,
 )
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-ONE = json.dumps({"events": [event()]}).encode()
-
-
-UNKNOWN_KEY = "wp_live_" + "0" * 32
 
 
 REQUEST_ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}")

@@ -16,6 +16,7 @@ import pytest
 from core.access import admission
 from tests.support.raw_http import (
     EVENTS,
+    ONE,
     SNAPSHOTS,
     ask,
     check_error,
@@ -31,9 +32,6 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 LIMIT = 1_048_576
-
-
-ONE = json.dumps({"events": [event()]}).encode()
 
 
 def padded(size: int) -> bytes:

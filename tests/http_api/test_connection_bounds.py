@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import select
 import socket
 from typing import Any
@@ -15,14 +14,14 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 import core.descriptors
 import http_api.protocol
 from http_api.parsing import MAX_HEADERS
-from tests.support.raw_http import PING, RawConnection, ask, check_error, connect, head, post
+from tests.support.raw_http import ONE, PING, RawConnection, ask, check_error, connect, head, post
 from tests.support.running_service import Addresses, RunningService
-from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.tenant import Tenant, make_tenant
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-ONE = json.dumps({"events": [event()]}).encode()
+
 PLACES = 4
 
 

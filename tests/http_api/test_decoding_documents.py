@@ -6,13 +6,11 @@ import json
 
 import pytest
 
-from tests.support.raw_http import EVENTS, SNAPSHOTS, ask, check_error, post
+from tests.support.raw_http import EVENTS, ONE, SNAPSHOTS, ask, check_error, post
 from tests.support.running_service import Addresses
 from tests.support.tenant import Tenant, event, snapshot
 
 pytestmark = pytest.mark.anyio
-
-ONE = json.dumps({"events": [event()]}).encode()
 
 
 async def accepted(server: Addresses, request: bytes) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.raw_http import (
     EVENTS,
+    ONE,
     PING,
     SNAPSHOTS,
     ask,
@@ -17,14 +18,13 @@ from tests.support.raw_http import (
 )
 from tests.support.running_service import Addresses
 from tests.support.tenant import (
+    UNKNOWN_KEY,
     Tenant,
     event,
     snapshot,
 )
 
 pytestmark = pytest.mark.anyio
-
-ONE = json.dumps({"events": [event()]}).encode()
 
 
 async def accepted(server: Addresses, request: bytes) -> bool:
@@ -74,9 +74,6 @@ class TestContentType:
     ) -> None:
         answer = await ask(server.http, post(tenant.key, ONE, path, Content_Type=content_type))
         assert "Content-Type" in check_error(answer, 400, "invalid_body")
-
-
-UNKNOWN_KEY = "wp_live_" + "0" * 32
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "bEaReR   "])

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import MakeTenant
 from tests.support.raw_http import (
+    ONE,
     PING,
     SNAPSHOTS,
     ask,
@@ -19,17 +20,13 @@ from tests.support.raw_http import (
 from tests.support.running_service import Addresses
 from tests.support.tenant import (
     FAST,
+    UNKNOWN_KEY,
     Tenant,
     event,
     snapshot,
 )
 
 pytestmark = pytest.mark.anyio
-
-ONE = json.dumps({"events": [event()]}).encode()
-
-
-UNKNOWN_KEY = "wp_live_" + "0" * 32
 
 
 EXPIRE = "UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE organization_id = %s"

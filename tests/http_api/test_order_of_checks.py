@@ -12,11 +12,11 @@ import pytest
 from tests.conftest import MakeTenant
 from tests.support.raw_http import EVENTS, SNAPSHOTS, ask, check_error, chunked, head, post
 from tests.support.running_service import Addresses
-from tests.support.tenant import Tenant, event
+from tests.support.tenant import UNKNOWN_KEY, Tenant, event
 
 pytestmark = pytest.mark.anyio
 
-UNKNOWN_KEY = "wp_live_" + "0" * 32
+
 EXPIRE = "UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE organization_id = %s"
 HUGE = b"x" * 1_048_577
 EVENTS_501 = [event()] * 500 + [{"eventType": 1}]

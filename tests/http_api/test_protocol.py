@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.raw_http import PING, ask, check_error, chunked, connect, head, post
+from tests.support.raw_http import ONE, PING, ask, check_error, chunked, connect, head, post
 from tests.support.running_service import Addresses
-from tests.support.tenant import Tenant, event
+from tests.support.tenant import UNKNOWN_KEY, Tenant, event
 
 pytestmark = pytest.mark.anyio
-
-ONE = json.dumps({"events": [event()]}).encode()
 
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n"
@@ -144,7 +142,7 @@ async def test_expect_100_continue_is_not_invited_to_send_what_is_refused(
 ) -> None:
     big = head(tenant.key, Content_Length=2_000_000, Expect="100-continue")
     check_error(await ask(server.http, big), 413, "batch_too_large")
-    unknown = post("wp_live_" + "0" * 32, ONE, Expect="100-continue")
+    unknown = post(UNKNOWN_KEY, ONE, Expect="100-continue")
     check_error(await ask(server.http, unknown[: -len(ONE)]), 401, "invalid_key")
 
 

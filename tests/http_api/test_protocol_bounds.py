@@ -13,13 +13,20 @@ import http_api.body
 import http_api.protocol
 import http_api.server
 from http_api.body import MIN_PROGRESS_BYTES
-from tests.support.raw_http import RawConnection, ask, check_error, chunked, connect, head, post
+from tests.support.raw_http import (
+    ONE,
+    RawConnection,
+    ask,
+    check_error,
+    chunked,
+    connect,
+    head,
+    post,
+)
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, event, make_tenant
 
 pytestmark = pytest.mark.anyio
-
-ONE = json.dumps({"events": [event()]}).encode()
 
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n"
@@ -84,7 +91,7 @@ class TestSlowClients:
 
     @pytest.fixture
     def hasty(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> object:
-        monkeypatch.setattr(http_api.protocol, "MAX_HEAD_SECONDS", 1.0)
+        monkeypatch.setattr(http_api.protocol, "MAX_HEAD_SECONDS", 2.5)
         monkeypatch.setattr(http_api.body, "PROGRESS_SECONDS", 1.0)
         monkeypatch.setattr(http_api.body, "MAX_BODY_SECONDS", 3.0)
         monkeypatch.setattr(http_api.server, "KEEP_ALIVE_SECONDS", 2)

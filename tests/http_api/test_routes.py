@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from core import ingest
 from core.ingest import Ingestor
-from http_api import routes
 from tests.conftest import MakeTenant
-from tests.support.raw_http import EVENTS, PING, SNAPSHOTS, Answer, ask, connect, head, post
+from tests.support.raw_http import EVENTS, ONE, PING, SNAPSHOTS, Answer, ask, connect, head, post
 from tests.support.running_service import Addresses
-from tests.support.tenant import Tenant, event, snapshot
+from tests.support.tenant import UNKNOWN_KEY, Tenant, snapshot
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-ONE = json.dumps({"events": [event()]}).encode()
+
 CARD = json.dumps(snapshot()).encode()
 
 
@@ -53,7 +53,7 @@ async def test_data_does_not_go_through_fastapi(
     assert (await ask(server.http, asked[PING])).status == 500
 
 
-@pytest.mark.parametrize("key", [None, "nonsense", "wp_live_" + "0" * 32])
+@pytest.mark.parametrize("key", [None, "nonsense", UNKNOWN_KEY])
 async def test_a_refusal_is_the_same_on_both_roads(server: Addresses, key: str | None) -> None:
     answers = [await ask(server.http, request) for request in requests(key).values()]
     assert answers[0].status == 401
@@ -99,7 +99,7 @@ async def test_the_rights_that_count_are_those_after_a_slow_body(
     status: int,
     code: str,
 ) -> None:
-    monkeypatch.setattr(routes, "MAX_CALLER_AGE_SECONDS", 0)
+    monkeypatch.setattr(ingest, "MAX_CALLER_AGE_SECONDS", 0)
     async with connect(server.http) as connection:
         announced = head(tenant.key, Content_Length=len(ONE), Expect="100-continue")
         await connection.send(announced)

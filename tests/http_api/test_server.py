@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import grpc
@@ -13,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from core.postgres.sessions import session_conninfo
 from tests.support.raw_http import (
+    ONE,
     RawConnection,
     ask,
     connect,
@@ -22,7 +22,6 @@ from tests.support.raw_http import (
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import (
     Tenant,
-    event,
     make_tenant,
     until_somebody_waits_for,
 )
@@ -32,7 +31,6 @@ pytestmark = pytest.mark.anyio
 
 DRAINS = 4
 CLIENTS = 40
-ONE = json.dumps({"events": [event()]}).encode()
 
 
 async def test_what_was_begun_is_answered_while_the_service_stops(

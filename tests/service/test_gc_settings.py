@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,15 +12,6 @@ from tests.support.driver import Driver
 from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """A process that never looks for garbage; the service runs in it, too."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def batches() -> int:

@@ -32,7 +32,10 @@ STOP_SECONDS: Final = 10.0
 
 @contextlib.contextmanager
 def pgbouncer(
-    server: PostgresServer, pool_mode: str = "session", ignore_startup_parameters: str = ""
+    server: PostgresServer,
+    pool_mode: str = "session",
+    ignore_startup_parameters: str = "",
+    server_lifetime_seconds: int = 3_600,
 ) -> Iterator[str]:
     """The way to the server's databases through a PgBouncer, which runs for the block."""
     assert PROGRAM is not None
@@ -46,6 +49,7 @@ def pgbouncer(
             f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
             f"auth_type = scram-sha-256\nauth_file = {users}\npool_mode = {pool_mode}\n"
             f"max_client_conn = 1000\ndefault_pool_size = 300\n"
+            f"server_lifetime = {server_lifetime_seconds}\n"
             f"ignore_startup_parameters = {ignore_startup_parameters}\n"
         )
         for path in (users, configuration):

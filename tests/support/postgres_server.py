@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -96,9 +96,12 @@ class PostgresServer:
         """The data folder."""
         return self._folder / "data"
 
-    def create(self) -> None:
-        """Make the data folder."""
+    def create(self, wal: Path | None = None) -> None:
+        """Make the data folder; its write-ahead log is in a new folder ``wal`` if that is given."""
         self._own_folder()
+        if wal is not None:
+            wal.mkdir(mode=0o700)
+            self._own(wal)
         password_file = self._folder / "password"
         password_file.write_text(self._password)
         self._own(password_file)
@@ -106,6 +109,7 @@ class PostgresServer:
             "initdb",
             *("-D", os.fspath(self.data), f"--username={SUPERUSER}", "--auth=scram-sha-256"),
             *(f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            *(() if wal is None else (f"--waldir={wal}",)),
         )
 
     def copy_of(self, primary: PostgresServer) -> None:
@@ -138,11 +142,10 @@ class PostgresServer:
             )
         wait_until(self._answers, "PostgreSQL takes connections", seconds=START_SECONDS)
 
-    def execute(self, *statements: str) -> None:
-        """Run statements as the superuser."""
+    def count(self, query: LiteralString) -> int:
+        """Run a query as the superuser; returns the number of its rows."""
         with psycopg.connect(self.conninfo, autocommit=True) as db:
-            for statement in statements:
-                db.execute(statement.encode())
+            return len(db.execute(query).fetchall())
 
     def kill(self) -> None:
         """SIGKILL to all of its processes at once."""

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.tenant import event
+
 EVENTS = "/api/v1/ingest/events"
 SNAPSHOTS = "/api/v1/ingest/snapshots"
 PING = "/api/v1/ingest/ping"
+ONE = json.dumps({"events": [event()]}).encode()  # a valid body
 ANSWER_SECONDS = 20.0
 
 

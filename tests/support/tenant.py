@@ -19,6 +19,7 @@ from tests.support.waiting import WAIT_SECONDS, eventually
 
 EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
 FAST: Final = 100_000  # requests a second: no test but those about limits meets one
+UNKNOWN_KEY = "wp_live_" + "0" * 32  # well-formed, and nobody's
 
 _numbers = itertools.count(1)
 
@@ -172,7 +173,10 @@ class Tenant:
 
 async def until_somebody_waits_for(db: AsyncConnection[Any], tenant: Tenant) -> None:
     """Return once a statement waits for a lock of that connection; fails after twenty seconds."""
-    pid = db.info.backend_pid
+    # Not the one that the connection was told, which is a pooler's own.
+    row = await (await db.execute("SELECT pg_backend_pid()")).fetchone()
+    assert row is not None
+    pid = row[0]
 
     async def somebody_waits() -> bool:
         return bool(

@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -111,7 +112,8 @@ def serve(
 
     Without DATABASE_URL it brings a PostgreSQL of its own. The database is brought up to date
     first. Logs go to stderr. With --json the only output on stdout is one line, as soon as the
-    service accepts traffic: {"event": "ready", "http": URL, "grpc": HOST:PORT}.
+    service accepts traffic: {"event": "ready", "http": URL, "grpc": HOST:PORT}. SIGHUP has the TLS
+    files read again, which also happens by itself when they are renewed.
 
     With --workers one process supervises N others, replaces those that end and is the one to
     signal. /readyz and grpc.health.v1 then speak for all: not ready until all have started,
@@ -121,8 +123,11 @@ def serve(
     from service.gc_settings import postpone_gc
     from service.logs import configure_logs
     from service.settings import Settings
+    from service.tls import check_tls_files
 
     postpone_gc()
+    # Until there is something to reload (service/runtime.py: on_hangup), SIGHUP has no effect.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     settings = Settings.from_environment(os.environ)
     given = {"http": http, "grpc": grpc, "server_processes": workers}
@@ -130,6 +135,7 @@ def serve(
         update={name: value for name, value in given.items() if value is not None}
     )
     configure_logs(settings.log_level)
+    check_tls_files(settings)  # before the database is touched
     log = logging.getLogger(__name__)
     with _starting_database(settings):
         from service.runtime import run

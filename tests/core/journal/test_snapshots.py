@@ -51,6 +51,21 @@ async def test_the_newest_is_the_card_and_on_a_tie_the_later_one(database_url: s
     assert snapshots.store([]) == []
 
 
+async def test_a_snapshot_is_stored_with_the_texts_as_they_are(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    name = WorkerByEmail(tenant.organization.id, "alex@example.com")
+    async with await tenant.connect() as db:
+        now = now_us()
+        made = await workers.provide(db, {name: Actor(email="alex@example.com")}, now)
+        checked = CheckedSnapshot("tickets_open", name, now, '{"n":1.50}', '{"b":"\\u00e9","a":0}')
+        whose = tenant.organization.id, tenant.app.id, ids.new(now), made[name].id
+        await send(db, snapshots.store([SnapshotRow(*whose, now, checked)]))
+    [stored] = await tenant.rows(
+        "SELECT metrics::text AS metrics, metadata::text AS metadata FROM snapshot_history"
+    )
+    assert stored == {"metrics": checked.metrics, "metadata": checked.metadata}
+
+
 async def test_a_timestamp_of_the_future_counts_as_the_time_of_receipt(database_url: str) -> None:
     tenant = await make_tenant(database_url)
     organization_id, now = tenant.organization.id, now_us()

@@ -20,7 +20,7 @@ from core.models import Actor, Event, Malformed, Rejection, Snapshot, Worker
 SOMEBODY = Actor(external_id="crm-user-1")
 REJECTION = Rejection(1, ErrorCode.INVALID_BODY, "events[1].duration: must be at least 0")
 EVENTS = (
-    Event("deal.won", "code", SOMEBODY, "2026-04-19T14:05:00+02:00"),
+    Event("deal.won", "code", SOMEBODY, "2026-04-19T14:00:00+02:00"),
     Event("deal.won", "code", SOMEBODY, duration=-1),
     Malformed(("no",), b"{}"),
     Event("deal.lost", "code", SOMEBODY),
@@ -32,7 +32,7 @@ def test_a_batch_is_answered_as_the_first_time() -> None:
     receipt = replay_events(StoredReceipt("req_1", 1_776_600_300_000_000, rejected), EVENTS)
     assert (receipt.request_id, receipt.accepted, receipt.rejected) == ("req_1", 2, rejected)
     assert [(echo.event_type, echo.timestamp) for echo in receipt.echoes] == [
-        ("deal.won", "2026-04-19T12:05:00Z"),
+        ("deal.won", "2026-04-19T12:00:00Z"),
         ("deal.lost", "2026-04-19T12:05:00Z"),
     ]
     assert receipt.replayed
@@ -47,9 +47,11 @@ def test_a_snapshot_is_answered_as_the_first_time() -> None:
 
 def test_another_body_under_a_used_key_is_refused() -> None:
     assert other_body().code == "invalid_body"
+    assert "already used with a different body" in other_body().message
 
 
 @pytest.mark.parametrize("key", ["", "k" * 201, "a\0b"])
 def test_a_key_of_a_wrong_form_is_refused_by_its_name(key: str) -> None:
-    with pytest.raises(IngestError, match="Idempotency-Key"):
+    with pytest.raises(IngestError, match="Idempotency-Key: must") as caught:
         check_key(key)
+    assert caught.value.code is ErrorCode.INVALID_BODY

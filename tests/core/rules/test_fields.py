@@ -57,6 +57,7 @@ def test_values_at_their_bounds_are_kept_as_they_are(
         (fields.name, "\ud800", "unpaired surrogates"),
         (fields.email, "@b.c", "both sides of the @"),
         (fields.email, "a.b@", "both sides of the @"),
+        (fields.email, "@a@b", "both sides of the @"),
         (fields.email, f"{'a' * 65}@{'b' * 255}", "3 to 320 characters"),
         (fields.instant, MIN_US - 1, "years 1 to 9999"),
         (fields.moment, MAX_US + 1, "years 1 to 9999"),
@@ -99,6 +100,23 @@ def test_members_that_do_not_name_the_worker_must_be_valid_too() -> None:
 def test_a_name_from_the_cache_is_the_same(actor: Actor) -> None:
     for _ in range(2):
         assert fields.recurring_worker_name(actor, CALLER) == fields.worker_name(actor, CALLER)
+
+
+def test_names_are_cached_but_for_worker_ids_which_may_be_as_long_as_a_body() -> None:
+    cache = fields._cached_worker_name.cache_info
+    named = Actor(external_id="test_names_are_cached")
+    before = cache()
+    for _ in range(2):
+        fields.recurring_worker_name(named, CALLER)
+    assert (cache().hits - before.hits, cache().misses - before.misses) == (1, 1)
+    before = cache()
+    fields.recurring_worker_name(Actor(worker_id="wrk_" + "x" * 1_000), CALLER)
+    assert cache() == before
+
+
+def test_a_message_that_tells_every_issue_does_not_tell_of_more() -> None:
+    issues = [f"member{number}: is wrong" for number in range(fields.MAX_ISSUES_IN_MESSAGE)]
+    assert fields.issues_message(issues) == "; ".join(issues)
 
 
 @EXAMPLES

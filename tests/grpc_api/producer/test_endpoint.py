@@ -6,12 +6,12 @@ import pytest
 
 from grpc_api.producer import ProducerError, StreamProducer
 from tests.support.running_service import Addresses
-from tests.support.tenant import Tenant
+from tests.support.tenant import UNKNOWN_KEY, Tenant
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_wrong_key_is_told_at_the_start(server: Addresses, tenant: Tenant) -> None:
-    producer = StreamProducer(server.grpc, f"wp_live_{'0' * 32}", "somebody")
+    producer = StreamProducer(server.grpc, UNKNOWN_KEY, "somebody")
     with pytest.raises(ProducerError, match="INVALID_KEY"):
         await producer.start()

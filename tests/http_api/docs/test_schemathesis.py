@@ -32,7 +32,7 @@ from core.error_codes import ErrorCode
 from http_api.docs.openapi import OPERATION_CODES, document
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED
 from tests.support.running_service import Addresses
-from tests.support.tenant import EVENT_TYPES, event, make_tenant, snapshot
+from tests.support.tenant import EVENT_TYPES, UNKNOWN_KEY, event, make_tenant, snapshot
 
 EXAMPLES_PER_OPERATION: Final = 150  # beside the document's own and the boundary cases
 CHECKS: Final = [
@@ -213,7 +213,7 @@ def _situation(database_url: str, code: ErrorCode) -> tuple[str | None, dict[str
             case ErrorCode.MISSING_AUTHORIZATION:
                 return None, {}
             case ErrorCode.INVALID_KEY:
-                return "wp_live_" + "0" * 32, {}
+                return UNKNOWN_KEY, {}
             case ErrorCode.KEY_REVOKED:
                 tenant = await make_tenant(database_url)
                 await tenant.revoke()

@@ -11,13 +11,13 @@ from tests.pressure.http2 import Calls, call_headers, message
 from tests.pressure.pressure import Tally, Target, pressure
 from tests.pressure.wire import EVENTS, Caller, Connection, batch, get, keep_open, post
 from tests.support.grpc_driver import event_message
-from tests.support.tenant import event
+from tests.support.tenant import UNKNOWN_KEY, event
 
 CALLERS: Final = 256
 STRANGERS: Final = 1_500
 BULK_CALLERS: Final = 1_024
 CHANNELS: Final = 16
-UNKNOWN_KEY: Final = f"wp_live_{'0' * 32}"
+
 DEFAULT_RATES: Final = {"key_requests_per_second": None, "requests_per_second": None}
 
 

@@ -46,8 +46,9 @@ async def _send(channel: grpc.aio.Channel, key: str, tally: Tally, label: str, s
         writing = asyncio.ensure_future(_write(call, data, tally, label, size))
         try:
             async for response in call:
-                if response.WhichOneof("message") == "ack":
-                    tally.answers["ack"] += 1
+                kind = response.WhichOneof("message")
+                tally.answers[kind] += 1
+                if kind == "ack":
                     tally.answered[label] += size
                     tally.acknowledged[label] += response.ack.accepted
         except grpc.aio.AioRpcError as error:

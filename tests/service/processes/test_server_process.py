@@ -21,7 +21,7 @@ from tests.service.processes.several import (
 )
 from tests.support.driver import Driver, Reply
 from tests.support.service_process import EmbeddedServiceProcess
-from tests.support.tenant import event, make_tenant
+from tests.support.tenant import UNKNOWN_KEY, event, make_tenant
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +111,7 @@ async def test_metrics_cover_all_server_processes_and_name_nobody(
     wrong = event("w-1", eventType="never.allowed")
     for driver in drivers:
         assert (await driver.ingest(tenant.key, [event(), event(), wrong])).code is None
-    assert (await drivers[0].ping("wp_live_" + "0" * 32)).code == "invalid_key"
+    assert (await drivers[0].ping(UNKNOWN_KEY)).code == "invalid_key"
     series = 'wepeople_requests_total{code="invalid_key",endpoint="ping",protocol="http"}'
     deadline = time.monotonic() + 20
     while metrics(shared_service.url).get(series, 0) == before.get(

@@ -11,8 +11,6 @@ from uuid import UUID
 
 import pytest
 
-from core.access.rate_limits import OwnBuckets
-from core.access.shared_buckets import SETS, WAYS
 from service.processes.shared_state import SharedState
 
 # A process that takes the lock on the buckets, says so, and keeps it until its stdin ends.
@@ -52,32 +50,6 @@ def test_the_whole_is_ready_with_all_at_first_and_then_with_half(shared: int) ->
 def test_a_service_of_one_process_is_ready_by_itself() -> None:
     shared_state = SharedState.of_one()
     assert (shared_state.problem(), shared_state.ready(), shared_state.restarts()) == (None, 1, 0)
-
-
-def test_a_bucket_is_the_same_for_all_and_like_one_of_a_process(shared: int) -> None:
-    states = [SharedState(4, shared) for _ in range(4)]
-    own, owner = OwnBuckets(), UUID(int=5)
-    for step, now in enumerate((100.0, 100.0, 100.05, 100.3, 102.0, 102.01)):
-        buckets = states[step % 4].buckets
-        with buckets.exclusive():
-            assert buckets.fill(owner, RATE, now) == pytest.approx(own.fill(owner, RATE, now))
-            buckets.take(owner)
-            own.take(owner)
-
-
-def test_where_there_is_no_room_the_bucket_longest_untouched_is_forgotten(shared: int) -> None:
-    buckets = SharedState(4, shared).buckets
-    rivals = [UUID(int=SETS * number + 7) for number in range(1, WAYS + 2)]
-    rivals = [owner for owner in rivals if hash(owner) % SETS == hash(rivals[0]) % SETS]
-    assert len(rivals) == WAYS + 1
-    for age, owner in enumerate(rivals):
-        with buckets.exclusive():
-            assert buckets.fill(owner, RATE, 100 + age / 1_000) == RATE
-            buckets.take(owner)
-    with buckets.exclusive():
-        assert buckets.fill(rivals[-1], RATE, 100.01) < RATE
-        assert buckets.fill(rivals[1], RATE, 100.01) < RATE
-        assert buckets.fill(rivals[0], RATE, 100.01) == RATE
 
 
 def test_one_that_hangs_with_the_lock_does_not_stop_the_others(shared: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +14,7 @@ from tests.service.processes.several import (
     attempt,
 )
 from tests.support.service_process import EmbeddedServiceProcess
+from tests.support.tenant import make_tenant
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -52,12 +53,12 @@ def test_a_port_that_a_stranger_has_is_an_error(shared_database: str) -> None:
 
 
 def test_what_no_server_process_can_do_is_one_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_database: str
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "wrong.pem").write_text("this is no certificate")
-    for name in ("CERTIFICATE", "KEY"):
-        monkeypatch.setenv(f"WEPEOPLE_GRPC_TLS_{name}", str(tmp_path / "wrong.pem"))
-    done = attempt(shared_database, "--workers", "2", *itertools.chain(*ANY_PORTS.items()))
+    asyncio.run(make_tenant(database_url))
+    monkeypatch.setenv("WEPEOPLE_KEY_SECRET", "another secret than that of the keys")
+    done = attempt(database_url, "--workers", "2", *itertools.chain(*ANY_PORTS.items()))
     assert (done.returncode, done.stdout) == (1, "")
-    assert "wepeople-ingest: cannot use" in done.stderr
-    assert "wrong.pem" in done.stderr
+    reason = "wepeople-ingest: the keys in this database were made without WEPEOPLE_KEY_SECRET"
+    assert done.stderr.splitlines()[-1].startswith(reason)
+    assert "Traceback" not in done.stderr

@@ -24,7 +24,7 @@ from tests.service.processes.several import (
     page,
 )
 from tests.support.batch_load import BatchLoad
-from tests.support.raw_http import connect, post
+from tests.support.raw_http import ONE, connect, post
 from tests.support.service_process import EmbeddedServiceProcess, is_alive
 from tests.support.tenant import Tenant, event, until_somebody_waits_for
 from tests.support.waiting import wait_until
@@ -108,9 +108,8 @@ async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(
     own_service: EmbeddedServiceProcess,
 ) -> None:
     tenant = await asyncio.to_thread(own_service.tenant)
-    one = json.dumps({"events": [event()]}).encode()
     async with locked_quota(tenant) as lock, connect(own_service.url) as waiting:
-        await waiting.send(post(tenant.key, one))
+        await waiting.send(post(tenant.key, ONE))
         await until_somebody_waits_for(lock, tenant)
         own_service.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.5)
@@ -121,7 +120,7 @@ async def test_what_was_begun_is_answered_and_a_second_signal_does_not_wait(
     await asyncio.to_thread(own_service.start)
     processes = own_service.server_processes()
     async with locked_quota(tenant) as lock, connect(own_service.url) as waiting:
-        await waiting.send(post(tenant.key, one))
+        await waiting.send(post(tenant.key, ONE))
         await until_somebody_waits_for(lock, tenant)
         own_service.send_signal(signal.SIGINT)
         await asyncio.sleep(1)  # two that come together are one

@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 
+import psycopg
+
 from tests.service.cli.command import (
     WAIT_SECONDS,
     Run,
@@ -49,6 +51,29 @@ def test_a_taken_port_is_named(environment: None) -> None:
     assert (second.returncode, out) == (1, "")
     assert address in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_migrate_lists_whose_e_mail_loses_its_match(run: Run, acme: str, database_url: str) -> None:
+    made = [
+        run("worker", "create", "Acme", "--name", name, "--email", f"{name}@a.example", "--json")
+        for name in ("Straße", "Other")
+    ]
+    older, younger = (one.json()["id"] for one in made)
+    with psycopg.connect(database_url) as db:  # as the release before has left it
+        db.execute(
+            "UPDATE workers SET email = lower(email), email_key = 'straße@a.example'"
+            " WHERE display_name = 'Straße'"
+        )
+        db.execute(
+            "UPDATE workers SET email = 'STRASSE@a.example',"
+            " email_key = 'strasse@a.example' WHERE display_name = 'Other'"
+        )
+        db.execute("DELETE FROM schema_migrations WHERE version >= 5")
+    answer = run("migrate", "--json").json()
+    assert answer["applied"][0] == "0005_email_keys.sql"
+    (line,) = answer["notes"]
+    assert line.startswith(f"worker {younger} of org_")
+    assert older in line
 
 
 def test_serve_help_shows_every_setting(run: Run) -> None:

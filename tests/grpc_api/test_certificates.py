@@ -1,0 +1,107 @@
+"""TLS files: what is wrong with them by name, and their renewal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grpc_api import certificates
+from grpc_api.certificates import TlsFileError, TlsFiles, read
+from tests.support.certificates import Certificates, make_certificates, needs_openssl
+
+pytestmark = needs_openssl
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def files(made: Certificates, tmp_path: Path) -> TlsFiles:
+    """Files of a server with mutual TLS, for the test to change."""
+    for name in ("server.pem", "server.key", "authority.pem"):
+        shutil.copy(made[name], tmp_path)
+    return TlsFiles(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "authority.pem")
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def unreadable(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----\nno certificate")
+
+
+@pytest.mark.parametrize("role", TlsFiles._fields)
+@pytest.mark.parametrize("spoil", [missing, unreadable, empty, garbage])
+def test_a_file_that_cannot_be_used_is_named(
+    files: TlsFiles, role: str, spoil: Callable[[Path], None]
+) -> None:
+    read(files)
+    path: Path = getattr(files, role)
+    spoil(path)
+    with pytest.raises(TlsFileError, match=str(path)) as caught:
+        read(files)
+    assert caught.value.role == role
+
+
+def test_a_key_of_another_certificate_is_named(files: TlsFiles, made: Certificates) -> None:
+    shutil.copy(made["client.key"], files.key)
+    with pytest.raises(TlsFileError, match="is not the key of") as caught:
+        read(files)
+    assert caught.value.role == "key"
+
+
+def replace(path: Path, new: Path) -> None:
+    """Put another file in its place, as a tool that renews certificates does."""
+    copy = path.with_suffix(".new")
+    shutil.copyfile(new, copy)
+    os.replace(copy, path)
+
+
+def test_renewed_files_are_used_once_both_are_there(
+    files: TlsFiles,
+    made: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(certificates, "CHECK_SECONDS", 0.0)
+    watched = certificates.Certificates(files)
+    watched.load()
+    watched.credentials()
+    assert watched._next() is None
+    replace(files.certificate, made["client.pem"])  # its key is still that of the old one
+    assert [watched._next() for _ in range(3)] == [None] * 3
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert str(files.key) in caplog.text
+    replace(files.key, made["client.key"])
+    assert watched._next() is not None
+    assert watched._next() is None
+    watched.reload()
+    assert watched._next() is not None
+
+
+def test_files_are_looked_at_once_a_second(files: TlsFiles, made: Certificates) -> None:
+    watched = certificates.Certificates(files)
+    watched.load()
+    watched.credentials()
+    watched._next()
+    replace(files.certificate, made["client.pem"])
+    replace(files.key, made["client.key"])
+    assert watched._next() is None
+    watched.reload()  # at once
+    assert watched._next() is not None
