@@ -119,9 +119,7 @@ def configure_logs(level: str, **members: object) -> None:
     each TLS handshake that fails for one. An operator who wants that sets ``GRPC_VERBOSITY``.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # server processes inherit it
-    # None if the process was started without one; its number may then be another file's.
-    stderr = os.open(os.devnull, os.O_WRONLY) if sys.stderr is None else sys.stderr.fileno()
-    handler = BackgroundHandler(stderr)
+    handler = BackgroundHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter(**members))
     handler.addFilter(RepeatedWarnings(Clock()))
     root = logging.getLogger()
