@@ -117,6 +117,8 @@ class RequestParser(HttpToolsProtocol):
             # A proxy may have routed by another one than we would (RFC 9112, section 3.2).
             self._problem = "Host: must be sent once"
             raise httptools.HttpParserError
+        if self.url[:1] != b"/" and httptools.parse_url(self.url).path is None:
+            self.url = b"/"  # a whole URL with nothing behind the host (RFC 9112, section 3.2.2)
         super().on_headers_complete()
         self._unparsed_bytes = 0
         self._in_head, self._in_body = False, True

@@ -14,6 +14,7 @@ from typing import Final
 
 from core.clock import Clock
 from core.failure_log import one_line, stack
+from service.log_handler import BackgroundHandler
 
 REPEAT_SECONDS: Final = 1.0  # between two lines of the same warning
 MAX_WARNINGS: Final = 1_000  # that are remembered
@@ -118,7 +119,7 @@ def configure_logs(level: str, **members: object) -> None:
     each TLS handshake that fails for one. An operator who wants that sets ``GRPC_VERBOSITY``.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # server processes inherit it
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BackgroundHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter(**members))
     handler.addFilter(RepeatedWarnings(Clock()))
     root = logging.getLogger()

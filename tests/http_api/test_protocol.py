@@ -76,6 +76,16 @@ async def test_a_space_before_the_colon_is_refused(server: Addresses) -> None:
     check_error(answer, 400, "invalid_body")
 
 
+async def test_bytes_behind_a_chunk_that_are_no_end_of_line_are_refused(
+    server: Addresses, tenant: Tenant
+) -> None:
+    request = head(tenant.key, Transfer_Encoding="chunked") + chunked(ONE).replace(
+        b"}\r\n0", b"}xx0"
+    )
+    check_error(await ask(server.http, request), 400, "invalid_body")
+    assert await tenant.events() == []
+
+
 async def test_a_chunk_size_that_is_none_is_refused(server: Addresses, tenant: Tenant) -> None:
     request = head(tenant.key, Transfer_Encoding="chunked") + b"zz\r\n"
     check_error(await ask(server.http, request), 400, "invalid_body")
@@ -144,6 +154,33 @@ async def test_an_upgrade_is_ignored(server: Addresses, tenant: Tenant, protocol
             await connection.send(post(tenant.key, ONE, HTTP2_Settings="AAMAAABk", **upgrade))
             assert (await connection.answer()).status == 202
     assert len(await tenant.events()) == 2
+
+
+async def test_a_body_in_chunks_outlives_an_upgrade_that_is_ignored(
+    server: Addresses, tenant: Tenant
+) -> None:
+    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
+    first = head(tenant.key, Transfer_Encoding="chunked", HTTP2_Settings="AAMAAABk", **upgrade)
+    async with connect(server.http) as connection:
+        for _ in range(2):
+            await connection.send(first)  # the body comes later
+            await connection.send(chunked(ONE[:10], ONE[10:]))
+            assert (await connection.answer()).status == 202
+    assert len(await tenant.events()) == 2
+
+
+@pytest.mark.parametrize("host", ["http://test", "HTTP://elsewhere.example:81", "https://[::1]"])
+async def test_a_whole_url_is_the_path_in_it(server: Addresses, tenant: Tenant, host: str) -> None:
+    request = post(tenant.key, ONE).replace(b"POST /", f"POST {host}/".encode())
+    assert (await ask(server.http, request)).status == 202
+    expected = await ask(server.http, head(None, path="/", method="GET"))
+    for nothing in ("", "/", "?a=b"):
+        request = head(None, path=host + nothing, method="GET")
+        answer = await ask(server.http, request)
+        assert (answer.status, answer.headers["content-type"]) == (
+            expected.status,
+            expected.headers["content-type"],
+        )
 
 
 async def test_http_1_0_is_answered_and_closed(server: Addresses, tenant: Tenant) -> None:

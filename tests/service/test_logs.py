@@ -35,9 +35,18 @@ def root() -> Iterator[None]:
     root = logging.getLogger()
     before = root.handlers[:], [logging.getLogger(name).level for name in LEVELS]
     yield
+    for handler in root.handlers:
+        if handler not in before[0]:
+            handler.close()
     root.handlers[:] = before[0]
     for name, level in zip(LEVELS, before[1], strict=True):
         logging.getLogger(name).setLevel(level)
+
+
+def flush() -> None:
+    """Wait until all lines are written."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
 class Log:
@@ -174,12 +183,13 @@ async def test_asyncio_repeats_no_value_of_a_row(log: Log, database_url: str) ->
 
 
 @pytest.mark.usefixtures("root")
-def test_logs_go_to_stderr_from_their_level_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_go_to_stderr_from_their_level_on(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logs("WARNING")
     logging.getLogger("core.journal.journal").info("not this")
     logging.getLogger("core.journal.journal").warning("this")
     logging.getLogger("uvicorn.error").info("nor this")
-    out, err = capsys.readouterr()
+    flush()
+    out, err = capfd.readouterr()
     assert out == ""
     assert [json.loads(line)["message"] for line in err.splitlines()] == ["this"]
 
@@ -187,7 +197,7 @@ def test_logs_go_to_stderr_from_their_level_on(capsys: pytest.CaptureFixture[str
 @pytest.mark.usefixtures("root")
 @pytest.mark.anyio
 async def test_an_internal_error_is_found_by_its_request_id(
-    database_url: str, capsys: pytest.CaptureFixture[str]
+    database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     configure_logs("DEBUG")
     tenant = await make_tenant(database_url)
@@ -201,7 +211,8 @@ async def test_an_internal_error_is_found_by_its_request_id(
             unknown = {"Authorization": f"Bearer {generate_key()}"}
             crashed = await client.get("/api/v1/ingest/ping", headers=unknown)
     await tenant.rows("ALTER TABLE gone RENAME TO apps")
-    err = capsys.readouterr().err
+    flush()
+    err = capfd.readouterr().err
     lines = [json.loads(line) for line in err.splitlines()]
     for response in (refused, crashed):
         assert response.status_code == 500

@@ -88,6 +88,33 @@ async def test_the_service_works_through_a_pooler(
         await asyncio.gather(*(driver.close() for driver in drivers))
 
 
+async def test_a_copy_that_is_refused_while_it_is_sent_holds_no_connection(
+    pooled_url: str,
+) -> None:
+    await migrate(pooled_url)
+    tenant = await make_tenant(pooled_url)
+    # More than the buffers on the way hold; the first row is refused.
+    batch = [event(metadata={"text": "x" * 1_900})] * 500
+    with RunningService(pooled_url) as service:
+        driver = HttpDriver(service.addresses.http)
+        await tenant.rows("ALTER TABLE events ADD CONSTRAINT none CHECK (false) NOT VALID")
+        refused = await asyncio.gather(*(driver.ingest(tenant.key, batch) for _ in range(20)))
+        assert {reply.code for reply in refused} == {"internal_error"}
+        await tenant.rows("ALTER TABLE events DROP CONSTRAINT none")
+        accepted = await asyncio.gather(*(driver.ingest(tenant.key, batch) for _ in range(20)))
+        assert {reply.code for reply in accepted} == {None}
+
+        async def nothing_is_left() -> bool:
+            busy = await tenant.rows(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() AND (state <> 'idle' OR xact_start IS NOT NULL)"
+            )
+            return busy == []
+
+        await eventually(nothing_is_left, "no connection is in a transaction")
+        await driver.close()
+
+
 async def test_a_pooler_that_shares_connections_is_refused(pooled_server: PostgresServer) -> None:
     with (
         pgbouncer(pooled_server, pool_mode="transaction") as url,

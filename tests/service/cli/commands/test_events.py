@@ -1,4 +1,4 @@
-"""``wepeople-ingest events --follow``."""
+"""``wepeople-ingest events``: what is shown, and following it."""
 
 from __future__ import annotations
 
@@ -45,3 +45,30 @@ def test_whoever_has_read_enough_ends_a_command_silently(run: Run, acme: str) ->
             assert follower.wait(WAIT_SECONDS) == 0
             assert follower.stderr is not None
             assert follower.stderr.read() == ""
+
+
+def test_numbers_of_any_length_can_be_read_again(run: Run, acme: str) -> None:
+    numbers = {"beyond 64 bits": 2**64, "long": 10**300}
+    with served() as (ready, _):
+        send(ready["http"], acme, 1, metadata=numbers)
+        [shown] = run("events", "Acme", "--json").json()
+        assert shown["metadata"] == numbers
+        assert str(10**300) in run("events", "Acme").out
+
+
+@pytest.mark.parametrize(
+    ("moment", "zone"),
+    [
+        ("0001-01-01T00:00:00Z", "America/New_York"),
+        ("9999-12-31T23:59:59.999999Z", "Asia/Tokyo"),
+    ],
+)
+def test_the_first_and_the_last_moment_can_be_read_again(
+    run: Run, acme: str, monkeypatch: pytest.MonkeyPatch, moment: str, zone: str
+) -> None:
+    monkeypatch.setenv("PGTZ", zone)  # in which they are in no year that Python knows
+    with served() as (ready, _):
+        send(ready["http"], acme, 1, timestamp=moment)
+        [shown] = run("events", "Acme", "--json").json()
+        assert shown["timestamp"] == moment
+        assert moment[:4] in run("events", "Acme").out
