@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.clock import Clock
@@ -21,24 +23,20 @@ from core.ingest import Ingestor
 from http_api import errors
 from http_api.docs import openapi
 from http_api.docs.reference import render_reference
+from http_api.documents import PAGE_HEADERS, Document
 from http_api.middleware import RequestContext, RequestContextMiddleware
-from http_api.paths import PING_PATH, READING
+from http_api.paths import (
+    DOCUMENT_PATH,
+    JSON_DOCUMENT_PATH,
+    PING_PATH,
+    READING,
+)
 from http_api.routes import Fail, add_ingest_routes, data_endpoints
 
 log = logging.getLogger(__name__)
 
 LIVENESS_PATH: Final = "/healthz"
 READINESS_PATH: Final = "/readyz"
-# Pages need nothing but themselves, tell no other site where a reader came from, and stand in no
-# frame of it.
-PAGE_HEADERS: Final = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
 PAGE_UNITS: Final = 8  # a page costs as much as so many small requests
 
 # Returns why the service cannot take traffic now, or None if it can.
@@ -125,14 +123,16 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
 
 
 def _add_document_routes(app: FastAPI, base_url: str) -> None:
-    @app.api_route(openapi.DOCUMENT_PATH, methods=READING)
-    async def document() -> Response:
-        return Response(openapi.render(base_url), 200, PAGE_HEADERS, media_type="application/yaml")
-
-    @app.api_route(REFERENCE_PATH, methods=READING)
-    async def reference() -> Response:
-        page = render_reference(base_url)
-        return Response(page, 200, PAGE_HEADERS, media_type="text/html; charset=utf-8")
+    """Add the pages, each with and without a slash at its end."""
+    for path, render, media_type in (
+        (DOCUMENT_PATH, openapi.render, "application/yaml"),
+        (JSON_DOCUMENT_PATH, openapi.render_json, "application/json"),
+        (REFERENCE_PATH, render_reference, "text/html; charset=utf-8"),
+    ):
+        document = Document(partial(render, base_url), media_type)
+        app.router.routes += [
+            Route(spelling, document.answer, methods=READING) for spelling in (path, f"{path}/")
+        ]
 
 
 def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
