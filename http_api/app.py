@@ -21,12 +21,14 @@ from core.error_codes import REFERENCE_PATH, ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
 from http_api import errors
+from http_api.cors import DOCUMENT_PATHS, Preflight
 from http_api.docs import openapi
 from http_api.docs.reference import render_reference
 from http_api.documents import PAGE_HEADERS, Document
 from http_api.middleware import RequestContext, RequestContextMiddleware
 from http_api.paths import (
     DOCUMENT_PATH,
+    ENDPOINT_METHODS,
     JSON_DOCUMENT_PATH,
     PING_PATH,
     READING,
@@ -79,7 +81,8 @@ def create_app(
     _add_operator_routes(app, readiness, metrics)
     _add_document_routes(app, base_url)
     _add_exception_handlers(app, fail, base_url)
-    return RequestContextMiddleware(app, data_endpoints(app), clock, counters)
+    endpoints = data_endpoints(app) | _preflights(app, ingestor, fail)
+    return RequestContextMiddleware(app, endpoints, clock, counters)
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
@@ -133,6 +136,20 @@ def _add_document_routes(app: FastAPI, base_url: str) -> None:
         app.router.routes += [
             Route(spelling, document.answer, methods=READING) for spelling in (path, f"{path}/")
         ]
+
+
+def _preflights(app: FastAPI, ingestor: Ingestor, fail: Fail) -> dict[tuple[str, str], ASGIApp]:
+    """Return what answers the preflights of browsers by method and path, past FastAPI's layers."""
+    methods = ENDPOINT_METHODS | dict.fromkeys(DOCUMENT_PATHS, READING)
+    return {
+        ("OPTIONS", path): Preflight(
+            app,
+            allowed,
+            partial(ingestor.begin_unkeyed, 1),
+            lambda scope, error: fail(RequestContext.of(scope), error),
+        )
+        for path, allowed in methods.items()
+    }
 
 
 def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
