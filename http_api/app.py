@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.clock import Clock
@@ -19,26 +21,24 @@ from core.error_codes import REFERENCE_PATH, ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
 from http_api import errors
+from http_api.cors import DOCUMENT_PATHS, Preflight
 from http_api.docs import openapi
 from http_api.docs.reference import render_reference
+from http_api.documents import PAGE_HEADERS, Document
 from http_api.middleware import RequestContext, RequestContextMiddleware
-from http_api.paths import PING_PATH, READING
+from http_api.paths import (
+    DOCUMENT_PATH,
+    ENDPOINT_METHODS,
+    JSON_DOCUMENT_PATH,
+    PING_PATH,
+    READING,
+)
 from http_api.routes import Fail, add_ingest_routes, data_endpoints
 
 log = logging.getLogger(__name__)
 
 LIVENESS_PATH: Final = "/healthz"
 READINESS_PATH: Final = "/readyz"
-# Pages need nothing but themselves, tell no other site where a reader came from, and stand in no
-# frame of it.
-PAGE_HEADERS: Final = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
 PAGE_UNITS: Final = 8  # a page costs as much as so many small requests
 
 # Returns why the service cannot take traffic now, or None if it can.
@@ -81,7 +81,8 @@ def create_app(
     _add_operator_routes(app, readiness, metrics)
     _add_document_routes(app, base_url)
     _add_exception_handlers(app, fail, base_url)
-    return RequestContextMiddleware(app, data_endpoints(app), clock, counters)
+    endpoints = data_endpoints(app) | _preflights(app, ingestor, fail)
+    return RequestContextMiddleware(app, endpoints, clock, counters)
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
@@ -125,14 +126,30 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
 
 
 def _add_document_routes(app: FastAPI, base_url: str) -> None:
-    @app.api_route(openapi.DOCUMENT_PATH, methods=READING)
-    async def document() -> Response:
-        return Response(openapi.render(base_url), 200, PAGE_HEADERS, media_type="application/yaml")
+    """Add the pages, each with and without a slash at its end."""
+    for path, render, media_type in (
+        (DOCUMENT_PATH, openapi.render, "application/yaml"),
+        (JSON_DOCUMENT_PATH, openapi.render_json, "application/json"),
+        (REFERENCE_PATH, render_reference, "text/html; charset=utf-8"),
+    ):
+        document = Document(partial(render, base_url), media_type)
+        app.router.routes += [
+            Route(spelling, document.answer, methods=READING) for spelling in (path, f"{path}/")
+        ]
 
-    @app.api_route(REFERENCE_PATH, methods=READING)
-    async def reference() -> Response:
-        page = render_reference(base_url)
-        return Response(page, 200, PAGE_HEADERS, media_type="text/html; charset=utf-8")
+
+def _preflights(app: FastAPI, ingestor: Ingestor, fail: Fail) -> dict[tuple[str, str], ASGIApp]:
+    """Return what answers the preflights of browsers by method and path, past FastAPI's layers."""
+    methods = ENDPOINT_METHODS | dict.fromkeys(DOCUMENT_PATHS, READING)
+    return {
+        ("OPTIONS", path): Preflight(
+            app,
+            allowed,
+            partial(ingestor.begin_unkeyed, 1),
+            lambda scope, error: fail(RequestContext.of(scope), error),
+        )
+        for path, allowed in methods.items()
+    }
 
 
 def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:

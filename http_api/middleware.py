@@ -17,6 +17,7 @@ from core.counters import CANCELLED, OK, OTHER, Counters
 from core.ids import new_request_id
 from core.limits import API_VERSION
 from core.models import Budget, Caller, Receipt, SnapshotReceipt
+from http_api.cors import cors_headers
 from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,11 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *context.headers()]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *context.headers(),
+                    *cors_headers(scope),
+                ]
             await send(message)
 
         # The path as it was sent, with its escapes: a proxy that keeps /metrics to the operator's
@@ -116,7 +121,8 @@ class RequestContextMiddleware:
             if not status:
                 raise
         finally:
-            endpoint = _ENDPOINTS.get(scope["path"], OTHER)
+            is_preflight = scope["method"] == "OPTIONS"
+            endpoint = OTHER if is_preflight else _ENDPOINTS.get(scope["path"], OTHER)
             # No status: the connection ended before the answer, or the time to drain did.
             self._counters.request("http", endpoint, context.code if status else CANCELLED)
         if begin is not None:

@@ -1,4 +1,4 @@
-"""The paths of the three endpoints (contract section 1), and the methods that read."""
+"""The paths that clients rely on (contract sections 1 and 11), and the methods that read."""
 
 from typing import Final
 
@@ -6,5 +6,10 @@ PING_PATH: Final = "/api/v1/ingest/ping"
 EVENTS_PATH: Final = "/api/v1/ingest/events"
 SNAPSHOTS_PATH: Final = "/api/v1/ingest/snapshots"
 
+# The OpenAPI document; the path of the reference page is core.error_codes.REFERENCE_PATH.
+DOCUMENT_PATH: Final = "/openapi/v1.yaml"
+JSON_DOCUMENT_PATH: Final = "/openapi.json"
+
 # HEAD is answered wherever GET is (RFC 9110, section 9.3.2); the server leaves out the body.
 READING: Final = ["GET", "HEAD"]
+ENDPOINT_METHODS: Final = {PING_PATH: READING, EVENTS_PATH: ["POST"], SNAPSHOTS_PATH: ["POST"]}

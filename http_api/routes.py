@@ -18,7 +18,7 @@ from http_api.body import read_body
 from http_api.decoding import decode_events, decode_snapshot
 from http_api.headers import RequestHeaders
 from http_api.middleware import RequestContext
-from http_api.paths import EVENTS_PATH, PING_PATH, READING, SNAPSHOTS_PATH
+from http_api.paths import ENDPOINT_METHODS, EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
 # Returns the answer to a request whose handling raised an error.
@@ -28,10 +28,13 @@ Fail = Callable[[RequestContext, Exception], Response]
 def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
     """Add the routes of ``/api/v1/ingest``."""
     endpoints = _Endpoints(ingestor)
-    app.api_route(PING_PATH, methods=READING)(endpoints.ping)
+    app.api_route(PING_PATH, methods=ENDPOINT_METHODS[PING_PATH])(endpoints.ping)
     app.router.routes += [
-        Route(EVENTS_PATH, _DataEndpoint(endpoints.ingest_events, fail), methods=["POST"]),
-        Route(SNAPSHOTS_PATH, _DataEndpoint(endpoints.ingest_snapshot, fail), methods=["POST"]),
+        Route(path, _DataEndpoint(handle, fail), methods=ENDPOINT_METHODS[path])
+        for path, handle in (
+            (EVENTS_PATH, endpoints.ingest_events),
+            (SNAPSHOTS_PATH, endpoints.ingest_snapshot),
+        )
     ]
 
 

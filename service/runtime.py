@@ -113,12 +113,17 @@ def host_and_port(given: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def is_every_interface(host: str) -> bool:
+    """Whether a listener on that address, given without brackets, is reached by other machines."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_unspecified
+    return False
+
+
 def client_address(host: str, port: int) -> str:
     """HOST:PORT at which a client of this machine reaches a listener on that address."""
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        if address.is_unspecified:  # all interfaces: nobody can connect to that
-            host = "127.0.0.1" if address.version == 4 else "::1"
+    if is_every_interface(host):  # nobody can connect to that
+        host = "::1" if ":" in host else "127.0.0.1"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

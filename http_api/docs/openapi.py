@@ -1,4 +1,7 @@
-"""The OpenAPI 3.1 document of the REST API, served at ``/openapi/v1.yaml``.
+"""The OpenAPI document of the REST API, as YAML and as JSON.
+
+It is OpenAPI 3.0, and keeps to what generators of clients make working code of: tests/generators
+proves it.
 
 The document is the template beside this file. Numbers come from core/limits.py, codes and their
 meaning from core/error_codes.py, statuses from http_api/errors.py.
@@ -24,7 +27,6 @@ from core.rules.fields import NO_ACTOR
 from http_api.errors import HTTP_STATUS, envelope
 from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 
-DOCUMENT_PATH: Final = "/openapi/v1.yaml"
 REQUEST_ID: Final = "req_01KN7M3Q8ZC4T9W2E6XHRB5VYD"  # of the examples
 
 Node = dict[str, Any]
@@ -55,10 +57,12 @@ OPERATION_CODES: Final[dict[str, tuple[ErrorCode, ...]]] = {
 # Error responses that are the same wherever they occur.
 SHARED_RESPONSES: Final[dict[int, str]] = {
     HTTPStatus.UNAUTHORIZED.value: "Unauthorized",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value: "TooLarge",
-    HTTPStatus.TOO_MANY_REQUESTS.value: "RateLimited",
-    HTTPStatus.INTERNAL_SERVER_ERROR.value: "InternalError",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value: "PayloadTooLarge",
+    HTTPStatus.TOO_MANY_REQUESTS.value: "TooManyRequests",
+    HTTPStatus.INTERNAL_SERVER_ERROR.value: "InternalServerError",
 }
+# How the names begin of those that are an operation's own.
+_RESPONSES_OF: Final = {"ping": "Ping", "ingestEvents": "Events", "ingestSnapshot": "Snapshot"}
 
 
 def document(server_url: str) -> Node:
@@ -71,6 +75,11 @@ def document(server_url: str) -> Node:
 def render(server_url: str) -> bytes:
     """The document as YAML, made once for each server."""
     return _text(server_url).encode()
+
+
+def render_json(server_url: str) -> bytes:
+    """The document as JSON."""
+    return msgspec.json.encode(document(server_url))
 
 
 def _text(server_url: str) -> str:
@@ -96,7 +105,9 @@ def _text(server_url: str) -> str:
         catalogue=CATALOGUE,
         http_status=HTTP_STATUS,
         shared_responses=SHARED_RESPONSES,
+        operations=list(OPERATION_CODES),
         codes_by_status=_codes_by_status,
+        response_name=_response_name,
         codes_of_status=lambda status: [code for code in ErrorCode if HTTP_STATUS[code] == status],
         descriptions=lambda codes: "\n".join(
             f"- `{code.value}`: {CATALOGUE[code].meaning}" for code in codes
@@ -116,6 +127,12 @@ def _codes_by_status(operation: str) -> list[tuple[int, list[ErrorCode]]]:
         if code in OPERATION_CODES[operation]:
             by_status.setdefault(int(HTTP_STATUS[code]), []).append(code)
     return sorted(by_status.items())
+
+
+def _response_name(operation: str, status: int) -> str:
+    """The name of an error response among the components."""
+    own = _RESPONSES_OF[operation] + HTTPStatus(status).phrase.replace(" ", "")
+    return SHARED_RESPONSES.get(status, own)
 
 
 def _error_examples(

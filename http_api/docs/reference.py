@@ -22,9 +22,15 @@ from core import limits
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES
 from core.access.rate_limits import BURST_SECONDS
 from core.error_codes import CATALOGUE, STREAM_REASONS, ErrorCode, Retry
-from http_api.docs.openapi import DOCUMENT_PATH, EVENT_CODES, OPERATION_CODES, Node, document
+from http_api.docs.openapi import EVENT_CODES, OPERATION_CODES, Node, document
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND, envelope
-from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.paths import (
+    DOCUMENT_PATH,
+    EVENTS_PATH,
+    JSON_DOCUMENT_PATH,
+    PING_PATH,
+    SNAPSHOTS_PATH,
+)
 
 # Types with a table of their own, so that it is not repeated wherever they occur.
 _TYPE_ANCHORS: Final = {"Actor": "actor", "EventCategory": "event-category", "Metric": "metric"}
@@ -51,6 +57,7 @@ def render_reference(base_url: str) -> bytes:
     text = environment.get_template("reference.html.jinja").render(
         base_url=base_url,
         document_path=DOCUMENT_PATH,
+        json_document_path=JSON_DOCUMENT_PATH,
         limits=limits,
         key_prefix=KEY_PREFIX,
         key_digits=2 * KEY_RANDOM_BYTES,
@@ -169,7 +176,7 @@ def _type_of(node: Node) -> Markup:
         return Markup('<a href="#{}">{}</a>').format(anchor, name) if anchor else escape(name)
     if "items" in node:
         return Markup("array of {}").format(_type_of(node["items"]))
-    if "additionalProperties" in node:
+    if isinstance(node.get("additionalProperties"), dict):
         return Markup("object of {}").format(_type_of(node["additionalProperties"]))
     return escape(f"{node['type']}, {node['format']}" if "format" in node else node["type"])
 

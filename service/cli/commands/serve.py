@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -149,7 +150,7 @@ def serve(
             serving(
                 settings,
                 demo=demo,
-                on_ready=_print_ready_line if as_json else _print_welcome,
+                on_ready=partial(_announce, settings, as_json=as_json),
                 progress=log.info if as_json else note,
             )
         )
@@ -195,6 +196,29 @@ SERVE_EXAMPLES: Final = examples(
 )
 
 
+def _announce(settings: Settings, ready: Ready, *, as_json: bool) -> None:
+    note = _links_note(settings, ready)
+    if as_json:
+        _print_ready_line(ready)
+        if note is not None:
+            logging.getLogger(__name__).warning("%s", note)
+    else:
+        _print_welcome(ready, note)
+
+
+def _links_note(settings: Settings, ready: Ready) -> str | None:
+    """A word on links that other machines cannot follow, though they reach the service."""
+    from service.runtime import host_and_port, is_every_interface
+
+    host, _ = host_and_port(settings.http)
+    if settings.public_url is not None or not is_every_interface(host):
+        return None
+    return (
+        f"Links in answers and pages lead to {ready.http}, which is this machine alone. "
+        "Set WEPEOPLE_PUBLIC_URL to the URL at which clients reach the service."
+    )
+
+
 def _print_ready_line(ready: Ready) -> None:
     line = {"event": "ready", "http": ready.http}
     if ready.grpc is not None:
@@ -204,10 +228,12 @@ def _print_ready_line(ready: Ready) -> None:
     print_json_line(line)
 
 
-def _print_welcome(ready: Ready) -> None:
+def _print_welcome(ready: Ready, note: str | None) -> None:
     lines = ["", "WePeople ingest is ready.", "", f"  HTTP  {ready.http}"]
     if ready.grpc is not None:
         lines.append(f"  gRPC  {ready.grpc}")
+    if note is not None:
+        lines += ["", note]
     if ready.demo is not None:
         command = _command()
         organization = shlex.quote(ready.demo.app.partition("/")[0])

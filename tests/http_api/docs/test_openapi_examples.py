@@ -16,7 +16,7 @@ from tests.http_api.docs.promised_document import (
 def test_requests_may_have_unknown_members_but_no_nulls() -> None:
     for name in ("IngestEventBatch", "IngestEvent", "Actor", "IngestSnapshot"):
         schema = DOCUMENT["components"]["schemas"][name]
-        assert not schema.keys() & {"additionalProperties", "unevaluatedProperties"}
+        assert "additionalProperties" not in schema
         for member, node in schema["properties"].items():
             assert not validator(node).is_valid(None), f"{name}.{member}"
 
@@ -37,9 +37,8 @@ def all_examples() -> Iterator[tuple[str, object, object]]:
                 yield f"{path}/{name}", node["schema"], example["value"]
         elif "schema" in node and "example" in node:
             yield path, node["schema"], node["example"]
-        elif isinstance(node.get("examples"), list):
-            for example in node["examples"]:
-                yield path, node, example
+        elif "example" in node:
+            yield path, node, node["example"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,6 @@ WORDS = {"most": "x" * 200, "more": "x" * 201}
         ("IngestEventBatch", {"events": [VALID] * 500}, True),
         ("IngestEventBatch", {"events": [VALID] * 501}, False),
         ("Actor", {}, False),
-        ("Actor", {"displayName": "Alex"}, False),
         ("Actor", {"workerId": "anything"}, True),
         ("Actor", {"externalId": WORDS["most"]}, True),
         ("Actor", {"externalId": WORDS["more"]}, False),

@@ -53,8 +53,8 @@ PROMISED_LIMITS: dict[str, object] = {
 # Where the document says a limit to programs. Those that JSON Schema cannot say are in the prose.
 LIMIT_PLACES = {
     "schemas.IngestEventBatch.properties.events.maxItems": "MAX_BATCH_EVENTS",
-    "schemas.IngestBatchResponse.properties.batchLimit.const": "MAX_BATCH_EVENTS",
-    "schemas.RefusedBatch.allOf.1.properties.batchLimit.const": "MAX_BATCH_EVENTS",
+    "schemas.IngestBatchResponse.properties.batchLimit.example": "MAX_BATCH_EVENTS",
+    "schemas.BatchError.properties.batchLimit.example": "MAX_BATCH_EVENTS",
     "schemas.IngestEvent.properties.eventType.pattern": "TYPE_PATTERN",
     "schemas.IngestEvent.properties.eventType.minLength": "MIN_TYPE_CHARACTERS",
     "schemas.IngestEvent.properties.eventType.maxLength": "MAX_TYPE_CHARACTERS",
@@ -67,11 +67,11 @@ LIMIT_PLACES = {
     "schemas.Actor.properties.email.minLength": "MIN_EMAIL_CHARACTERS",
     "schemas.Actor.properties.email.maxLength": "MAX_EMAIL_CHARACTERS",
     "schemas.Metric.oneOf.1.maxLength": "MAX_LABEL_CHARACTERS",
-    "schemas.Metric.oneOf.2.properties.label.maxLength": "MAX_LABEL_CHARACTERS",
-    "schemas.Metric.oneOf.2.properties.unit.enum": "METRIC_UNITS",
+    "schemas.DetailedMetric.properties.label.maxLength": "MAX_LABEL_CHARACTERS",
+    "schemas.MetricUnit.enum": "METRIC_UNITS",
     "schemas.EventCategory.enum": "CATEGORIES",
     "parameters.IdempotencyKey.schema.maxLength": "MAX_IDEMPOTENCY_KEY_CHARACTERS",
-    "headers.X-API-Version.schema.const": "API_VERSION",
+    "headers.X-API-Version.schema.example": "API_VERSION",
 }
 
 

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from core.error_codes import CATALOGUE, REFERENCE_PATH, ErrorCode, StreamReason, docs_url
-from http_api.docs.openapi import DOCUMENT_PATH, render
+from http_api.docs.openapi import render, render_json
 from http_api.docs.reference import render_reference
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND
+from http_api.paths import DOCUMENT_PATH, JSON_DOCUMENT_PATH
 from tests.http_api.docs.promised_document import (
     BASE_URL,
     DOCUMENT,
@@ -123,7 +124,7 @@ def test_links_of_the_page_resolve(page: Page) -> None:
         if target == here:
             assert page.ids[fragment] == 1, link
         else:
-            assert target == f"{BASE_URL}{DOCUMENT_PATH}"
+            assert target in (f"{BASE_URL}{DOCUMENT_PATH}", f"{BASE_URL}{JSON_DOCUMENT_PATH}")
     assert DOCUMENT_PATH in page.links
 
 
@@ -153,13 +154,16 @@ def test_page_escapes_what_it_is_given() -> None:
     assert "<script" not in render_reference(hostile).decode()
 
 
-def test_service_serves_both(server: Addresses) -> None:
+def test_service_serves_them_all(server: Addresses) -> None:
     with httpx.Client(base_url=server.http) as client:
         served = client.get(DOCUMENT_PATH)
         assert served.status_code == 200
         assert served.headers["content-type"].startswith("application/yaml")
         url = yaml.safe_load(served.content)["servers"][0]["url"]
         assert served.content == render(url)
+        served = client.get(JSON_DOCUMENT_PATH)
+        assert served.headers["content-type"] == "application/json"
+        assert served.content == render_json(url)
         shown = client.get(REFERENCE_PATH)
         assert shown.status_code == 200
         assert shown.headers["content-type"] == "text/html; charset=utf-8"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 
 import psycopg
+import pytest
 
 from tests.service.cli.command import (
     WAIT_SECONDS,
@@ -41,6 +42,39 @@ def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -
         said = "".join(iter(server.stdout.readline, "Ctrl-C stops it.\n"))
         assert "key create Demo/crm-hub" in said
         assert "wp_live_" not in said
+
+
+@pytest.mark.parametrize(
+    ("host", "public_url", "is_told"),
+    [
+        ("127.0.0.1", None, False),
+        ("0.0.0.0", None, True),  # noqa: S104 - the address is what the test is about
+        ("0.0.0.0", "https://ingest.example", False),  # noqa: S104
+    ],
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_serve_says_where_links_lead_that_other_machines_cannot_follow(
+    environment: None,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    public_url: str | None,
+    is_told: bool,
+    as_json: bool,
+) -> None:
+    if public_url is not None:
+        monkeypatch.setenv("WEPEOPLE_PUBLIC_URL", public_url)
+    addresses = ("--http", f"{host}:0", "--grpc", "127.0.0.1:0")
+    with process("serve", *addresses, *(("--json",) if as_json else ())) as server:
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        while not as_json and "Ctrl-C" not in said:
+            said += server.stdout.readline()
+        server.send_signal(signal.SIGINT)
+        _, log = server.communicate(timeout=WAIT_SECONDS)
+    (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)", said.partition("Links")[0])
+    told = log if as_json else said
+    assert (f"lead to http://127.0.0.1:{port}," in told) is is_told
+    assert ("WEPEOPLE_PUBLIC_URL" in told) is is_told
 
 
 def test_a_taken_port_is_named(environment: None) -> None:

@@ -1,0 +1,90 @@
+"""What browsers let pages of other origins do here (the CORS protocol of the Fetch standard).
+
+Pages of any origin may read the documents and call the three endpoints. The credential of an
+endpoint is a bearer token that a page must have, never a cookie that a browser adds by itself, so
+an origin has no rights of its own. Nothing else may be read from another origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from core.error_codes import REFERENCE_PATH
+from http_api.paths import (
+    DOCUMENT_PATH,
+    ENDPOINT_METHODS,
+    JSON_DOCUMENT_PATH,
+)
+
+PREFLIGHT_SECONDS: Final = 7_200  # the longest that Chromium keeps the answer to a preflight
+DOCUMENT_PATHS: Final = frozenset(
+    f"{path}{slash}"
+    for path in (REFERENCE_PATH, DOCUMENT_PATH, JSON_DOCUMENT_PATH)
+    for slash in ("", "/")
+)
+REQUEST_HEADERS: Final = b"Authorization, Content-Type, Idempotency-Key"
+RESPONSE_HEADERS: Final = (
+    b"X-Request-Id, X-API-Version, X-RateLimit-Limit, X-RateLimit-Remaining, Retry-After, "
+    b"Idempotency-Replayed, WWW-Authenticate"
+)
+_READABLE: Final = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", RESPONSE_HEADERS),
+)
+
+
+def cors_headers(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
+    """Return the headers that let a page of another origin read the response, errors too.
+
+    Documents have them always, for a cache may show one page the response to another.
+    """
+    path = scope["path"]
+    if path in ENDPOINT_METHODS:
+        for name, _ in scope["headers"]:
+            if name == b"origin":
+                return _READABLE
+        return ()
+    return _READABLE if path in DOCUMENT_PATHS else ()
+
+
+class Preflight:
+    """Answers the OPTIONS request that a browser sends before another, for one path.
+
+    It looks at no credential and asks no database. An OPTIONS request that is no preflight goes to
+    ``app``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        methods: Sequence[str],
+        begin: Callable[[], Awaitable[None]],
+        fail: Callable[[Scope, Exception], Response],
+    ) -> None:
+        self._app = app
+        self._begin = begin
+        self._fail = fail
+        self._headers = [
+            (b"access-control-allow-methods", ", ".join(methods).encode()),
+            (b"access-control-allow-headers", REQUEST_HEADERS),
+            (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        names = {name for name, _ in scope["headers"]}
+        if not {b"origin", b"access-control-request-method"} <= names:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._begin()
+        except Exception as error:
+            await self._fail(scope, error)(scope, receive, send)
+            return
+        status = HTTPStatus.NO_CONTENT
+        await send({"type": "http.response.start", "status": status, "headers": self._headers})
+        await send({"type": "http.response.body", "body": b""})

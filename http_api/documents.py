@@ -1,0 +1,89 @@
+"""Pages and documents that are the same for everybody: cached, compressed, asked for with HEAD."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Callable
+from functools import cached_property
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from fastapi import Request, Response
+
+# Pages need nothing but themselves, tell no other site where a reader came from, and stand in no
+# frame of it.
+PAGE_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+CACHE_SECONDS: Final = 300  # how long a release before this one may still be shown
+GZIP: Final = "gzip"
+_ZERO: Final = re.compile(r"q=0(\.0*)?")
+
+
+class Representation(NamedTuple):
+    """The bytes of a document in one encoding, and the tag by which a cache knows them."""
+
+    content: bytes
+    etag: str
+
+    @staticmethod
+    def of(content: bytes) -> Representation:
+        """Return the representation with its tag, a digest of the bytes."""
+        return Representation(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+class Document:
+    """A document that is rendered and compressed once, when it is first asked for."""
+
+    def __init__(self, render: Callable[[], bytes], media_type: str) -> None:
+        self._render = render
+        self._media_type = media_type
+
+    @cached_property
+    def plain(self) -> Representation:
+        """The document as it was rendered."""
+        return Representation.of(self._render())
+
+    @cached_property
+    def gzipped(self) -> Representation:
+        """The document compressed, always to the same bytes."""
+        return Representation.of(gzip.compress(self.plain.content, mtime=0))
+
+    async def answer(self, request: Request) -> Response:
+        """Return the representation that the client accepts, or 304 if it has one of them."""
+        is_gzipped = accepts_gzip(",".join(request.headers.getlist("accept-encoding")))
+        chosen = self.gzipped if is_gzipped else self.plain
+        headers = {
+            "etag": chosen.etag,
+            "cache-control": f"public, max-age={CACHE_SECONDS}",
+            "vary": "Accept-Encoding",
+            **PAGE_HEADERS,
+        }
+        known = ",".join(request.headers.getlist("if-none-match"))
+        if _names(known, self.plain.etag) or _names(known, self.gzipped.etag):
+            return Response(None, HTTPStatus.NOT_MODIFIED, headers)
+        if is_gzipped:
+            headers["content-encoding"] = GZIP
+        return Response(chosen.content, HTTPStatus.OK, headers, media_type=self._media_type)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether a client wants gzip, by the value of its Accept-Encoding (RFC 9110, 12.5.3)."""
+    weights: dict[str, bool] = {}
+    for item in accept_encoding.lower().split(","):
+        coding, _, weight = item.partition(";")
+        weights[coding.strip()] = not _ZERO.fullmatch(weight.strip())
+    return weights.get(GZIP, weights.get("x-gzip", weights.get("*", False)))
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """Whether one of the tags is this one, by the weak comparison (RFC 9110, 13.1.2)."""
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return etag in tags or "*" in tags
