@@ -30,13 +30,16 @@ help: ## show this list
 run: $(VENV)/run.stamp ## start the service with an embedded database and demo data; ARGS go to `serve`
 	@exec $(BIN)/wepeople-ingest serve --demo $(ARGS)
 
+# Tests with a target of their own: they take long, or need more than Python.
+APART := --ignore tests/pressure --ignore tests/generators
+
 .PHONY: test
-test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes, but for tests/pressure; ARGS go to pytest
-	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --ignore tests/pressure $(ARGS)
+test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes, but for those apart; ARGS go to pytest
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) $(APART) $(ARGS)
 
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp ## run the tests and print the branch coverage; ARGS go to pytest
-	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --ignore tests/pressure \
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) $(APART) \
 		--cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: format
@@ -54,6 +57,10 @@ gen: $(VENV)/dev.stamp ## regenerate grpc_api/pb from proto/
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
 	@exec $(BIN)/wepeople-ingest bench $(ARGS)
+
+.PHONY: generator-tests
+generator-tests: $(VENV)/dev.stamp ## generate clients from the OpenAPI document with the tools that `.ci/run` installs, and try them
+	@exec $(BIN)/python -m pytest tests/generators $(ARGS)
 
 .PHONY: pressure-tests
 pressure-tests: $(VENV)/dev.stamp ## a few seconds of every flood and of the soak, as tests; ARGS go to pytest

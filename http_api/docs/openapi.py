@@ -1,7 +1,7 @@
 """The OpenAPI document of the REST API, as YAML and as JSON.
 
-It is OpenAPI 3.0, and keeps to what generators of clients make working code of: tests/generators
-proves it.
+It is OpenAPI 3.1, and uses of it what 3.0 has, too, because generators of clients make working code
+of that; tests/generators proves it.
 
 The document is the template beside this file. Numbers come from core/limits.py, codes and their
 meaning from core/error_codes.py, statuses from http_api/errors.py.

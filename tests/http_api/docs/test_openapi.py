@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 import yaml
 from fastapi import FastAPI
-from schemathesis.specs.openapi.definitions import OPENAPI_30
+from schemathesis.specs.openapi.definitions import OPENAPI_30, OPENAPI_31
 from starlette.routing import Route
 
 from core.error_codes import CATALOGUE, ErrorCode, docs_url
@@ -31,13 +31,30 @@ from tests.http_api.docs.promised_document import (
 )
 
 
-def test_document_is_valid_openapi_3_0() -> None:
+def test_document_is_valid_openapi_3_1() -> None:
+    # The specification leaves `schema` open; its dialect is plain 2020-12 here.
+    official: dict[str, Any] = dict(OPENAPI_31)
+    official["$defs"] = {
+        **official["$defs"],
+        "schema": {
+            "$ref": "https://json-schema.org/draft/2020-12/schema",
+            "$dynamicAnchor": "meta",
+        },
+    }
     problems = [
         f"{error.instance_path}: {error.message}"
-        for error in jsonschema_rs.Draft4Validator(OPENAPI_30).iter_errors(DOCUMENT)
+        for error in jsonschema_rs.Draft202012Validator(official).iter_errors(DOCUMENT)
     ]
     assert problems == []
-    assert DOCUMENT["openapi"].startswith("3.0.")
+
+
+def test_document_has_nothing_that_openapi_3_0_had_not() -> None:
+    older = DOCUMENT | {"openapi": "3.0.3"}
+    problems = [
+        f"{error.instance_path}: {error.message}"
+        for error in jsonschema_rs.Draft4Validator(OPENAPI_30).iter_errors(older)
+    ]
+    assert problems == []
 
 
 SCHEMAS = [
