@@ -6,22 +6,21 @@ or for as long as every operator's change is sure to be heard of (core/access/in
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, digest
 from core.access.fair_queue import STRANGERS, Flow
 from core.access.invalidation import Invalidation
-from core.access.shared_budget import overloaded
+from core.access.key_lookups import LOOKUP_SECONDS, KeyLookups
 from core.clock import Clock
 from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.models import Caller
 from core.postgres.database import Database
-from core.postgres.errors import NoAnswerError, database_away
 from core.postgres.sessions import Connection
 from core.timestamps import from_datetime
 
@@ -34,46 +33,42 @@ MAX_CALLER_AGE_SECONDS: Final = 0.1
 MAX_CACHED_KEYS: Final = 50_000
 # Unknown keys are cached apart, so that made-up keys cannot push out real ones.
 MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
-# Keys that were known before a change are looked up apart from all others, so that made-up keys
-# take no turn from them.
-MAX_CONCURRENT_LOOKUPS: Final = 2  # of each of the two
-MAX_WAITING_LOOKUPS: Final = 1_000  # of keys that were never known
-LOOKUP_SECONDS: Final = 3.0
 
 # RFC 6750: the scheme in any case, spaces, the token.
 _BEARER: Final = re.compile(
     rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PREFIX}[0-9a-f]{{{2 * KEY_RANDOM_BYTES}}})\Z"
 )
 
-_FIND_KEY: Final = """
-SELECT k.id, k.organization_id, k.app_id, a.slug, a.name, o.developer_api, a.allowed_event_types,
-    k.requests_per_second, o.requests_per_second, k.revoked_at IS NOT NULL, k.expires_at
+_FIND_KEYS: Final = """
+SELECT k.digest, k.id, k.organization_id, k.app_id, a.slug, a.name, o.developer_api,
+    a.allowed_event_types, k.requests_per_second, o.requests_per_second,
+    k.revoked_at IS NOT NULL, k.expires_at
 FROM api_keys k
 JOIN apps a ON a.organization_id = k.organization_id AND a.id = k.app_id
 JOIN organizations o ON o.id = k.organization_id
-WHERE k.digest = %s
+WHERE k.digest = ANY(%s)
 """
 
 
 async def find_caller(db: Connection, key_digest: bytes) -> Caller | None:
     """The caller whose key has this digest, usable or not; None if there is no such key."""
-    row = await (await db.execute(_FIND_KEY, (key_digest,))).fetchone()
-    if row is None:
-        return None
-    *identity, allowed, key_rate, organization_rate, revoked, expires_at = row
-    expires_us = None if expires_at is None else from_datetime(expires_at)
-    rights = (frozenset(allowed), key_rate, organization_rate, revoked, expires_us)
-    return Caller(*(*identity, *rights))
+    return (await find_callers(db, [key_digest])).get(key_digest)
+
+
+async def find_callers(db: Connection, key_digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
+    """As :func:`find_caller`, of many keys: the callers that there are, by their digests."""
+    found: dict[bytes, Caller] = {}
+    for row in await (await db.execute(_FIND_KEYS, (list(key_digests),))).fetchall():
+        key_digest, *identity, allowed, key_rate, organization_rate, revoked, expires_at = row
+        expires_us = None if expires_at is None else from_datetime(expires_at)
+        rights = (frozenset(allowed), key_rate, organization_rate, revoked, expires_us)
+        found[key_digest] = Caller(*(*identity, *rights))
+    return found
 
 
 class _CachedKey(NamedTuple):
     caller: Caller | None
     read_at: float  # monotonic seconds
-
-
-class _Lookup(NamedTuple):
-    task: asyncio.Task[Caller | None]
-    changes_seen: int  # when it began
 
 
 class Authenticator:
@@ -92,12 +87,11 @@ class Authenticator:
         self._known: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._unknown: OrderedDict[bytes, _CachedKey] = OrderedDict()
         self._known_by_organization: dict[UUID, set[bytes]] = {}
-        # Requests that wait for the same key share one look-up.
-        self._lookups: dict[bytes, _Lookup] = {}
+        # Keys that were known before a change are looked up apart from all others, so that made-up
+        # keys take no turn from them.
         self._once_known: OrderedDict[bytes, None] = OrderedDict()
-        self._once_known_limit = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
-        self._stranger_limit = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
-        self._strangers_waiting = 0
+        self._known_lookups = KeyLookups(self._read)
+        self._stranger_lookups = KeyLookups(self._read)
         # A key that was read before a change is not cached after it.
         self._changes_seen = 0
         changes.subscribe(self._forget)
@@ -176,58 +170,27 @@ class Authenticator:
         return cached if self._clock.monotonic() < trusted_until else None
 
     async def _find(self, key_digest: bytes) -> Caller | None:
-        lookup = self._lookups.get(key_digest)
-        if lookup is None or lookup.changes_seen != self._changes_seen:
-            task = asyncio.create_task(self._look_up(key_digest))
-            lookup = self._lookups[key_digest] = _Lookup(task, self._changes_seen)
-            task.add_done_callback(lambda _: self._end_lookup(key_digest, task))
-        # A request that stops waiting does not cancel the look-up for the others.
-        await asyncio.wait({lookup.task}, timeout=LOOKUP_SECONDS)
-        if not lookup.task.done():
-            raise database_away()
+        known = key_digest in self._once_known
+        return await (self._known_lookups if known else self._stranger_lookups).find(key_digest)
+
+    async def _read(self, key_digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
+        # Taken before reading: a change that is announced meanwhile makes the entries old.
+        read_at = self._clock.monotonic()
+        changes_seen = self._changes_seen
         try:
-            return lookup.task.result()
-        except NoAnswerError as error:
-            raise database_away() from error
+            found = await self._database.within(LOOKUP_SECONDS, self._query(key_digests))
+        except IngestError:
+            # A pooled connection may have died unnoticed; the requests must not fail for it.
+            await self._database.discard_stale()
+            found = await self._database.within(LOOKUP_SECONDS, self._query(key_digests))
+        if changes_seen == self._changes_seen:
+            for key_digest in key_digests:
+                self._remember(key_digest, _CachedKey(found.get(key_digest), read_at))
+        return found
 
-    async def _look_up(self, key_digest: bytes) -> Caller | None:
-        if key_digest in self._once_known:
-            return await self._look_up_within(self._once_known_limit, key_digest)
-        if self._strangers_waiting >= MAX_WAITING_LOOKUPS:
-            raise overloaded()
-        self._strangers_waiting += 1
-        try:
-            return await self._look_up_within(self._stranger_limit, key_digest)
-        finally:
-            self._strangers_waiting -= 1
-
-    async def _look_up_within(self, limit: asyncio.Semaphore, key_digest: bytes) -> Caller | None:
-        async with limit:
-            # Taken before reading: a change that is announced meanwhile makes the entry old.
-            read_at = self._clock.monotonic()
-            changes_seen = self._changes_seen
-            try:
-                caller = await self._read(key_digest)
-            except IngestError:
-                # A pooled connection may have died unnoticed; the request must not fail for it.
-                await self._database.discard_stale()
-                caller = await self._read(key_digest)
-            if changes_seen == self._changes_seen:
-                self._remember(key_digest, _CachedKey(caller, read_at))
-            return caller
-
-    async def _read(self, key_digest: bytes) -> Caller | None:
-        return await self._database.within(LOOKUP_SECONDS, self._query(key_digest))
-
-    async def _query(self, key_digest: bytes) -> Caller | None:
+    async def _query(self, key_digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
         async with self._database.connection() as db:
-            return await find_caller(db, key_digest)
-
-    def _end_lookup(self, key_digest: bytes, task: asyncio.Task[Caller | None]) -> None:
-        if not task.cancelled():
-            task.exception()  # asyncio would log one that nobody waits for any more
-        if (lookup := self._lookups.get(key_digest)) and lookup.task is task:
-            del self._lookups[key_digest]
+            return await find_callers(db, key_digests)
 
     def _remember(self, key_digest: bytes, entry: _CachedKey) -> None:
         self._drop(key_digest)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from uuid import UUID
 
 import pytest
 
-from core.access import authentication
+from core.access import authentication, key_lookups
 from core.access.api_keys import deployment_secret, generate_key
-from core.access.authentication import MAX_KEY_AGE_SECONDS, Authenticator, find_caller
+from core.access.authentication import MAX_KEY_AGE_SECONDS, Authenticator, find_callers
 from core.access.invalidation import Invalidation
 from core.errors import IngestError
 from core.models import Caller
@@ -31,12 +31,12 @@ class CountedLookups:
         self.begun = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-        monkeypatch.setattr(authentication, "find_caller", self._find)
+        monkeypatch.setattr(authentication, "find_callers", self._find)
 
-    async def _find(self, db: Connection, key_digest: bytes) -> Caller | None:
-        self.count += 1
+    async def _find(self, db: Connection, digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
+        self.count += len(digests)
         self.begun.set()
-        found = await find_caller(db, key_digest)
+        found = await find_callers(db, digests)
         await self.may_answer.wait()
         return found
 
@@ -219,7 +219,7 @@ async def test_what_was_read_before_a_change_is_not_cached_after_it(
 async def test_a_database_that_hangs_is_an_internal_error(
     own_tenant: Tenant, authentication_of_tenant: Authentication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "LOOKUP_SECONDS", 0.2)
+    monkeypatch.setattr(key_lookups, "LOOKUP_SECONDS", 0.2)
     service = authentication_of_tenant
     service.lookups.may_answer.clear()
     with pytest.raises(IngestError) as caught:
