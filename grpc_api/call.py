@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 # without details (docs/contract.md section 10).
 MAX_RECEIVE_BYTES: Final = MAX_BODY_BYTES * 5 // 4
 LOOKAHEAD_BYTES: Final = 65_536  # that the library takes of a message before anybody reads it
+
+MAX_STATUS_SECONDS: Final = 5.0  # for the status of a call that fails to be sent
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Request = TypeVar("Request", bound=Message)
@@ -82,8 +85,14 @@ class Call:
         # AbortError's context is the error we handle. The frames of that error's traceback hold
         # whole messages. Without this they would stay in memory until the garbage collector runs.
         raised.__traceback__ = raised.__cause__ = raised.__context__ = None
-        await self.send_request_id()
-        await self.context.abort_with_status(rpc_status.to_status(status))
+        try:
+            async with asyncio.timeout(MAX_STATUS_SECONDS):
+                await self.send_request_id()
+                await self.context.abort_with_status(rpc_status.to_status(status))
+        except TimeoutError:
+            # The status waits behind what the client does not read. The library resets a call that
+            # ends as if it were cancelled.
+            raise asyncio.CancelledError from None
         raise AssertionError("unreachable")
 
 

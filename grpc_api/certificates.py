@@ -80,6 +80,7 @@ class Certificates:
         self._lock = threading.Lock()  # the library asks in threads of its own
         self._stamps: list[object] = []
         self._next_check = 0.0
+        self._told = ""  # of files that cannot be used
         self._renewed: grpc.ServerCertificateConfiguration | None = None
 
     def load(self) -> None:
@@ -119,8 +120,12 @@ class Certificates:
         try:
             self._renewed = read(self._files)
         except TlsFileError as error:
-            log.error("%s; the certificate before it stays in use", error)
+            self._stamps = []  # it is tried again, whatever made it fail
+            if str(error) != self._told:
+                self._told = str(error)
+                log.error("%s; the certificate before it stays in use", error)
         else:
+            self._told = ""
             log.info("read the TLS certificate %s again", self._files.certificate)
 
     def _stamps_now(self) -> Iterator[object]:
@@ -131,4 +136,4 @@ class Certificates:
             except OSError as error:
                 yield error.errno
             else:
-                yield (status.st_ino, status.st_mtime_ns, status.st_size)
+                yield (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)

@@ -29,6 +29,7 @@ KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_CLIENT_PING_MS: Final = 5_000
 HEALTH_SECONDS: Final = 1.0
+MAX_UNACCEPTED_CALLS: Final = 16_384
 
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
@@ -40,6 +41,10 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # Otherwise the library takes megabytes of a message that nobody reads from a fast client. A
     # message that is being read it takes whole in any case.
     ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+    # Calls that wait to be accepted. From the first number on the library cancels some by chance,
+    # whoever sent them.
+    ("grpc.server.max_pending_requests", MAX_UNACCEPTED_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_UNACCEPTED_CALLS),
     ("grpc.http2.bdp_probe", 0),
     # Pings find a client that vanished without a word.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),

@@ -203,7 +203,7 @@ class EventStream:
 
     async def _send_opened(self, opened: pb.StreamOpened) -> None:
         opened.max_in_flight = MAX_IN_FLIGHT
-        await self._call.context.write(pb.StreamEventsResponse(opened=opened))
+        await self._write(pb.StreamEventsResponse(opened=opened))
 
     async def _batch(self, message: pb.StreamEventsRequest) -> EventBatch:
         if message.WhichOneof("message") != "batch":

@@ -48,7 +48,7 @@ async def read_body(
         raise _too_large()
     gzipped = headers.is_gzipped()
     body = await _gather(receive, memory, in_turn)
-    return _inflate(body, memory) if gzipped else body
+    return await _inflate(body, memory, in_turn) if gzipped else body
 
 
 async def _gather(receive: Receive, memory: Holding, in_turn: InTurn) -> bytes:
@@ -94,7 +94,7 @@ def _too_large() -> IngestError:
     )
 
 
-def _inflate(body: bytes, memory: Holding) -> bytes:
+async def _inflate(body: bytes, memory: Holding, in_turn: InTurn) -> bytes:
     """Return the contents of all members of a gzip body (RFC 1952), read up to the limit."""
     parts: list[bytes] = []
     members = size = 0
@@ -104,6 +104,7 @@ def _inflate(body: bytes, memory: Holding) -> bytes:
         members += 1
         member = zlib.decompressobj(_GZIP_WINDOW)
         while body and not member.eof:
+            await in_turn()
             try:
                 part = member.decompress(body, INFLATED_PIECE_BYTES)
             except zlib.error:

@@ -28,14 +28,23 @@ class BackgroundHandler(logging.Handler):
         self._waiting_bytes = 0
         self._lost = 0
         self._closed = False
-        # Reentrant: the garbage collector can log in the middle of what it guards.
-        self._changed = threading.Condition(threading.RLock())
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        """Make the one lock: with two, what logs in the middle of a write could wait for ever.
+
+        It is reentrant, as the garbage collector can log in the middle of what it guards.
+        """
+        self.lock = threading.RLock()
+        self._changed = threading.Condition(self.lock)
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Have the record written; returns at once."""
-        line = self._line(record)
+        """Have the record written; returns at once, and raises nothing."""
+        try:
+            line = self._line(record)
+        except Exception as error:
+            line = self._line(_unwritable_record(record, error))
         with self._changed:
             if self._closed or self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
                 self._lost += 1
@@ -87,6 +96,18 @@ class BackgroundHandler(logging.Handler):
         except OSError:  # the reader is gone, or the disk is full
             return False
         return True
+
+
+def _unwritable_record(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {
+            "name": record.name,
+            "levelno": record.levelno,
+            "levelname": record.levelname,
+            "msg": "a line of the log could not be made: %s",
+            "args": (type(error).__name__,),
+        }
+    )
 
 
 def _lost_record(count: int) -> logging.LogRecord:

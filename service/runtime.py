@@ -89,6 +89,8 @@ def stop_signal(before_exit: Callable[[], None] | None = None) -> asyncio.Future
                 before_exit()
             # Safe at any instant: nothing is acknowledged before it is durable.
             log.error("stopped at once, by a second signal")
+            for handler in logging.getLogger().handlers:
+                handler.flush()
             os._exit(INTERRUPTED)
         stop.set_result(None)
 

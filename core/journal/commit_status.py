@@ -15,7 +15,7 @@ from core.journal import producers
 from core.journal.transaction import Transaction
 from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError
-from core.postgres.sessions import Connection, is_writable
+from core.postgres.sessions import Connection, is_writable, without_warnings
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ async def _commit_status(database: Database, transaction: Transaction) -> bool |
         if is_stored:
             # What a server sees it may not have sent to its synchronous standbys yet: it saw its
             # own restart, say. A later commit that they have confirmed says that they have it.
-            await db.execute(_BARRIER)
+            with without_warnings(db):
+                await db.execute(_BARRIER)
         return is_stored
 
 

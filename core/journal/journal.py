@@ -127,7 +127,9 @@ class Journal:
         for request in self._unanswered:
             if request.give_up_at > due_by:
                 break
-            waits_on = request.is_being_written or request.lock_wait is not None
+            waits_on = (
+                request.is_being_written or request.lock_wait is not None or request.was_set_aside
+            )
             if request.answer.done() or (not waits_on and self._joined_twin(request)):
                 continue
             if request.give_up_at <= now or not waits_on:
@@ -164,7 +166,9 @@ class Journal:
 
     def _put_back(self, requests: Sequence[PendingRequest]) -> None:
         for request in reversed(requests):
+            request.was_set_aside = True
             self._queue_of(request).put_back([request])
+        self._wake()  # there is a lock wait less, on which the end of both queues waits
 
     def _wake(self) -> None:
         for queue in self._queues:
@@ -228,7 +232,8 @@ class Journal:
         scope = request.claim and request.claim.scope
         if scope is None or not any(scope in queue.in_flight for queue in self._queues):
             return False
-        self._queue_of(request).remove(request)
+        if not self._lock_waits.may_add(scope) or not self._queue_of(request).remove(request):
+            return False  # or it is the one itself, about to be written
         self._lock_waits.add(scope, request)
         return True
 

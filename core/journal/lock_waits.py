@@ -89,6 +89,10 @@ class LockWaits:
         keys = [key for key in self._waits if isinstance(key, Scope)]
         return sum(key.organization_id == organization_id for key in keys) < MAX_KEY_WAITS
 
+    def may_add(self, key: Scope) -> bool:
+        """Whether a request may join the lock wait of an idempotency key, or begin it."""
+        return key in self._waits or self.may_search_keys(key.organization_id)
+
     def halves(
         self, requests: Sequence[PendingRequest], error: LockedError
     ) -> list[list[PendingRequest]]:
@@ -119,6 +123,8 @@ class LockWaits:
 
     def add(self, key: LockWaitKey, request: PendingRequest) -> None:
         """Have the request wait behind the others of the same key; the first begins a lock wait."""
+        if request.lock_wait == key:
+            return
         request.is_being_written = False
         request.lock_wait = key
         if key in self._waits:

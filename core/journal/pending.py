@@ -67,6 +67,7 @@ class PendingRequest(ABC):
         self.account: Account = account(caller.organization_id, received_us)
         self.is_streamed = False
         self.is_being_written = False
+        self.was_set_aside = False  # in a lock wait that is over
         self.lock_wait: UUID | Scope | None = None  # of core/journal/lock_waits.py, if it is in one
         self.give_up_at = 0.0  # seconds, by the event loop's time
         self._rejected_before = rejected

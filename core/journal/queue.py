@@ -44,10 +44,12 @@ class Queue:
         self._requests.append(request.caller.organization_id, request)
         self.wake()
 
-    def remove(self, request: PendingRequest) -> None:
-        """Take out a request that nobody waits for any more; no matter if it has left already."""
+    def remove(self, request: PendingRequest) -> bool:
+        """Take out a request, unless it has left already; returns whether it was here."""
         with contextlib.suppress(ValueError):
             self._requests.remove(request.caller.organization_id, request)
+            return True
+        return False
 
     def put_back(self, requests: Sequence[PendingRequest]) -> None:
         """Add requests that had left, before all others and in this order."""

@@ -22,6 +22,7 @@ from core.journal.workers import WorkerCache
 from core.postgres import partitions
 from core.postgres.database import Database
 from core.postgres.errors import is_away, is_connection_loss, is_transient
+from core.postgres.sessions import without_warnings
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ class Writer:
         transaction = Transaction(requests, self._cache, self._clock.now_us(), mode)
         try:
             async with self._database.journal_connection(WRITE_SECONDS) as db:
-                await transaction.write(db, lock_seconds)
+                with without_warnings(db):
+                    await transaction.write(db, lock_seconds)
         except LockNotAvailable as error:
             raise LockedError(at_idempotency_key=not transaction.has_keys) from error
         except psycopg.Error as error:

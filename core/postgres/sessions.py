@@ -160,6 +160,28 @@ async def configure(db: Connection, settings: Mapping[str, str] = SETTINGS) -> N
             )
 
 
+@contextlib.contextmanager
+def without_warnings(db: Connection) -> Iterator[None]:
+    """Fail as if the connection were lost if PostgreSQL warns in the block.
+
+    It answers a COMMIT as usual, but for a warning, if it was told to wait for its synchronous
+    standby no longer: a failover could lose what it has committed.
+    """
+    warnings: list[str] = []
+
+    def note(diagnosis: psycopg.errors.Diagnostic) -> None:
+        if diagnosis.severity_nonlocalized == "WARNING":
+            warnings.append(diagnosis.message_primary or "")
+
+    db.add_notice_handler(note)
+    try:
+        yield
+    finally:
+        db.remove_notice_handler(note)
+    if warnings:
+        raise psycopg.OperationalError(f"PostgreSQL warned: {warnings[0]}")
+
+
 async def is_writable(db: Connection) -> bool:
     """Whether the session's transactions may write: not on a standby, nor where it is forbidden."""
     row = await (await db.execute(_IS_WRITABLE, prepare=False)).fetchone()

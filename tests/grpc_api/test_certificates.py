@@ -105,3 +105,25 @@ def test_files_are_looked_at_once_a_second(files: TlsFiles, made: Certificates) 
     assert watched._next() is None
     watched.reload()  # at once
     assert watched._next() is not None
+
+
+def test_files_that_could_not_be_read_are_tried_again_although_they_stay_the_same(
+    files: TlsFiles,
+    made: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(certificates, "CHECK_SECONDS", 0.0)
+    watched = certificates.Certificates(files)
+    watched.load()
+    watched.credentials()
+    with monkeypatch.context() as patched:
+
+        def fail(_: TlsFiles) -> None:
+            raise TlsFileError("key", files.key, "too many open files")
+
+        patched.setattr(certificates, "read", fail)
+        watched.reload()
+        assert [watched._next() for _ in range(3)] == [None] * 3
+    assert caplog.text.count("too many open files") == 1
+    assert watched._next() is not None

@@ -11,6 +11,7 @@ import grpc as grpc_library
 import pytest
 
 from core.access import admission
+from grpc_api import call
 from grpc_api import stream as event_stream
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.conftest import Connect, OpenStream
@@ -102,3 +103,26 @@ async def test_acks_that_nobody_reads_hold_their_room_and_end_the_stream(
         status, message = await asyncio.to_thread(unread.end)
     assert status is grpc_library.StatusCode.UNAVAILABLE
     assert "not read" in message
+
+
+async def test_the_place_of_a_stream_whose_client_never_reads_is_free_again(
+    database_url: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "MAX_UNREAD_SECONDS", UNREAD_SECONDS)
+    monkeypatch.setattr(call, "MAX_STATUS_SECONDS", 0.5)
+    monkeypatch.setattr(admission, "MAX_OPEN_STREAMS", 2)  # one of a flow that is alone
+    tenant = await make_tenant(database_url)
+    with RunningService(database_url) as service, contextlib.ExitStack() as stack:
+        unread = stack.enter_context(contextlib.closing(Unread(service.addresses.grpc, tenant.key)))
+        await unread.stands_still()
+        channel = connect(service.addresses).channel
+
+        async def has_a_place() -> bool:
+            other = Stream(channel, tenant.key)
+            try:
+                await other.send(event())
+                return (await other.ack()).accepted == 1
+            except grpc_library.aio.AioRpcError:
+                return False
+
+        await eventually(has_a_place, "another stream of the organization is let in")

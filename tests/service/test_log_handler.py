@@ -109,3 +109,13 @@ def test_a_service_whose_log_nobody_reads_serves_and_stops(
     finally:
         service.kill()
         os.close(pipe)
+
+
+def test_what_cannot_be_written_as_a_line_does_not_fail_who_logs_it(log: Log) -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    log.logger.error("it failed", exc_info=Odd())
+    log.logger.error("next")
+    assert log.read() == ["a line of the log could not be made: ValueError", "next"]

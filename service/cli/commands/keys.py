@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from core.admin.keys import ApiKey
 
 STDIN: Final = "-"
+MAX_STDIN_CHARACTERS: Final = 65_536
+_KEY_OR_ID: Final = re.compile(r"wp_live_[0-9a-f]{32}|key_[0-9A-Z]{26}")
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="API keys: what an app authenticates with.")
 
@@ -128,9 +131,7 @@ def revoke(
     """End a key for good, on every running server within a second. Again is harmless."""
     from core.admin import keys
 
-    given = sys.stdin.readline().strip() if key == STDIN else key
-    if not given:
-        raise typer.BadParameter("there is none on standard input", param_hint="'KEY'")
+    given = _key_on_stdin() if key == STDIN else key
 
     async def work(session: Session) -> ApiKey:
         secret = await session.secret()
@@ -172,3 +173,12 @@ def _fields(key: ApiKey) -> dict[str, object]:
     if key.revoked_at is not None:
         fields["revoked (UTC)"] = moment(key.revoked_at)
     return fields
+
+
+def _key_on_stdin() -> str:
+    """The first key or id on standard input, whatever is around it; nothing of it is shown."""
+    given = "" if sys.stdin is None else sys.stdin.read(MAX_STDIN_CHARACTERS)
+    found = _KEY_OR_ID.search(given)
+    if found is None:
+        raise typer.BadParameter("there is none on standard input", param_hint="'KEY'")
+    return found[0]

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+import core.journal.journal
 import core.postgres.sessions
 from core.counters import Counters
+from core.errors import IngestError
 from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
 from core.journal.pending import PendingRequest
@@ -19,6 +21,7 @@ from core.journal.queue import Queue
 from core.models import Actor, StreamPosition
 from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import until_somebody_waits_for
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -118,3 +121,63 @@ async def test_a_journal_without_requests_does_not_look_for_any(
         for _ in range(100):  # turns of the loop, in each of which a busy journal would look
             await asyncio.sleep(0)
         assert looks == before
+
+
+async def in_lock_wait(journal: Journal, count: int) -> None:
+    """Return once so many requests are in a lock wait."""
+
+    def are_in() -> bool:
+        return sum(map(len, journal._lock_waits._waits.values())) == count
+
+    await eventually(are_in, "the requests are in a lock wait")
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_a_journal_that_is_closed_during_a_lock_wait_ends_after_it(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    monkeypatch.setattr(core.postgres.sessions, "JOURNAL_LOCK_MILLISECONDS", 50)
+    writer = quota_of_five
+    await writer.write(writer.request(1))
+    journal = Journal(writer.database, writer.clock, Counters())
+    run = asyncio.create_task(journal.run())
+    async with await writer.tenant.connect() as db:
+        await db.execute("BEGIN")
+        await db.execute("SELECT FROM quota_usage FOR UPDATE")
+        answers = [journal.enqueue(writer.request(1)) for _ in range(requests)]
+        await in_lock_wait(journal, requests)
+        journal.close()
+        await asyncio.sleep(0)
+        await db.execute("COMMIT")
+    await asyncio.gather(*answers)
+    await asyncio.wait_for(run, WAIT_SECONDS)
+
+
+async def test_a_request_whose_lock_wait_is_over_is_not_given_up_for_its_age(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.journal.journal, "MAX_WAIT_SECONDS", 0.0)
+    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters())
+    request = quota_of_five.request(1)
+    answer = journal.enqueue(request)
+    [taken] = journal._single.pop_transaction(lambda _: False)
+    taken.is_being_written = False
+    journal._put_back([taken])
+    journal._answer_overdue()
+    assert not answer.done()
+    answer.cancel()
+
+
+async def test_a_request_does_not_wait_for_its_own_idempotency_key(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.journal.journal, "MAX_WAIT_SECONDS", 0.0)
+    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters())
+    request = quota_of_five.request(1, key="k")
+    answer = journal.enqueue(request)
+    [taken] = journal._single.pop_transaction(lambda _: False)
+    taken.is_being_written = False  # its transaction fell apart, and it is to be tried alone
+    journal._answer_overdue()
+    assert request.lock_wait is None
+    with pytest.raises(IngestError):
+        await answer

@@ -94,3 +94,22 @@ async def test_a_transaction_that_rolls_back_instead_of_committing_is_an_error(
     monkeypatch.setattr(Transaction, "_check", rolled_back)
     with pytest.raises(psycopg.errors.InFailedSqlTransaction):
         await quota_of_five.write(quota_of_five.request(1))
+
+
+WARN_AT_COMMIT = """
+CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE WARNING 'not on the standby yet'; RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON quota_usage DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION warn();
+"""
+
+
+async def test_a_commit_with_a_warning_counts_by_what_is_stored_durably(
+    quota_of_five: DirectWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    # PostgreSQL warns so when somebody ends a wait for the synchronous standby.
+    await quota_of_five.tenant.rows(WARN_AT_COMMIT)
+    [receipt] = await quota_of_five.write(quota_of_five.request(2))
+    assert isinstance(receipt, Receipt)
+    assert "a commit got no answer; it took effect: True" in caplog.text
+    assert len(await quota_of_five.tenant.events()) == receipt.accepted == 2

@@ -37,13 +37,16 @@ def test_a_key_is_shown_once_and_only_its_digest_is_kept(
     assert len(row[0]) == 32
     assert key not in row[1]
     # Revoked by its id or, by whoever found it, by itself.
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{key}\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"\nfound in a log: WEPEOPLE_API_KEY={key}.\n"))
     revoked = run("key", "revoke", "-", "--json")
     assert key not in revoked.out
     assert revoked.json()["state"] == "revoked"
     assert run("key", "revoke", key, "--json").json() == revoked.json()
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
-    assert run("key", "revoke", "-").code == 2
+    for nothing in (io.StringIO("\nwp_live_a secret that is no key\n"), None):
+        monkeypatch.setattr("sys.stdin", nothing)
+        refused = run("key", "revoke", "-")
+        assert refused.code == 2
+        assert "secret" not in refused.err
     assert run("key", "revoke", listed["id"], "--json").json() == revoked.json()
     assert "wp_live_…" in run("key", "revoke", UNKNOWN_KEY).err
 
