@@ -80,6 +80,10 @@ class Readiness:
                 # Nobody sends events to a service that is not ready, so none would have it made.
                 await ensure_partitions(db, now_us)
             elif problem is None and self._database.has_refused_write:
-                await probe(db)
-                self._database.has_refused_write = False
+                self._database.has_refused_write = False  # before: a refusal meanwhile counts
+                try:
+                    await probe(db)
+                except BaseException:
+                    self._database.has_refused_write = True
+                    raise
             return problem

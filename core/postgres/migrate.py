@@ -82,9 +82,10 @@ async def migrate(conninfo: str, clock: Clock | None = None) -> list[Applied]:
     """
     async with await connect(conninfo) as db:
         await db.execute(
-            sql.SQL("SET lock_timeout = {}; SET statement_timeout = 0").format(
-                sql.Literal(f"{LOCK_WAIT_SECONDS}s")
-            )
+            sql.SQL(
+                "SET lock_timeout = {}; SET statement_timeout = 0; "
+                "SET idle_in_transaction_session_timeout = 0"
+            ).format(sql.Literal(f"{LOCK_WAIT_SECONDS}s"))
         )
         await db.execute("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
         await db.execute(_CREATE_LEDGER)
