@@ -96,7 +96,6 @@ async def running(
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
-
         share = MAX_CONNECTIONS_TOGETHER // shared_state.size
         database = await stack.enter_async_context(
             Database(conninfo, max_connections=min(MAX_POOL_CONNECTIONS, share))
