@@ -17,8 +17,9 @@ from tests.support.judging import judge_message, slices_of
 MAX_MESSAGE_BYTES = MAX_BODY_BYTES
 pytestmark = pytest.mark.alone
 
-# Of the CPU of all valid events: 50 ms on a machine that takes 30 for them, and room for noise.
-MAX_SLICE_RATIO = 2
+# Of the CPU of all valid events, measured beside each body: a machine changes its speed. The aim is
+# 2, which is 50 ms on a machine that takes 25 for them; the rest is room for noise.
+MAX_SLICE_RATIO = 3
 # Empty Structs take 9 to 11 times as much: the aim is 10, the rest is room for noise.
 MAX_RATIO = 15
 SEARCH_SECONDS = 3.0
@@ -73,7 +74,7 @@ def best_cost(data: bytes) -> tuple[float, float]:
     return min(longest for longest, _ in costs), min(whole for _, whole in costs)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def usual() -> float:
     """The CPU seconds of valid events with Structs that fill a message."""
     metadata = Struct()

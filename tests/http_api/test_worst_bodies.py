@@ -21,8 +21,9 @@ from tests.support.tenant import event
 
 pytestmark = pytest.mark.alone
 
-# Of the CPU of all valid events: 50 ms on a machine that takes 30 for them, and room for noise.
-MAX_SLICE_RATIO = 2
+# Of the CPU of all valid events, measured beside each body: a machine changes its speed. The aim is
+# 2, which is 50 ms on a machine that takes 25 for them; the rest is room for noise.
+MAX_SLICE_RATIO = 3
 # The worst that is known takes 5 to 10 times as much: the aim is 10, the rest is room for noise.
 MAX_RATIO = 15
 SEARCH_SECONDS = 4.0
@@ -118,7 +119,7 @@ def best_cost(body: bytes, work: Callable[[bytes], Iterator[None]]) -> tuple[flo
     return min(longest for longest, _ in costs), min(whole for _, whole in costs)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def usual() -> float:
     """The CPU seconds of valid events that fill a body with short members, as events have them."""
     members = ",".join(
