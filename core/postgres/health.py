@@ -18,7 +18,15 @@ PROBE_ROWS: Final = 20_000
 
 _STATE: Final = """
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-    NOT has_table_privilege('events', 'INSERT'), to_regclass(%s) IS NULL
+    EXISTS (
+        SELECT FROM (VALUES
+            ('events', 'INSERT'), ('workers', 'INSERT'), ('worker_links', 'INSERT'),
+            ('snapshot_history', 'INSERT'), ('snapshot_cards', 'INSERT'),
+            ('snapshot_cards', 'UPDATE'), ('quota_usage', 'INSERT'), ('quota_usage', 'UPDATE'),
+            ('idempotency_keys', 'INSERT'), ('producers', 'UPDATE')
+        ) AS needed (written, privilege)
+        WHERE NOT has_table_privilege(written, privilege)
+    ), to_regclass(%s) IS NULL
 """
 _PROBE: Final = "CREATE TABLE {0} AS SELECT gen_random_uuid() FROM generate_series(1, {1})"
 _END_PROBE: Final = "DROP TABLE {0}"

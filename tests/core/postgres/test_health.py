@@ -56,6 +56,26 @@ async def test_without_the_right_to_insert_nothing_can_be_written(database_url: 
             await db.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
+@pytest.mark.parametrize("table", ["quota_usage", "idempotency_keys", "workers"])
+async def test_without_a_right_on_any_table_of_the_journal_nothing_can_be_written(
+    database_url: str, table: str
+) -> None:
+    async with await sessions.connect(database_url) as db:
+        role = f"wepeople_writer_{os.getpid()}"
+        await db.execute(f"CREATE ROLE {role}".encode())
+        try:
+            await db.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}".encode())
+            await db.execute(f"SET ROLE {role}".encode())
+            assert await write_problem(db, now_us()) is None
+            await db.execute("RESET ROLE")
+            await db.execute(f"REVOKE INSERT ON {table} FROM {role}".encode())
+            await db.execute(f"SET ROLE {role}".encode())
+            assert await write_problem(db, now_us()) is Problem.NO_RIGHT
+        finally:
+            await db.execute("RESET ROLE")
+            await db.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
 async def test_a_database_of_an_older_release_cannot_be_written(database_url: str) -> None:
     async with await AsyncConnection.connect(database_url, autocommit=True) as db:
         await db.execute("DELETE FROM schema_migrations")
