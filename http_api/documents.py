@@ -60,9 +60,10 @@ class Document:
     async def answer(self, request: Request) -> Response:
         """Return the representation that the client accepts, or 304 if it has it."""
         is_gzipped = accepts_gzip(",".join(request.headers.getlist("accept-encoding")))
-        # The first time it takes longer than a turn of the event loop may.
         name = "gzipped" if is_gzipped else "plain"
-        chosen: Representation = await asyncio.to_thread(getattr, self, name)
+        if name not in vars(self):  # to make it takes longer than a turn of the event loop may
+            await asyncio.to_thread(getattr, self, name)
+        chosen: Representation = getattr(self, name)
         headers = {
             "etag": chosen.etag,
             "cache-control": f"public, max-age={CACHE_SECONDS}",

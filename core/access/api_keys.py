@@ -17,6 +17,7 @@ from core.postgres.sessions import Connection
 
 KEY_PREFIX: Final = "wp_live_"
 KEY_RANDOM_BYTES: Final = 16
+KEY_PATTERN: Final = rf"{KEY_PREFIX}[0-9a-f]{{{2 * KEY_RANDOM_BYTES}}}"
 
 
 def generate_key() -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES, digest
+from core.access.api_keys import KEY_PATTERN, digest
 from core.access.fair_queue import STRANGERS, Flow
 from core.access.invalidation import Invalidation
 from core.access.key_lookups import LOOKUP_SECONDS, KeyLookups
@@ -35,9 +35,7 @@ MAX_CACHED_KEYS: Final = 50_000
 MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
 
 # RFC 6750: the scheme in any case, spaces, the token.
-_BEARER: Final = re.compile(
-    rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PREFIX}[0-9a-f]{{{2 * KEY_RANDOM_BYTES}}})\Z"
-)
+_BEARER: Final = re.compile(rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PATTERN})\Z")
 
 _FIND_KEYS: Final = """
 SELECT k.digest, k.id, k.organization_id, k.app_id, a.slug, a.name, o.developer_api,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 STDIN: Final = "-"
 MAX_STDIN_CHARACTERS: Final = 65_536
-_KEY_OR_ID: Final = re.compile(r"wp_live_[0-9a-f]{32}|key_[0-9A-Z]{26}")
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="API keys: what an app authenticates with.")
 
@@ -177,8 +176,11 @@ def _fields(key: ApiKey) -> dict[str, object]:
 
 def _key_on_stdin() -> str:
     """The first key or id on standard input, whatever is around it; nothing of it is shown."""
+    from core import ids
+    from core.access.api_keys import KEY_PATTERN
+
     given = "" if sys.stdin is None else sys.stdin.read(MAX_STDIN_CHARACTERS)
-    found = _KEY_OR_ID.search(given)
+    found = re.search(rf"{KEY_PATTERN}|{ids.KEY}[0-9A-Z]{{26}}", given)
     if found is None:
         raise typer.BadParameter("there is none on standard input", param_hint="'KEY'")
     return found[0]
