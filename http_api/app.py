@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -21,19 +21,13 @@ from core.error_codes import REFERENCE_PATH, ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
 from http_api import errors
-from http_api.cors import DOCUMENT_PATHS, Preflight
-from http_api.docs import openapi
-from http_api.docs.reference import render_reference
-from http_api.documents import PAGE_HEADERS, Document
+from http_api.cors import Preflight
+from http_api.docs import portal
+from http_api.documents import PAGE_HEADERS
 from http_api.middleware import RequestContext, RequestContextMiddleware
-from http_api.paths import (
-    DOCUMENT_PATH,
-    ENDPOINT_METHODS,
-    JSON_DOCUMENT_PATH,
-    PING_PATH,
-    READING,
-)
+from http_api.paths import ENDPOINT_METHODS, PING_PATH, READING
 from http_api.routes import Fail, add_ingest_routes, data_endpoints
+from http_api.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +51,12 @@ def create_app(
     readiness: Readiness,
     metrics: Metrics,
     counters: Counters,
-    base_url: str,
+    site: Site,
     clock: Clock,
 ) -> ASGIApp:
     """Return the HTTP API as one ASGI application.
 
-    ``base_url`` is the URL at which clients reach this service; links in errors and documents
-    begin with it.
+    Links in errors and documents begin with the base URL of ``site``.
     """
     # FastAPI would derive documents from its routes; ours are written by hand (http_api/docs).
     app = FastAPI(
@@ -75,14 +68,14 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
 
-    fail = _failure_renderer(ingestor, base_url)
+    fail = _failure_renderer(ingestor, site.base_url)
     add_ingest_routes(app, ingestor, fail)
     app.add_middleware(_FairTurns, ingestor=ingestor)
     _add_operator_routes(app, readiness, metrics)
-    _add_document_routes(app, base_url)
-    _add_exception_handlers(app, fail, base_url)
-    endpoints = data_endpoints(app) | _preflights(app, ingestor, fail)
-    return RequestContextMiddleware(app, endpoints, clock, counters)
+    documents = _add_document_routes(app, site)
+    _add_exception_handlers(app, fail, site.base_url)
+    endpoints = data_endpoints(app) | _preflights(app, documents, ingestor, fail)
+    return RequestContextMiddleware(app, endpoints, documents, clock, counters)
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
@@ -125,22 +118,22 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
         )
 
 
-def _add_document_routes(app: FastAPI, base_url: str) -> None:
-    """Add the pages, each with and without a slash at its end."""
-    for path, render, media_type in (
-        (DOCUMENT_PATH, openapi.render, "application/yaml"),
-        (JSON_DOCUMENT_PATH, openapi.render_json, "application/json"),
-        (REFERENCE_PATH, render_reference, "text/html; charset=utf-8"),
-    ):
-        document = Document(partial(render, base_url), media_type)
-        app.router.routes += [
-            Route(spelling, document.answer, methods=READING) for spelling in (path, f"{path}/")
-        ]
+def _add_document_routes(app: FastAPI, site: Site) -> frozenset[str]:
+    """Add the documents, each with and without a slash at its end; returns their paths."""
+    routes = [
+        Route(spelling, document.answer, methods=READING)
+        for path, document in portal.documents(site).items()
+        for spelling in (path, f"{path}/")
+    ]
+    app.router.routes += routes
+    return frozenset(route.path for route in routes)
 
 
-def _preflights(app: FastAPI, ingestor: Ingestor, fail: Fail) -> dict[tuple[str, str], ASGIApp]:
+def _preflights(
+    app: FastAPI, documents: Iterable[str], ingestor: Ingestor, fail: Fail
+) -> dict[tuple[str, str], ASGIApp]:
     """Return what answers the preflights of browsers by method and path, past FastAPI's layers."""
-    methods = ENDPOINT_METHODS | dict.fromkeys(DOCUMENT_PATHS, READING)
+    methods = ENDPOINT_METHODS | dict.fromkeys(documents, READING)
     return {
         ("OPTIONS", path): Preflight(
             app,

@@ -6,7 +6,13 @@ PING_PATH: Final = "/api/v1/ingest/ping"
 EVENTS_PATH: Final = "/api/v1/ingest/events"
 SNAPSHOTS_PATH: Final = "/api/v1/ingest/snapshots"
 
-# The OpenAPI document; the path of the reference page is core.error_codes.REFERENCE_PATH.
+# Pages for people; the path of the reference page is core.error_codes.REFERENCE_PATH.
+OVERVIEW_PATH: Final = "/developers"
+GUIDE_PATH: Final = "/developers/docs"
+EXPLORER_PATH: Final = "/developers/explorer"
+ASSETS_PATH: Final = "/developers/assets"
+
+# The OpenAPI document.
 DOCUMENT_PATH: Final = "/openapi/v1.yaml"
 JSON_DOCUMENT_PATH: Final = "/openapi.json"
 

@@ -1,6 +1,6 @@
 """The reference page for people, served at ``/developers/reference``.
 
-Its frame and prose are pages/reference.html.jinja. Fields, headers and examples are those of the
+Its prose is templates/reference.html.jinja. Fields, headers and examples are those of the
 OpenAPI document, error codes those of the catalogue. Errors link here: every code has a section
 whose anchor is the code.
 """
@@ -15,13 +15,13 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-import jinja2
 from markupsafe import Markup, escape
 
 from core import limits
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES
 from core.access.rate_limits import BURST_SECONDS
 from core.error_codes import CATALOGUE, STREAM_REASONS, ErrorCode, Retry
+from http_api.docs.frame import REFERENCE, render_page, templates
 from http_api.docs.openapi import EVENT_CODES, OPERATION_CODES, Node, document
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND, envelope
 from http_api.paths import (
@@ -31,6 +31,7 @@ from http_api.paths import (
     PING_PATH,
     SNAPSHOTS_PATH,
 )
+from http_api.site import Site
 
 # Types with a table of their own, so that it is not repeated wherever they occur.
 _TYPE_ANCHORS: Final = {"Actor": "actor", "EventCategory": "event-category", "Metric": "metric"}
@@ -38,17 +39,13 @@ _CODE_SPAN: Final = re.compile(r"`([^`]+)`")
 
 
 @cache
-def render_reference(base_url: str) -> bytes:
-    """The page as UTF-8 HTML, made once for each base URL."""
+def render_reference(site: Site) -> bytes:
+    """The page as UTF-8 HTML, made once for each site."""
+    base_url = site.base_url
     whole = document(base_url)
     page = _Page(whole)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("http_api.docs", "pages"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    environment = templates().overlay()
+    environment.filters = environment.filters | {
         "prose": _prose,
         "paragraphs": _paragraphs,
         "alternatives": _alternatives,
@@ -89,7 +86,7 @@ def render_reference(base_url: str) -> bytes:
         errors=_errors(),
         stream_ends={reason.value: said for reason, said in STREAM_REASONS.items()},
     )
-    return text.encode()
+    return render_page(REFERENCE, Markup(text))  # noqa: S704 - the template escapes
 
 
 # --- text ------------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""Code on pages: coloured, and in tabs that need no script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+
+_FORMATTER = HtmlFormatter(nowrap=True)
+
+
+class Example(NamedTuple):
+    """The same thing done in one language."""
+
+    label: str  # of its tab
+    language: str  # as Pygments names it
+    code: str
+
+
+def code_block(code: str, language: str, label: str) -> Markup:
+    """Return code as HTML. It can be focused, so that a keyboard scrolls it."""
+    coloured = highlight(code, get_lexer_by_name(language), _FORMATTER).rstrip("\n")
+    return Markup(
+        '<div class="code"><pre tabindex="0" role="group" aria-label="{}">'
+        '<code class="language-{}">{}</code></pre></div>'
+    ).format(label, language, Markup(coloured))  # noqa: S704 - Pygments escapes
+
+
+def tabs(examples: Sequence[Example], name: str) -> Markup:
+    """Return examples as tabs, of which the first is open; ``name`` is unique on its page.
+
+    They are radio buttons, which a browser switches by itself.
+    """
+    parts = [
+        Markup(
+            '<input type="radio" name="{0}" id="{0}-{1}"><label for="{0}-{1}">{2}</label>'
+            '<div class="panel">{3}</div>'
+        ).format(
+            name,
+            number,
+            example.label,
+            code_block(example.code, example.language, f"Example: {example.label}"),
+        )
+        for number, example in enumerate(examples)
+    ]
+    parts[0] = parts[0].replace(">", " checked>", 1)
+    return Markup(
+        '<fieldset class="examples"><legend class="hidden">Language of the example</legend>{}'
+        "</fieldset>"
+    ).format(Markup().join(parts))
