@@ -1,0 +1,1 @@
+"""The client of the WePeople ingest service, over REST and gRPC."""
