@@ -1,4 +1,6 @@
-"""Generate the messages of the server and of the client from `proto/`: `make gen`, or `--check`.
+"""Generate the messages of server and client from `proto/`, and the contract as the docs have it.
+
+It is `make gen`, or with `--check` a part of `make check`.
 
 protoc lays its modules out like the .proto files and imports them by that path, which would claim
 a top-level package `wepeople`. The modules are moved into the packages that use them and their
@@ -22,6 +24,8 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from grpc_api.contract_document import contract_document
+
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 CLIENT_PROTO = ROOT / "client" / "proto"
@@ -29,10 +33,14 @@ CONTRACT = "wepeople/ingest/v1"
 CLIENT_OWN = "wepeople_ingest_client"
 SERVER_PACKAGE = "grpc_api.pb"
 CLIENT_PACKAGE = "wepeople_ingest_client.pb"
+DOCS_PACKAGE = "http_api.docs.generated"
 FOLDERS = {
     SERVER_PACKAGE: ROOT / "grpc_api" / "pb",
     CLIENT_PACKAGE: ROOT / "client" / "wepeople_ingest_client" / "pb",
+    DOCS_PACKAGE: ROOT / "http_api" / "docs" / "generated",
 }
+
+DESCRIPTORS = "contract.binpb"
 
 INIT = f'"""Generated from proto/{CONTRACT} by `make gen`. Do not edit."""\n'
 CLIENT_INIT = '"""Generated from proto/ and client/proto/ by `make gen`. Do not edit."""\n'
@@ -49,12 +57,16 @@ def generate() -> dict[str, dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         _run_protoc(folder, sources + _sources(CLIENT_PROTO, CLIENT_OWN))
         contract, own = _texts(Path(folder, CONTRACT)), _texts(Path(folder, CLIENT_OWN))
+        descriptors = Path(folder, DESCRIPTORS).read_bytes()
     messages = {name: text for name, text in (contract | own).items() if "_pb2_grpc." not in name}
     return {
         SERVER_PACKAGE: {"__init__.py": INIT}
         | {name: _moved(text, SERVER_PACKAGE) for name, text in contract.items()},
         CLIENT_PACKAGE: {"__init__.py": CLIENT_INIT}
         | {name: _for_any_runtime(name, text) for name, text in messages.items()},
+        DOCS_PACKAGE: {
+            "grpc.json": contract_document(descriptors, CONTRACT.replace("/", ".")),
+        },
     }
 
 
@@ -69,6 +81,7 @@ def _run_protoc(folder: str, sources: list[str]) -> None:
         *(f"--proto_path={PROTO}", f"--proto_path={CLIENT_PROTO}"),
         f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
         f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
+        *("--include_source_info", f"--descriptor_set_out={folder}/{DESCRIPTORS}"),
         f"--python_out={folder}",
         f"--mypy_out=quiet,readable_stubs:{folder}",
         f"--grpc_python_out={folder}",
