@@ -47,7 +47,7 @@ def tabs(examples: Sequence[Example], name: str) -> Markup:
         )
         for number, example in enumerate(examples)
     ]
-    parts[0] = parts[0].replace(">", " checked>", 1)
+    parts[0] = parts[0].replace(Markup(">"), Markup(" checked>"), 1)
     return Markup(
         '<fieldset class="examples"><legend class="hidden">Language of the example</legend>{}'
         "</fieldset>"

@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 from core import limits
 from core.error_codes import CATALOGUE, REFERENCE_PATH
+from core.journal.journal import MAX_ANSWER_SECONDS
+from http_api.docs.examples import markdown_request
 from http_api.docs.markdown import to_html
 from http_api.docs.outline import outline
 from http_api.errors import HTTP_STATUS
@@ -98,6 +100,8 @@ def markdown_content(file: str, site: Site) -> Markup:
             limits=limits,
             catalogue=CATALOGUE,
             http_status=HTTP_STATUS,
+            answer_seconds=MAX_ANSWER_SECONDS,
+            request=markdown_request(site),
         )
     )
     return to_html(text)
