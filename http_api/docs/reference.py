@@ -38,9 +38,14 @@ _TYPE_ANCHORS: Final = {"Actor": "actor", "EventCategory": "event-category", "Me
 _CODE_SPAN: Final = re.compile(r"`([^`]+)`")
 
 
-@cache
 def render_reference(site: Site) -> bytes:
-    """The page as UTF-8 HTML, made once for each site."""
+    """The page as UTF-8 HTML."""
+    return render_page(REFERENCE, reference_content(site))
+
+
+@cache
+def reference_content(site: Site) -> Markup:
+    """What is in the frame, made once for each site."""
     base_url = site.base_url
     whole = document(base_url)
     page = _Page(whole)
@@ -86,7 +91,7 @@ def render_reference(site: Site) -> bytes:
         errors=_errors(),
         stream_ends={reason.value: said for reason, said in STREAM_REASONS.items()},
     )
-    return render_page(REFERENCE, Markup(text))  # noqa: S704 - the template escapes
+    return Markup(text)  # noqa: S704 - the template escapes
 
 
 # --- text ------------------------------------------------------------------------------------
