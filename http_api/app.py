@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
@@ -23,9 +25,9 @@ from core.ingest import Ingestor
 from http_api import errors
 from http_api.cors import Preflight
 from http_api.docs import portal
-from http_api.documents import PAGE_HEADERS
+from http_api.documents import DOCUMENT_HEADERS, HTML, PAGE_HEADERS, prefers_html
 from http_api.middleware import RequestContext, RequestContextMiddleware
-from http_api.paths import ENDPOINT_METHODS, PING_PATH, READING
+from http_api.paths import ENDPOINT_METHODS, PING_PATH, READING, both_spellings, is_api
 from http_api.routes import Fail, add_ingest_routes, data_endpoints
 from http_api.site import Site
 
@@ -79,7 +81,8 @@ def create_app(
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
-    def fail(context: RequestContext, error: Exception) -> Response:
+    def fail(scope: Scope, error: Exception) -> Response:
+        context = RequestContext.of(scope)
         if isinstance(error, IngestError):
             log_internal(log, error, context.request_id)
             if context.caller is not None:
@@ -92,9 +95,23 @@ def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
         context.code = error.code
         status, body, headers = errors.render_error(error, context.request_id, base_url)
-        return Response(body, status, headers, media_type="application/json")
+        return _error_response(scope, status, error.code.value, error.message, body, headers)
 
     return fail
+
+
+def _error_response(
+    scope: Scope, status: int, code: str, message: str, body: bytes, headers: dict[str, str]
+) -> Response:
+    """Return the envelope, or outside of the API a page for a browser."""
+    if is_api(scope["path"]):
+        return Response(body, status, headers, media_type="application/json")
+    headers = headers | {"vary": "Accept"}
+    if prefers_html(",".join(Headers(scope=scope).getlist("accept"))):
+        request_id = RequestContext.of(scope).request_id
+        page = portal.error_page(status, code, message, request_id)
+        return Response(page, status, headers | PAGE_HEADERS, media_type=HTML)
+    return Response(body, status, headers, media_type="application/json")
 
 
 def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -> None:
@@ -114,19 +131,36 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
     @app.api_route("/metrics", methods=READING)
     async def metrics_page() -> Response:
         return Response(
-            metrics.render(), headers={**PAGE_HEADERS, "content-type": metrics.media_type}
+            metrics.render(), headers={**DOCUMENT_HEADERS, "content-type": metrics.media_type}
         )
 
 
 def _add_document_routes(app: FastAPI, site: Site) -> frozenset[str]:
-    """Add the documents, each with and without a slash at its end; returns their paths."""
-    routes = [
+    """Add the pages and documents, each with and without a slash at its end.
+
+    Returns the paths of those that pages of any origin may read.
+    """
+    documents = portal.documents(site)
+    app.router.routes += [
         Route(spelling, document.answer, methods=READING)
-        for path, document in portal.documents(site).items()
-        for spelling in (path, f"{path}/")
+        for path, document in documents.items()
+        for spelling in both_spellings(path)
     ]
-    app.router.routes += routes
-    return frozenset(route.path for route in routes)
+    app.router.routes += [
+        Route(spelling, partial(_redirect, target), methods=READING)
+        for path, target in portal.REDIRECTS.items()
+        for spelling in both_spellings(path)
+    ]
+    return frozenset(
+        spelling
+        for path, document in documents.items()
+        if document.is_public
+        for spelling in both_spellings(path)
+    )
+
+
+async def _redirect(target: str, request: Request) -> Response:
+    return RedirectResponse(target)
 
 
 def _preflights(
@@ -139,7 +173,7 @@ def _preflights(
             app,
             allowed,
             partial(ingestor.begin_unkeyed, 1),
-            lambda scope, error: fail(RequestContext.of(scope), error),
+            fail,
         )
         for path, allowed in methods.items()
     }
@@ -149,7 +183,7 @@ def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
     @app.exception_handler(IngestError)
     @app.exception_handler(Exception)
     async def on_failure(request: Request, error: Exception) -> Response:
-        return fail(RequestContext.of(request.scope), error)
+        return fail(request.scope, error)
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
@@ -165,15 +199,15 @@ def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
         }.get(HTTPStatus(error.status_code), (ErrorCode.INVALID_BODY.value, str(error.detail)))
         context = RequestContext.of(request.scope)
         context.code = code
-        body = errors.envelope(code, message, context.request_id, base_url)
+        body = msgspec.json.encode(errors.envelope(code, message, context.request_id, base_url))
         headers = dict(error.headers or {})
         if "Allow" in headers:  # made of a set, in any order
             headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-        return _json(error.status_code, body, headers)
+        return _error_response(request.scope, error.status_code, code, message, body, headers)
 
 
-def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
+def _json(status: int, body: object) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
 
 
 class _FairTurns:

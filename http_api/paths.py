@@ -19,3 +19,13 @@ JSON_DOCUMENT_PATH: Final = "/openapi.json"
 # HEAD is answered wherever GET is (RFC 9110, section 9.3.2); the server leaves out the body.
 READING: Final = ["GET", "HEAD"]
 ENDPOINT_METHODS: Final = {PING_PATH: READING, EVENTS_PATH: ["POST"], SNAPSHOTS_PATH: ["POST"]}
+
+
+def is_api(path: str) -> bool:
+    """Whether a path belongs to the API, which speaks JSON to everybody."""
+    return path == "/api" or path.startswith("/api/")
+
+
+def both_spellings(path: str) -> tuple[str, ...]:
+    """Return the path without and with a slash at its end, which makes no difference to pages."""
+    return (path,) if path == "/" else (path, f"{path}/")

@@ -2,7 +2,7 @@
 
 - ``{#anchor}`` at the end of a heading sets its anchor, which else is made of its text.
 - ``::: examples`` makes tabs of the fences in it. The first word after a fence is its language, the
-  rest the label of its tab.
+  rest its label. Tabs, and single fences with a label, stand beside the text.
 - ``::: note`` and ``::: warning`` are call-outs.
 - Each heading of level 2 or 3 begins a section.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import MutableMapping, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from markdown_it import MarkdownIt
@@ -30,12 +31,13 @@ _CALL_OUTS: Final = ("note", "warning")
 
 def to_html(text: str) -> Markup:
     """Return a page's Markdown as HTML."""
-    parser = MarkdownIt("commonmark").enable("table")
+    parser = MarkdownIt("commonmark", {"xhtmlOut": False}).enable("table")
     for name in ("examples", *_CALL_OUTS):
         container_plugin(parser, name)
     parser.core.ruler.before("inline", "anchors", _set_anchors)
     parser.core.ruler.push("sections", _begin_sections)
     parser.core.ruler.push("examples", _join_examples)
+    parser.core.ruler.push("asides", _put_beside)
     parser.add_render_rule("fence", _fence)
     parser.add_render_rule("examples", _examples)
     for name in _CALL_OUTS:
@@ -98,6 +100,22 @@ def _join_examples(state: StateCore) -> None:
     state.tokens = tokens
 
 
+def _put_beside(state: StateCore) -> None:
+    """Put each run of examples into one element that stands beside the text."""
+    tokens: list[Token] = []
+    for is_beside, run in groupby(state.tokens, _is_beside):
+        if is_beside:
+            opening = Token("aside_open", "div", 1, block=True, attrs={"class": "aside"})
+            tokens += [opening, *run, Token("aside_close", "div", -1, block=True)]
+        else:
+            tokens += run
+    state.tokens = tokens
+
+
+def _is_beside(token: Token) -> bool:
+    return token.type == "examples" or (token.type == "fence" and " " in token.info)
+
+
 # --- rendering, as markdown-it calls it --------------------------------------------------------
 
 
@@ -109,7 +127,7 @@ def _fence(
     environment: MutableMapping[str, Any],
 ) -> str:
     language, _, label = tokens[index].info.partition(" ")
-    return code_block(tokens[index].content, language or "text", label or "Code") + "\n"
+    return code_block(tokens[index].content, language or "text", label or language or "Text") + "\n"
 
 
 def _examples(

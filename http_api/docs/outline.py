@@ -8,6 +8,7 @@ from typing import Final
 
 _HEADINGS: Final = {"h1": 1, "h2": 2, "h3": 3}
 _VOID: Final = frozenset({"br", "hr", "img", "input", "meta", "link", "wbr"})
+_UNREAD: Final = frozenset({"pre", "legend", "label", "noscript"})  # not a section's own words
 _CONTAINERS: Final = ("section", "article")
 
 
@@ -29,7 +30,7 @@ def outline(content: str) -> list[Section]:
     A heading's ``data-short`` is its title in navigation.
     """
     parser = _Parser()
-    parser.feed(content)
+    parser.feed(str(content))
     parser.close()
     for section in parser.sections:
         section.title = " ".join(section.title.split())
@@ -65,5 +66,5 @@ class _Parser(HTMLParser):
             return
         if self._in_heading:
             self.sections[-1].title += data
-        else:
+        elif not any(tag in _UNREAD for tag, _ in self._open):
             self.sections[-1].text.append(data)

@@ -34,9 +34,14 @@ _TYPE_ANCHORS: Final = {"Actor": "actor", "EventCategory": "event-category", "Me
 _CODE_SPAN: Final = re.compile(r"`([^`]+)`")
 
 
-@cache
 def render_reference(site: Site) -> bytes:
-    """The page as UTF-8 HTML, made once for each site."""
+    """The page as UTF-8 HTML."""
+    return render_page(REFERENCE, reference_content(site))
+
+
+@cache
+def reference_content(site: Site) -> Markup:
+    """What is in the frame, made once for each site."""
     base_url = site.base_url
     whole = document(base_url)
     page = _Page(site, whole)
@@ -82,7 +87,7 @@ def render_reference(site: Site) -> bytes:
         grpc_target=site.grpc_target,
         hyphened=lambda name: name.replace("_", "-"),
     )
-    return render_page(REFERENCE, Markup(text))  # noqa: S704 - the template escapes
+    return Markup(text)  # noqa: S704 - the template escapes
 
 
 # --- text ------------------------------------------------------------------------------------

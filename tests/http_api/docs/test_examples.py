@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,6 @@ import pytest
 from core.error_codes import REFERENCE_PATH
 from http_api.docs.frame import PAGES
 from http_api.paths import GUIDE_PATH, OVERVIEW_PATH
-from http_api.site import KEY_PLACEHOLDER
 from service.demo import EVENT_TYPES
 from tests.generators.tools import GENERATE_SECONDS, missing
 from tests.http_api.docs.page_examples import PageExample, page_examples
@@ -68,7 +68,7 @@ def effect_of(code: str) -> Effect:
 def demo(postgres: str, template_database: str) -> Iterator[ServiceProcess]:
     """``serve --demo``, on a database of its own."""
     with (
-        new_database(postgres, "wepeople_examples", template_database) as url,
+        new_database(postgres, f"wepeople_examples_{os.getpid()}", template_database) as url,
         service_on(url, demo=True) as service,
     ):
         yield service
@@ -125,16 +125,14 @@ def test_a_new_user_gets_from_the_overview_to_a_stored_event(
     demo: ServiceProcess, tmp_path: Path, label: str
 ) -> None:
     skip_without(label)
-    assert demo.demo_key is not None
-    overview = httpx.get(demo.url + OVERVIEW_PATH, headers={"accept": "text/html"}).text
-    assert f'href="{GUIDE_PATH}"' in overview
-    (setup,) = (one for one in examples_of(demo, GUIDE_PATH, "Shell") if EXPORT in one.code)
-    setup_code = setup.code.replace(KEY_PLACEHOLDER, demo.demo_key)
-    (send,) = (one for one in examples_of(demo, GUIDE_PATH, label) if one.section == setup.section)
+    examples = page_examples(httpx.get(demo.url + OVERVIEW_PATH).text)
+    (setup,) = (one.code for one in examples if EXPORT in one.code)
+    assert f"{EXPORT}{demo.demo_key}" in setup
+    (send,) = (one for one in examples if one.label == label and "SUP-431" in one.code)
 
     (command,) = LANGUAGES[label].commands(tmp_path, [send.code])
     program = tmp_path / "in_the_same_shell"
-    program.write_text(f'{setup_code}\nexec "$@"\n')
+    program.write_text(f'{setup}\nexec "$@"\n')
     before = stored_events(demo)
     said = finish(tmp_path, ["bash", program, *command])
 

@@ -35,7 +35,7 @@ PAGE = render_reference(SITE).decode()
 
 @pytest.mark.parametrize("operation_id", PROMISED_ERRORS)
 def test_page_lists_every_error_of_an_operation(operation_id: str) -> None:
-    article = PAGE.partition(f'<h3 id="{operation_id}"')[2].partition("</article>")[0]
+    article = PAGE.partition(f'<h3 id="{operation_id}" ')[2].partition("</article>")[0]
     listed = re.findall(r'<li><a href="#(\w+)">', article)
     assert set(listed) == set().union(*PROMISED_ERRORS[operation_id].values())
     assert len(listed) == len(set(listed))
