@@ -50,7 +50,7 @@ async def test_pip_installs_the_client_from_the_service(
     page = f"{server.http}{INDEX_PATH}/"
     wanted = {
         "URL": [f"{server.http}{client.wheel_path}"],
-        "index": ["--no-index", "--find-links", f"{server.http}{INDEX_PATH}/", DISTRIBUTION],
+        "index": ["--no-index", "--ignore-installed", "--find-links", page, DISTRIBUTION],
     }
     install = (*PIP, "--python", empty, "install", "--no-deps", "--no-cache-dir")
     run(*install, *wanted[how], folder=tmp_path)
