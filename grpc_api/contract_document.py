@@ -1,6 +1,6 @@
 """The gRPC contract as data, for the reference page: what the .proto says, and the statuses.
 
-`make gen` writes it, because comments are in no module that protoc makes.
+`make gen` writes it: the HTTP API, which has the page, reads no descriptors.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from grpc_api.errors import GRPC_STATUS, NOT_FOUND, STREAM_STATUS
 _Path = tuple[int, ...]
 
 
-def contract_document(descriptors: bytes, package: str) -> str:
-    """Return the JSON of a package's file in a serialized FileDescriptorSet with source info."""
-    (file,) = (
-        file for file in FileDescriptorSet.FromString(descriptors).file if file.package == package
-    )
+def contract_document(descriptors: FileDescriptorSet, package: str) -> str:
+    """Return the JSON of a package's file, whose descriptor has source info."""
+    (file,) = (file for file in descriptors.file if file.package == package)
     comments = {
         tuple(location.path): "\n".join(
             line.removeprefix(" ") for line in location.leading_comments.splitlines()

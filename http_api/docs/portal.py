@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from markupsafe import Markup
 
 from core.error_codes import REFERENCE_PATH
-from http_api.docs import openapi
+from http_api.docs import openapi, python_client
 from http_api.docs.frame import (
     EXPLORER,
     GUIDE,
@@ -90,6 +90,7 @@ def documents(site: Site) -> dict[str, Answering]:
         REFERENCE_PATH: Document(partial(render_reference, common), HTML),
         EXPLORER.path: Document(partial(_explorer, common), HTML),
         f"{ASSETS_PATH}/search.json": Document(partial(_index, common), "application/json"),
+        **_python_client(),
         **{
             f"{ASSETS_PATH}/{file.name}": Document(
                 file.read_bytes, _MEDIA_TYPES[file.name.rpartition(".")[2]]
@@ -100,6 +101,17 @@ def documents(site: Site) -> dict[str, Answering]:
             )
             for file in (folder / name for name in names)
         },
+    }
+
+
+def _python_client() -> dict[str, Answering]:
+    """The wheel of the client, and the page that pip finds it by, if there is one."""
+    client = python_client.installed_client()
+    if client is None:
+        return {}
+    return {
+        python_client.INDEX_PATH: Document(client.page, HTML),
+        client.wheel_path: Document(client.wheel, "application/octet-stream"),
     }
 
 
