@@ -1,8 +1,8 @@
 """The client of the WePeople ingest service, over REST and gRPC."""
 
-from wepeople_ingest_client.async_client import AsyncClient
-from wepeople_ingest_client.client import Client
-from wepeople_ingest_client.errors import (
+from wepeople_ingest_client.rest.async_client import AsyncClient
+from wepeople_ingest_client.rest.client import Client
+from wepeople_ingest_client.rest.errors import (
     ApiError,
     AuthenticationError,
     ForbiddenEventTypeError,
@@ -15,7 +15,7 @@ from wepeople_ingest_client.errors import (
     RateLimitedError,
     WorkerNotFoundError,
 )
-from wepeople_ingest_client.models import (
+from wepeople_ingest_client.rest.models import (
     AcceptedEvent,
     Actor,
     App,
@@ -31,7 +31,14 @@ from wepeople_ingest_client.models import (
     SnapshotResult,
     Worker,
 )
-from wepeople_ingest_client.retries import Retries, Retry
+from wepeople_ingest_client.rest.retries import Retries, Retry
+from wepeople_ingest_client.stream import (
+    BlockingStreamProducer,
+    ProducerError,
+    ProducerMetrics,
+    StreamProducer,
+    Tls,
+)
 
 __all__ = [
     "AcceptedEvent",
@@ -41,6 +48,7 @@ __all__ = [
     "AsyncClient",
     "AuthenticationError",
     "BatchResult",
+    "BlockingStreamProducer",
     "Client",
     "DetailedMetric",
     "Event",
@@ -54,6 +62,8 @@ __all__ = [
     "NoAnswerError",
     "PingResult",
     "PlanDisabledError",
+    "ProducerError",
+    "ProducerMetrics",
     "QuotaExceededError",
     "RateLimitedError",
     "RejectedEvent",
@@ -61,6 +71,8 @@ __all__ = [
     "Retry",
     "Snapshot",
     "SnapshotResult",
+    "StreamProducer",
+    "Tls",
     "Worker",
     "WorkerNotFoundError",
 ]
