@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from wepeople_ingest_client import AsyncClient, BatchResult, Client, PingResult, SnapshotResult
-from wepeople_ingest_client.rest.models import AnyEvent, AnySnapshot
+from wepeople_ingest_client.models import AnyEvent, AnySnapshot
 
 
 class RestClient(Protocol):

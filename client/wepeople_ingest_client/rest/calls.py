@@ -7,17 +7,18 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
-from wepeople_ingest_client.rest.answers import api_error, decode, decode_batch, is_success, join
-from wepeople_ingest_client.rest.encoding import encode
-from wepeople_ingest_client.rest.errors import ApiError, IngestError, NoAnswerError
-from wepeople_ingest_client.rest.models import (
+from wepeople_ingest_client.codes import Retry
+from wepeople_ingest_client.encoding import encode
+from wepeople_ingest_client.models import (
     AnyEvent,
     AnySnapshot,
     BatchResult,
     PingResult,
     SnapshotResult,
 )
-from wepeople_ingest_client.rest.retries import Retries, Retry
+from wepeople_ingest_client.rest.answers import api_error, decode, decode_batch, is_success, join
+from wepeople_ingest_client.rest.errors import ApiError, IngestError, NoAnswerError
+from wepeople_ingest_client.rest.retries import Retries
 from wepeople_ingest_client.rest.splitting import part_keys, split
 from wepeople_ingest_client.rest.steps import Answer, Clock, Pause, Request, Steps
 

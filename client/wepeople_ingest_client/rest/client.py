@@ -23,19 +23,19 @@ from typing import TypeVar
 
 import httpx
 
+from wepeople_ingest_client.models import (
+    AnyEvent,
+    AnySnapshot,
+    BatchResult,
+    PingResult,
+    SnapshotResult,
+)
 from wepeople_ingest_client.rest import calls
 from wepeople_ingest_client.rest.http_io import (
     DEFAULT_TIMEOUT_SECONDS,
     AnswerReader,
     http_options,
     no_answer,
-)
-from wepeople_ingest_client.rest.models import (
-    AnyEvent,
-    AnySnapshot,
-    BatchResult,
-    PingResult,
-    SnapshotResult,
 )
 from wepeople_ingest_client.rest.retries import DEFAULT_RETRIES, Retries
 from wepeople_ingest_client.rest.steps import Pause, Reply, Request, Steps

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from wepeople_ingest_client.rest.retries import Retry, retry_of
+from wepeople_ingest_client.codes import Retry
+from wepeople_ingest_client.rest.retries import retry_of
 
 if TYPE_CHECKING:
-    from wepeople_ingest_client.rest.models import BatchResult
+    from wepeople_ingest_client.models import BatchResult
 
 
 class IngestError(Exception):

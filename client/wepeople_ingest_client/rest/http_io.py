@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import httpx
 
+from wepeople_ingest_client.codes import Retry
 from wepeople_ingest_client.rest.errors import NoAnswerError
-from wepeople_ingest_client.rest.retries import Retry
 from wepeople_ingest_client.rest.steps import Answer
 
 # The service answers within 12.5 s.

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from wepeople_ingest_client.encoding import encode
 from wepeople_ingest_client.limits import (
     MAX_BATCH_EVENTS,
     MAX_IDEMPOTENCY_KEY_CHARACTERS,
     MAX_REQUEST_BYTES,
 )
-from wepeople_ingest_client.rest.encoding import encode
-from wepeople_ingest_client.rest.models import AnyEvent
+from wepeople_ingest_client.models import AnyEvent
 
 _HEAD: Final = b'{"events":['
 _TAIL: Final = b"]}"

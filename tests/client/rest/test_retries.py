@@ -11,9 +11,10 @@ import pytest
 from core.error_codes import CATALOGUE, ErrorCode
 from http_api.errors import HTTP_STATUS
 from wepeople_ingest_client import ApiError, NoAnswerError, Retries, Retry
+from wepeople_ingest_client.codes import RETRY_BY_CODE
 from wepeople_ingest_client.rest.calls import answered
 from wepeople_ingest_client.rest.errors import CLASS_BY_CODE
-from wepeople_ingest_client.rest.retries import MAX_RETRY_SECONDS, RETRY_BY_CODE, retry_of
+from wepeople_ingest_client.rest.retries import MAX_RETRY_SECONDS, retry_of
 from wepeople_ingest_client.rest.steps import Answer, Pause, Request
 
 PING = Request("GET", "/api/v1/ingest/ping")

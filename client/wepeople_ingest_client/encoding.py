@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from wepeople_ingest_client.rest.models import AnyEvent, AnySnapshot
+from wepeople_ingest_client.models import AnyEvent, AnySnapshot
 
 # Decimals are numbers with all their digits.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode

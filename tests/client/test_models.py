@@ -14,8 +14,8 @@ import pytest
 from core import limits
 from tests.support.tenant import event
 from wepeople_ingest_client import Actor, ApiError, Event, EventCategory, MetricUnit, Snapshot
+from wepeople_ingest_client.encoding import encode
 from wepeople_ingest_client.rest.answers import decode_batch, retry_after_seconds
-from wepeople_ingest_client.rest.encoding import encode
 from wepeople_ingest_client.rest.steps import Answer
 
 
