@@ -160,10 +160,9 @@ class _Page:
         if method == "post":
             content = operation["requestBody"]["content"]["application/json"]
             first, *_ = content["examples"].values()
-            key = self._whole["components"]["parameters"]["IdempotencyKey"]["example"]
             lines += [
                 '-H "Content-Type: application/json"',
-                f'-H "Idempotency-Key: {key}"',
+                '-H "Idempotency-Key: crm-batch-8412"',
                 f"-d {shlex.quote(_indented_json(first['value']))}",
             ]
         return " \\\n  ".join(lines)
