@@ -1,20 +1,6 @@
 """The client of the WePeople ingest service, over REST and gRPC."""
 
-from wepeople_ingest_client.async_client import AsyncClient
-from wepeople_ingest_client.client import Client
-from wepeople_ingest_client.errors import (
-    ApiError,
-    AuthenticationError,
-    ForbiddenEventTypeError,
-    IngestError,
-    InternalError,
-    InvalidRequestError,
-    NoAnswerError,
-    PlanDisabledError,
-    QuotaExceededError,
-    RateLimitedError,
-    WorkerNotFoundError,
-)
+from wepeople_ingest_client.codes import Retry
 from wepeople_ingest_client.models import (
     AcceptedEvent,
     Actor,
@@ -31,7 +17,22 @@ from wepeople_ingest_client.models import (
     SnapshotResult,
     Worker,
 )
-from wepeople_ingest_client.retries import Retries, Retry
+from wepeople_ingest_client.rest.async_client import AsyncClient
+from wepeople_ingest_client.rest.client import Client
+from wepeople_ingest_client.rest.errors import (
+    ApiError,
+    AuthenticationError,
+    ForbiddenEventTypeError,
+    IngestError,
+    InternalError,
+    InvalidRequestError,
+    NoAnswerError,
+    PlanDisabledError,
+    QuotaExceededError,
+    RateLimitedError,
+    WorkerNotFoundError,
+)
+from wepeople_ingest_client.rest.retries import Retries
 from wepeople_ingest_client.stream import (
     BlockingStreamProducer,
     ProducerError,

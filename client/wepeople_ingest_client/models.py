@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from wepeople_ingest_client.retries import RETRY_BY_CODE, Retry
+from wepeople_ingest_client.codes import RETRY_BY_CODE, Retry
 
 EventCategory: TypeAlias = Literal[
     "communication", "project_management", "code", "calendar", "design", "ai_tools", "other"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from tests.support.raw_http import Answer, connect
+
+TRICKLE_SECONDS: Final = 0.05
 
 
 class Fault(Enum):
@@ -19,6 +22,7 @@ class Fault(Enum):
     CUT = auto()  # the connection is reset, the service sees nothing
     LOSE_ANSWER = auto()  # the service answers, the connection is reset
     SILENCE = auto()  # nothing, until the client goes
+    TRICKLE = auto()  # an answer that comes slowly and never ends, until the client goes
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,27 @@ class HttpProxy:
     """Forwards requests to the service at ``target``, a URL; an async context manager.
 
     Each item of the script is used up by one request: an answer of the proxy's own, a fault, or
-    None to forward it. Without one left, requests are forwarded.
+    None to forward it. Without one left, requests are forwarded. With ``tls``, the proxy's own
+    side is encrypted.
     """
 
-    def __init__(self, target: str, script: Iterable[Answer | Fault | None] = ()) -> None:
+    def __init__(
+        self,
+        target: str,
+        script: Iterable[Answer | Fault | None] = (),
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._target = target
         self._script = iter(script)
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self.received: list[Received] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**16)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        scheme = "http" if self._tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -95,6 +108,12 @@ class HttpProxy:
         if act is Fault.SILENCE:
             await reader.read()
             return False
+        if act is Fault.TRICKLE:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(TRICKLE_SECONDS)
         reply = act if isinstance(act, Answer) else await self._forward(head + body)
         if act is Fault.LOSE_ANSWER:
             return False

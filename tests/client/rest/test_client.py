@@ -30,7 +30,7 @@ from wepeople_ingest_client import (
     Snapshot,
     WorkerNotFoundError,
 )
-from wepeople_ingest_client.splitting import MAX_BATCH_EVENTS, MAX_BODY_BYTES
+from wepeople_ingest_client.limits import MAX_BATCH_EVENTS, MAX_REQUEST_BYTES
 
 pytestmark = pytest.mark.anyio
 
@@ -248,16 +248,16 @@ async def test_split_by_size(connect: Connect, server: Addresses, tenant: Tenant
         result = await connect(proxy.url, tenant.key).ingest_events(events)
         sizes = [len(one.body) for one in proxy.received]
     assert len(sizes) == 2
-    assert MAX_BODY_BYTES - 17_000 < sizes[0] <= MAX_BODY_BYTES
+    assert MAX_REQUEST_BYTES - 17_000 < sizes[0] <= MAX_REQUEST_BYTES
     assert len(result.accepted) == 100
 
 
 async def test_all_parts_rejected(connect: Connect, server: Addresses, tenant: Tenant) -> None:
-    count = MAX_BATCH_EVENTS + 1
-    with pytest.raises(ForbiddenEventTypeError) as caught:
-        await connect(server.http, tenant.key).ingest_events([event(**FORBIDDEN)] * count)
+    events = [event(**FORBIDDEN)] * MAX_BATCH_EVENTS + [event(**NOBODY)]
+    with pytest.raises(ForbiddenEventTypeError) as caught:  # the error of the first one
+        await connect(server.http, tenant.key).ingest_events(events)
     assert caught.value.result is not None
-    assert [one.index for one in caught.value.result.rejected] == list(range(count))
+    assert [one.index for one in caught.value.result.rejected] == list(range(len(events)))
 
 
 async def test_other_body_under_a_used_key(

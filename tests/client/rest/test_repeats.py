@@ -24,8 +24,8 @@ from wepeople_ingest_client import (
     Retries,
     Retry,
 )
-from wepeople_ingest_client.http_io import MAX_ANSWER_BYTES
-from wepeople_ingest_client.splitting import MAX_BATCH_EVENTS
+from wepeople_ingest_client.limits import MAX_BATCH_EVENTS
+from wepeople_ingest_client.rest.http_io import MAX_ANSWER_BYTES
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +90,15 @@ async def test_connection_cut_within_a_body(
 
 async def test_silence_is_a_time_out(connect: Connect, server: Addresses, tenant: Tenant) -> None:
     async with HttpProxy(server.http, [Fault.SILENCE]) as proxy:
+        client = connect(proxy.url, tenant.key, retries=SOON, timeout=0.5)
+        assert (await client.ping()).app.slug == "crm-hub"
+        assert len(proxy.received) == 2
+
+
+async def test_answer_without_end_is_a_time_out(
+    connect: Connect, server: Addresses, tenant: Tenant
+) -> None:
+    async with HttpProxy(server.http, [Fault.TRICKLE]) as proxy:
         client = connect(proxy.url, tenant.key, retries=SOON, timeout=0.5)
         assert (await client.ping()).app.slug == "crm-hub"
         assert len(proxy.received) == 2

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import limits
 from tests.support.tenant import event
-from wepeople_ingest_client import splitting
-from wepeople_ingest_client.splitting import MAX_BODY_BYTES, part_keys, split
+from wepeople_ingest_client.limits import MAX_REQUEST_BYTES
+from wepeople_ingest_client.rest.splitting import part_keys, split
 
 SMALLEST = len(b'{"events":[]}') + len(json.dumps(event(metadata={"t": ""}), separators=(",", ":")))
 
@@ -21,35 +20,29 @@ def sized(size: int) -> dict[str, object]:
     return event(metadata={"t": "x" * (size - SMALLEST)})
 
 
-def test_limits_are_the_services() -> None:
-    assert splitting.MAX_BATCH_EVENTS == limits.MAX_BATCH_EVENTS
-    assert splitting.MAX_BODY_BYTES == limits.MAX_BODY_BYTES
-    assert splitting.MAX_IDEMPOTENCY_KEY_CHARACTERS == limits.MAX_IDEMPOTENCY_KEY_CHARACTERS
-
-
 def test_nothing() -> None:
     assert split([]) == []
 
 
 def test_to_the_byte() -> None:
-    (part,) = split([sized(MAX_BODY_BYTES)])
-    assert len(part.body) == MAX_BODY_BYTES
+    (part,) = split([sized(MAX_REQUEST_BYTES)])
+    assert len(part.body) == MAX_REQUEST_BYTES
     with pytest.raises(ValueError, match=r"^events\[1\]: makes a request of 1,048,577 bytes"):
-        split([event(), sized(MAX_BODY_BYTES + 1)])
+        split([event(), sized(MAX_REQUEST_BYTES + 1)])
     small = sized(SMALLEST)
-    rest = MAX_BODY_BYTES - len(split([small, small])[0].body) + len(split([small])[0].body)
+    rest = MAX_REQUEST_BYTES - len(split([small, small])[0].body) + len(split([small])[0].body)
     (part,) = split([small, sized(rest)])
-    assert len(part.body) == MAX_BODY_BYTES
+    assert len(part.body) == MAX_REQUEST_BYTES
     assert [len(one.places) for one in split([small, sized(rest + 1)])] == [1, 1]
 
 
-@given(st.lists(st.sampled_from([SMALLEST, 5_000, 400_000, MAX_BODY_BYTES]), max_size=20))
+@given(st.lists(st.sampled_from([SMALLEST, 5_000, 400_000, MAX_REQUEST_BYTES]), max_size=20))
 def test_parts_are_the_list(sizes: list[int]) -> None:
     parts = split(sized(size) for size in sizes)
     assert [place for part in parts for place in part.places] == list(range(len(sizes)))
     sent = [one for part in parts for one in json.loads(part.body)["events"]]
     assert sent == [sized(size) for size in sizes]
-    assert all(part.places and len(part.body) <= MAX_BODY_BYTES for part in parts)
+    assert all(part.places and len(part.body) <= MAX_REQUEST_BYTES for part in parts)
 
 
 def test_keys() -> None:

@@ -11,9 +11,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from wepeople_ingest_client.errors import CLASS_BY_CODE, ApiError, InternalError
 from wepeople_ingest_client.models import AcceptedEvent, BatchResult, RejectedEvent
-from wepeople_ingest_client.steps import Answer
+from wepeople_ingest_client.rest.errors import CLASS_BY_CODE, ApiError, InternalError
+from wepeople_ingest_client.rest.steps import Answer
 
 T = TypeVar("T")
 

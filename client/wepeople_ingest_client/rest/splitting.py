@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from wepeople_ingest_client.encoding import encode
+from wepeople_ingest_client.limits import (
+    MAX_BATCH_EVENTS,
+    MAX_IDEMPOTENCY_KEY_CHARACTERS,
+    MAX_REQUEST_BYTES,
+)
 from wepeople_ingest_client.models import AnyEvent
-
-# The service's limits of a request.
-MAX_BATCH_EVENTS: Final = 500
-MAX_BODY_BYTES: Final = 1_048_576
-MAX_IDEMPOTENCY_KEY_CHARACTERS: Final = 200
 
 _HEAD: Final = b'{"events":['
 _TAIL: Final = b"]}"
@@ -40,7 +40,7 @@ def _parts(events: Iterable[AnyEvent]) -> Iterator[Part]:
     first, size = 0, len(_HEAD) + len(_TAIL)
     for place, event in enumerate(events):
         text = _encode(place, event)
-        if texts and (len(texts) == MAX_BATCH_EVENTS or size + len(text) > MAX_BODY_BYTES):
+        if texts and (len(texts) == MAX_BATCH_EVENTS or size + len(text) > MAX_REQUEST_BYTES):
             yield _part(first, texts)
             texts, first, size = [], place, len(_HEAD) + len(_TAIL)
         texts.append(text)
@@ -55,7 +55,7 @@ def _encode(place: int, event: AnyEvent) -> bytes:
     except ValueError as error:
         raise ValueError(f"events[{place}]: {error}") from error
     size = len(_HEAD) + len(text) + len(_TAIL)
-    if size > MAX_BODY_BYTES:
+    if size > MAX_REQUEST_BYTES:
         raise ValueError(f"events[{place}]: makes a request of {size:,} bytes; the limit is 1 MiB")
     return text
 

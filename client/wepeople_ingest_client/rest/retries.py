@@ -1,43 +1,20 @@
-"""When a request is sent again: the codes a repeat can cure, the pauses, and their bounds."""
+"""When a request is sent again: after which errors and pauses, and for how long."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
-# The service knows an idempotency key for ten minutes. A repeat that begins within this time of
-# the first attempt arrives before that, however slowly it is sent.
-MAX_RETRY_SECONDS: Final = 420.0
+from wepeople_ingest_client.codes import RETRY_BY_CODE, Retry
+from wepeople_ingest_client.limits import IDEMPOTENCY_WINDOW_SECONDS
+
+# A repeat that begins by then arrives while the service knows the idempotency key: a place in the
+# pool, the connection and the body take 60 s each at most.
+MAX_RETRY_SECONDS: Final = IDEMPOTENCY_WINDOW_SECONDS - 180.0
 MAX_ATTEMPTS: Final = 100
 
 _STATUSES_THAT_PASS: Final = frozenset({408, 425, 429})  # and all from 500
-
-
-class Retry(Enum):
-    """Whether and when a request can succeed that got an error."""
-
-    NEVER = "fix the request first"
-    AFTER_CHANGE = "an administrator has to change the key, plan, quota or whitelist first"
-    LATER = "the same request can succeed later"
-
-
-RETRY_BY_CODE: Final[dict[str, Retry]] = {
-    "missing_authorization": Retry.NEVER,
-    "invalid_key": Retry.NEVER,
-    "key_revoked": Retry.AFTER_CHANGE,
-    "key_expired": Retry.AFTER_CHANGE,
-    "plan_disabled": Retry.AFTER_CHANGE,
-    "quota_exceeded": Retry.AFTER_CHANGE,
-    "rate_limited": Retry.LATER,
-    "forbidden_event_type": Retry.AFTER_CHANGE,
-    "invalid_body": Retry.NEVER,
-    "batch_too_large": Retry.NEVER,
-    "missing_actor": Retry.NEVER,
-    "worker_not_found": Retry.NEVER,
-    "internal_error": Retry.LATER,
-}
 
 
 def retry_of(code: str, status: int) -> Retry:
@@ -75,3 +52,6 @@ class Retries:
         backoff = min(self.max_backoff_seconds, self.first_backoff_seconds * 2 ** (attempts - 1))
         jittered = random.uniform(0, backoff)  # noqa: S311 - only keeps clients apart
         return jittered + (retry_after_seconds or 0.0)
+
+
+DEFAULT_RETRIES: Final = Retries()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from wepeople_ingest_client.retries import Retry, retry_of
+from wepeople_ingest_client.codes import Retry
+from wepeople_ingest_client.rest.retries import retry_of
 
 if TYPE_CHECKING:
     from wepeople_ingest_client.models import BatchResult

@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
-from wepeople_ingest_client.answers import api_error, decode, decode_batch, is_success, join
+from wepeople_ingest_client.codes import Retry
 from wepeople_ingest_client.encoding import encode
-from wepeople_ingest_client.errors import ApiError, IngestError, NoAnswerError
 from wepeople_ingest_client.models import (
     AnyEvent,
     AnySnapshot,
@@ -17,9 +16,11 @@ from wepeople_ingest_client.models import (
     PingResult,
     SnapshotResult,
 )
-from wepeople_ingest_client.retries import MAX_RETRY_SECONDS, Retries, Retry
-from wepeople_ingest_client.splitting import part_keys, split
-from wepeople_ingest_client.steps import Answer, Clock, Pause, Request, Steps
+from wepeople_ingest_client.rest.answers import api_error, decode, decode_batch, is_success, join
+from wepeople_ingest_client.rest.errors import ApiError, IngestError, NoAnswerError
+from wepeople_ingest_client.rest.retries import Retries
+from wepeople_ingest_client.rest.splitting import part_keys, split
+from wepeople_ingest_client.rest.steps import Answer, Clock, Pause, Request, Steps
 
 _PING: Final = "/api/v1/ingest/ping"
 _EVENTS: Final = "/api/v1/ingest/events"
@@ -99,7 +100,7 @@ def answered(
             pause = Pause(retries.pause_seconds(attempts, retry_after))
             if elapsed() + pause.seconds <= retries.max_seconds:
                 yield pause
-                if elapsed() <= MAX_RETRY_SECONDS:
+                if elapsed() <= retries.max_seconds:
                     continue
         if isinstance(reply, NoAnswerError):
             raise reply

@@ -9,14 +9,6 @@ from typing import TypeVar
 
 import httpx
 
-from wepeople_ingest_client import calls
-from wepeople_ingest_client.client import DEFAULT_RETRIES
-from wepeople_ingest_client.http_io import (
-    DEFAULT_TIMEOUT_SECONDS,
-    AnswerReader,
-    http_options,
-    no_answer,
-)
 from wepeople_ingest_client.models import (
     AnyEvent,
     AnySnapshot,
@@ -24,8 +16,15 @@ from wepeople_ingest_client.models import (
     PingResult,
     SnapshotResult,
 )
-from wepeople_ingest_client.retries import Retries
-from wepeople_ingest_client.steps import Pause, Reply, Request, Steps
+from wepeople_ingest_client.rest import calls
+from wepeople_ingest_client.rest.http_io import (
+    DEFAULT_TIMEOUT_SECONDS,
+    AnswerReader,
+    http_options,
+    no_answer,
+)
+from wepeople_ingest_client.rest.retries import DEFAULT_RETRIES, Retries
+from wepeople_ingest_client.rest.steps import Pause, Reply, Request, Steps
 
 T = TypeVar("T")
 

@@ -19,17 +19,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import httpx
 
-from wepeople_ingest_client import calls
-from wepeople_ingest_client.http_io import (
-    DEFAULT_TIMEOUT_SECONDS,
-    AnswerReader,
-    http_options,
-    no_answer,
-)
 from wepeople_ingest_client.models import (
     AnyEvent,
     AnySnapshot,
@@ -37,12 +30,17 @@ from wepeople_ingest_client.models import (
     PingResult,
     SnapshotResult,
 )
-from wepeople_ingest_client.retries import Retries
-from wepeople_ingest_client.steps import Pause, Reply, Request, Steps
+from wepeople_ingest_client.rest import calls
+from wepeople_ingest_client.rest.http_io import (
+    DEFAULT_TIMEOUT_SECONDS,
+    AnswerReader,
+    http_options,
+    no_answer,
+)
+from wepeople_ingest_client.rest.retries import DEFAULT_RETRIES, Retries
+from wepeople_ingest_client.rest.steps import Pause, Reply, Request, Steps
 
 T = TypeVar("T")
-
-DEFAULT_RETRIES: Final = Retries()
 
 
 class Client:

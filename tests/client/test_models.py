@@ -14,9 +14,9 @@ import pytest
 from core import limits
 from tests.support.tenant import event
 from wepeople_ingest_client import Actor, ApiError, Event, EventCategory, MetricUnit, Snapshot
-from wepeople_ingest_client.answers import decode_batch, retry_after_seconds
 from wepeople_ingest_client.encoding import encode
-from wepeople_ingest_client.steps import Answer
+from wepeople_ingest_client.rest.answers import decode_batch, retry_after_seconds
+from wepeople_ingest_client.rest.steps import Answer
 
 
 def typed(**metadata: Any) -> Event:
@@ -101,13 +101,18 @@ def test_retry_after_as_a_date() -> None:
     assert told > 3_600
 
 
+STORED = {"eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}
+
+
 @pytest.mark.parametrize(
     "results",
     [
         {"accepted": [], "rejected": []},
         {"accepted": [], "rejected": [{"index": 2, "code": "invalid_body", "message": "m"}] * 2},
         {"accepted": [], "rejected": [{"index": 0, "code": "invalid_body", "message": "m"}] * 2},
-        {"accepted": [{"eventType": "t", "timestamp": "2026-01-01T00:00:00Z"}] * 3, "rejected": []},
+        {"accepted": [STORED], "rejected": [{"index": 0, "code": "c", "message": "m"}] * 2},
+        {"accepted": [STORED] * 2, "rejected": [{"index": -1, "code": "c", "message": "m"}]},
+        {"accepted": [STORED] * 3, "rejected": []},
     ],
 )
 def test_answer_that_is_not_about_the_events(results: dict[str, object]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
-from wepeople_ingest_client.errors import NoAnswerError
+from wepeople_ingest_client.rest.errors import NoAnswerError
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import httpx
 
-from wepeople_ingest_client.errors import NoAnswerError
-from wepeople_ingest_client.retries import Retry
-from wepeople_ingest_client.steps import Answer
+from wepeople_ingest_client.codes import Retry
+from wepeople_ingest_client.rest.errors import NoAnswerError
+from wepeople_ingest_client.rest.steps import Answer
 
 # The service answers within 12.5 s.
 DEFAULT_TIMEOUT_SECONDS: Final = 15.0
