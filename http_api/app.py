@@ -22,7 +22,7 @@ from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
 from http_api import errors
 from http_api.cors import DOCUMENT_PATHS, Preflight
-from http_api.docs import openapi
+from http_api.docs import openapi, python_client
 from http_api.docs.reference import render_reference
 from http_api.documents import PAGE_HEADERS, Document
 from http_api.middleware import RequestContext, RequestContextMiddleware
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 LIVENESS_PATH: Final = "/healthz"
 READINESS_PATH: Final = "/readyz"
+HTML: Final = "text/html; charset=utf-8"
 PAGE_UNITS: Final = 8  # a page costs as much as so many small requests
 
 # Returns why the service cannot take traffic now, or None if it can.
@@ -126,13 +127,17 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
 
 
 def _add_document_routes(app: FastAPI, base_url: str) -> None:
-    """Add the pages, each with and without a slash at its end."""
-    for path, render, media_type in (
-        (DOCUMENT_PATH, openapi.render, "application/yaml"),
-        (JSON_DOCUMENT_PATH, openapi.render_json, "application/json"),
-        (REFERENCE_PATH, render_reference, "text/html; charset=utf-8"),
-    ):
-        document = Document(partial(render, base_url), media_type)
+    """Add the pages, each with and without a slash at its end, and the wheel of the client."""
+    documents = {
+        DOCUMENT_PATH: Document(partial(openapi.render, base_url), "application/yaml"),
+        JSON_DOCUMENT_PATH: Document(partial(openapi.render_json, base_url), "application/json"),
+        REFERENCE_PATH: Document(partial(render_reference, base_url), HTML),
+    }
+    client = python_client.installed_client()
+    if client is not None:
+        documents[python_client.INDEX_PATH] = Document(client.page, HTML)
+        documents[client.wheel_path] = Document(client.wheel, "application/octet-stream")
+    for path, document in documents.items():
         app.router.routes += [
             Route(spelling, document.answer, methods=READING) for spelling in (path, f"{path}/")
         ]

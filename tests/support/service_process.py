@@ -58,7 +58,7 @@ class ServiceProcess:
         self._command = [*PROGRAM, "serve", *arguments, "--grpc", grpc]
         self._environment = {
             **{name: value for name, value in os.environ.items() if not _is_setting(name)},
-            "PYTHONPATH": os.fspath(PROJECT),
+            "PYTHONPATH": os.pathsep.join((os.fspath(PROJECT), os.fspath(PROJECT / "client"))),
             "WEPEOPLE_LOG_LEVEL": "error",
             **settings,
         }
