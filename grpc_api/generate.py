@@ -1,4 +1,6 @@
-"""Generate the messages of the server and of the client from `proto/`: `make gen`, or `--check`.
+"""Generate the messages of server and client from `proto/`, and the contract as the docs have it.
+
+It is `make gen`, or with `--check` a part of `make check`.
 
 protoc lays its modules out like the .proto files and imports them by that path, which would claim
 a top-level package `wepeople`. The modules are moved into the packages that use them and their
@@ -24,6 +26,8 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, SourceCodeInfo
 
+from grpc_api.contract_document import contract_document
+
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 CLIENT_PROTO = ROOT / "client" / "proto"
@@ -32,9 +36,11 @@ CLIENT_OWN = "wepeople_ingest_client"
 DESCRIPTORS = "descriptors.binpb"
 SERVER_PACKAGE = "grpc_api.pb"
 CLIENT_PACKAGE = "wepeople_ingest_client.pb"
+DOCS_PACKAGE = "http_api.docs.generated"
 FOLDERS = {
     SERVER_PACKAGE: ROOT / "grpc_api" / "pb",
     CLIENT_PACKAGE: ROOT / "client" / "wepeople_ingest_client" / "pb",
+    DOCS_PACKAGE: ROOT / "http_api" / "docs" / "generated",
 }
 
 INIT = f'"""Generated from proto/{CONTRACT} by `make gen`. Do not edit."""\n'
@@ -59,6 +65,9 @@ def generate() -> dict[str, dict[str, str]]:
         | {name: _moved(text, SERVER_PACKAGE) for name, text in contract.items()},
         CLIENT_PACKAGE: {"__init__.py": CLIENT_INIT}
         | {name: _for_any_runtime(name, text) for name, text in messages.items()},
+        DOCS_PACKAGE: {
+            "grpc.json": contract_document(described, CONTRACT.replace("/", ".")),
+        },
     }
 
 
