@@ -13,18 +13,13 @@ import pytest
 
 from grpc_api.producer import ProducerError, StreamProducer, Tls, sender
 from tests.grpc_api.producer.scripted_server import ScriptedServer, status
-from tests.support.certificates import Certificates, make_certificates, needs_openssl
+from tests.support.certificates import Certificates, needs_openssl
 from tests.support.tenant import event
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, needs_openssl]
 
 SECONDS = 20  # far below the time that a producer would go on trying: for ever
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @contextlib.asynccontextmanager
