@@ -6,6 +6,9 @@ ARGS   ?=
 # connections: a database server that is not the embedded one may have no more than 100.
 TEST_PROCESSES ?= $(if $(DATABASE_URL),1,4)
 
+# The tests start the service some two hundred times; each time it would compile all of its modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet

@@ -16,7 +16,7 @@ from fastapi import Request, Response
 # A page loads nothing of other origins, tells no other site where a reader came from, and stands in
 # no frame of it. Other documents load nothing.
 _LOADING: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; "
 )
 _ISOLATED: Final = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -42,9 +42,8 @@ _MEDIA_TYPES: Final = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
-    "woff2": "font/woff2",
 }
-_OWN_FILES: Final = ("portal.css", "portal.js", "favicon.svg", "inter.woff2", "explorer.js")
+_OWN_FILES: Final = ("portal.css", "portal.js", "favicon.svg", "explorer.js")
 _SWAGGER_FILES: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 

@@ -31,6 +31,7 @@ from http_api.site import KEY_PLACEHOLDER, Site
 
 # Types with a table of their own, so that it is not repeated wherever they occur.
 _TYPE_ANCHORS: Final = {"Actor": "actor", "EventCategory": "event-category", "Metric": "metric"}
+_IDEMPOTENCY_KEY: Final = "crm-batch-8412"  # of the examples
 _CODE_SPAN: Final = re.compile(r"`([^`]+)`")
 
 
@@ -155,7 +156,7 @@ class _Page:
         if "requestBody" in operation:
             content = operation["requestBody"]["content"]["application/json"]
             first, *_ = content["examples"].values()
-            body, key = _indented_json(first["value"]), "crm-batch-8412"
+            body, key = _indented_json(first["value"]), _IDEMPOTENCY_KEY
         return tabs(request_examples(self._site, name, body, key), f"{name}-example")
 
 
