@@ -15,11 +15,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from wepeople_ingest_client import models
+from wepeople_ingest_client.encoding import encode
 from wepeople_ingest_client.limits import MAX_DURATION_SECONDS
 from wepeople_ingest_client.pb import ingest_pb2 as pb
 from wepeople_ingest_client.stream.timestamps import to_timestamp
 
-Event = pb.IngestEvent | Mapping[str, Any]
+# What a producer takes: a message, an event of the REST API, or the members of one.
+Event = pb.IngestEvent | models.Event | Mapping[str, Any]
 
 _MAX_INT64: Final = 2**63 - 1
 
@@ -51,8 +54,12 @@ _decode: Final = msgspec.json.Decoder(_TextEvent).decode
 
 
 def to_message(event: Event) -> pb.IngestEvent:
-    """The event itself if it is a message, otherwise :func:`from_mapping`."""
-    return event if isinstance(event, pb.IngestEvent) else from_mapping(event)
+    """The message of an event in any form. Raises ValueError if a message cannot express it."""
+    if isinstance(event, pb.IngestEvent):
+        return event
+    if isinstance(event, models.Event):
+        return from_text(encode(event))
+    return from_mapping(event)
 
 
 def from_text(text: bytes) -> pb.IngestEvent:

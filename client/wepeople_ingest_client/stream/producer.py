@@ -227,9 +227,9 @@ class StreamProducer:
     async def send(self, event: Event) -> int:
         """Hand an event over; returns its number. Waits while the buffer is full.
 
-        A mapping has the JSON form of the REST API; its metadata is a value, or JSON text as bytes.
-        Raises ValueError if the event cannot be written as a message. If this is cancelled, the
-        event was not taken.
+        The event is an ``Event``, a message, or a mapping in the JSON form of the REST API, whose
+        metadata may be JSON text as bytes. Raises ValueError if the event cannot be written as a
+        message. If this is cancelled, the event was not taken.
         """
         message, size = _sized(event)
         async with self._handing_over:

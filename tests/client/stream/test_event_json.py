@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from tests.client.stream.conftest import (
 )
 from tests.support.running_service import Addresses
 from tests.support.tenant import Tenant, event
+from wepeople_ingest_client import Actor, Event
 from wepeople_ingest_client.pb import ingest_pb2 as pb
 
 pytestmark = pytest.mark.anyio
@@ -40,9 +43,19 @@ async def test_a_message_and_its_json_form_are_the_same_event(
                 "metadata": b'{"n": 1.10000000000000000001}',
             }
         )
-    one, other = await tenant.events()
-    assert one.pop("id") != other.pop("id")
-    assert one == other
+        await producer.send(
+            Event(
+                event_type="deal.won",
+                category="code",
+                actor=Actor(email="A@B.example"),
+                duration=3,
+                timestamp=datetime(2026, 4, 19, 12, 5, 0, 250_000, UTC),
+                metadata={"n": Decimal("1.10000000000000000001")},
+            )
+        )
+    one, other, third = await tenant.events()
+    assert len({one.pop("id"), other.pop("id"), third.pop("id")}) == 3
+    assert one == other == third
     assert one["metadata"] == '{"n":1.10000000000000000001}'
 
 
