@@ -43,6 +43,7 @@ async def test_copying_takes_what_is_seen(browser: Browser, demo: Demo) -> None:
     permissions = ["clipboard-read", "clipboard-write"]
     async with tab(browser, demo.addresses.http, permissions=permissions) as opened:
         page = await opened.open(OVERVIEW)
+        copied = ""
         for section in (EVENT, "section:has(#key) "):
             button = page.locator(f"{section}.copy:visible")
             await button.click()
