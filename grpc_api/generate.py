@@ -1,13 +1,17 @@
-"""Generate the messages of the server and of the client from `proto/`: `make gen`, or `--check`.
+"""Generate the messages of server and client from `proto/`, and the contract as the docs have it.
+
+It is `make gen`, or with `--check` a part of `make check`.
 
 protoc lays its modules out like the .proto files and imports them by that path, which would claim
 a top-level package `wepeople`. The modules are moved into the packages that use them and their
 imports of each other changed to match. Everything inside the descriptors stays as the contract has
 it, so that reflection reports the real file and package names.
 
-A module that protoc writes works with runtimes as new as itself. That is right for the server,
-which brings its runtime. The client meets the runtime of whatever program it is in: its modules
-make the same classes from the same descriptors by public functions of the runtime alone.
+protoc leaves the comments out of its modules; those of the contract are in a module of their own,
+for reflection. A module that protoc writes refuses a runtime that is older than itself. That is
+right for the server, which brings its runtime. The client meets the runtime of whatever program it
+is in: its modules make the same classes from the same descriptors by public functions of the
+runtime alone.
 """
 
 import argparse
@@ -20,18 +24,23 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, SourceCodeInfo
+
+from grpc_api.contract_document import contract_document
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 CLIENT_PROTO = ROOT / "client" / "proto"
 CONTRACT = "wepeople/ingest/v1"
 CLIENT_OWN = "wepeople_ingest_client"
+DESCRIPTORS = "descriptors.binpb"
 SERVER_PACKAGE = "grpc_api.pb"
 CLIENT_PACKAGE = "wepeople_ingest_client.pb"
+DOCS_PACKAGE = "http_api.docs.generated"
 FOLDERS = {
     SERVER_PACKAGE: ROOT / "grpc_api" / "pb",
     CLIENT_PACKAGE: ROOT / "client" / "wepeople_ingest_client" / "pb",
+    DOCS_PACKAGE: ROOT / "http_api" / "docs" / "generated",
 }
 
 INIT = f'"""Generated from proto/{CONTRACT} by `make gen`. Do not edit."""\n'
@@ -48,13 +57,17 @@ def generate() -> dict[str, dict[str, str]]:
         sys.exit(f"no .proto file in proto/{CONTRACT}")
     with tempfile.TemporaryDirectory() as folder:
         _run_protoc(folder, sources + _sources(CLIENT_PROTO, CLIENT_OWN))
+        described = FileDescriptorSet.FromString(Path(folder, DESCRIPTORS).read_bytes())
         contract, own = _texts(Path(folder, CONTRACT)), _texts(Path(folder, CLIENT_OWN))
     messages = {name: text for name, text in (contract | own).items() if "_pb2_grpc." not in name}
     return {
-        SERVER_PACKAGE: {"__init__.py": INIT}
+        SERVER_PACKAGE: {"__init__.py": INIT, "comments.py": _comments(described)}
         | {name: _moved(text, SERVER_PACKAGE) for name, text in contract.items()},
         CLIENT_PACKAGE: {"__init__.py": CLIENT_INIT}
         | {name: _for_any_runtime(name, text) for name, text in messages.items()},
+        DOCS_PACKAGE: {
+            "grpc.json": contract_document(described, CONTRACT.replace("/", ".")),
+        },
     }
 
 
@@ -69,6 +82,8 @@ def _run_protoc(folder: str, sources: list[str]) -> None:
         *(f"--proto_path={PROTO}", f"--proto_path={CLIENT_PROTO}"),
         f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
         f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
+        "--include_source_info",
+        f"--descriptor_set_out={Path(folder, DESCRIPTORS)}",
         f"--python_out={folder}",
         f"--mypy_out=quiet,readable_stubs:{folder}",
         f"--grpc_python_out={folder}",
@@ -78,6 +93,18 @@ def _run_protoc(folder: str, sources: list[str]) -> None:
     finished = subprocess.run(command, check=False)
     if finished.returncode:
         sys.exit(finished.returncode)
+
+
+def _comments(described: FileDescriptorSet) -> str:
+    """Return a module with the comments of each file of the contract, as SourceCodeInfo."""
+    lines = [INIT, "COMMENTS: dict[str, bytes] = {"]
+    for file in described.file:
+        if file.name.startswith(CONTRACT):
+            info = SourceCodeInfo(
+                location=(one for one in file.source_code_info.location if one.leading_comments)
+            )
+            lines.append(f"    {file.name!r}: {info.SerializeToString(deterministic=True)!r},")
+    return "\n".join([*lines, "}"]) + "\n"
 
 
 def _moved(module: str, output_package: str) -> str:

@@ -76,6 +76,19 @@ class RunningService:
         if self._error is not None:
             raise self._error
 
+    async def failure(self) -> BaseException:
+        """Wait until a part of it ends by itself; the reason."""
+        assert self._service is not None
+        future = self._service.failure
+
+        async def wait() -> None:
+            await asyncio.wait([future])
+
+        await self.run_in_its_loop(wait())
+        error = future.exception()
+        assert error is not None
+        return error
+
     async def run_in_its_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine beside the service's own tasks; for tests that look at them."""
         assert self._loop is not None

@@ -43,7 +43,7 @@ async def run(code: str, base_url: str, key: str) -> str:
 async def test_example(server: Addresses, tenant: Tenant) -> None:
     script = [None, Fault.LOSE_ANSWER, Fault.CUT]  # the ping, and twice the events
     async with HttpProxy(server.http, script) as proxy:
-        said = await run((CLIENT / "examples" / "rest.py").read_text(), proxy.url, tenant.key)
+        said = await run((CLIENT / "examples" / "python" / "rest.py").read_text(), proxy.url, tenant.key)
     assert "sending as CRM Hub (crm-hub)\n2 events are stored\nevent 2 is not: " in said
     assert said.endswith("[2]\nthe card of crm-user-42 is stored\n")
     assert len(await tenant.events()) == 2

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from tests.client.stream.scripted_server import ScriptedServer, status
-from tests.support.certificates import Certificates, make_certificates, needs_openssl
+from tests.support.certificates import Certificates, needs_openssl
 from tests.support.tenant import event
 from tests.support.waiting import eventually
 from wepeople_ingest_client.stream import ProducerError, StreamProducer, Tls, sender
@@ -20,11 +20,6 @@ from wepeople_ingest_client.stream import ProducerError, StreamProducer, Tls, se
 pytestmark = [pytest.mark.anyio, needs_openssl]
 
 SECONDS = 20  # far below the time that a producer would go on trying: for ever
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @contextlib.asynccontextmanager
