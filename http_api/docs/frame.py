@@ -14,6 +14,7 @@ from core.journal.journal import MAX_ANSWER_SECONDS
 from http_api.docs.examples import markdown_request
 from http_api.docs.markdown import to_html
 from http_api.docs.outline import outline
+from http_api.docs.python_client import installed_client
 from http_api.errors import HTTP_STATUS
 from http_api.paths import (
     ASSETS_PATH,
@@ -89,6 +90,7 @@ def _markdown_pages() -> jinja2.Environment:
 
 def markdown_content(file: str, site: Site) -> Markup:
     """Return the HTML of a page whose Markdown is in the folder ``pages``."""
+    client = installed_client()
     text = (
         _markdown_pages()
         .get_template(file)
@@ -102,6 +104,7 @@ def markdown_content(file: str, site: Site) -> Markup:
             http_status=HTTP_STATUS,
             answer_seconds=MAX_ANSWER_SECONDS,
             request=markdown_request(site),
+            client_wheel=None if client is None else client.wheel_path,
         )
     )
     return to_html(text)

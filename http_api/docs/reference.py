@@ -157,8 +157,7 @@ class _Page:
         if "requestBody" in operation:
             content = operation["requestBody"]["content"]["application/json"]
             first, *_ = content["examples"].values()
-            body = _indented_json(first["value"])
-            key = _IDEMPOTENCY_KEY
+            body, key = _indented_json(first["value"]), _IDEMPOTENCY_KEY
         return tabs(request_examples(self._site, name, body, key), f"{name}-example")
 
 
