@@ -10,7 +10,7 @@ from typing import Final, cast
 from core import limits
 from core.access.admission import MIN_JUDGED_IN_TURN, Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
-from core.access.fair_queue import STRANGERS
+from core.access.fair_queue import STRANGERS, UNKEYED
 from core.access.key_watch import KeyWatch
 from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
@@ -108,7 +108,7 @@ class Ingestor:
 
     async def begin_unkeyed(self, units: int) -> None:
         """Begin a request without a key in its turn; it costs as much as ``units`` usual ones."""
-        await self._admission.beginning.begin(STRANGERS, units)
+        await self._admission.beginning.begin(UNKEYED, units)
 
     def hold(self, caller: Caller) -> Holding:
         """The memory of a body that arrives; for an adapter, until it hands the body over."""

@@ -18,8 +18,11 @@ class Connection(Protocol):
 
     client: tuple[str, int] | None
 
+    def is_authenticated(self) -> bool:
+        """Whether the key of the request under way is known by now."""
+
     def evict(self) -> None:
-        """End the connection, which is in no request."""
+        """End the connection, and leave unanswered what it asked for."""
 
 
 class Discarding:
@@ -47,9 +50,10 @@ class Discarding:
 class Connections:
     """A bounded number of connections, in all and of one peer address.
 
-    A newcomer to a full house takes the place of an idle connection: of one that never
-    authenticated, or else of one of the organization that holds most; of these the one idle for
-    longest. A connection in the middle of a request is never evicted.
+    A newcomer to a full house takes the place of one that never authenticated, whether it is idle
+    or waits for an answer: of that whose last request, or beginning, is the longest ago. If there
+    is none, it takes the place of an idle connection of the organization that holds most. A
+    connection in the middle of a request with a known key is never evicted.
     """
 
     def __init__(self, most: int = MAX_CONNECTIONS, most_per_address: int | None = None) -> None:
@@ -58,7 +62,8 @@ class Connections:
         self._most_per_address = most_per_address
         self._flow_of: dict[Connection, Flow] = {}
         self._held: Counter[Flow] = Counter()
-        # Those in no request, the one idle for longest first.
+        # Those in no request, the one idle for longest first. Of strangers, those in a request too:
+        # a flood of requests that wait must not drive out whoever is idle for a moment.
         self._idle: dict[Flow, dict[Connection, None]] = {}
         self._addresses: Counter[str] = Counter()
 
@@ -78,10 +83,12 @@ class Connections:
         return True
 
     def begin_request(self, connection: Connection) -> None:
-        """Keep the connection from being evicted."""
+        """Keep the connection from being evicted, or from being the first of all strangers'."""
         flow = self._flow_of.get(connection)
         if flow is not None:
             self._drop_idle(connection, flow)
+            if flow == STRANGERS:
+                self._idle.setdefault(flow, {})[connection] = None
 
     def end_request(self, connection: Connection, flow: Flow | None) -> None:
         """Note that the connection is idle; ``flow``: whose request it was, if that is known."""
@@ -108,16 +115,24 @@ class Connections:
             del self._addresses[address]
 
     def evict(self) -> bool:
-        """End the connection that is to give way; returns False if all are in a request."""
-        if not self._idle:
-            return False
-        flow = STRANGERS
-        if flow not in self._idle:
+        """End the connection that is to give way; returns False if none may."""
+        connection = self._longest_unknown()
+        if connection is None:
+            if not self._idle:
+                return False
             flow = max(self._idle, key=self._held.__getitem__)
-        connection = next(iter(self._idle[flow]))
+            connection = next(iter(self._idle[flow]))
         self.remove(connection)
         connection.evict()
         return True
+
+    def _longest_unknown(self) -> Connection | None:
+        while unknown := self._idle.get(STRANGERS):
+            connection = next(iter(unknown))
+            if not connection.is_authenticated():
+                return connection
+            self._drop_idle(connection, STRANGERS)  # until the end of its request
+        return None
 
     def _enter(self, connection: Connection, flow: Flow) -> None:
         self._flow_of[connection] = flow
