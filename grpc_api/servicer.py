@@ -76,7 +76,7 @@ class IngestServicer:
     ) -> pb.IngestEventsResponse:
         """Store a batch."""
         check_count(len(request.events))  # before the cost of converting them
-        events, size_bytes = await convert.events(request)
+        events, size_bytes = await convert.events(request, self._ingestor.in_turns(caller))
         batch = EventBatch(
             call.request_id,
             events,

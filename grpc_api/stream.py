@@ -22,6 +22,7 @@ from core.ingest import Ingestor, check_count
 from core.journal.pending_events import prepared
 from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
+from core.slices import InTurns
 from grpc_api import convert, responses
 from grpc_api.call import Call
 from grpc_api.open_streams import EndRequest, OpenStreams, ProducerStream
@@ -205,7 +206,7 @@ class EventStream:
         opened.max_in_flight = MAX_IN_FLIGHT
         await self._write(pb.StreamEventsResponse(opened=opened))
 
-    async def _batch(self, message: pb.StreamEventsRequest) -> EventBatch:
+    async def _batch(self, message: pb.StreamEventsRequest, run: InTurns) -> EventBatch:
         if message.WhichOneof("message") != "batch":
             raise _invalid("a stream opens once, with its first message; then it has batches")
         batch = message.batch
@@ -219,7 +220,7 @@ class EventStream:
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
         check_count(len(batch.events))  # before the cost of converting them
-        events, size_bytes = await convert.events(batch)
+        events, size_bytes = await convert.events(batch, run)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),
             events,
@@ -231,7 +232,8 @@ class EventStream:
 
     async def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
         try:
-            batch = await prepared(await self._batch(message))
+            run = self._ingestor.in_turns(caller)
+            batch = await prepared(await self._batch(message, run), run)
             receipt = self._ingestor.enqueue(caller, batch)
         except BaseException:
             room.release()
