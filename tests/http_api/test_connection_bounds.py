@@ -13,6 +13,7 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 import core.descriptors
+import http_api.connections
 import http_api.protocol
 from core.ingest import Ingestor
 from http_api.parsing import MAX_HEADERS
@@ -67,6 +68,7 @@ class TestFull:
                 ended.set()
 
         monkeypatch.setattr(Ingestor, "begin_unkeyed", never)
+        monkeypatch.setattr(http_api.connections, "NEWCOMER_SECONDS", 0.0)
         with few_places as running:
             url = running.addresses.http
             async with connect(url) as known, contextlib.AsyncExitStack() as stack:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
 from uuid import UUID
 
 from core.access.fair_queue import STRANGERS
-from http_api.connections import Connections
+from http_api.connections import NEWCOMER_SECONDS, Connections
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -27,8 +29,9 @@ class FakeConnection:
         self.evicted = True
 
 
-def full_house(size: int) -> tuple[Connections, list[FakeConnection]]:
-    places = Connections(size)
+def full_house(size: int, seconds: float = 100.0) -> tuple[Connections, list[FakeConnection]]:
+    """So many strangers, and places whose clock goes on by so much at each look."""
+    places = Connections(size, seconds=partial(next, itertools.count(step=seconds)))
     those = [FakeConnection() for _ in range(size)]
     assert all(places.add(one) for one in those)
     return places, those
@@ -87,6 +90,19 @@ def test_a_newcomer_stays_until_all_that_came_before_have_given_way() -> None:
         places.begin_request(crowd)
     assert not newcomer.evicted
     assert all(one.evicted for one in those)
+
+
+def test_a_newcomer_does_not_give_way_to_the_crowd_of_an_organization() -> None:
+    places, those = full_house(4, seconds=NEWCOMER_SECONDS / 100)
+    for one in those[:3]:
+        places.begin_request(one)
+        places.end_request(one, ONE)
+    for expected in ([0], [0, 1]):
+        crowd = FakeConnection()
+        assert places.add(crowd)
+        places.begin_request(crowd)
+        places.end_request(crowd, ONE)
+        assert evicted(those) == expected
 
 
 def test_nobody_gives_way_in_the_middle_of_a_request_with_a_known_key() -> None:
