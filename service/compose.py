@@ -41,6 +41,7 @@ from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
+from service.hangup import Hangup
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
@@ -53,7 +54,6 @@ from service.runtime import (
     demo_key,
     host_and_port,
     http_url,
-    on_hangup,
     stop_signal,
 )
 from service.settings import Settings
@@ -231,21 +231,22 @@ async def serve(
     settings: Settings,
     *,
     demo: bool,
+    hangup: Hangup,
     on_ready: Callable[[Ready], None],
     progress: Callable[[str], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM; a second one does not wait for the drain.
 
-    SIGHUP has the TLS files read again.
+    SIGHUP has the TLS files read again, or is the end when the terminal is gone.
 
     Raises :class:`DatabaseUnusableError`, ``EmbeddedPostgresError`` or, for an address that cannot
     be had, OSError if the service cannot start; their messages say why.
     """
-    on_hangup(lambda: None)  # nothing to reload yet, and no reason to end
+    hangup.use_loop()
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
         async with running(settings, conninfo) as service:
-            on_hangup(service.reload)
+            hangup.reload = service.reload
             stop = stop_signal()
             shown = await demo_key(settings, conninfo) if demo else None
             configure_gc()
