@@ -17,6 +17,7 @@ from core.error_codes import ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, StreamError, log_internal
 from core.limits import MAX_BODY_BYTES
 from core.models import Caller
+from grpc_api.connections import Connections
 from grpc_api.errors import CallError, StatusRenderer
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,9 @@ Request = TypeVar("Request", bound=Message)
 class Call:
     """A call while it is served. ``caller`` and ``code`` are None until they are known."""
 
-    def __init__(self, context: Context, renderer: StatusRenderer, clock: Clock) -> None:
+    def __init__(
+        self, context: Context, renderer: StatusRenderer, clock: Clock, connections: Connections
+    ) -> None:
         self.context = context
         self.clock = clock
         self.request_id = ids.new_request_id(clock.now_us())
@@ -43,7 +46,13 @@ class Call:
         self.caller: Caller | None = None
         self.code: str | None = None  # of the error that ended it
         self._renderer = renderer
+        self._connections = connections
         self._has_sent_id = False
+
+    def admit(self, caller: Caller) -> None:
+        """Note whose call it is; the key may be used."""
+        self.caller = caller
+        self._connections.note_known(self.context.peer())
 
     async def send_request_id(self) -> None:
         """Send the request id, once. A unary call has that of its receipt, which may be a replay's.

@@ -74,11 +74,12 @@ class EventStream:
         Returns, for status OK, only if the client has half-closed and every ack is written. Raises
         the error for the status otherwise: the client may have sent messages that were not read.
         """
-        self._call.caller, _ = await self._ingestor.admit(self._call.authorization)
-        self._place = self._ingestor.hold_stream(self._call.caller)
+        caller, _ = await self._ingestor.admit(self._call.authorization)
+        self._call.admit(caller)
+        self._place = self._ingestor.hold_stream(caller)
         assert self._call.authorization is not None
         with self._ingestor.key_watch.watching(self._call.authorization, self.end):
-            await self._serve(self._call.caller)
+            await self._serve(caller)
 
     def close(self) -> None:
         """Make room for another stream, once the call has its status and holds no more memory."""

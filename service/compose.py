@@ -34,6 +34,7 @@ from core.journal.journal import Journal
 from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
 from core.postgres.database import MAX_POOL_CONNECTIONS, Database
+from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
@@ -117,10 +118,17 @@ async def running(
         await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
 
         servicer = IngestServicer(
-            ingestor, StatusRenderer(base_url), counters, clock, settings.stream_max_seconds
+            ingestor,
+            StatusRenderer(base_url),
+            counters,
+            clock,
+            settings.stream_max_seconds,
+            Connections(max_connections()),
         )
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
+        watching = servicer.connections.run(grpc_port)
+        await stack.enter_async_context(_background(watching, failure))
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
 
         async def begin_to_stop() -> None:
