@@ -187,7 +187,7 @@ class IngestServicer:
                     memory.grow(LOOKAHEAD_BYTES)
                     async with self._arrivals.place(caller.organization_id):
                         memory.grow(MAX_RECEIVE_BYTES - LOOKAHEAD_BYTES)
-                        request = await call.read(request_type)
+                        request = await call.read(request_type, self._ingestor.in_turns(caller))
                 finally:
                     memory.release()
                 deadline.reschedule(loop.time() + MAX_SERVE_SECONDS)

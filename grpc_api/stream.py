@@ -24,7 +24,7 @@ from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
 from core.slices import InTurns
 from grpc_api import convert, responses
-from grpc_api.call import Call
+from grpc_api.call import Call, LargeMessage
 from grpc_api.open_streams import EndRequest, OpenStreams, ProducerStream
 from grpc_api.pb import ingest_pb2 as pb
 
@@ -181,10 +181,15 @@ class EventStream:
         self._awaits_message = False
         if message is grpc.aio.EOF:
             return None
+        self._has_message = True
+        if isinstance(message, LargeMessage):
+            caller = self._call.caller
+            assert caller is not None
+            message = await self._ingestor.in_turns(caller)(message.parsed())
         if isinstance(message, IngestError):
+            self._has_message = False
             raise message
         assert isinstance(message, pb.StreamEventsRequest)
-        self._has_message = True
         return message
 
     async def _open(self, producer_id: str) -> None:
