@@ -31,7 +31,8 @@ from http_api.site import KEY_PLACEHOLDER, Site
 
 # Types with a table of their own, so that it is not repeated wherever they occur.
 _TYPE_ANCHORS: Final = {"Actor": "actor", "EventCategory": "event-category", "Metric": "metric"}
-_IDEMPOTENCY_KEY: Final = "crm-batch-8412"  # of the examples
+# The document has no example of it: tools would send it with every body that they try.
+_IDEMPOTENCY_KEY: Final = "crm-batch-8412"
 _CODE_SPAN: Final = re.compile(r"`([^`]+)`")
 
 
