@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import Request
 
-from http_api.documents import CACHE_SECONDS, Document, accepts_gzip
+from http_api.documents import CACHE_SECONDS, Document, accepts_gzip, prefers_html
 from tests.support.http_driver import HttpDriver
 from tests.support.raw_http import ask, head
 from tests.support.running_service import Addresses
@@ -80,6 +80,25 @@ async def test_a_slash_at_the_end_makes_no_difference(server: Addresses, path: s
 )
 def test_accepted_encodings_are_read(value: str, accepted: bool) -> None:
     assert accepts_gzip(value) is accepted
+
+
+@pytest.mark.parametrize(
+    ("accept", "preferred"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/html", True),
+        ("text/html, application/json", False),
+        ("text/html;q=0.9, application/json;q=0.8, */*;q=0.1", True),
+        ("application/json, TEXT/HTML;q=0.5", False),
+        ("text/html;q=0", False),
+        ("text/html;q=much", False),
+        ("text/html;level=1;q=0.4", True),
+    ],
+)
+def test_browsers_are_told_from_programs(accept: str, preferred: bool) -> None:
+    assert prefers_html(accept) is preferred
 
 
 async def test_a_document_is_rendered_once_and_not_before_it_is_asked_for() -> None:

@@ -230,9 +230,12 @@ def _print_ready_line(ready: Ready) -> None:
 
 
 def _print_welcome(ready: Ready, note: str | None) -> None:
+    from http_api.paths import OVERVIEW_PATH
+
     lines = ["", "WePeople ingest is ready.", "", f"  HTTP  {ready.http}"]
     if ready.grpc is not None:
         lines.append(f"  gRPC  {ready.grpc}")
+    lines.append(f"  docs  {ready.http}{OVERVIEW_PATH}")
     if note is not None:
         lines += ["", note]
     if ready.demo is not None:
