@@ -22,7 +22,7 @@ from http_api.paths import ENDPOINT_METHODS, EVENTS_PATH, PING_PATH, SNAPSHOTS_P
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
 # Returns the answer to a request whose handling raised an error.
-Fail = Callable[[RequestContext, Exception], Response]
+Fail = Callable[[Scope, Exception], Response]
 
 
 def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
@@ -55,7 +55,10 @@ class _Endpoints:
     ) -> tuple[int, bytes]:
         caller, body, memory = await self._admit_body(context, headers, receive)
         try:
-            events, size_bytes = await decode_events(body), len(body)
+            events, size_bytes = (
+                await decode_events(body, self._ingestor.in_turns(caller)),
+                len(body),
+            )
         finally:
             memory.release()  # the core holds it from now on
         ingesting = self._ingestor.ingest(
@@ -74,7 +77,7 @@ class _Endpoints:
     ) -> tuple[int, bytes]:
         caller, body, memory = await self._admit_body(context, headers, receive)
         try:
-            snapshot = await decode_snapshot(body)
+            snapshot = await decode_snapshot(body, self._ingestor.in_turns(caller))
         finally:
             memory.release()
         wanted = SnapshotRequest(context.request_id, snapshot, headers.idempotency_key(), len(body))
@@ -139,7 +142,7 @@ class _DataEndpoint:
         try:
             status, body = await self._handle(context, RequestHeaders(scope), receive)
         except Exception as error:
-            await self._fail(context, error)(scope, receive, send)
+            await self._fail(scope, error)(scope, receive, send)
             return
         headers = [
             (b"content-length", b"%d" % len(body)),

@@ -34,13 +34,16 @@ from core.journal.journal import Journal
 from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
 from core.postgres.database import MAX_POOL_CONNECTIONS, Database
+from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
+from http_api.site import Site
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
+from service.hangup import Hangup
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
@@ -51,9 +54,9 @@ from service.runtime import (
     client_address,
     configured_secret,
     demo_key,
+    grpc_target,
     host_and_port,
     http_url,
-    on_hangup,
     stop_signal,
 )
 from service.settings import Settings
@@ -80,10 +83,12 @@ async def running(
     conninfo: str,
     clock: Clock | None = None,
     shared_state: SharedState | None = None,
+    shown_key: str | None = None,
 ) -> AsyncIterator[Service]:
     """The service on a migrated database, accepting traffic within the block.
 
     With a ``shared_state`` it shares the two ports with the other server processes of that state.
+    ``shown_key`` is the demo's, to be shown on its pages.
 
     Raises OSError if an address cannot be had, and the database's errors.
     """
@@ -111,16 +116,23 @@ async def running(
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
-        http_app = create_app(ingestor, readiness.problem, metrics, counters, base_url, clock)
-        http_server = _http_server(settings, http_app, listener, base_url, clock)
-        await stack.enter_async_context(_background(return_memory(), failure))
-        await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
-
         servicer = IngestServicer(
-            ingestor, StatusRenderer(base_url), counters, clock, settings.stream_max_seconds
+            ingestor,
+            StatusRenderer(base_url),
+            counters,
+            clock,
+            settings.stream_max_seconds,
+            Connections(max_connections()),
         )
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
+        site = Site(base_url, grpc_target(settings, grpc_port), shown_key)
+        http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
+        http_server = _http_server(settings, http_app, listener, base_url, clock)
+        await stack.enter_async_context(_background(return_memory(), failure))
+        await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
+        watching = servicer.connections.run(grpc_port)
+        await stack.enter_async_context(_background(watching, failure))
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
 
         async def begin_to_stop() -> None:
@@ -231,23 +243,25 @@ async def serve(
     settings: Settings,
     *,
     demo: bool,
+    hangup: Hangup,
     on_ready: Callable[[Ready], None],
     progress: Callable[[str], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM; a second one does not wait for the drain.
 
-    SIGHUP has the TLS files read again.
+    SIGHUP has the TLS files read again, or is the end when the terminal is gone.
 
     Raises :class:`DatabaseUnusableError`, ``EmbeddedPostgresError`` or, for an address that cannot
     be had, OSError if the service cannot start; their messages say why.
     """
-    on_hangup(lambda: None)  # nothing to reload yet, and no reason to end
+    hangup.use_loop()
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
-        async with running(settings, conninfo) as service:
-            on_hangup(service.reload)
+        shown = await demo_key(settings, conninfo) if demo else None
+        key = None if shown is None else shown.key
+        async with running(settings, conninfo, shown_key=key) as service:
+            hangup.reload = service.reload
             stop = stop_signal()
-            shown = await demo_key(settings, conninfo) if demo else None
             configure_gc()
             on_ready(Ready(service.http, service.grpc, shown))
             await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)

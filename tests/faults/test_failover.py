@@ -15,12 +15,12 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from core.postgres.migrate import migrate
-from grpc_api.producer import StreamProducer
 from tests.support.batch_load import BatchLoad
 from tests.support.postgres_server import PostgresServer, server_folder
 from tests.support.service_process import service_on
 from tests.support.tenant import Tenant, event, make_tenant
 from tests.support.waiting import wait_until
+from wepeople_ingest_client import StreamProducer
 
 # Two seconds are promised; a busy machine may add to them.
 SERVED_SECONDS = 2.0 + 1.5

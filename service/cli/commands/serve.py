@@ -8,7 +8,6 @@ import logging
 import os
 import shlex
 import shutil
-import signal
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -114,7 +113,8 @@ def serve(
     Without DATABASE_URL it brings a PostgreSQL of its own. The database is brought up to date
     first. Logs go to stderr. With --json the only output on stdout is one line, as soon as the
     service accepts traffic: {"event": "ready", "http": URL, "grpc": HOST:PORT}. SIGHUP has the TLS
-    files read again, which also happens by itself when they are renewed.
+    files read again, which also happens by itself when they are renewed; when the terminal is gone
+    it ends the service.
 
     With --workers one process supervises N others, replaces those that end and is the one to
     signal. /readyz and grpc.health.v1 then speak for all: not ready until all have started,
@@ -122,13 +122,13 @@ def serve(
     keep it inside.
     """
     from service.gc_settings import postpone_gc
+    from service.hangup import Hangup
     from service.logs import configure_logs
     from service.settings import Settings
     from service.tls import check_tls_files
 
     postpone_gc()
-    # Until there is something to reload (service/runtime.py: on_hangup), SIGHUP has no effect.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hangup = Hangup()
 
     settings = Settings.from_environment(os.environ)
     given = {"http": http, "grpc": grpc, "server_processes": workers}
@@ -150,6 +150,7 @@ def serve(
             serving(
                 settings,
                 demo=demo,
+                hangup=hangup,
                 on_ready=partial(_announce, settings, as_json=as_json),
                 progress=log.info if as_json else note,
             )
@@ -274,6 +275,6 @@ def _curl_lines(url: str, key: str) -> list[str]:
 
 def _grpcurl_lines(address: str, key: str) -> list[str]:
     return [
-        f"  grpcurl -plaintext -H 'authorization: Bearer {key}' \\",
+        f"  grpcurl -plaintext -emit-defaults -H 'authorization: Bearer {key}' \\",
         f"    {address} wepeople.ingest.v1.IngestService/Ping",
     ]
