@@ -6,6 +6,9 @@ ARGS   ?=
 # connections: a database server that is not the embedded one may have no more than 100.
 TEST_PROCESSES ?= $(if $(DATABASE_URL),1,4)
 
+# The tests start the service some two hundred times; each time it would compile all of its modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -31,7 +34,7 @@ run: $(VENV)/run.stamp ## start the service with an embedded database and demo d
 	@exec $(BIN)/wepeople-ingest serve --demo $(ARGS)
 
 # Tests with a target of their own: they take long, or need more than Python.
-APART := --ignore tests/pressure --ignore tests/generators
+APART := --ignore tests/pressure --ignore tests/generators --ignore tests/portal
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes, but for those apart; ARGS go to pytest
@@ -51,7 +54,7 @@ format: $(VENV)/dev.stamp ## sort the imports and format the code
 check: lint types imports proto ## everything but the tests: lint, types, import contracts, the .proto contract
 
 .PHONY: gen
-gen: $(VENV)/dev.stamp ## regenerate grpc_api/pb from proto/
+gen: $(VENV)/dev.stamp ## regenerate the messages of the server and of the client from proto/
 	$(BIN)/python -m grpc_api.generate
 
 .PHONY: bench
@@ -61,6 +64,10 @@ bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
 .PHONY: generator-tests
 generator-tests: $(VENV)/dev.stamp ## generate clients from the OpenAPI document with the tools that `.ci/run` installs, and try them
 	@exec $(BIN)/python -m pytest tests/generators $(ARGS)
+
+.PHONY: browser-tests
+browser-tests: $(VENV)/dev.stamp ## try the pages in Debian's Chromium, and html-validate them if `.ci/run` has installed it
+	@exec $(BIN)/python -m pytest tests/portal $(ARGS)
 
 .PHONY: pressure-tests
 pressure-tests: $(VENV)/dev.stamp ## a few seconds of every flood and of the soak, as tests; ARGS go to pytest
@@ -91,9 +98,9 @@ mutants: $(VENV)/mutants.stamp ## change core/rules and core/journal, and list t
 	@$(BIN)/mutmut export-cicd-stats >/dev/null && cat mutants/mutmut-cicd-stats.json
 
 .PHONY: lock
-lock: $(VENV)/dev.stamp ## resolve pyproject.toml into the three lock files; ARGS="--upgrade" for newer versions
-	$(LOCK) pyproject.toml --group build --output-file requirements.lock
-	$(LOCK) pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock
+lock: $(VENV)/dev.stamp ## resolve both pyproject.toml into the three lock files; ARGS="--upgrade" for newer versions
+	$(LOCK) $(PROJECTS) --group build --output-file requirements.lock
+	$(LOCK) $(PROJECTS) --group dev --constraints requirements.lock --output-file requirements-dev.lock
 	$(LOCK) --group mutants --constraints requirements-dev.lock --output-file requirements-mutants.lock
 
 .PHONY: proto-landed
@@ -106,9 +113,9 @@ venv: $(VENV)/dev.stamp ## only install, with all that development needs
 
 .PHONY: clean
 clean: ## remove .venv and whatever else can be made again; databases stay
-	rm -rf $(VENV) build dist mutants *.egg-info
+	rm -rf $(VENV) build dist mutants *.egg-info client/build client/dist client/*.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis .coverage .coverage.*
-	find core http_api grpc_api service tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find core http_api grpc_api service client tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # --- the parts of check ----------------------------------------------------------------------------
 
@@ -146,20 +153,23 @@ endif
 
 # --- installation ------------------------------------------------------------------------------------
 
+# What the client needs, the project needs. Neither stands in a lock itself.
+PROJECTS := pyproject.toml client/pyproject.toml
 LOCK = $(BIN)/uv --no-config --quiet pip compile --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(ARGS)
 
-INSTALL_PROJECT = $(PIP) install --no-deps --no-build-isolation --editable .
+# The client is installed from its folder: no package index has it, and the project needs it.
+INSTALL_PROJECT = $(PIP) install --no-deps --no-build-isolation --editable ./client --editable .
 
 # One environment for everything. requirements-dev.lock contains requirements.lock, version for version; each has a
-# stamp, and an installation runs again only when its lock or pyproject.toml has changed.
-$(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/made.stamp
+# stamp, and an installation runs again only when its lock or a pyproject.toml has changed.
+$(VENV)/run.stamp: requirements.lock pyproject.toml client/pyproject.toml | $(VENV)/made.stamp
 	@echo 'Installing requirements.lock into $(VENV) ...'
 	@$(PIP) install --require-hashes --requirement requirements.lock
 	@$(INSTALL_PROJECT)
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.lock requirements.lock pyproject.toml | $(VENV)/made.stamp
+$(VENV)/dev.stamp: requirements-dev.lock requirements.lock pyproject.toml client/pyproject.toml | $(VENV)/made.stamp
 	@echo 'Installing requirements-dev.lock into $(VENV) ...'
 	@$(PIP) install --require-hashes --requirement requirements-dev.lock
 	@$(INSTALL_PROJECT)

@@ -19,6 +19,8 @@ _US_PER_DAY: Final = 86_400 * _US_PER_SECOND
 # Most events come from a few recent minutes, and formatting the minute is the costly part.
 MAX_CACHED_MINUTES: Final = 4_096
 MAX_CACHED_DAYS: Final = 64
+# Judging a batch parses its timestamps, and the digest of the batch parses them again.
+MAX_CACHED_TEXTS: Final = 4_096
 _SECONDS: Final = tuple(f"{second:02}" for second in range(60))
 
 # Years 1 to 9999 UTC: the range of Python's datetime and of RFC 3339.
@@ -52,6 +54,10 @@ def parse(given: str) -> tuple[int, str]:
     Raises ValueError with the words for the client. Digits beyond the microsecond are cut off.
     A leap second becomes the first instant of the next minute, as in PostgreSQL.
     """
+    return (_parse_short if len(given) <= _MAX_USUAL_CHARACTERS else _parse)(given)
+
+
+def _parse(given: str) -> tuple[int, str]:
     if _USUAL.match(given):
         try:
             return from_datetime(datetime.fromisoformat(given)), given
@@ -74,6 +80,9 @@ def parse(given: str) -> tuple[int, str]:
     if not MIN_US <= us <= MAX_US:
         raise ValueError("must be in the years 1 to 9999 in UTC")
     return us, format_us(us)
+
+
+_parse_short: Final = lru_cache(MAX_CACHED_TEXTS)(_parse)
 
 
 def parse_together(given: Sequence[str]) -> Sequence[int] | None:

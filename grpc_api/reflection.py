@@ -2,7 +2,8 @@
 
 The library has only v1alpha. v1 has the same messages in another package, so one servicer answers
 both. Its descriptor is derived from that of v1alpha, for clients that ask about reflection itself.
-Every name of a file is a symbol, methods included. Anybody may ask, so conversations are bounded.
+Every name of a file is a symbol, methods included. The comments of the contract are told, too.
+Anybody may ask, so conversations are bounded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from grpc_api.call import Context
 from grpc_api.open_calls import OpenCalls
+from grpc_api.pb.comments import COMMENTS
 
 MAX_CONVERSATIONS: Final = 32
 CONVERSATION_SECONDS: Final = 60.0
@@ -53,10 +55,27 @@ def enable_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
     )
 
 
+class _Commented:
+    """A descriptor of a file whose copies have its comments; those of a pool have none."""
+
+    def __init__(self, file: FileDescriptor) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def CopyToProto(self, proto: descriptor_pb2.FileDescriptorProto) -> None:  # noqa: N802
+        """Copy the description of the file."""
+        self._file.CopyToProto(proto)
+        if comments := COMMENTS.get(self._file.name):
+            proto.source_code_info.ParseFromString(comments)
+
+
 class _EverySymbol:
     """A descriptor pool that finds the file of a method and of an enum's value, too.
 
     The value of an enum is a symbol beside its enum; it is found by the name inside it as well.
+    The files have their comments.
     """
 
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
@@ -65,8 +84,15 @@ class _EverySymbol:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
 
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - the library's
+    def FindFileByName(self, name: str) -> _Commented:  # noqa: N802 - the library's
+        """The file of a name; raises KeyError if there is none."""
+        return _Commented(self._pool.FindFileByName(name))
+
+    def FindFileContainingSymbol(self, symbol: str) -> _Commented:  # noqa: N802 - the library's
         """The file that defines a symbol; raises KeyError if there is none."""
+        return _Commented(self._file_of(symbol))
+
+    def _file_of(self, symbol: str) -> FileDescriptor:
         with contextlib.suppress(KeyError):
             return self._pool.FindFileContainingSymbol(symbol)
         parent, _, name = symbol.rpartition(".")

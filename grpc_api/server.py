@@ -123,11 +123,14 @@ class GrpcServer:
         Draining has three steps: health becomes NOT_SERVING, streams end once the batches they have
         read are acked, and other calls end. A call that runs longer than the drain time is
         cancelled.
+
+        Raises what ended the acceptance of calls, if that ends before.
         """
         # Before the start, so that no client hears that the service is unknown.
         self._health.set(await self._readiness() is None)
         await self._server.start()
         accepting = asyncio.create_task(self._acceptor.run())
+        accepting.add_done_callback(lambda _: self.stop())  # nobody else accepts calls
         while not self._stop.is_set():
             try:
                 async with asyncio.timeout(HEALTH_SECONDS):

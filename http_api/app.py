@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
@@ -21,19 +23,13 @@ from core.error_codes import REFERENCE_PATH, ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
 from http_api import errors
-from http_api.cors import DOCUMENT_PATHS, Preflight
-from http_api.docs import openapi
-from http_api.docs.reference import render_reference
-from http_api.documents import PAGE_HEADERS, Document
+from http_api.cors import Preflight
+from http_api.docs import portal
+from http_api.documents import DOCUMENT_HEADERS, HTML, PAGE_HEADERS, prefers_html
 from http_api.middleware import RequestContext, RequestContextMiddleware
-from http_api.paths import (
-    DOCUMENT_PATH,
-    ENDPOINT_METHODS,
-    JSON_DOCUMENT_PATH,
-    PING_PATH,
-    READING,
-)
+from http_api.paths import ENDPOINT_METHODS, PING_PATH, READING, both_spellings, is_api
 from http_api.routes import Fail, add_ingest_routes, data_endpoints
+from http_api.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +53,12 @@ def create_app(
     readiness: Readiness,
     metrics: Metrics,
     counters: Counters,
-    base_url: str,
+    site: Site,
     clock: Clock,
 ) -> ASGIApp:
     """Return the HTTP API as one ASGI application.
 
-    ``base_url`` is the URL at which clients reach this service; links in errors and documents
-    begin with it.
+    Links in errors and documents begin with the base URL of ``site``.
     """
     # FastAPI would derive documents from its routes; ours are written by hand (http_api/docs).
     app = FastAPI(
@@ -75,20 +70,20 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
 
-    fail = _failure_renderer(ingestor, base_url)
+    fail = _failure_renderer(ingestor, site.base_url)
     add_ingest_routes(app, ingestor, fail)
     app.add_middleware(_FairTurns, ingestor=ingestor)
     _add_operator_routes(app, readiness, metrics)
-    _add_document_routes(app, base_url)
-    _add_exception_handlers(app, fail, base_url)
-    endpoints = (
-        data_endpoints(app) | _preflights(app, ingestor, fail) | _health(app, ingestor, fail)
-    )
-    return RequestContextMiddleware(app, endpoints, clock, counters)
+    documents = _add_document_routes(app, site)
+    _add_exception_handlers(app, fail, site.base_url)
+    endpoints = data_endpoints(app) | _preflights(app, documents, ingestor, fail)
+    endpoints |= _health(app, ingestor, fail)
+    return RequestContextMiddleware(app, endpoints, documents, clock, counters)
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
-    def fail(context: RequestContext, error: Exception) -> Response:
+    def fail(scope: Scope, error: Exception) -> Response:
+        context = RequestContext.of(scope)
         if isinstance(error, IngestError):
             log_internal(log, error, context.request_id)
             if context.caller is not None:
@@ -101,9 +96,23 @@ def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
         context.code = error.code
         status, body, headers = errors.render_error(error, context.request_id, base_url)
-        return Response(body, status, headers, media_type="application/json")
+        return _error_response(scope, status, error.code.value, error.message, body, headers)
 
     return fail
+
+
+def _error_response(
+    scope: Scope, status: int, code: str, message: str, body: bytes, headers: dict[str, str]
+) -> Response:
+    """Return the envelope, or outside of the API a page for a browser."""
+    if is_api(scope["path"]):
+        return Response(body, status, headers, media_type="application/json")
+    headers = headers | {"vary": "Accept"}
+    if prefers_html(",".join(Headers(scope=scope).getlist("accept"))):
+        request_id = RequestContext.of(scope).request_id
+        page = portal.error_page(status, code, message, request_id)
+        return Response(page, status, headers | PAGE_HEADERS, media_type=HTML)
+    return Response(body, status, headers, media_type="application/json")
 
 
 def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -> None:
@@ -123,7 +132,7 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
     @app.api_route("/metrics", methods=READING)
     async def metrics_page() -> Response:
         return Response(
-            metrics.render(), headers={**PAGE_HEADERS, "content-type": metrics.media_type}
+            metrics.render(), headers={**DOCUMENT_HEADERS, "content-type": metrics.media_type}
         )
 
 
@@ -137,28 +146,45 @@ def _health(app: FastAPI, ingestor: Ingestor, fail: Fail) -> dict[tuple[str, str
     }
 
 
-def _add_document_routes(app: FastAPI, base_url: str) -> None:
-    """Add the pages, each with and without a slash at its end."""
-    for path, render, media_type in (
-        (DOCUMENT_PATH, openapi.render, "application/yaml"),
-        (JSON_DOCUMENT_PATH, openapi.render_json, "application/json"),
-        (REFERENCE_PATH, render_reference, "text/html; charset=utf-8"),
-    ):
-        document = Document(partial(render, base_url), media_type)
-        app.router.routes += [
-            Route(spelling, document.answer, methods=READING) for spelling in (path, f"{path}/")
-        ]
+def _add_document_routes(app: FastAPI, site: Site) -> frozenset[str]:
+    """Add the pages and documents, each with and without a slash at its end.
+
+    Returns the paths of those that pages of any origin may read.
+    """
+    documents = portal.documents(site)
+    app.router.routes += [
+        Route(spelling, document.answer, methods=READING)
+        for path, document in documents.items()
+        for spelling in both_spellings(path)
+    ]
+    app.router.routes += [
+        Route(spelling, partial(_redirect, target), methods=READING)
+        for path, target in portal.REDIRECTS.items()
+        for spelling in both_spellings(path)
+    ]
+    return frozenset(
+        spelling
+        for path, document in documents.items()
+        if document.is_public
+        for spelling in both_spellings(path)
+    )
 
 
-def _preflights(app: FastAPI, ingestor: Ingestor, fail: Fail) -> dict[tuple[str, str], ASGIApp]:
+async def _redirect(target: str, request: Request) -> Response:
+    return RedirectResponse(target)
+
+
+def _preflights(
+    app: FastAPI, documents: Iterable[str], ingestor: Ingestor, fail: Fail
+) -> dict[tuple[str, str], ASGIApp]:
     """Return what answers the preflights of browsers by method and path, past FastAPI's layers."""
-    methods = ENDPOINT_METHODS | dict.fromkeys(DOCUMENT_PATHS, READING)
+    methods = ENDPOINT_METHODS | dict.fromkeys(documents, READING)
     return {
         ("OPTIONS", path): Preflight(
             app,
             allowed,
             partial(ingestor.begin_unkeyed, 1),
-            lambda scope, error: fail(RequestContext.of(scope), error),
+            fail,
         )
         for path, allowed in methods.items()
     }
@@ -168,7 +194,7 @@ def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
     @app.exception_handler(IngestError)
     @app.exception_handler(Exception)
     async def on_failure(request: Request, error: Exception) -> Response:
-        return fail(RequestContext.of(request.scope), error)
+        return fail(request.scope, error)
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
@@ -184,15 +210,15 @@ def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
         }.get(HTTPStatus(error.status_code), (ErrorCode.INVALID_BODY.value, str(error.detail)))
         context = RequestContext.of(request.scope)
         context.code = code
-        body = errors.envelope(code, message, context.request_id, base_url)
+        body = msgspec.json.encode(errors.envelope(code, message, context.request_id, base_url))
         headers = dict(error.headers or {})
         if "Allow" in headers:  # made of a set, in any order
             headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-        return _json(error.status_code, body, headers)
+        return _error_response(request.scope, error.status_code, code, message, body, headers)
 
 
-def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
+def _json(status: int, body: object) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
 
 
 class _FairTurns:
@@ -227,5 +253,5 @@ class _HealthPage:
                 return
             response = await self._answer()
         except Exception as error:
-            response = self._fail(context, error)
+            response = self._fail(scope, error)
         await response(scope, receive, send)

@@ -23,6 +23,8 @@ PROGRESS_SECONDS: Final = 5.0
 MAX_BODY_SECONDS: Final = 60.0
 # An estimate of what a connection takes beside the body as long as the body arrives.
 ARRIVING_BYTES: Final = 65_536
+# A body that came whole and is no larger is decoded before anything else happens.
+MAX_UNHELD_BYTES: Final = 8_192
 # Enough for one member an event. Each member copies the bytes behind it.
 MAX_GZIP_MEMBERS: Final = 500
 INFLATED_PIECE_BYTES: Final = 262_144
@@ -47,23 +49,25 @@ async def read_body(
     if headers.content_length() > MAX_BODY_BYTES:
         raise _too_large()
     gzipped = headers.is_gzipped()
-    body = await _gather(receive, memory, in_turn)
+    first, more = await _next(receive)
+    if not (more or gzipped) and len(first) <= MAX_UNHELD_BYTES:
+        return first
+    memory.grow(len(first))
+    body = await _gather(first, receive, memory, in_turn) if more else first
     return await _inflate(body, memory, in_turn) if gzipped else body
 
 
-async def _gather(receive: Receive, memory: Holding, in_turn: InTurn) -> bytes:
-    first, more = await _next(receive, memory)
-    if not more:
-        return first
+async def _gather(first: bytes, receive: Receive, memory: Holding, in_turn: InTurn) -> bytes:
     memory.grow(ARRIVING_BYTES)
     loop = asyncio.get_running_loop()
-    chunks, size, progress = [first], len(first), 0
+    chunks, size, progress, more = [first], len(first), 0, True
     last_moment = loop.time() + MAX_BODY_SECONDS
     try:
         async with asyncio.timeout(PROGRESS_SECONDS) as timer:
             while more:
                 await in_turn()
-                chunk, more = await _next(receive, memory)
+                chunk, more = await _next(receive)
+                memory.grow(len(chunk))
                 chunks.append(chunk)
                 size += len(chunk)
                 progress += len(chunk)
@@ -77,14 +81,12 @@ async def _gather(receive: Receive, memory: Holding, in_turn: InTurn) -> bytes:
     return b"".join(chunks)
 
 
-async def _next(receive: Receive, memory: Holding) -> tuple[bytes, bool]:
+async def _next(receive: Receive) -> tuple[bytes, bool]:
     """Return a piece of the body, and whether more of it is to come."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
-    chunk: bytes = message["body"]
-    memory.grow(len(chunk))
-    return chunk, message["more_body"]
+    return message["body"], message["more_body"]
 
 
 def _too_large() -> IngestError:

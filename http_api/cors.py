@@ -7,26 +7,16 @@ an origin has no rights of its own. Nothing else may be read from another origin
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from http import HTTPStatus
 from typing import Final
 
 from fastapi import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from core.error_codes import REFERENCE_PATH
-from http_api.paths import (
-    DOCUMENT_PATH,
-    ENDPOINT_METHODS,
-    JSON_DOCUMENT_PATH,
-)
+from http_api.paths import ENDPOINT_METHODS
 
 PREFLIGHT_SECONDS: Final = 7_200  # the longest that Chromium keeps the answer to a preflight
-DOCUMENT_PATHS: Final = frozenset(
-    f"{path}{slash}"
-    for path in (REFERENCE_PATH, DOCUMENT_PATH, JSON_DOCUMENT_PATH)
-    for slash in ("", "/")
-)
 REQUEST_HEADERS: Final = b"Authorization, Content-Type, Idempotency-Key"
 RESPONSE_HEADERS: Final = (
     b"X-Request-Id, X-API-Version, X-RateLimit-Limit, X-RateLimit-Remaining, Retry-After, "
@@ -38,10 +28,11 @@ _READABLE: Final = (
 )
 
 
-def cors_headers(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
+def cors_headers(scope: Scope, documents: Container[str]) -> Sequence[tuple[bytes, bytes]]:
     """Return the headers that let a page of another origin read the response, errors too.
 
-    Documents have them always, for a cache may show one page the response to another.
+    ``documents`` are the paths of those that any page may read. They have the headers always, for a
+    cache may show one page the response to another.
     """
     path = scope["path"]
     if path in ENDPOINT_METHODS:
@@ -49,7 +40,7 @@ def cors_headers(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
             if name == b"origin":
                 return _READABLE
         return ()
-    return _READABLE if path in DOCUMENT_PATHS else ()
+    return _READABLE if path in documents else ()
 
 
 class Preflight:

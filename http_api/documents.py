@@ -13,16 +13,20 @@ from typing import Final, NamedTuple
 
 from fastapi import Request, Response
 
-# Pages need nothing but themselves, tell no other site where a reader came from, and stand in no
-# frame of it.
-PAGE_HEADERS: Final = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
+# A page loads nothing of other origins, tells no other site where a reader came from, and stands in
+# no frame of it. Other documents load nothing.
+_LOADING: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; "
+)
+_ISOLATED: Final = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+DOCUMENT_HEADERS: Final = {
+    "content-security-policy": f"default-src 'none'; {_ISOLATED}",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+PAGE_HEADERS: Final = DOCUMENT_HEADERS | {"content-security-policy": _LOADING + _ISOLATED}
+HTML: Final = "text/html; charset=utf-8"
 CACHE_SECONDS: Final = 300  # how long a release before this one may still be shown
 GZIP: Final = "gzip"
 _ZERO: Final = re.compile(r"q=0(\.0*)?")
@@ -42,6 +46,8 @@ class Representation(NamedTuple):
 
 class Document:
     """A document that is rendered and compressed once, when it is first asked for."""
+
+    is_public = True
 
     def __init__(self, render: Callable[[], bytes], media_type: str) -> None:
         self._render = render
@@ -68,7 +74,7 @@ class Document:
             "etag": chosen.etag,
             "cache-control": f"public, max-age={CACHE_SECONDS}",
             "vary": "Accept-Encoding",
-            **PAGE_HEADERS,
+            **(PAGE_HEADERS if self._media_type == HTML else DOCUMENT_HEADERS),
         }
         known = ",".join(request.headers.getlist("if-none-match"))
         if _names(known, chosen.etag):
@@ -85,6 +91,27 @@ def accepts_gzip(accept_encoding: str) -> bool:
         coding, _, weight = item.partition(";")
         weights[coding.strip()] = not _ZERO.fullmatch(weight.strip())
     return weights.get(GZIP, weights.get("x-gzip", weights.get("*", False)))
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether a client would rather have a page than JSON, by its Accept (RFC 9110, 12.5.1).
+
+    A browser names text/html. A client that takes anything gets JSON.
+    """
+    weights = {"text/html": 0.0, "application/json": 0.0}
+    for item in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in item.split(";"))
+        if media_type in weights:
+            weights[media_type] = _weight(parameters)
+    return weights["text/html"] > weights["application/json"]
+
+
+def _weight(parameters: list[str]) -> float:
+    given = [one.removeprefix("q=") for one in parameters if one.startswith("q=")]
+    try:
+        return float(given[0]) if given else 1.0
+    except ValueError:
+        return 0.0
 
 
 def _names(if_none_match: str, etag: str) -> bool:

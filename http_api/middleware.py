@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Container, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -102,18 +102,20 @@ class RequestContextMiddleware:
     """Gives each request its id and each response its headers; counts and logs the answers.
 
     A request goes to the endpoint for its method and path, past the layers of ``app``, and to
-    ``app`` if ``endpoints`` has none.
+    ``app`` if ``endpoints`` has none. Pages of any origin may read what is at ``documents``.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         endpoints: Mapping[tuple[str, str], ASGIApp],
+        documents: Container[str],
         clock: Clock,
         counters: Counters,
     ) -> None:
         self._app = app
         self._endpoints = endpoints
+        self._documents = documents
         self._clock = clock
         self._counters = counters
 
@@ -132,7 +134,7 @@ class RequestContextMiddleware:
                 message["headers"] = [
                     *message.get("headers", ()),
                     *context.headers(),
-                    *cors_headers(scope),
+                    *cors_headers(scope, self._documents),
                 ]
             await send(message)
 

@@ -6,10 +6,26 @@ PING_PATH: Final = "/api/v1/ingest/ping"
 EVENTS_PATH: Final = "/api/v1/ingest/events"
 SNAPSHOTS_PATH: Final = "/api/v1/ingest/snapshots"
 
-# The OpenAPI document; the path of the reference page is core.error_codes.REFERENCE_PATH.
+# Pages for people; the path of the reference page is core.error_codes.REFERENCE_PATH.
+OVERVIEW_PATH: Final = "/developers"
+GUIDE_PATH: Final = "/developers/docs"
+EXPLORER_PATH: Final = "/developers/explorer"
+ASSETS_PATH: Final = "/developers/assets"
+
+# The OpenAPI document.
 DOCUMENT_PATH: Final = "/openapi/v1.yaml"
 JSON_DOCUMENT_PATH: Final = "/openapi.json"
 
 # HEAD is answered wherever GET is (RFC 9110, section 9.3.2); the server leaves out the body.
 READING: Final = ["GET", "HEAD"]
 ENDPOINT_METHODS: Final = {PING_PATH: READING, EVENTS_PATH: ["POST"], SNAPSHOTS_PATH: ["POST"]}
+
+
+def is_api(path: str) -> bool:
+    """Whether a path belongs to the API, which speaks JSON to everybody."""
+    return path == "/api" or path.startswith("/api/")
+
+
+def both_spellings(path: str) -> tuple[str, ...]:
+    """Return the path without and with a slash at its end, which makes no difference to pages."""
+    return (path,) if path == "/" else (path, f"{path}/")

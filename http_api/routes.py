@@ -22,7 +22,7 @@ from http_api.paths import ENDPOINT_METHODS, EVENTS_PATH, PING_PATH, SNAPSHOTS_P
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
 # Returns the answer to a request whose handling raised an error.
-Fail = Callable[[RequestContext, Exception], Response]
+Fail = Callable[[Scope, Exception], Response]
 
 
 def add_ingest_routes(app: FastAPI, ingestor: Ingestor, fail: Fail) -> None:
@@ -142,7 +142,7 @@ class _DataEndpoint:
         try:
             status, body = await self._handle(context, RequestHeaders(scope), receive)
         except Exception as error:
-            await self._fail(context, error)(scope, receive, send)
+            await self._fail(scope, error)(scope, receive, send)
             return
         headers = [
             (b"content-length", b"%d" % len(body)),

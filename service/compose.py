@@ -40,6 +40,7 @@ from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
+from http_api.site import Site
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
 from service.hangup import Hangup
@@ -53,6 +54,7 @@ from service.runtime import (
     client_address,
     configured_secret,
     demo_key,
+    grpc_target,
     host_and_port,
     http_url,
     stop_signal,
@@ -81,10 +83,12 @@ async def running(
     conninfo: str,
     clock: Clock | None = None,
     shared_state: SharedState | None = None,
+    shown_key: str | None = None,
 ) -> AsyncIterator[Service]:
     """The service on a migrated database, accepting traffic within the block.
 
     With a ``shared_state`` it shares the two ports with the other server processes of that state.
+    ``shown_key`` is the demo's, to be shown on its pages.
 
     Raises OSError if an address cannot be had, and the database's errors.
     """
@@ -108,27 +112,18 @@ async def running(
         readiness = Readiness(database, shared_state, clock)
         await readiness.check()
         await stack.enter_async_context(_background(readiness.run(), failure))
-
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
-        http_app = create_app(ingestor, readiness.problem, metrics, counters, base_url, clock)
+        servicer = _servicer(settings, ingestor, base_url, counters, clock)
+        grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
+        grpc_port = grpc_server.start()
+        await stack.enter_async_context(_background(servicer.connections.run(grpc_port), failure))
+        site = Site(base_url, grpc_target(settings, grpc_port), shown_key)
+        http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         await stack.enter_async_context(_background(return_memory(), failure))
         await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
-
-        servicer = IngestServicer(
-            ingestor,
-            StatusRenderer(base_url),
-            counters,
-            clock,
-            settings.stream_max_seconds,
-            Connections(max_connections()),
-        )
-        grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
-        grpc_port = grpc_server.start()
-        watching = servicer.connections.run(grpc_port)
-        await stack.enter_async_context(_background(watching, failure))
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
 
         async def begin_to_stop() -> None:
@@ -222,6 +217,19 @@ def _http_server(
     )
 
 
+def _servicer(
+    settings: Settings, ingestor: Ingestor, base_url: str, counters: Counters, clock: Clock
+) -> IngestServicer:
+    return IngestServicer(
+        ingestor,
+        StatusRenderer(base_url),
+        counters,
+        clock,
+        settings.stream_max_seconds,
+        Connections(max_connections()),
+    )
+
+
 def _grpc_server(
     settings: Settings, servicer: IngestServicer, readiness: Readiness, *, shared: bool
 ) -> GrpcServer:
@@ -253,10 +261,11 @@ async def serve(
     hangup.use_loop()
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
-        async with running(settings, conninfo) as service:
+        shown = await demo_key(settings, conninfo) if demo else None
+        key = None if shown is None else shown.key
+        async with running(settings, conninfo, shown_key=key) as service:
             hangup.reload = service.reload
             stop = stop_signal()
-            shown = await demo_key(settings, conninfo) if demo else None
             configure_gc()
             on_ready(Ready(service.http, service.grpc, shown))
             await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import uvloop
 
@@ -27,6 +28,8 @@ T = TypeVar("T")
 INTERRUPTED: Final = 1  # an end that was not in order (contract section 11)
 # For the journal, the statistics and the pool, after both APIs have drained one after the other.
 STOP_MARGIN_SECONDS: Final = 15.0
+# From a supervisor to its server processes; others of this user could read the key's file as well.
+DEMO_KEY_VARIABLE: Final = "WEPEOPLE_INTERNAL_DEMO_KEY"
 
 
 class Ready(NamedTuple):
@@ -127,3 +130,10 @@ def client_address(host: str, port: int) -> str:
 def http_url(host: str, port: int) -> str:
     """The URL of such a listener, as :func:`client_address`."""
     return f"http://{client_address(host, port)}"
+
+
+def grpc_target(settings: Settings, port: int) -> str:
+    """HOST:PORT at which clients reach gRPC: the public URL's host, or else this machine."""
+    if settings.public_url is None:
+        return client_address(host_and_port(settings.grpc)[0], port)
+    return client_address(urlsplit(settings.public_url).hostname or "", port)

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from core.postgres.migrate import migrate
 from service.postgres.embedded import EmbeddedPostgres
-from tests.support import parallel
+from tests.support import judging, parallel
+from tests.support.certificates import Certificates, make_certificates
 from tests.support.databases import new_database
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
@@ -46,17 +47,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests last that run alone: until then every process has something to do."""
-    items.sort(key=parallel.is_alone)
+    """Run the tests of each kind together, those last that run alone: until then every process
+    has something to do."""
+    items.sort(key=lambda item: parallel.KINDS.index(parallel.kind_of(item)))
 
 
 # Around pytest-timeout's: the time that a test waits to run is not its own.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let a test that is marked so run alone, whatever the other processes have to do."""
-    with parallel.permission_to_run(
-        item.config.stash[parallel.FOLDER], alone=parallel.is_alone(item)
-    ):
+    """Let a test run beside those of its kind, whatever the other processes have to do."""
+    folder = item.config.stash[parallel.FOLDER]
+    with parallel.permission_to_run(folder, parallel.kind_of(item)):
         return (yield)
 
 
@@ -105,6 +106,14 @@ def database_url(postgres: str, template_database: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_database(postgres: str, template_database: str) -> Iterator[str]:
+    """A migrated database that the tests of a file share, each with an organization of its own."""
+    name = f"wepeople_module_{os.getpid()}_{next(_numbers)}"
+    with new_database(postgres, name, template_database) as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
 def server(postgres: str, template_database: str) -> Iterator[Addresses]:
     """A service that the tests of a process share, each with an organization of its own."""
@@ -113,6 +122,24 @@ def server(postgres: str, template_database: str) -> Iterator[Addresses]:
         new_database(postgres, name, template_database) as url,
         RunningService(url) as service,
     ):
+        yield service.addresses
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Files for TLS; tests that change some do so in copies."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def mutual_tls(server: Addresses, certificates: Certificates) -> Iterator[Addresses]:
+    """A service on the shared database that shows a certificate and wants to see one."""
+    with RunningService(
+        server.database_url,
+        grpc_tls_certificate=certificates["server.pem"],
+        grpc_tls_key=certificates["server.key"],
+        grpc_tls_client_ca=certificates["authority.pem"],
+    ) as service:
         yield service.addresses
 
 
@@ -157,6 +184,13 @@ def new_tenant(server: Addresses) -> MakeTenant:
 async def tenant(new_tenant: MakeTenant) -> Tenant:
     """An organization without a quota, with one app and a fast key."""
     return await new_tenant()
+
+
+@pytest.fixture(scope="module")
+def collector_of_the_service() -> Iterator[None]:
+    """A garbage collector that costs as much as in the service."""
+    with judging.collector_of_the_service():
+        yield
 
 
 @pytest.fixture

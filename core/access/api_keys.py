@@ -27,7 +27,7 @@ def generate_key() -> str:
 
 def digest(key: str, secret: bytes) -> bytes:
     """The part of a key that is stored: its HMAC-SHA256 under the deployment's secret, 32 bytes."""
-    return hmac.digest(secret, key.encode(), hashlib.sha256)
+    return hmac.digest(secret, key.encode(), "sha256")
 
 
 _READ_DEPLOYMENT: Final = "SELECT key_secret, key_secret_check FROM deployment"

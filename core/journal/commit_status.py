@@ -15,7 +15,7 @@ from core.journal import producers
 from core.journal.transaction import Transaction
 from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError
-from core.postgres.sessions import Connection, is_writable, without_warnings
+from core.postgres.sessions import Connection, confirm_commit, is_writable
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,6 @@ STATUS_QUERY_SECONDS: Final = 3.0
 STATUS_PAUSE_SECONDS: Final = 0.2
 
 _STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
-
-_BARRIER: Final = "SELECT pg_logical_emit_message(true, 'wepeople-ingest', '')"
 
 _PROBE: Final = """
 SELECT EXISTS (SELECT FROM events WHERE organization_id = %(org)s AND id = %(id)s)
@@ -67,8 +65,7 @@ async def _commit_status(database: Database, transaction: Transaction) -> bool |
         if is_stored:
             # What a server sees it may not have sent to its synchronous standbys yet: it saw its
             # own restart, say. A later commit that they have confirmed says that they have it.
-            with without_warnings(db):
-                await db.execute(_BARRIER)
+            await confirm_commit(db)
         return is_stored
 
 

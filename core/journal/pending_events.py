@@ -15,7 +15,7 @@ from core.json_text import Stored
 from core.models import Caller, Event, EventBatch, Malformed, Receipt
 from core.rules import fingerprint
 from core.rules.event_batch import CheckedEvents, check_events, check_metadata
-from core.slices import SLICE_BYTES, InTurns, at_once, in_turns
+from core.slices import SLICE_BYTES, InTurns, at_once, in_turns, uncollected
 
 _REFUSED: Final = Malformed((), b"")  # stands for a malformed event, whose content is not kept
 
@@ -30,7 +30,7 @@ async def prepared(batch: EventBatch, run: InTurns = in_turns) -> EventBatch:
     stored = await run(check_metadata(batch.events))
     digest = None
     if batch.idempotency_key is not None:
-        digest = await run(fingerprint.events_digest(batch.events, stored))
+        digest = await run(fingerprint.events_digest_in_slices(batch.events, stored))
     return structs.replace(batch, stored=stored, digest=digest)
 
 
@@ -51,7 +51,10 @@ class PendingEvents(PendingRequest):
         claim = None
         if batch.idempotency_key is not None:
             scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
-            digest = batch.digest or at_once(fingerprint.events_digest(batch.events, stored))
+            digest = batch.digest
+            if digest is None:
+                with uncollected(batch.size_bytes):
+                    digest = fingerprint.events_digest(batch.events, stored)
             claim = Claim(scope, digest)
             self._events = [
                 _REFUSED if isinstance(event, Malformed) else event for event in batch.events

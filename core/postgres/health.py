@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import Final
 from uuid import uuid4
@@ -11,10 +12,12 @@ from psycopg.errors import InsufficientPrivilege
 
 from core.postgres import partitions
 from core.postgres.migrate import is_migrated
-from core.postgres.sessions import Connection
+from core.postgres.sessions import Connection, confirm_commit
 
 # A transaction of many events needs about as much room at a time.
 PROBE_ROWS: Final = 20_000
+# For a synchronous standby to confirm a commit; while it is away, each commit waits for it.
+CONFIRM_SECONDS: Final = 0.8
 
 _STATE: Final = """
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
@@ -26,7 +29,7 @@ SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
             ('idempotency_keys', 'INSERT'), ('producers', 'UPDATE')
         ) AS needed (written, privilege)
         WHERE NOT has_table_privilege(written, privilege)
-    ), to_regclass(%s) IS NULL
+    ), to_regclass(%s) IS NULL, current_setting('synchronous_standby_names') <> ''
 """
 _PROBE: Final = "CREATE TABLE {0} AS SELECT gen_random_uuid() FROM generate_series(1, {1})"
 _END_PROBE: Final = "DROP TABLE {0}"
@@ -40,6 +43,7 @@ class Problem(StrEnum):
     READ_ONLY = "the database is read-only"
     NO_RIGHT = "the service may not write to the database"
     NO_PARTITION = "the database has no partition for events of now"
+    NOT_CONFIRMED = "no synchronous standby confirms the commits of the database"
 
 
 async def write_problem(db: Connection, now_us: int) -> Problem | None:
@@ -51,10 +55,22 @@ async def write_problem(db: Connection, now_us: int) -> Problem | None:
         return Problem.NOT_MIGRATED
     row = await (await db.execute(_STATE, (partitions.name_at(now_us),))).fetchone()
     assert row is not None
+    *found, has_standbys = row
     problems = (Problem.STANDBY, Problem.READ_ONLY, Problem.NO_RIGHT, Problem.NO_PARTITION)
-    return next(
-        (problem for problem, is_there in zip(problems, row, strict=True) if is_there), None
-    )
+    for problem, is_there in zip(problems, found, strict=True):
+        if is_there:
+            return problem
+    return None if not has_standbys or await _is_confirmed(db) else Problem.NOT_CONFIRMED
+
+
+async def _is_confirmed(db: Connection) -> bool:
+    """Whether the synchronous standbys confirm a commit in time."""
+    try:
+        async with asyncio.timeout(CONFIRM_SECONDS):
+            await confirm_commit(db)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def probe(db: Connection) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -61,7 +62,8 @@ class Applied:
     notes: Sequence[str] = ()
 
 
-def available() -> list[Migration]:
+@cache
+def available() -> Sequence[Migration]:
     """The migrations of this release, oldest first."""
     folder = resources.files("core.postgres") / "migrations"
     files = sorted(

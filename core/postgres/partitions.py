@@ -32,6 +32,7 @@ SELECT child.relname::text
 FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
 WHERE inhparent = 'events'::regclass
 """
+_NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 
 def name_at(now_us: int) -> str:
@@ -73,6 +74,13 @@ def is_missing(error: psycopg.Error) -> bool:
     if not isinstance(error, CheckViolation):
         return False
     return error.diag.constraint_name is None and error.diag.table_name == "events"
+
+
+async def server_now_us(db: Connection) -> int:
+    """The database's clock, in microseconds since the epoch."""
+    row = await (await db.execute(_NOW)).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def drop_expired(db: Connection, now_us: int, retention_months: int) -> list[str]:

@@ -22,6 +22,8 @@ Connection = AsyncConnection[Any]
 MIN_POSTGRES_VERSION: Final = 150_000
 SERVER_ENCODING: Final = "UTF8"
 CONNECT_SECONDS: Final = 5
+# To make or check a session: where a pooler is paused, no time-out of the server's applies.
+SESSION_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 10
 LOCK_SECONDS: Final = 3
 # A transaction of the journal has requests of many organizations, which must not wait for one's
@@ -66,6 +68,7 @@ SELECT pg_catalog.set_config(key, value, false) FROM pg_catalog.json_each_text(%
 _READ: Final = """
 SELECT key, value, pg_catalog.current_setting(key) FROM pg_catalog.json_each_text(%s::json)
 """
+_BARRIER: Final = "SELECT pg_catalog.pg_logical_emit_message(true, 'wepeople-ingest', '')"
 _BACKEND: Final = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_postmaster_start_time()"
 _IS_WRITABLE: Final = "SELECT pg_catalog.current_setting('transaction_read_only') = 'off'"
 
@@ -138,13 +141,15 @@ def _settings_in(options: str) -> dict[str, str] | None:
 async def configure(db: Connection, settings: Mapping[str, str] = SETTINGS) -> None:
     """Give a session its settings by SQL, and read back those that the service relies on.
 
-    Raises :class:`DatabaseUnusableError`, which names the setting, if one cannot be had.
+    Raises :class:`DatabaseUnusableError`, which names the setting, if one cannot be had. The
+    connection is lost if that takes longer than ``SESSION_SECONDS``.
     """
     try:
-        await db.execute(_SET, (json.dumps(settings),), prepare=False)
-        needed = {name: value for name, value in settings.items() if name in JOURNAL_SETTINGS}
-        cursor = await db.execute(_READ, (json.dumps(needed),), prepare=False)
-        rows = await cursor.fetchall()
+        with cut_after(db, SESSION_SECONDS):
+            await db.execute(_SET, (json.dumps(settings),), prepare=False)
+            needed = {name: value for name, value in settings.items() if name in JOURNAL_SETTINGS}
+            cursor = await db.execute(_READ, (json.dumps(needed),), prepare=False)
+            rows = await cursor.fetchall()
     except psycopg.Error as error:
         if is_temporary(error):
             raise
@@ -182,9 +187,19 @@ def without_warnings(db: Connection) -> Iterator[None]:
         raise psycopg.OperationalError(f"PostgreSQL warned: {warnings[0]}")
 
 
+async def confirm_commit(db: Connection) -> None:
+    """Return once the synchronous standbys, if there are some, have all that was committed.
+
+    Raises as if the connection were lost if PostgreSQL gave up waiting for them.
+    """
+    with without_warnings(db):
+        await db.execute(_BARRIER)
+
+
 async def is_writable(db: Connection) -> bool:
-    """Whether the session's transactions may write: not on a standby, nor where it is forbidden."""
-    row = await (await db.execute(_IS_WRITABLE, prepare=False)).fetchone()
+    """Whether the session may write; it is lost after ``SESSION_SECONDS`` without an answer."""
+    with cut_after(db, SESSION_SECONDS):
+        row = await (await db.execute(_IS_WRITABLE, prepare=False)).fetchone()
     return row is not None and bool(row[0])
 
 

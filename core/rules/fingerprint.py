@@ -86,6 +86,8 @@ def _values(texts: list[bytes]) -> list[Any]:
 
 def _canonical_texts(given: Sequence[object], stored: Stored) -> list[object]:
     """The values of texts that are stored; of others the bytes, which no value is equal to."""
+    if set(map(type, stored)) == {bytes}:
+        return _values(cast("list[bytes]", stored))
     values = iter(_values([text for text in stored if isinstance(text, bytes)]))
     return [
         next(values)
@@ -147,30 +149,39 @@ def _lines(values: list[object]) -> bytes:
         return repr(values).encode(errors="backslashreplace")
 
 
-def events_digest(batch: Events, stored: Stored) -> Sliced[bytes]:
+def events_digest(batch: Events, stored: Stored) -> bytes:
     """The SHA-256 of a batch's canonical form, malformed items included, 32 bytes.
 
     ``stored``: the metadata as :func:`json_text.check_all` returned it.
     """
     events = list(batch)
-    texts = [None if isinstance(event, Malformed) else event.metadata for event in events]
+    return hashlib.sha256(_canonical_lines(events, _canonical_moments(events), stored)).digest()
+
+
+def events_digest_in_slices(batch: Events, stored: Stored) -> Sliced[bytes]:
+    """As :func:`events_digest`, of a large batch."""
+    events = list(batch)
     moments = _canonical_moments(events)
     digest = hashlib.sha256()
     begin = size = 0
     for end, item in enumerate(events, 1):
-        text = item.content if isinstance(item, Malformed) else texts[end - 1]
-        size += len(text or b"")
+        size += len((item.content if isinstance(item, Malformed) else item.metadata) or b"")
         if size < SLICE_BYTES and end < len(events):
             continue
         piece = slice(begin, end)
         with uncollected(size):
-            values = _canonical_texts(texts[piece], stored[piece])
-            items = list(map(_canonical_item, events[piece], moments[piece], values))
-            digest.update(_lines(items))
+            digest.update(_canonical_lines(events[piece], moments[piece], stored[piece]))
         begin, size = end, 0
         if end < len(events):
             yield
     return digest.digest()
+
+
+def _canonical_lines(
+    events: Sequence[Event | Malformed], moments: Sequence[object], stored: Stored
+) -> bytes:
+    texts = [None if isinstance(event, Malformed) else event.metadata for event in events]
+    return _lines(list(map(_canonical_item, events, moments, _canonical_texts(texts, stored))))
 
 
 def snapshot_digest(snapshot: Snapshot, stored: Stored) -> bytes:

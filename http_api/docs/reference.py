@@ -1,6 +1,6 @@
 """The reference page for people, served at ``/developers/reference``.
 
-Its frame and prose are pages/reference.html.jinja. Fields, headers and examples are those of the
+Its prose is templates/reference.html.jinja. Fields, headers and examples are those of the
 OpenAPI document, error codes those of the catalogue. Errors link here: every code has a section
 whose anchor is the code.
 """
@@ -9,46 +9,46 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-import jinja2
 from markupsafe import Markup, escape
 
 from core import limits
 from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES
 from core.access.rate_limits import BURST_SECONDS
-from core.error_codes import CATALOGUE, STREAM_REASONS, ErrorCode, Retry
-from http_api.docs.openapi import EVENT_CODES, OPERATION_CODES, Node, document
-from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND, envelope
-from http_api.paths import (
-    DOCUMENT_PATH,
-    EVENTS_PATH,
-    JSON_DOCUMENT_PATH,
-    PING_PATH,
-    SNAPSHOTS_PATH,
-)
+from core.error_codes import ErrorCode
+from http_api.docs.code import Example, code_block, tabs
+from http_api.docs.error_sections import error_sections, stream_ends
+from http_api.docs.examples import ENDPOINTS, request_examples
+from http_api.docs.frame import REFERENCE, render_page, templates
+from http_api.docs.grpc_contract import contract
+from http_api.docs.openapi import OPERATION_CODES, Node, document
+from http_api.paths import DOCUMENT_PATH, JSON_DOCUMENT_PATH
+from http_api.site import KEY_PLACEHOLDER, Site
 
 # Types with a table of their own, so that it is not repeated wherever they occur.
 _TYPE_ANCHORS: Final = {"Actor": "actor", "EventCategory": "event-category", "Metric": "metric"}
+# The document has no example of it: tools would send it with every body that they try.
+_IDEMPOTENCY_KEY: Final = "crm-batch-8412"
 _CODE_SPAN: Final = re.compile(r"`([^`]+)`")
 
 
+def render_reference(site: Site) -> bytes:
+    """The page as UTF-8 HTML."""
+    return render_page(REFERENCE, reference_content(site))
+
+
 @cache
-def render_reference(base_url: str) -> bytes:
-    """The page as UTF-8 HTML, made once for each base URL."""
+def reference_content(site: Site) -> Markup:
+    """What is in the frame, made once for each site."""
+    base_url = site.base_url
     whole = document(base_url)
-    page = _Page(whole)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("http_api.docs", "pages"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    page = _Page(site, whole)
+    environment = templates().overlay()
+    environment.filters = environment.filters | {
         "prose": _prose,
         "paragraphs": _paragraphs,
         "alternatives": _alternatives,
@@ -72,24 +72,24 @@ def render_reference(base_url: str) -> bytes:
         fields_of=page.fields_of,
         meaning_of=_meaning_of,
         type_of=_type_of,
-        curl=page.curl,
+        examples_of=page.examples,
+        export=tabs([Example("Shell", "sh", f"export WEPEOPLE_API_KEY={KEY_PLACEHOLDER}")], "key"),
+        json_block=lambda label, value: code_block(_indented_json(value), "json", label),
         phrase=lambda status: HTTPStatus(int(status)).phrase,
         codes_of=lambda operation: [
             code for code in ErrorCode if code in OPERATION_CODES[operation]
         ],
         response_headers=_response_headers(whole["components"]["headers"]),
-        error_example=envelope(
-            ErrorCode.INVALID_KEY.value,
-            "There is no such API key.",
-            whole["components"]["responses"]["Unauthorized"]["content"]["application/json"][
-                "examples"
-            ][ErrorCode.INVALID_KEY.value]["value"]["error"]["requestId"],
-            base_url,
-        ),
-        errors=_errors(),
-        stream_ends={reason.value: said for reason, said in STREAM_REASONS.items()},
+        errors=error_sections(whole),
+        stream_ends=stream_ends(),
+        contract=contract(),
+        rpc_of={operation: endpoint.rpc for operation, endpoint in ENDPOINTS.items()},
+        path_of={endpoint.rpc: endpoint.path for endpoint in ENDPOINTS.values()},
+        operation_of={endpoint.rpc: operation for operation, endpoint in ENDPOINTS.items()},
+        grpc_target=site.grpc_target,
+        hyphened=lambda name: name.replace("_", "-"),
     )
-    return text.encode()
+    return Markup(text)  # noqa: S704 - the template escapes
 
 
 # --- text ------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def _indented_json(value: object) -> str:
 class _Field(NamedTuple):
     """One member of an object, or of an object in it."""
 
-    path: str
+    path: str  # also the end of its anchor
     required: bool
     node: Node
     meaning: Markup
@@ -127,7 +127,8 @@ class _Field(NamedTuple):
 class _Page:
     """The OpenAPI document, as far as the page asks it."""
 
-    def __init__(self, whole: Node) -> None:
+    def __init__(self, site: Site, whole: Node) -> None:
+        self._site = site
         self._whole = whole
 
     def resolve(self, node: Node) -> Node:
@@ -150,23 +151,14 @@ class _Page:
             if "properties" in items:
                 yield from self.fields_of(items, f"{path}[].")
 
-    def curl(self, path: str, method: str, operation: Node) -> str:
-        """A command that sends the first example."""
-        base_url = self._whole["servers"][0]["url"]
-        lines = [
-            f"curl {shlex.quote(base_url + path)}",
-            '-H "Authorization: Bearer $WEPEOPLE_API_KEY"',
-        ]
-        if method == "post":
+    def examples(self, operation: Node) -> Markup:
+        """Programs that send the first example of a request, in tabs."""
+        name, body, key = operation["operationId"], "", None
+        if "requestBody" in operation:
             content = operation["requestBody"]["content"]["application/json"]
             first, *_ = content["examples"].values()
-            key = self._whole["components"]["parameters"]["IdempotencyKey"]["example"]
-            lines += [
-                '-H "Content-Type: application/json"',
-                f'-H "Idempotency-Key: {key}"',
-                f"-d {shlex.quote(_indented_json(first['value']))}",
-            ]
-        return " \\\n  ".join(lines)
+            body, key = _indented_json(first["value"]), _IDEMPOTENCY_KEY
+        return tabs(request_examples(self._site, name, body, key), f"{name}-example")
 
 
 def _type_of(node: Node) -> Markup:
@@ -204,82 +196,13 @@ def _bounds(node: Node) -> list[Markup]:
     return said
 
 
-def _response_headers(headers: Mapping[str, Node]) -> list[tuple[Markup, Markup]]:
+def _response_headers(headers: Mapping[str, Node]) -> list[tuple[str, str]]:
     when = {
         "Retry-After": "With 429, and with 500 if the failure is one that passes.",
         "WWW-Authenticate": "With 401.",
     }
     return [
-        (
-            Markup("<code>{}</code>").format(name),
-            _prose(f"{header['description']} {when.get(name, '')}".strip()),
-        )
+        (name, f"{header['description']} {when.get(name, '')}".strip())
         for name, header in headers.items()
         if name != "Retry-After-If-Known"
     ]
-
-
-# --- errors ----------------------------------------------------------------------------------
-
-
-class _Error(NamedTuple):
-    """The section of one error code."""
-
-    code: str
-    status: int
-    meaning: str
-    facts: Mapping[str, str]
-
-
-def _error(code: str, status: int, meaning: str, remedy: str, retry: Retry, where: str) -> _Error:
-    facts = {
-        "Status": f"{int(status)} {HTTPStatus(status).phrase}",
-        "What to do": remedy,
-        "Retry": f"{retry.value[0].upper()}{retry.value[1:]}.",
-        "Where": where,
-    }
-    return _Error(code, status, meaning, facts)
-
-
-def _errors() -> list[_Error]:
-    return [
-        *(
-            _error(
-                code.value,
-                HTTP_STATUS[code],
-                known.meaning,
-                known.remedy,
-                known.retry,
-                _where(code),
-            )
-            for code, known in CATALOGUE.items()
-        ),
-        _error(
-            NOT_FOUND,
-            HTTPStatus.NOT_FOUND,
-            "There is nothing at this path.",
-            f"Compare the path with those of the endpoints; all of them start with "
-            f"`{PING_PATH.rpartition('/')[0]}/`.",
-            Retry.NEVER,
-            "Any other path.",
-        ),
-        _error(
-            METHOD_NOT_ALLOWED,
-            HTTPStatus.METHOD_NOT_ALLOWED,
-            "The path exists, but not with this method.",
-            "Use one of the methods that the `Allow` header names.",
-            Retry.NEVER,
-            "Any path, with a method it does not have.",
-        ),
-    ]
-
-
-def _where(code: ErrorCode) -> str:
-    paths = {"ping": PING_PATH, "ingestEvents": EVENTS_PATH, "ingestSnapshot": SNAPSHOTS_PATH}
-    names = [
-        f"`{path.rpartition('/')[2]}`"
-        for operation, path in paths.items()
-        if code in OPERATION_CODES[operation]
-    ]
-    where = "All endpoints." if len(names) == len(paths) else f"{' and '.join(names)}."
-    return f"{where} Also for single events of a batch." if code in EVENT_CODES else where

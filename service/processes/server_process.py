@@ -29,7 +29,7 @@ from service.metrics import FOLDER_VARIABLE, count_in_files
 from service.postgres.embedded import EmbeddedPostgresError
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
-from service.runtime import max_stop_seconds, run
+from service.runtime import DEMO_KEY_VARIABLE, max_stop_seconds, run
 from service.settings import Settings
 
 log = logging.getLogger("service.processes.server_process")  # __name__ is __main__
@@ -38,7 +38,7 @@ LIFELINE: Final = 0  # stdin
 FAILED: Final = 1
 
 
-async def serve(settings: Settings, shared_state: SharedState) -> None:
+async def serve(settings: Settings, shared_state: SharedState, shown_key: str | None) -> None:
     """Serve until the lifeline ends or SIGTERM."""
     loop = asyncio.get_running_loop()
     stop = loop.create_future()
@@ -55,7 +55,7 @@ async def serve(settings: Settings, shared_state: SharedState) -> None:
         loop.add_signal_handler(number, finish)
     async with (
         open_database(settings) as conninfo,
-        running(settings, conninfo, shared_state=shared_state) as service,
+        running(settings, conninfo, shared_state=shared_state, shown_key=shown_key) as service,
     ):
         configure_gc()
         hangup = Hangup()
@@ -76,11 +76,12 @@ def _report(word: str, reason: str = "") -> None:
 def main() -> None:
     """Serve; exits 0 after a drain, 1 if it cannot."""
     slot, size, descriptor = map(int, sys.argv[1:])
+    shown_key = os.environ.pop(DEMO_KEY_VARIABLE, None)
     settings = Settings.from_environment(os.environ)
     configure_logs(settings.log_level, process=slot)
     count_in_files(Path(os.environ[FOLDER_VARIABLE]), slot)
     try:
-        run(serve(settings, SharedState(size, descriptor)))
+        run(serve(settings, SharedState(size, descriptor), shown_key))
     except (OSError, DatabaseUnusableError, EmbeddedPostgresError, IngestError) as error:
         _report("failed", error.message if isinstance(error, IngestError) else one_line(error))
         sys.exit(FAILED)

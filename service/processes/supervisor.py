@@ -30,6 +30,7 @@ from service.metrics import FOLDER_VARIABLE
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
 from service.runtime import (
+    DEMO_KEY_VARIABLE,
     Ready,
     bring_up_to_date,
     client_address,
@@ -207,6 +208,8 @@ async def serve(
                 "WEPEOPLE_GRPC": _with_port(settings.grpc, grpc),
                 "WEPEOPLE_WORKERS": "1",
             }
+            if shown is not None and shown.key is not None:
+                environment[DEMO_KEY_VARIABLE] = shown.key
             slots = [
                 ProcessSlot(number, shared_state, environment)
                 for number in range(shared_state.size)

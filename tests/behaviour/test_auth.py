@@ -125,7 +125,7 @@ CHANGES: dict[str, tuple[Callable[[Tenant], Awaitable[None]], str]] = {
 }
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_is_in_force_everywhere_within_a_second(
     replicas: tuple[Driver, Driver], tenant: Tenant, change: str
@@ -162,7 +162,7 @@ UNDONE: dict[str, tuple[dict[str, object], Callable[[Tenant], Awaitable[None]], 
 }
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.parametrize("change", UNDONE)
 async def test_a_right_that_is_given_is_in_force_within_a_second(
     driver: Driver, new_tenant: MakeTenant, change: str
@@ -178,7 +178,7 @@ async def test_a_right_that_is_given_is_in_force_within_a_second(
     await within_a_second(attempt, None)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_key_that_expires_soon_stops_working_within_a_second(
     driver: Driver, tenant: Tenant
 ) -> None:
@@ -189,7 +189,7 @@ async def test_a_key_that_expires_soon_stops_working_within_a_second(
     await within_a_second(lambda: driver.ping(tenant.key), "key_expired")
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_key_made_after_it_was_refused_works(driver: Driver, tenant: Tenant) -> None:
     """Unknown keys are not remembered as unknown for longer than a second."""
     await tenant.rows(

@@ -141,7 +141,7 @@ async def test_the_answer_to_a_partial_success_is_replayed(driver: Driver, tenan
     await assert_replayed(driver, tenant, events, first)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_the_answer_is_replayed_although_the_whitelist_has_changed(
     driver: Driver, tenant: Tenant
 ) -> None:
@@ -170,7 +170,7 @@ async def test_the_answer_is_replayed_although_the_quota_has_changed(
     await assert_replayed(driver, tenant, events, first)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_replay_needs_a_valid_key_and_plan(driver: Driver, tenant: Tenant) -> None:
     await driver.ingest(tenant.key, [event()], KEY)
     await tenant.revoke()
@@ -208,7 +208,7 @@ async def test_a_request_that_wrote_nothing_is_not_remembered(
     assert (other.code, other.replayed) == (None, False)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_refused_request_is_judged_afresh(
     driver: Driver, new_tenant: MakeTenant, endpoint: str
 ) -> None:

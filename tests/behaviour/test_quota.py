@@ -84,7 +84,7 @@ async def test_the_quota_is_the_organizations(driver: Driver, new_tenant: MakeTe
     assert (await driver.ingest(stranger.key, [event()])).code is None
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_quota_that_is_changed_counts_what_was_used_before(
     driver: Driver, new_tenant: MakeTenant
 ) -> None:

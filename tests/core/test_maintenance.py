@@ -14,6 +14,7 @@ from core.clock import Clock
 from core.journal import idempotency, stored_receipt
 from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
+from core.postgres import partitions
 from core.postgres.database import Database
 from core.postgres.pipeline import BEGIN, Command, CopyCommand, send
 from core.timestamps import from_datetime
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.anyio
 
 NEW_YEARS_EVE_US = from_datetime(datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC))
 US_PER_SECOND = 1_000_000
+MONTH_US = 31 * 86_400 * US_PER_SECOND
 
 
 async def test_old_idempotency_keys_are_deleted_but_not_one_somebody_may_still_ask_for(
@@ -61,6 +63,21 @@ async def test_maintenance_alarms_when_months_cannot_be_made(
             caplog.clear()
             await maintenance._attempt(maintenance._maintain_partitions)
             assert caplog.text == ""
+
+
+@pytest.mark.parametrize("months_ahead", [0, 7, -7])
+async def test_a_process_whose_clock_is_wrong_drops_no_month_that_others_keep(
+    database_url: str, months_ahead: int
+) -> None:
+    now_us = Clock().now_us()
+    wrong = Clock(lambda: now_us + months_ahead * MONTH_US)
+    async with await connect(database_url) as db, Database(database_url) as database:
+        await partitions.ensure_partitions(db, now_us - 2 * MONTH_US)
+        maintenance = Maintenance(database, RejectionStatistics(), wrong, retention_months=1)
+        await maintenance._maintain_partitions(db)
+        kept = set(await partitions._existing(db))
+    assert {partitions.name_at(now_us), partitions.name_at(now_us + MONTH_US)} <= kept
+    assert (partitions.name_at(now_us - 2 * MONTH_US) in kept) == (months_ahead < 0)
 
 
 async def test_a_copy_of_a_process_that_hangs_does_not_keep_its_locks(

@@ -56,7 +56,7 @@ async def test_connections_cut_under_load_lose_nothing(
     assert await client.stored() == 2 * len(accepted)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.parametrize("fault", ["none", "cut", "frozen"])
 async def test_a_revocation_is_in_force_within_a_second_even_unheard(
     proxy: PostgresProxy, client: Client, fault: str

@@ -77,7 +77,7 @@ def fill_and_free(load: BatchLoad, filler: Path) -> None:
         wait_until(is_ready, "the service is ready", seconds=left)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.timeout(150)
 def test_a_full_disk_of_the_embedded_database_is_told_and_nothing_is_lost(
     small_disk: Path,
@@ -94,7 +94,7 @@ def test_a_full_disk_of_the_embedded_database_is_told_and_nothing_is_lost(
         wait_until(lambda: not is_alive(service.postmaster()), "PostgreSQL ends", seconds=15)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.timeout(150)
 def test_a_full_disk_of_a_server_s_tables_is_told_and_nothing_is_lost(small_disk: Path) -> None:
     """Its write-ahead log has room: errors come for want of pages, and PostgreSQL goes on."""

@@ -28,7 +28,7 @@ def kill_postgres(postmaster: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the backends in /proc")
 def test_events_are_accepted_again_soon_after_postgresql_was_killed() -> None:
     with embedded_service() as service:

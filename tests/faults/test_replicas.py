@@ -70,7 +70,7 @@ async def test_a_person_is_made_once_across_replicas(database_url: str, replicas
     assert len(await tenant.workers()) == 20
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_revocation_reaches_every_replica_within_a_second(
     database_url: str, replicas: Replicas
 ) -> None:

@@ -111,6 +111,7 @@ async def test_grpcurl_lists_and_describes(server: Addresses) -> None:
     assert "rpc IngestEvents" in grpcurl(server, f"describe {SERVICE}").stdout
     message = grpcurl(server, "describe wepeople.ingest.v1.IngestEvent").stdout
     assert ".google.protobuf.Struct metadata = 6;" in message
+    assert "// Seconds, 0 to 86400." in message
     for symbol, kind in {
         f"{SERVICE}.IngestEvents": "a method",
         "wepeople.ingest.v1.IngestEvent.metadata": "a field",

@@ -86,6 +86,18 @@ async def test_reflection_describes_the_service_and_every_message(reflection: Re
         assert await reflection.files(name)
 
 
+async def test_reflection_tells_the_comments(reflection: Reflection) -> None:
+    by_symbol = (await reflection.files(SERVICE))[0]
+    answer = await reflection.ask(file_by_filename=by_symbol.name)
+    [data, *_] = answer.file_descriptor_response.file_descriptor_proto
+    assert descriptor_pb2.FileDescriptorProto.FromString(data) == by_symbol
+    said = {tuple(one.path): one.leading_comments for one in by_symbol.source_code_info.location}
+    for message, described in enumerate(by_symbol.message_type):
+        assert said[4, message]
+        assert all(said[4, message, 2, field] for field in range(len(described.field)))
+    assert said[6, 0, 2, 0] == " Validates a key and tells the app it belongs to.\n"
+
+
 def _message_names(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> set[str]:
     return {message.name for file in files for message in file.message_type}
 

@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from grpc_api import server as grpc_server
+from grpc_api.accepting import Acceptor
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.conftest import Connect, DatabaseAway
 from tests.support.grpc_driver import GrpcDriver, error_reply
@@ -108,6 +109,20 @@ async def test_a_stopping_server_is_not_serving_before_it_is_gone(
         await stopping
         await late.close()
         assert time.monotonic() - started < 2 + 2 + 4  # each part drains, and a machine is busy
+
+
+async def test_a_server_that_accepts_no_calls_any_more_ends_the_service(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(Acceptor, "_accept", fail)
+    with RunningService(database_url) as service:
+        async with asyncio.timeout(20):
+            error = await service.failure()
+    assert isinstance(error, ExceptionGroup)
+    assert error.subgroup(KeyError)
 
 
 async def test_an_address_in_use_is_a_clear_error(server: Addresses, tenant: Tenant) -> None:

@@ -12,17 +12,12 @@ import pytest
 
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.pb.ingest_pb2_grpc import IngestServiceStub
-from tests.support.certificates import Certificates, make_certificates, needs_openssl
+from tests.support.certificates import Certificates, needs_openssl
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, needs_openssl]
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +27,6 @@ def tls(server: Addresses, certificates: Certificates) -> Iterator[Addresses]:
         server.database_url,
         grpc_tls_certificate=certificates["server.pem"],
         grpc_tls_key=certificates["server.key"],
-    ) as service:
-        yield service.addresses
-
-
-@pytest.fixture(scope="module")
-def mutual_tls(server: Addresses, certificates: Certificates) -> Iterator[Addresses]:
-    """A service that wants to see one, too."""
-    with RunningService(
-        server.database_url,
-        grpc_tls_certificate=certificates["server.pem"],
-        grpc_tls_key=certificates["server.key"],
-        grpc_tls_client_ca=certificates["authority.pem"],
     ) as service:
         yield service.addresses
 

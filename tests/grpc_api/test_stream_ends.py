@@ -146,7 +146,7 @@ async def test_a_batch_that_waits_for_its_token_is_acked_when_the_service_stops(
     assert len(end.acks) == len(await tenant.events()) == 2
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_key_that_is_revoked_ends_a_stream_that_finishes_for_its_age(
     database_url: str, connect: Connect
 ) -> None:

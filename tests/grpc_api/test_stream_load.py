@@ -26,8 +26,8 @@ from tests.support.service_tasks import in_flight
 from tests.support.stream_client import PATIENCE_SECONDS, STREAM_EVENTS, End, Stream, batch
 from tests.support.tenant import Tenant, event, make_tenant
 
-# They measure memory, and who has to wait for whom.
-pytestmark = [pytest.mark.anyio, pytest.mark.alone]
+# They measure memory under load, and who has to wait for whom.
+pytestmark = [pytest.mark.anyio, pytest.mark.timed]
 
 LOAD_SECONDS = float(os.environ.get("TEST_LOAD_SECONDS", "5"))
 MAX_IN_FLIGHT = 32

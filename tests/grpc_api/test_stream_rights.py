@@ -31,7 +31,7 @@ CHANGES: dict[str, tuple[Change, grpc_library.StatusCode]] = {
 }
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.parametrize("reason", CHANGES)
 async def test_an_idle_stream_ends_within_a_second(
     reason: str, stream: OpenStream, tenant: Tenant
@@ -45,7 +45,7 @@ async def test_an_idle_stream_ends_within_a_second(
     assert (end.status, end.reason, end.acks) == (status, reason, [])
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.parametrize("reason", CHANGES)
 async def test_a_busy_stream_ends_within_a_second(
     reason: str, server: Addresses, tenant: Tenant
@@ -70,7 +70,7 @@ async def test_a_busy_stream_ends_within_a_second(
     assert len(end.acks) <= stored <= len(end.acks) + MAX_IN_FLIGHT
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_key_that_expires_by_itself_ends_its_stream(
     stream: OpenStream, new_tenant: MakeTenant
 ) -> None:
@@ -84,7 +84,7 @@ async def test_a_key_that_expires_by_itself_ends_its_stream(
     assert now_us() >= expires_us
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_the_whitelist_of_the_moment_applies(stream: OpenStream, tenant: Tenant) -> None:
     one = stream(tenant.key)
 
@@ -137,7 +137,7 @@ async def test_changes_apply_while_nobody_reads_the_acks(
     assert (end.reason, len(end.acks)) == ("KEY_REVOKED", 1)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_stream_blocked_on_a_client_that_never_reads_ends_all_the_same(
     replica_service: RunningService, connect: Connect, tenant: Tenant
 ) -> None:
@@ -163,7 +163,7 @@ async def test_a_stream_blocked_on_a_client_that_never_reads_ends_all_the_same(
     offering.cancel()
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 async def test_a_paced_stream_ends_while_it_waits_for_a_token(
     server: Addresses, new_tenant: MakeTenant
 ) -> None:

@@ -38,11 +38,52 @@ REQUEST_ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}")
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api", "/api/v1/ingest", "/api/v2/ingest/events", "/docs", "/openapi"]
+    "path", ["/nothing", "/api", "/api/v1/ingest", "/api/v2/ingest/events", "/doc", "/openapi"]
 )
 async def test_an_unknown_path_is_enveloped(server: Addresses, path: str) -> None:
     for method in ("GET", "POST", "DELETE"):
         check_error(await ask(server.http, head(None, method, path)), 404, "not_found")
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_browser_gets_a_page_where_a_program_gets_the_envelope(
+    server: Addresses, method: str
+) -> None:
+    for accept in ("*/*", "application/json", "text/html;q=0.5, application/json"):
+        answer = await ask(server.http, head(None, method, "/nothing", Accept=accept))
+        check_error(answer, 404, "not_found")
+        assert answer.headers["vary"] == "Accept"
+    answer = await ask(server.http, head(None, method, "/nothing?<b>", Accept=BROWSER))
+    assert (answer.status, answer.headers["vary"]) == (404, "Accept")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")
+    for said in ("not_found", answer.headers["x-request-id"], 'href="/developers/reference"'):
+        assert said in answer.body.decode()
+    answer = await ask(server.http, head(None, "POST", "/developers", Accept=BROWSER))
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert "method_not_allowed" in answer.body.decode()
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/v1/nothing", EVENTS, PING])
+async def test_the_api_speaks_json_to_browsers_too(server: Addresses, path: str) -> None:
+    answer = await ask(server.http, head(None, "GET", path, Accept=BROWSER))
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [("/", "/developers"), ("/docs", "/developers/docs"), ("/redoc", "/developers/reference")],
+)
+async def test_paths_that_people_try_lead_to_the_portal(
+    http: HttpDriver, path: str, target: str
+) -> None:
+    for spelling in {path, f"{path.rstrip('/')}/"}:
+        answer = await http.client.get(spelling)
+        assert (answer.status_code, answer.headers["location"]) == (307, target)
+        assert (await http.client.get(target)).status_code == 200
 
 
 @pytest.mark.parametrize("path", [EVENTS, SNAPSHOTS, PING])
@@ -56,11 +97,24 @@ async def test_escapes_lead_to_no_operator_page(server: Addresses, path: str) ->
     check_error(await ask(server.http, head(None, "GET", path)), 404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/developers/reference", "/openapi/v1.yaml", "/metrics"])
-async def test_pages_are_told_to_need_nothing_but_themselves(http: HttpDriver, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "loads"),
+    [
+        *(("/developers", True), ("/developers/reference", True), ("/developers/explorer", True)),
+        *(
+            ("/openapi/v1.yaml", False),
+            ("/metrics", False),
+            ("/developers/assets/portal.js", False),
+        ),
+    ],
+)
+async def test_pages_are_told_to_load_only_from_here(
+    http: HttpDriver, path: str, loads: bool
+) -> None:
     headers = (await http.client.get(path)).headers
     assert headers["content-security-policy"].startswith("default-src 'none'; ")
-    assert "script-src" not in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert ("script-src 'self'" in headers["content-security-policy"]) is loads
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
 

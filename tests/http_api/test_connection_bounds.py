@@ -234,7 +234,7 @@ async def test_no_more_is_parsed_ahead_than_a_kilobyte_of_requests(
             await super().run_asgi(app)
 
     monkeypatch.setattr(httptools_impl, "RequestResponseCycle", Watched)
-    shortest = b"GET / HTTP/1.1\r\nHost:a\r\n\r\n"
+    shortest = b"GET /0 HTTP/1.1\r\nHost:a\r\n\r\n"
     count = 5_000
     async with connect(server.http) as connection:
         sending = asyncio.create_task(connection.send(shortest * count))

@@ -23,7 +23,7 @@ from tests.support.tenant import UNKNOWN_KEY, Tenant
 pytestmark = pytest.mark.anyio
 
 ORIGIN = "https://editor.example"
-DOCUMENTS = ("/openapi/v1.yaml", "/openapi.json", "/developers/reference")
+DOCUMENTS = ("/openapi/v1.yaml", "/openapi.json", "/developers/reference", "/developers")
 EXPOSED = {
     *("x-request-id", "x-api-version", "x-ratelimit-limit", "x-ratelimit-remaining"),
     *("retry-after", "idempotency-replayed", "www-authenticate"),

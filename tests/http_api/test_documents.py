@@ -15,7 +15,7 @@ from tests.support.running_service import Addresses
 
 pytestmark = pytest.mark.anyio
 
-PATHS = ("/openapi/v1.yaml", "/openapi.json", "/developers/reference")
+PATHS = ("/openapi/v1.yaml", "/openapi.json", "/developers/reference", "/developers")
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import socket
 import struct
 
@@ -12,14 +11,13 @@ import pytest
 
 import http_api.server
 from http_api.protocol import HttpProtocol
-from tests.support.raw_http import connect, head, post
+from tests.support.raw_http import ONE, connect, head, post
 from tests.support.running_service import Addresses, RunningService
-from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.tenant import Tenant, make_tenant
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-ONE = json.dumps({"events": [event()]}).encode()
 PROXY_SECONDS = 60  # of nginx and others; a request meets a closed connection if ours is shorter
 RESET_NOW = struct.pack("ii", 1, 0)
 

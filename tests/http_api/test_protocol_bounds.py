@@ -29,7 +29,7 @@ from tests.support.tenant import Tenant, event, make_tenant
 pytestmark = pytest.mark.anyio
 
 
-GET = b"GET / HTTP/1.1\r\nHost: test\r\n"
+GET = b"GET /nothing HTTP/1.1\r\nHost: test\r\n"
 
 
 async def test_large_pipelined_requests_are_not_taken_for_long_headers(

@@ -29,13 +29,13 @@ COMMAND_SECONDS: Final = 60
 
 # Something that the output of the block that starts so must have.
 _CURL: Final = "curl -s http://127.0.0.1:8080/api/v1/ingest"
-_GRPCURL: Final = 'grpcurl -plaintext -H "authorization: Bearer $KEY"'
+_GRPCURL: Final = 'grpcurl -plaintext -emit-defaults -H "authorization: Bearer $KEY"'
 EXPECTED: Final = {
     f"{_CURL}/ping": '"slug":"crm-hub"',
     f"{_CURL}/events": '"accepted":1,"rejected":0',
     f"{_CURL}/snapshots": '"snapshotType":"tickets_open"',
     ".venv/bin/wepeople-ingest events": "ticket.resolved",
-    "grpcurl -plaintext 127.0.0.1:50051 list": "rpc StreamEvents",
+    "grpcurl -plaintext -emit-defaults 127.0.0.1:50051 list": "rpc StreamEvents",
     f"{_GRPCURL} \\\n  127": '"slug": "crm-hub"',
     f"{_GRPCURL} \\\n  -d '{{": '"ticket.resolved"',
     ".venv/bin/buf curl": '"eventType": "ticket.created"',

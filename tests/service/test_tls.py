@@ -16,18 +16,13 @@ import httpx
 import pytest
 
 from tests.service.cli.command import WAIT_SECONDS, command, process
-from tests.support.certificates import Certificates, make_certificates, needs_openssl
+from tests.support.certificates import Certificates, needs_openssl
 from tests.support.service_process import ServiceProcess
 from tests.support.waiting import wait_until
 
 pytestmark = needs_openssl
 
 ANY_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def copied(certificates: Certificates, folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Tests in several processes: a folder that they share, and quiet for those that measure."""
+"""Tests in several processes: a folder that they share, and quiet for those that need it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+# The marks of tests that do not run beside the usual ones, in the order in which they come: `timed`
+# ones run beside each other, `alone` ones by themselves.
+USUAL: Final = ""
+KINDS: Final = (USUAL, "timed", "alone")
 
 FOLDER: Final = pytest.StashKey[Path]()  # of a test run, the same in each of its processes
 
@@ -46,25 +51,33 @@ def remove_folder(config: pytest.Config) -> None:
 
 
 @contextlib.contextmanager
-def permission_to_run(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Let a test run within the block: beside those of other processes, or alone.
+def permission_to_run(folder: Path, kind: str) -> Iterator[None]:
+    """Let a test run within the block: beside those of its kind in other processes, or alone.
 
-    The entrance is passed one by one. A test that waits to be alone stands in it, so that those
-    behind it cannot keep it waiting for ever.
+    The entrance is passed one by one. A test that waits for those of other kinds stands in it, so
+    that those behind it cannot keep it waiting for ever.
     """
-    with (folder / "entrance").open("w") as entrance, (folder / "running").open("w") as running:
+    with contextlib.ExitStack() as stack:
+        entrance, *running = [
+            stack.enter_context((folder / f"running{name}").open("w"))
+            for name in ("-entrance", *KINDS)
+        ]
+        own = running.pop(KINDS.index(kind))
         fcntl.flock(entrance, fcntl.LOCK_EX)
-        fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        for other in running:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            fcntl.flock(other, fcntl.LOCK_UN)
+        fcntl.flock(own, fcntl.LOCK_EX if kind == "alone" else fcntl.LOCK_SH)
         fcntl.flock(entrance, fcntl.LOCK_UN)
         try:
             yield
         finally:
-            fcntl.flock(running, fcntl.LOCK_UN)  # a forked process may have the file open, too
+            fcntl.flock(own, fcntl.LOCK_UN)  # a forked process may have the file open, too
 
 
-def is_alone(item: pytest.Item) -> bool:
-    """Whether a test is marked so."""
-    return item.get_closest_marker("alone") is not None
+def kind_of(item: pytest.Item) -> str:
+    """The kind of a test, by its mark."""
+    return next((kind for kind in KINDS[1:] if item.get_closest_marker(kind)), USUAL)
 
 
 def make_printable(report: pytest.TestReport) -> None:

@@ -50,7 +50,12 @@ class ServiceProcess:
     """
 
     def __init__(
-        self, folder: Path, *, grpc: str = ANY_PORT, server_processes: int = 1, **settings: str
+        self,
+        folder: Path,
+        *,
+        grpc: str = ANY_PORT,
+        server_processes: int = 1,
+        **settings: str,
     ) -> None:
         self._folder = folder
         self.log = folder / "log"
@@ -58,7 +63,7 @@ class ServiceProcess:
         self._command = [*PROGRAM, "serve", *arguments, "--grpc", grpc]
         self._environment = {
             **{name: value for name, value in os.environ.items() if not _is_setting(name)},
-            "PYTHONPATH": os.fspath(PROJECT),
+            "PYTHONPATH": os.pathsep.join((os.fspath(PROJECT), os.fspath(PROJECT / "client"))),
             "WEPEOPLE_LOG_LEVEL": "error",
             **settings,
         }
@@ -66,12 +71,16 @@ class ServiceProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self.grpc = grpc
+        self.demo_key: str | None = None
 
-    def start(self) -> None:
-        """Start it; returns when it accepts traffic. Fails with the end of its log."""
+    def start(self, *, demo: bool = False) -> None:
+        """Start it, with demo data if asked; returns when it accepts traffic.
+
+        Fails with the end of its log.
+        """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                [*self._command, *(["--demo"] if demo else [])],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
@@ -84,7 +93,7 @@ class ServiceProcess:
         assert line, self._end_of_log()
         ready = json.loads(line)
         assert ready["event"] == "ready"
-        self.url, self.grpc = ready["http"], ready["grpc"]
+        self.url, self.grpc, self.demo_key = ready["http"], ready["grpc"], ready.get("demoKey")
 
     def _end_of_log(self) -> str:
         return f"the service is not ready:\n{self.log.read_text()[-2_000:]}"
@@ -214,12 +223,12 @@ def embedded_service(server_processes: int = 1) -> Iterator[EmbeddedServiceProce
 
 
 @contextlib.contextmanager
-def service_on(database_url: str) -> Iterator[ServiceProcess]:
+def service_on(database_url: str, *, demo: bool = False) -> Iterator[ServiceProcess]:
     """A started service on an existing database; it is drained and stopped in the end."""
     with tempfile.TemporaryDirectory(prefix="wepeople-service-") as folder:
         service = ServiceProcess(Path(folder), DATABASE_URL=database_url)
         try:
-            service.start()
+            service.start(demo=demo)
             yield service
             service.terminate()
         finally:

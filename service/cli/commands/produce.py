@@ -16,8 +16,8 @@ from service.cli.output import note, print_fields, print_json
 from service.cli.session import Json, duration_option
 
 if TYPE_CHECKING:
-    from grpc_api.producer import Tls
     from service.cli.produce.run import Outcome
+    from wepeople_ingest_client import Tls
 
 API_KEY: Final = "WEPEOPLE_API_KEY"
 STDIN: Final = "-"
@@ -174,8 +174,8 @@ def _note_the_end(outcome: Outcome, rejected: Path | None) -> None:
 
     Raises the OSError that ended it, which the program reports.
     """
-    from grpc_api.producer import ProducerError
     from service.cli.produce.run import GO_ON
+    from wepeople_ingest_client import ProducerError
 
     summary, failure = outcome.summary, outcome.failure
     if isinstance(failure, OSError):
@@ -252,7 +252,7 @@ def _key(file: Path | None) -> str:
 def _tls(
     server: str, ca: Path | None, certificate: Path | None, key: Path | None, insecure: bool
 ) -> Tls | None:
-    from grpc_api.producer import Tls
+    from wepeople_ingest_client import Tls
 
     given = ca or certificate or key
     if insecure and given:

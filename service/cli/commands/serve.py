@@ -275,6 +275,6 @@ def _curl_lines(url: str, key: str) -> list[str]:
 
 def _grpcurl_lines(address: str, key: str) -> list[str]:
     return [
-        f"  grpcurl -plaintext -H 'authorization: Bearer {key}' \\",
+        f"  grpcurl -plaintext -emit-defaults -H 'authorization: Bearer {key}' \\",
         f"    {address} wepeople.ingest.v1.IngestService/Ping",
     ]

@@ -9,9 +9,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from grpc_api.producer import ProducerMetrics, StreamProducer
 from service.cli.output import note, visible
 from service.cli.produce.runner import ProduceRunner
+from wepeople_ingest_client import ProducerMetrics, StreamProducer
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from grpc_api.producer import ProducerError, StreamProducer, Tls
 from service.cli.help import PROGRAM
 from service.cli.output import note
 from service.cli.produce.display import Display
 from service.cli.produce.event_files import Chunk, ReadAhead, chunks, fingerprint
 from service.cli.produce.rejections import Rejections
 from service.cli.produce.runner import OtherLinesError, ProduceRunner, Summary, run_until
+from wepeople_ingest_client import ProducerError, StreamProducer, Tls
 
 # A few more than a server takes without acking. Batches read ahead of that are lost when the run is
 # interrupted, and their lines that are no events are reported again by the next run.
@@ -148,7 +148,7 @@ def _warnings_to(tell: Callable[[str], None]) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             tell(record.getMessage())
 
-    log = logging.getLogger("grpc_api.producer")
+    log = logging.getLogger("wepeople_ingest_client.stream")
     handler = Notes(logging.WARNING)
     log.addHandler(handler)
     log.propagate = False

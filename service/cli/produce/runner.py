@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.error_codes import ErrorCode
-from grpc_api.pb import ingest_pb2 as pb
-from grpc_api.producer import ProducerMetrics, StreamProducer, event_json
 from service.cli.produce.event_files import MAX_LINE_BYTES, Chunk, Line, ReadAhead
 from service.cli.produce.rejections import Rejections
+from wepeople_ingest_client.pb import ingest_pb2 as pb
+from wepeople_ingest_client.stream import ProducerMetrics, StreamProducer, event_json
 
 # For the acks of batches in flight after an interruption.
 INTERRUPT_SECONDS: Final = 5.0

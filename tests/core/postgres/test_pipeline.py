@@ -22,6 +22,11 @@ SLEEP = "SELECT pg_sleep(30)"
 DIVIDE = Statement("divide", "integer", "SELECT 1 / $1")
 
 
+@pytest.fixture
+def database_url(module_database: str) -> str:
+    return module_database
+
+
 async def test_each_call_has_its_own_answer(database_url: str) -> None:
     async with await (await make_tenant(database_url)).connect() as db:
         first, second = Command(ECHO, "a", "b"), Command(ECHO, "c", "d")

@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-async def db(database_url: str) -> AsyncIterator[AsyncConnection[Any]]:
-    async with await connect(database_url) as connection:
+async def db(module_database: str) -> AsyncIterator[AsyncConnection[Any]]:
+    async with await connect(module_database) as connection:
         yield connection
 
 

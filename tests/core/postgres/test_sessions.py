@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import psycopg
@@ -15,8 +17,16 @@ from core.postgres import sessions
 from core.postgres.database import Database
 from core.postgres.errors import DatabaseUnusableError, is_connection_loss
 from core.postgres.pipeline import Command, send
-from core.postgres.sessions import JOURNAL_SETTINGS, SETTINGS, configure, connect, cut_after
+from core.postgres.sessions import (
+    JOURNAL_SETTINGS,
+    SETTINGS,
+    configure,
+    connect,
+    cut_after,
+    is_writable,
+)
 from tests.support.databases import new_database
+from tests.support.postgres_proxy import PostgresProxy
 from tests.support.tenant import make_tenant
 
 pytestmark = pytest.mark.anyio
@@ -160,3 +170,20 @@ async def test_a_connection_on_which_nothing_comes_is_cut(database_url: str) -> 
             await send(db, [Command(SLEEP)])
         assert time.monotonic() - begun < 15
         assert is_connection_loss(caught.value)
+
+
+@pytest.mark.parametrize("ask", [configure, is_writable])
+async def test_a_session_is_not_made_or_checked_without_an_end(
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[AsyncConnection[Any]], Awaitable[object]],
+) -> None:
+    """As before a pooler that is paused."""
+    monkeypatch.setattr(sessions, "SESSION_SECONDS", 0.2)
+    with PostgresProxy(database_url) as proxy:
+        async with await connect(proxy.conninfo) as db:
+            proxy.freeze()
+            async with asyncio.timeout(15):
+                with pytest.raises(psycopg.OperationalError) as caught:
+                    await ask(db)
+            assert is_connection_loss(caught.value)

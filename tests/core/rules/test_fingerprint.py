@@ -59,7 +59,10 @@ def _respelled(value: object) -> str:
 
 
 def _digest_of(events: Sequence[Event | Malformed]) -> bytes:
-    return at_once(fingerprint.events_digest(events, at_once(check_metadata(events))))
+    stored = at_once(check_metadata(events))
+    digest = fingerprint.events_digest(events, stored)
+    assert digest == at_once(fingerprint.events_digest_in_slices(events, stored))
+    return digest
 
 
 def _digest(metadata: bytes) -> bytes:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from http_api.docs.openapi import document
+from http_api.site import Site
 
 BASE_URL = "https://ingest.example"
+SITE = Site(BASE_URL, "ingest.example:50051")
 
 
 _CREDENTIAL = {

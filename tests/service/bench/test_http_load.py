@@ -15,7 +15,7 @@ WAIT_SECONDS = 60.0
 STALL_SECONDS = 0.5
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.anyio
 async def test_latency_at_a_rate_counts_from_when_a_request_was_due() -> None:
     """One stall of half a second is half a second for all that was due during it."""

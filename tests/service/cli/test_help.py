@@ -11,6 +11,11 @@ from tests.service.cli.command import (
 )
 
 
+@pytest.fixture
+def database_url(module_database: str) -> str:
+    return module_database
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -8,9 +8,28 @@ import sys
 
 import pytest
 
-from tests.service.cli.command import (
-    Run,
-)
+from tests.service.cli.command import Run, run_here
+
+
+@pytest.fixture(scope="module")
+def prepared_database(module_database: str) -> str:
+    """A database with Acme and another organization, which no test of this file changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", module_database)
+        for command in (
+            ("org", "create", "Acme", "--quota", "10"),
+            ("app", "create", "Acme", "crm-hub", "--name", "CRM", "--allow", "ticket.resolved"),
+            ("org", "create", "Other"),
+            ("worker", "create", "Acme", "--name", "A", "--email", "a@b.c"),
+        ):
+            code, _, err = run_here(patch, *command)
+            assert (code, err) == (0, "")
+    return module_database
+
+
+@pytest.fixture
+def database_url(prepared_database: str) -> str:
+    return prepared_database
 
 
 @pytest.mark.parametrize(
@@ -46,9 +65,7 @@ from tests.service.cli.command import (
         (["serve", "--workers", "many"], "valid integer"),
     ],
 )
-def test_bad_usage_is_2_and_says_why(
-    run: Run, acme: str, arguments: list[str], reason: str
-) -> None:
+def test_bad_usage_is_2_and_says_why(run: Run, arguments: list[str], reason: str) -> None:
     result = run(*arguments)
     assert (result.code, result.out) == (2, "")
     assert reason in result.err
@@ -77,10 +94,8 @@ def test_bad_usage_is_2_and_says_why(
     ],
 )
 def test_what_cannot_be_done_is_1_with_one_line_on_stderr(
-    run: Run, acme: str, arguments: list[str], reason: str
+    run: Run, arguments: list[str], reason: str
 ) -> None:
-    run("org", "create", "Other")
-    run("worker", "create", "Acme", "--name", "A", "--email", "a@b.c")
     result = run(*arguments)
     assert (result.code, result.out) == (1, "")
     assert run(*arguments, "--json") == result

@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,8 @@ from tests.service.cli.produce.events_file import (
     stored_numbers,
     write,
 )
-from tests.support.certificates import Certificates, make_certificates, needs_openssl
-from tests.support.running_service import Addresses, RunningService
+from tests.support.certificates import Certificates, needs_openssl
+from tests.support.running_service import Addresses
 from tests.support.tenant import Tenant
 
 
@@ -115,23 +114,6 @@ def test_wrong_usage(produce: Produce, tmp_path: Path, arguments: list[str], mes
     done = produce(*(argument.format(**paths) for argument in arguments))
     assert (done.code, done.out) == (2, "")
     assert message in " ".join(done.err.split())
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
-def mutual_tls(server: Addresses, certificates: Certificates) -> Iterator[Addresses]:
-    """A service that shows a certificate and wants to see one."""
-    with RunningService(
-        server.database_url,
-        grpc_tls_certificate=certificates["server.pem"],
-        grpc_tls_key=certificates["server.key"],
-        grpc_tls_client_ca=certificates["authority.pem"],
-    ) as service:
-        yield service.addresses
 
 
 @needs_openssl

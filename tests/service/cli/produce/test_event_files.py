@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from core.limits import MAX_BODY_BYTES
-from grpc_api.producer import event_json
 from service.cli.produce import event_files
 from service.cli.produce.event_files import chunks
 from tests.service.cli.produce.events_file import (
@@ -21,6 +20,7 @@ from tests.service.cli.produce.events_file import (
     write,
 )
 from tests.support.tenant import Tenant, event
+from wepeople_ingest_client.stream import event_json
 
 
 def test_what_a_line_says_is_stored_as_it_is(
