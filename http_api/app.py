@@ -76,8 +76,11 @@ def create_app(
     _add_operator_routes(app, readiness, metrics)
     documents = _add_document_routes(app, site)
     _add_exception_handlers(app, fail, site.base_url)
-    endpoints = data_endpoints(app) | _preflights(app, documents, ingestor, fail)
-    endpoints |= _health(app, ingestor, fail)
+    endpoints = (
+        data_endpoints(app)
+        | _preflights(app, documents, ingestor, fail)
+        | _health(app, ingestor, fail)
+    )
     return RequestContextMiddleware(app, endpoints, documents, clock, counters)
 
 
