@@ -112,27 +112,18 @@ async def running(
         readiness = Readiness(database, shared_state, clock)
         await readiness.check()
         await stack.enter_async_context(_background(readiness.run(), failure))
-
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
-        servicer = IngestServicer(
-            ingestor,
-            StatusRenderer(base_url),
-            counters,
-            clock,
-            settings.stream_max_seconds,
-            Connections(max_connections()),
-        )
+        servicer = _servicer(settings, ingestor, base_url, counters, clock)
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
+        await stack.enter_async_context(_background(servicer.connections.run(grpc_port), failure))
         site = Site(base_url, grpc_target(settings, grpc_port), shown_key)
         http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         await stack.enter_async_context(_background(return_memory(), failure))
         await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
-        watching = servicer.connections.run(grpc_port)
-        await stack.enter_async_context(_background(watching, failure))
         await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
 
         async def begin_to_stop() -> None:
@@ -223,6 +214,19 @@ def _http_server(
         drain_seconds=settings.drain_seconds,
         max_connections=max_connections(),
         max_connections_per_address=settings.max_connections_per_address,
+    )
+
+
+def _servicer(
+    settings: Settings, ingestor: Ingestor, base_url: str, counters: Counters, clock: Clock
+) -> IngestServicer:
+    return IngestServicer(
+        ingestor,
+        StatusRenderer(base_url),
+        counters,
+        clock,
+        settings.stream_max_seconds,
+        Connections(max_connections()),
     )
 
 
