@@ -119,7 +119,8 @@ async def running(
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
         await stack.enter_async_context(_background(servicer.connections.run(grpc_port), failure))
-        site = Site(base_url, grpc_target(settings, grpc_port), shown_key)
+        has_tls = settings.grpc_tls_certificate is not None
+        site = Site(base_url, grpc_target(settings, grpc_port), shown_key, has_tls)
         http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         await stack.enter_async_context(_background(return_memory(), failure))

@@ -97,6 +97,8 @@ def markdown_content(file: str, site: Site) -> Markup:
         .render(
             base_url=site.base_url,
             grpc_target=site.grpc_target,
+            grpcurl=site.grpcurl,
+            has_grpc_tls=site.has_grpc_tls,
             key=site.demo_key or KEY_PLACEHOLDER,
             has_demo_key=site.demo_key is not None,
             limits=limits,

@@ -204,7 +204,7 @@ def _announce(settings: Settings, ready: Ready, *, as_json: bool) -> None:
         if note is not None:
             logging.getLogger(__name__).warning("%s", note)
     else:
-        _print_welcome(ready, note)
+        _print_welcome(ready, note, has_tls=settings.grpc_tls_certificate is not None)
 
 
 def _links_note(settings: Settings, ready: Ready) -> str | None:
@@ -229,8 +229,9 @@ def _print_ready_line(ready: Ready) -> None:
     print_json_line(line)
 
 
-def _print_welcome(ready: Ready, note: str | None) -> None:
+def _print_welcome(ready: Ready, note: str | None, *, has_tls: bool) -> None:
     from http_api.paths import OVERVIEW_PATH
+    from http_api.site import grpcurl
 
     lines = ["", "WePeople ingest is ready.", "", f"  HTTP  {ready.http}"]
     if ready.grpc is not None:
@@ -251,7 +252,7 @@ def _print_welcome(ready: Ready, note: str | None) -> None:
         else:
             lines += ["", "Try it:", "", *_curl_lines(ready.http, ready.demo.key)]
             if ready.grpc is not None:
-                lines += ["", *_grpcurl_lines(ready.grpc, ready.demo.key)]
+                lines += ["", *_grpcurl_lines(ready.grpc, ready.demo.key, grpcurl(has_tls=has_tls))]
         lines += ["", "See what came in:", "", f"  {command} events {organization} --follow"]
     print_text("\n".join([*lines, "", "Ctrl-C stops it.", ""]))
 
@@ -276,8 +277,8 @@ def _curl_lines(url: str, key: str) -> list[str]:
     ]
 
 
-def _grpcurl_lines(address: str, key: str) -> list[str]:
+def _grpcurl_lines(address: str, key: str, command: str) -> list[str]:
     return [
-        f"  grpcurl -plaintext -emit-defaults -H 'authorization: Bearer {key}' \\",
+        f"  {command} -emit-defaults -H 'authorization: Bearer {key}' \\",
         f"    {address} wepeople.ingest.v1.IngestService/Ping",
     ]
