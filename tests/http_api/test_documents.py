@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -80,6 +83,21 @@ async def test_a_slash_at_the_end_makes_no_difference(server: Addresses, path: s
 )
 def test_accepted_encodings_are_read(value: str, accepted: bool) -> None:
     assert accepts_gzip(value) is accepted
+
+
+async def test_of_many_who_ask_first_one_takes_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[object] = []
+
+    async def to_thread(function: Callable[..., Any], *arguments: object) -> Any:
+        threads.append(function)
+        await asyncio.sleep(0)
+        return function(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    document = Document(lambda: b"text", "text/plain")
+    request = Request({"type": "http", "headers": []})
+    await asyncio.gather(*(document.answer(request) for _ in range(20)))
+    assert len(threads) == 1
 
 
 async def test_a_document_is_rendered_once_and_not_before_it_is_asked_for() -> None:
