@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -99,6 +102,21 @@ def test_accepted_encodings_are_read(value: str, accepted: bool) -> None:
 )
 def test_browsers_are_told_from_programs(accept: str, preferred: bool) -> None:
     assert prefers_html(accept) is preferred
+
+
+async def test_of_many_who_ask_first_one_takes_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[object] = []
+
+    async def to_thread(function: Callable[..., Any], *arguments: object) -> Any:
+        threads.append(function)
+        await asyncio.sleep(0)
+        return function(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    document = Document(lambda: b"text", "text/plain")
+    request = Request({"type": "http", "headers": []})
+    await asyncio.gather(*(document.answer(request) for _ in range(20)))
+    assert len(threads) == 1
 
 
 async def test_a_document_is_rendered_once_and_not_before_it_is_asked_for() -> None:

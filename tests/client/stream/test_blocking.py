@@ -10,7 +10,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -147,21 +146,19 @@ async def test_an_end_before_the_start_ends_nothing(server: Addresses, tenant: T
     assert producer.metrics.accepted == 1
 
 
+@pytest.mark.parametrize("call", ["flush", "close", "abort"])
 async def test_a_callback_that_calls_the_producer_is_refused(
-    server: Addresses, tenant: Tenant
+    server: Addresses, tenant: Tenant, call: str
 ) -> None:
-    for call in ("send", "close", "abort"):
-        producer = blocking(tenant, server.grpc, on_rejected=lambda *_: calls[call]())  # noqa: B023
-        calls: dict[str, Callable[[], object]] = {
-            "send": partial(producer.send, event()),
-            "close": producer.close,
-            "abort": producer.abort,
-        }
-        await asyncio.to_thread(producer.start)
-        await asyncio.to_thread(producer.send, event(actor=...))
-        with pytest.raises(RuntimeError, match="on_rejected cannot call"):
-            await asyncio.to_thread(producer.flush)
-        producer.abort()
+    def on_rejected(*_: object) -> None:
+        getattr(producer, call)()
+
+    producer = blocking(tenant, server.grpc, on_rejected=on_rejected)
+    await asyncio.to_thread(producer.start)
+    await asyncio.to_thread(producer.send, event(actor=...))
+    with pytest.raises(RuntimeError, match="on_rejected cannot call"):
+        await asyncio.to_thread(producer.flush)
+    producer.abort()
     assert not threads()
 
 
@@ -191,7 +188,7 @@ async def test_a_forked_process_is_refused(server: Addresses, tenant: Tenant) ->
                 producer.flush,
                 producer.close,
             ]
-            refused = sum(map(is_refused, calls))
+            refused = sum(is_refused(call) for call in calls)
             producer.abort()
             os._exit(refused)
         _, status = await asyncio.to_thread(os.waitpid, child, 0)
