@@ -121,6 +121,7 @@ clean: ## remove .venv and whatever else can be made again; databases stay
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp
+	bash -n .ci/run
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 

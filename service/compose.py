@@ -119,8 +119,7 @@ async def running(
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
         await stack.enter_async_context(_background(servicer.connections.run(grpc_port), failure))
-        has_tls = settings.grpc_tls_certificate is not None
-        site = Site(base_url, grpc_target(settings, grpc_port), shown_key, has_tls)
+        site = _site(settings, base_url, grpc_port, shown_key)
         http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         await stack.enter_async_context(_background(return_memory(), failure))
@@ -139,6 +138,11 @@ async def running(
         stack.push_async_callback(begin_to_stop)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
         yield Service(url, grpc_address, failure, grpc_server.reload_certificates)
+
+
+def _site(settings: Settings, base_url: str, grpc_port: int, shown_key: str | None) -> Site:
+    has_tls = settings.grpc_tls_certificate is not None
+    return Site(base_url, grpc_target(settings, grpc_port), shown_key, has_tls)
 
 
 @contextlib.asynccontextmanager
