@@ -26,6 +26,7 @@ from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import RateLimiter
+from core.access.shared_rates import SharedRates
 from core.clock import Clock
 from core.counters import Counters
 from core.descriptors import max_connections
@@ -45,6 +46,7 @@ from service.gc_settings import configure_gc
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
+from service.rates import rate_store
 from service.readiness import Readiness
 from service.runtime import (
     Ready,
@@ -168,8 +170,21 @@ async def _ingestor(
         await stack.enter_async_context(_background(journal.run(), failure, journal.close))
 
         limiter = RateLimiter(clock, shared_state.buckets)
+        rates = None
+        if (store := rate_store(settings)) is not None:
+            rates = SharedRates(store, shared_state.buckets, clock, counters)
+            await rates.open()
+            await stack.enter_async_context(_background(rates.run(), failure))
         yield Ingestor(
-            Admission(), authenticator, limiter, journal, rejections, counters, database, clock
+            Admission(),
+            authenticator,
+            limiter,
+            rates,
+            journal,
+            rejections,
+            counters,
+            database,
+            clock,
         )
 
 

@@ -34,6 +34,9 @@ class Buckets(Protocol):
     def take(self, owner: UUID) -> None:
         """Take a token from a bucket that was filled in the same exclusive block."""
 
+    def put(self, owner: UUID, tokens: float) -> None:
+        """Replace the tokens of a bucket that was filled in the same exclusive block."""
+
 
 class OwnBuckets:
     """``Buckets`` of a single process, at most ``MAX_BUCKETS``.
@@ -69,12 +72,34 @@ class OwnBuckets:
         """As :meth:`Buckets.take`."""
         self._buckets[owner][0] -= 1
 
+    def put(self, owner: UUID, tokens: float) -> None:
+        """As :meth:`Buckets.put`."""
+        self._buckets[owner][0] = tokens
+
 
 def refilled(tokens: float, updated: float, rate: int, now: float) -> float:
     """The tokens in a bucket ``now`` that held ``tokens`` at ``updated`` (monotonic seconds)."""
     if now > updated:  # else another process read its clock later but had the bucket first
         tokens += (now - updated) * rate
     return min(rate * BURST_SECONDS, tokens)
+
+
+def exceeded(caller: Caller, key_tokens: float, organization_tokens: float) -> IngestError:
+    """The ``rate_limited`` of a caller whose buckets hold these tokens, one of them less than one.
+
+    It says whose limit it was and after how many seconds both have a token.
+    """
+    key_rate = caller.key_requests_per_second
+    organization_rate = caller.organization_requests_per_second
+    whose, rate = ("key", key_rate) if key_tokens < 1 else ("organization", organization_rate)
+    return IngestError(
+        ErrorCode.RATE_LIMITED,
+        f"The {whose}'s rate limit of {rate} requests per second is exceeded.",
+        retry_after_seconds=max(
+            (1 - key_tokens) / key_rate, (1 - organization_tokens) / organization_rate
+        ),
+        budget=Budget(limit=key_rate, remaining=int(key_tokens)),
+    )
 
 
 class RateLimiter:
@@ -87,8 +112,7 @@ class RateLimiter:
     def charge(self, caller: Caller) -> Budget:
         """Take a token from the key and one from the organization; returns the key's budget.
 
-        Raises ``rate_limited`` if either has none, and takes neither then. The error says whose
-        limit it was and after how many seconds both have a token.
+        Raises ``rate_limited`` (:func:`exceeded`) if either has none, and takes neither then.
         """
         now = self._clock.monotonic()
         key_rate = caller.key_requests_per_second
@@ -101,15 +125,7 @@ class RateLimiter:
                 buckets.take(caller.key_id)
                 buckets.take(caller.organization_id)
                 return Budget(limit=key_rate, remaining=int(key_tokens - 1))
-        whose, rate = ("key", key_rate) if key_tokens < 1 else ("organization", organization_rate)
-        raise IngestError(
-            ErrorCode.RATE_LIMITED,
-            f"The {whose}'s rate limit of {rate} requests per second is exceeded.",
-            retry_after_seconds=max(
-                (1 - key_tokens) / key_rate, (1 - organization_tokens) / organization_rate
-            ),
-            budget=Budget(limit=key_rate, remaining=int(key_tokens)),
-        )
+        raise exceeded(caller, key_tokens, organization_tokens)
 
     def budget(self, caller: Caller) -> Budget:
         """The key's budget; takes nothing from it."""

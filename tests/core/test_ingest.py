@@ -48,6 +48,7 @@ class IngestRoad:
             Admission(),
             Authenticator(database, Invalidation(database, clock), clock, b"secret"),
             RateLimiter(clock, OwnBuckets()),
+            None,
             self.journal,
             self.rejections,
             self.counters,
