@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # has MIN_CALL_SECONDS in any case. Both together are below a tenth of a second.
 MAX_WAIT_SECONDS: Final = 0.07
 MIN_CALL_SECONDS: Final = 0.02
-MAX_KEYS_A_CALL: Final = 256  # some 2 ms of the store's time
+MAX_KEYS_A_CALL: Final = 128  # some 5 ms, in which the store serves nobody else
 RETRY_SECONDS: Final = 0.5
 # An answer that came while the loop was busy is in a socket: it is read in the next turns.
 _TURNS_OF_GRACE: Final = 3

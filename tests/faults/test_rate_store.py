@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
@@ -17,6 +18,7 @@ from pydantic import SecretStr
 from tests.support.http_driver import HttpDriver
 from tests.support.redis_server import NEEDS_REDIS, RedisServer, redis_server
 from tests.support.running_service import RunningService
+from tests.support.service_process import ServiceProcess
 from tests.support.tenant import Tenant, make_tenant
 from tests.support.waiting import eventually
 
@@ -161,6 +163,30 @@ async def test_a_store_that_hangs_holds_a_request_for_a_tenth_of_a_second_at_mos
         assert min(waits) < FALL_BACK_SECONDS + usual
         assert max([await seconds(driver) for driver in services]) < 1
     await until_away(services, 0)
+
+
+async def test_server_processes_count_with_another_service(
+    database_url: str, tenant: Tenant, store: RedisServer, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": database_url, "WEPEOPLE_RATE_STORE": store.url}
+    several = ServiceProcess(tmp_path, server_processes=2, **settings)
+    try:
+        several.start()
+        with RunningService(database_url, rate_store=SecretStr(store.url)) as single:
+            drivers = [HttpDriver(url) for url in (several.url, single.addresses.http)]
+            began = time.monotonic()
+            replies = await asyncio.gather(
+                *(driver.ping(tenant.key) for driver in drivers for _ in range(2 * LIMIT))
+            )
+            most = LIMIT * (1 + time.monotonic() - began)
+            for driver in drivers:
+                await driver.close()
+        several.terminate()
+    finally:
+        several.kill()
+    codes = [reply.code for reply in replies]
+    assert set(codes) == {None, "rate_limited"}
+    assert LIMIT <= codes.count(None) <= most
 
 
 async def test_a_service_starts_without_its_store_and_finds_it_later(
