@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import pytest
 
+from tests.support.certificates import Certificates
 from tests.support.postgres_server import free_port
 from tests.support.waiting import wait_until
 
@@ -25,19 +27,23 @@ STOP_SECONDS: Final = 10.0
 
 
 class RedisServer:
-    """One server; it keeps nothing on disk."""
+    """One server; it keeps nothing on disk. With certificates it speaks TLS alone."""
 
-    def __init__(self, folder: Path, password: str = "") -> None:
+    def __init__(
+        self, folder: Path, password: str = "", certificates: Certificates | None = None
+    ) -> None:
         self._folder = folder
         self._password = password
+        self._certificates = certificates
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
     @property
     def url(self) -> str:
         """The way to it, as operators write it."""
-        credential = f":{self._password}@" if self._password else ""
-        return f"valkey://{credential}127.0.0.1:{self.port}"
+        credential = f":{quote(self._password, safe='')}@" if self._password else ""
+        scheme = "valkeys" if self._certificates else "valkey"
+        return f"{scheme}://{credential}127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start it; returns when it answers."""
@@ -45,6 +51,14 @@ class RedisServer:
         options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "appendonly": "no"}
         if self._password:
             options["requirepass"] = self._password
+        if self._certificates:
+            options |= {
+                "port": "0",
+                "tls-port": str(self.port),
+                "tls-cert-file": str(self._certificates["server.pem"]),
+                "tls-key-file": str(self._certificates["server.key"]),
+                "tls-auth-clients": "no",
+            }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
         log = self._folder / "log"
         with log.open("ab") as output:
@@ -83,10 +97,12 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server(password: str = "") -> Iterator[RedisServer]:
+def redis_server(
+    password: str = "", certificates: Certificates | None = None
+) -> Iterator[RedisServer]:
     """A started server; nothing of it remains."""
     with tempfile.TemporaryDirectory(prefix="wepeople-redis-") as folder:
-        server = RedisServer(Path(folder), password)
+        server = RedisServer(Path(folder), password, certificates)
         try:
             server.start()
             yield server

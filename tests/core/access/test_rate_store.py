@@ -14,6 +14,7 @@ from redis import Redis
 from core.access.rate_limits import BURST_SECONDS, OwnBuckets
 from core.access.rate_store import EXPIRY_SECONDS, RateStore
 from core.access.shared_rates import Charge, Charged, StoreAwayError, StoreRefusedError
+from tests.support.certificates import Certificates, needs_openssl
 from tests.support.redis_server import NEEDS_REDIS, RedisServer, redis_server
 from tests.support.tcp_proxy import TcpProxy
 
@@ -186,6 +187,25 @@ async def test_a_lost_connection_is_told_and_can_be_opened_again(server: RedisSe
         await store.close()
         await store.open()
         assert len(await store.charge([charge()])) == 1
+        await store.close()
+
+
+@needs_openssl
+@pytest.mark.parametrize(
+    ("authority", "trusted"), [("authority.pem", True), ("stranger-authority.pem", False)]
+)
+async def test_over_tls_the_servers_certificate_is_checked(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, authority: str, trusted: bool
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates[authority]))
+    with redis_server(PASSWORD, certificates) as server:
+        store = RateStore(server.url)
+        if trusted:
+            await store.open()
+            assert len(await store.charge([charge()])) == 1
+        else:
+            with pytest.raises(StoreAwayError, match="certificate"):
+                await store.open()
         await store.close()
 
 
