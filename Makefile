@@ -34,7 +34,7 @@ run: $(VENV)/run.stamp ## start the service with an embedded database and demo d
 	@exec $(BIN)/wepeople-ingest serve --demo $(ARGS)
 
 # Tests with a target of their own: they take long, or need more than Python.
-APART := --ignore tests/pressure --ignore tests/generators
+APART := --ignore tests/pressure --ignore tests/generators --ignore tests/portal
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes, but for those apart; ARGS go to pytest
@@ -64,6 +64,10 @@ bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
 .PHONY: generator-tests
 generator-tests: $(VENV)/dev.stamp ## generate clients from the OpenAPI document with the tools that `.ci/run` installs, and try them
 	@exec $(BIN)/python -m pytest tests/generators $(ARGS)
+
+.PHONY: browser-tests
+browser-tests: $(VENV)/dev.stamp ## try the pages in Debian's Chromium, and html-validate them if `.ci/run` has installed it
+	@exec $(BIN)/python -m pytest tests/portal $(ARGS)
 
 .PHONY: pressure-tests
 pressure-tests: $(VENV)/dev.stamp ## a few seconds of every flood and of the soak, as tests; ARGS go to pytest
@@ -117,6 +121,7 @@ clean: ## remove .venv and whatever else can be made again; databases stay
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp
+	bash -n .ci/run
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 

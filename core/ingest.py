@@ -10,7 +10,7 @@ from typing import Final, cast
 from core import limits
 from core.access.admission import MIN_JUDGED_IN_TURN, Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
-from core.access.fair_queue import STRANGERS
+from core.access.fair_queue import STRANGERS, UNKEYED
 from core.access.key_watch import KeyWatch
 from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
@@ -39,7 +39,7 @@ from core.models import (
 from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError, database_away
 from core.rules.snapshot import check_texts
-from core.slices import in_turns
+from core.slices import InTurns
 
 MAX_PACE_SECONDS: Final = 0.25
 OPEN_STREAM_SECONDS: Final = 8.0  # its turn, a connection, and a lock that is waited for
@@ -116,11 +116,15 @@ class Ingestor:
 
     async def begin_unkeyed(self, units: int) -> None:
         """Begin a request without a key in its turn; it costs as much as ``units`` usual ones."""
-        await self._admission.beginning.begin(STRANGERS, units)
+        await self._admission.beginning.begin(UNKEYED, units)
 
     def hold(self, caller: Caller) -> Holding:
         """The memory of a body that arrives; for an adapter, until it hands the body over."""
         return Holding(self._admission.memory, caller.organization_id)
+
+    def in_turns(self, caller: Caller) -> InTurns:
+        """A function that does long work for the caller in slices, each in its turn."""
+        return partial(self._admission.slices.run, caller.organization_id)
 
     async def begin_reading(self, caller: Caller) -> None:
         """Return when another piece of the caller's body may be read."""
@@ -139,7 +143,7 @@ class Ingestor:
         try:
             if count >= MIN_JUDGED_IN_TURN:
                 await self._admission.judging.begin(caller.organization_id, count)
-            answer = self.enqueue(caller, await prepared(batch))
+            answer = self.enqueue(caller, await prepared(batch, self.in_turns(caller)))
             # The pending request has what is needed. Memory that is free before the commit is used
             # again while it is still in the processor's caches.
             del batch
@@ -179,7 +183,7 @@ class Ingestor:
         memory = self.hold(caller)
         memory.grow(request_bytes(wanted.size_bytes, 1))
         try:
-            stored = await in_turns(check_texts(wanted.snapshot))
+            stored = await self.in_turns(caller)(check_texts(wanted.snapshot))
             request = PendingSnapshot.check(caller, wanted, stored, self._clock.now_us())
             receipt = await self._journal.enqueue(request)
         finally:

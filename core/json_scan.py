@@ -90,6 +90,7 @@ def too_deep_at(text: bytes, levels: int) -> Sliced[int | None]:
     if text.count(b"[") + text.count(b"{") <= levels:
         return None
     pieces = _pieces(text)
+    yield
     steps = b"".join(pieces[::2]).translate(_STEPS, _NO_BRACKETS)
     yield
     depths = accumulate(memoryview(steps).cast("b"))
@@ -98,12 +99,21 @@ def too_deep_at(text: bytes, levels: int) -> Sliced[int | None]:
     except ValueError:
         return None
     yield
-    pieces[1::2] = map(bytes, map(len, pieces[1::2]))
-    return _bracket_at(b'"'.join(pieces), before)
+    return _bracket_at(pieces, before)
 
 
-def _bracket_at(text: bytes, before: int) -> int:
-    """The index of the bracket that has so many others before it, by halves."""
+def _bracket_at(pieces: list[bytes], before: int) -> int:
+    """The index of the bracket outside of strings that has so many others before it, by halves."""
+    low, high = 0, len(pieces)
+    while high - low > 2:
+        middle = low + (high - low + 2) // 4 * 2  # a piece outside of strings
+        brackets = len(b"".join(pieces[low:middle:2]).translate(None, _NO_BRACKETS))
+        if brackets > before:
+            high = middle
+        else:
+            low, before = middle, before - brackets
+    begin = len(b'"'.join(pieces[:low])) + bool(low)
+    text = pieces[low]
     low, high = 0, len(text)
     while high - low > 1:
         middle = (low + high) // 2
@@ -112,7 +122,7 @@ def _bracket_at(text: bytes, before: int) -> int:
             high = middle
         else:
             low, before = middle, before - brackets
-    return low
+    return begin + low
 
 
 def change_outside(change: Callable[[bytes], bytes], text: bytes) -> bytes:

@@ -11,7 +11,7 @@ import contextlib
 import gc
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -22,6 +22,13 @@ MIN_UNCOLLECTED_BYTES: Final = 8_192
 _LEFT_ALONE: Final = contextlib.nullcontext()
 
 Sliced = Generator[None, None, T]
+
+
+class InTurns(Protocol):
+    """Does work with turns of the event loop for others after each slice."""
+
+    async def __call__(self, work: Sliced[T], /) -> T:
+        """Do all of it, and return its result."""
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -17,6 +17,9 @@ from core.error_codes import ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, StreamError, log_internal
 from core.limits import MAX_BODY_BYTES
 from core.models import Caller
+from core.slices import InTurns, Sliced
+from grpc_api.connections import Connections
+from grpc_api.convert import MIN_SLICED_BYTES
 from grpc_api.errors import CallError, StatusRenderer
 
 log = logging.getLogger(__name__)
@@ -35,7 +38,9 @@ Request = TypeVar("Request", bound=Message)
 class Call:
     """A call while it is served. ``caller`` and ``code`` are None until they are known."""
 
-    def __init__(self, context: Context, renderer: StatusRenderer, clock: Clock) -> None:
+    def __init__(
+        self, context: Context, renderer: StatusRenderer, clock: Clock, connections: Connections
+    ) -> None:
         self.context = context
         self.clock = clock
         self.request_id = ids.new_request_id(clock.now_us())
@@ -43,7 +48,13 @@ class Call:
         self.caller: Caller | None = None
         self.code: str | None = None  # of the error that ended it
         self._renderer = renderer
+        self._connections = connections
         self._has_sent_id = False
+
+    def admit(self, caller: Caller) -> None:
+        """Note whose call it is; the key may be used."""
+        self.caller = caller
+        self._connections.note_known(self.context.peer())
 
     async def send_request_id(self) -> None:
         """Send the request id, once. A unary call has that of its receipt, which may be a replay's.
@@ -54,9 +65,14 @@ class Call:
             self._has_sent_id = True
             await self.context.send_initial_metadata((("x-request-id", self.request_id),))
 
-    async def read(self, message_type: type[Request]) -> Request:
-        """The one message of a unary call; raises ``invalid_body`` if there is none, or another."""
+    async def read(self, message_type: type[Request], run: InTurns) -> Request:
+        """The one message of a unary call; raises ``invalid_body`` if there is none, or another.
+
+        ``run`` parses a large one.
+        """
         message: object = await self.context.read()
+        if isinstance(message, LargeMessage):
+            message = await run(message.parsed())
         if isinstance(message, IngestError):
             raise message
         if not isinstance(message, message_type):
@@ -103,18 +119,41 @@ def _authorization(context: Context) -> str | None:
     return ", ".join(values) if values else None
 
 
-def deserializer(message_type: type[Request]) -> Callable[[bytes], Request | IngestError]:
-    """A deserializer that returns an error where the library would fail without details."""
+class LargeMessage(NamedTuple):
+    """A message that takes a slice of its own to parse."""
 
-    def deserialize(data: bytes) -> Request | IngestError:
+    message_type: type[Message]
+    data: bytes
+
+    def parsed(self) -> Sliced[Message | IngestError]:
+        """The message, or the error that refuses it."""
+        yield from ()
+        return _parsed(self.message_type, self.data)
+
+
+def _parsed(message_type: type[Request], data: bytes) -> Request | IngestError:
+    try:
+        return message_type.FromString(data)
+    except DecodeError as error:
+        return IngestError(ErrorCode.INVALID_BODY, f"The message cannot be parsed: {error}")
+
+
+def deserializer(
+    message_type: type[Request],
+) -> Callable[[bytes], Request | LargeMessage | IngestError]:
+    """A deserializer that returns an error where the library would fail without details.
+
+    It leaves large messages for later: what is parsed at once takes no turn.
+    """
+
+    def deserialize(data: bytes) -> Request | LargeMessage | IngestError:
         if len(data) > MAX_BODY_BYTES:
             return IngestError(
                 ErrorCode.BATCH_TOO_LARGE,
                 f"The message is over {MAX_BODY_BYTES} bytes; send smaller batches.",
             )
-        try:
-            return message_type.FromString(data)
-        except DecodeError as error:
-            return IngestError(ErrorCode.INVALID_BODY, f"The message cannot be parsed: {error}")
+        if len(data) >= MIN_SLICED_BYTES:
+            return LargeMessage(message_type, data)
+        return _parsed(message_type, data)
 
     return deserialize

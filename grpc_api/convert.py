@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,30 +16,38 @@ from core.models import (
     Snapshot,
     distinct,
 )
-from core.slices import SLICE_BYTES, Sliced, in_turns
+from core.slices import InTurns, Sliced, in_turns
 from grpc_api import columnar, timestamps
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.struct_json import json_text
 
 MAX_CACHED_ACTORS: Final = 10_000
 MAX_CACHED_ACTOR_BYTES: Final = 256
+MIN_SLICED_BYTES: Final = 262_144  # of a message that is parsed in a slice, and merged in another
 STRUCT_SLICE_BYTES: Final = 16_384  # of Structs are read in one turn of the event loop
 
 
-async def events(batch: columnar.BatchMessage) -> tuple[Events, int]:
+async def events(batch: columnar.BatchMessage, run: InTurns = in_turns) -> tuple[Events, int]:
     """The events of a batch, and the batch's size in bytes.
 
     A message that cannot be an event becomes a :class:`Malformed`, which the core rejects alone.
-    Others have their turn of the event loop between some Structs and the next.
+    ``run`` reads Structs, with turns of the event loop for others between some and the next.
     """
-    merged, size_bytes = columnar.merge_events(batch)
+    if batch.ByteSize() >= MIN_SLICED_BYTES:
+        merged, size_bytes = await run(_merged(batch))
+    else:
+        merged, size_bytes = columnar.merge_events(batch)
     # The usual batch is read as columns: no event has a Struct, and each has an actor.
     if not merged.metadata and len(merged.actor) == len(batch.events):
         with contextlib.suppress(ValueError):
             return _columns(batch.events, merged), size_bytes
-    if size_bytes >= SLICE_BYTES:
-        await asyncio.sleep(0)
-    return await in_turns(_read_each(batch.events)), size_bytes
+    return await run(_read_each(batch.events)), size_bytes
+
+
+def _merged(batch: columnar.BatchMessage) -> Sliced[tuple[Any, int]]:
+    merged = columnar.merge_events(batch)
+    yield
+    return merged
 
 
 def _read_each(messages: Sequence[pb.IngestEvent]) -> Sliced[list[Event | Malformed]]:

@@ -9,7 +9,6 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health
 
-from core.descriptors import max_connections
 from grpc_api.accepting import Acceptor
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
 from grpc_api.certificates import Certificates, TlsFiles
@@ -21,7 +20,8 @@ MAX_CONCURRENT_STREAMS: Final = 100  # calls on one connection
 # Names and values of a call's metadata. The library's other half of this bound, above which it
 # refuses some calls by chance, is made the same, so that none is refused below.
 MAX_METADATA_BYTES: Final = 16_384
-# The library closes a connection that is one too many (core/descriptors.py).
+# The library closes a connection that is one too many; strangers give way before that
+# (grpc_api/connections.py).
 HANDSHAKE_MS: Final = 10_000
 # Without a call. Connections of strangers have none: their calls end at once.
 IDLE_MS: Final = 300_000
@@ -95,7 +95,7 @@ class GrpcServer:
         options = [
             *_OPTIONS,
             ("grpc.so_reuseport", int(self._shared)),
-            ("grpc.max_allowed_incoming_connections", max_connections()),
+            ("grpc.max_allowed_incoming_connections", self._servicer.connections.most),
         ]
         self._server = grpc.aio.server(options=options)
         handlers = self._servicer.handlers()

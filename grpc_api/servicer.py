@@ -20,6 +20,7 @@ from core.models import Caller, EventBatch, SnapshotRequest
 from grpc_api import convert, responses
 from grpc_api.arrivals import Arrivals
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Context, Request, deserializer
+from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer, UnknownMethodError
 from grpc_api.open_streams import OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
@@ -48,7 +49,9 @@ class IngestServicer:
         counters: Counters,
         clock: Clock,
         max_stream_seconds: float,
+        connections: Connections,
     ) -> None:
+        self.connections = connections
         self._ingestor = ingestor
         self._counters = counters
         self._renderer = renderer
@@ -76,7 +79,7 @@ class IngestServicer:
     ) -> pb.IngestEventsResponse:
         """Store a batch."""
         check_count(len(request.events))  # before the cost of converting them
-        events, size_bytes = await convert.events(request)
+        events, size_bytes = await convert.events(request, self._ingestor.in_turns(caller))
         batch = EventBatch(
             call.request_id,
             events,
@@ -103,7 +106,7 @@ class IngestServicer:
 
     async def stream_events(self, _: object, context: Context) -> None:
         """Store the batches of a stream; see :class:`EventStream`."""
-        call = Call(context, self._renderer, self._clock)
+        call = Call(context, self._renderer, self._clock, self.connections)
         stream = EventStream(call, self._ingestor, self._streams)
         with (
             self._streams.open(stream.end),
@@ -143,7 +146,7 @@ class IngestServicer:
         method: Callable[[Call, Request, Caller], Awaitable[Response]],
     ) -> grpc.RpcMethodHandler[Any, Any]:
         async def handle(_: object, context: Context) -> Response:
-            call = Call(context, self._renderer, self._clock)
+            call = Call(context, self._renderer, self._clock, self.connections)
             with self._counted(endpoint, call):
                 try:
                     response = await self._serve(call, request_type, method)
@@ -177,13 +180,14 @@ class IngestServicer:
         try:
             async with deadline:
                 caller, _ = await self._ingestor.admit(call.authorization)
-                call.caller, admitted_at = caller, loop.time()
+                call.admit(caller)
+                admitted_at = loop.time()
                 memory = self._ingestor.hold(caller)
                 try:
                     memory.grow(LOOKAHEAD_BYTES)
                     async with self._arrivals.place(caller.organization_id):
                         memory.grow(MAX_RECEIVE_BYTES - LOOKAHEAD_BYTES)
-                        request = await call.read(request_type)
+                        request = await call.read(request_type, self._ingestor.in_turns(caller))
                 finally:
                     memory.release()
                 deadline.reschedule(loop.time() + MAX_SERVE_SECONDS)
@@ -218,19 +222,20 @@ class IngestServicer:
 
     def unknown_methods(self) -> grpc.GenericRpcHandler:
         """The handler of every other method, for a server to register last."""
-        return _UnknownMethods(self._renderer, self._clock)
+        return _UnknownMethods(self._renderer, self._clock, self.connections)
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):
-    def __init__(self, renderer: StatusRenderer, clock: Clock) -> None:
+    def __init__(self, renderer: StatusRenderer, clock: Clock, connections: Connections) -> None:
         self._renderer = renderer
         self._clock = clock
+        self._connections = connections
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: object, context: Context) -> None:
-            call = Call(context, self._renderer, self._clock)
+            call = Call(context, self._renderer, self._clock, self._connections)
             await call.fail(UnknownMethodError(handler_call_details.method))
 
         # A handler of streams serves unary calls, too, as it reads and sends no message.

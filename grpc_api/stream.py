@@ -22,8 +22,9 @@ from core.ingest import Ingestor, check_count
 from core.journal.pending_events import prepared
 from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
+from core.slices import InTurns
 from grpc_api import convert, responses
-from grpc_api.call import Call
+from grpc_api.call import Call, LargeMessage
 from grpc_api.open_streams import EndRequest, OpenStreams, ProducerStream
 from grpc_api.pb import ingest_pb2 as pb
 
@@ -73,11 +74,12 @@ class EventStream:
         Returns, for status OK, only if the client has half-closed and every ack is written. Raises
         the error for the status otherwise: the client may have sent messages that were not read.
         """
-        self._call.caller, _ = await self._ingestor.admit(self._call.authorization)
-        self._place = self._ingestor.hold_stream(self._call.caller)
+        caller, _ = await self._ingestor.admit(self._call.authorization)
+        self._call.admit(caller)
+        self._place = self._ingestor.hold_stream(caller)
         assert self._call.authorization is not None
         with self._ingestor.key_watch.watching(self._call.authorization, self.end):
-            await self._serve(self._call.caller)
+            await self._serve(caller)
 
     def close(self) -> None:
         """Make room for another stream, once the call has its status and holds no more memory."""
@@ -179,10 +181,15 @@ class EventStream:
         self._awaits_message = False
         if message is grpc.aio.EOF:
             return None
+        self._has_message = True
+        if isinstance(message, LargeMessage):
+            caller = self._call.caller
+            assert caller is not None
+            message = await self._ingestor.in_turns(caller)(message.parsed())
         if isinstance(message, IngestError):
+            self._has_message = False
             raise message
         assert isinstance(message, pb.StreamEventsRequest)
-        self._has_message = True
         return message
 
     async def _open(self, producer_id: str) -> None:
@@ -205,7 +212,7 @@ class EventStream:
         opened.max_in_flight = MAX_IN_FLIGHT
         await self._write(pb.StreamEventsResponse(opened=opened))
 
-    async def _batch(self, message: pb.StreamEventsRequest) -> EventBatch:
+    async def _batch(self, message: pb.StreamEventsRequest, run: InTurns) -> EventBatch:
         if message.WhichOneof("message") != "batch":
             raise _invalid("a stream opens once, with its first message; then it has batches")
         batch = message.batch
@@ -219,7 +226,7 @@ class EventStream:
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
         check_count(len(batch.events))  # before the cost of converting them
-        events, size_bytes = await convert.events(batch)
+        events, size_bytes = await convert.events(batch, run)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),
             events,
@@ -231,7 +238,8 @@ class EventStream:
 
     async def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
         try:
-            batch = await prepared(await self._batch(message))
+            run = self._ingestor.in_turns(caller)
+            batch = await prepared(await self._batch(message, run), run)
             receipt = self._ingestor.enqueue(caller, batch)
         except BaseException:
             room.release()

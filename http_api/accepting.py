@@ -16,6 +16,10 @@ log = logging.getLogger(__name__)
 
 # uvloop accepts one in each turn, so that a newcomer would wait as many turns as others wait.
 MAX_ACCEPTED_A_TURN: Final = 16
+# Making connections, and what each brings, takes about half of the loop's time at most: where all
+# of a long turn was made of them, fewer are accepted in the next one.
+MIN_ACCEPTED_A_TURN: Final = 4
+CONNECTION_SECONDS: Final = 0.0015
 EXHAUSTED_PAUSE_SECONDS: Final = 0.2
 # So much of a body is in memory before anyone has asked for a credential.
 HEAD_READ_BYTES: Final = 16_384
@@ -45,6 +49,7 @@ class Acceptor:
         self._buffer = memoryview(bytearray(BODY_READ_BYTES))
         self._begun: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
+        self._accepted_at = 0.0
         listener.setblocking(False)
         self._resume()
 
@@ -73,7 +78,10 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(MAX_ACCEPTED_A_TURN):
+        now = self._loop.time()
+        due = int((now - self._accepted_at) / CONNECTION_SECONDS)
+        self._accepted_at = now
+        for _ in range(min(max(due, MIN_ACCEPTED_A_TURN), MAX_ACCEPTED_A_TURN)):
             if not self._accept_one():
                 return
 

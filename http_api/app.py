@@ -76,7 +76,11 @@ def create_app(
     _add_operator_routes(app, readiness, metrics)
     documents = _add_document_routes(app, site)
     _add_exception_handlers(app, fail, site.base_url)
-    endpoints = data_endpoints(app) | _preflights(app, documents, ingestor, fail)
+    endpoints = (
+        data_endpoints(app)
+        | _preflights(app, documents, ingestor, fail)
+        | _health(app, ingestor, fail)
+    )
     return RequestContextMiddleware(app, endpoints, documents, clock, counters)
 
 
@@ -133,6 +137,16 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
         return Response(
             metrics.render(), headers={**DOCUMENT_HEADERS, "content-type": metrics.media_type}
         )
+
+
+def _health(app: FastAPI, ingestor: Ingestor, fail: Fail) -> dict[tuple[str, str], ASGIApp]:
+    """Return what answers the health pages by method and path, past FastAPI's layers."""
+    return {
+        (method, route.path): _HealthPage(route.endpoint, ingestor, fail)
+        for route in app.routes
+        if isinstance(route, Route) and route.path in (LIVENESS_PATH, READINESS_PATH)
+        for method in route.methods or ()
+    }
 
 
 def _add_document_routes(app: FastAPI, site: Site) -> frozenset[str]:
@@ -219,6 +233,28 @@ class _FairTurns:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != PING_PATH:
-            is_cheap = scope["path"] in (LIVENESS_PATH, READINESS_PATH)
-            await self._ingestor.begin_unkeyed(1 if is_cheap else PAGE_UNITS)
+            turn = self._ingestor.begin_unkeyed(PAGE_UNITS)
+            if not await RequestContext.of(scope).wait_for(turn):
+                return
         await self._app(scope, receive, send)
+
+
+class _HealthPage:
+    """A health page as a plain ASGI application, for those who ask often and do not wait."""
+
+    def __init__(
+        self, answer: Callable[[], Awaitable[Response]], ingestor: Ingestor, fail: Fail
+    ) -> None:
+        self._answer = answer
+        self._ingestor = ingestor
+        self._fail = fail
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = RequestContext.of(scope)
+        try:
+            if not await context.wait_for(self._ingestor.begin_unkeyed(1)):
+                return
+            response = await self._answer()
+        except Exception as error:
+            response = self._fail(scope, error)
+        await response(scope, receive, send)

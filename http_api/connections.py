@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -11,6 +12,7 @@ from core.access.fair_queue import STRANGERS, Flow
 from core.descriptors import MAX_CONNECTIONS
 
 MAX_DISCARDED_A_TURN: Final = 8  # reads of what nobody wants any more
+NEWCOMER_SECONDS: Final = 1.0  # in which a stranger may yet show its key
 
 
 class Connection(Protocol):
@@ -18,8 +20,11 @@ class Connection(Protocol):
 
     client: tuple[str, int] | None
 
+    def is_authenticated(self) -> bool:
+        """Whether the key of the request under way is known by now."""
+
     def evict(self) -> None:
-        """End the connection, which is in no request."""
+        """End the connection, and leave unanswered what it asked for."""
 
 
 class Discarding:
@@ -47,19 +52,28 @@ class Discarding:
 class Connections:
     """A bounded number of connections, in all and of one peer address.
 
-    A newcomer to a full house takes the place of an idle connection: of one that never
-    authenticated, or else of one of the organization that holds most; of these the one idle for
-    longest. A connection in the middle of a request is never evicted.
+    A newcomer to a full house takes the place of one that never authenticated, whether it is idle
+    or waits for an answer: of that whose last request, or beginning, is the longest ago. If that is
+    not :data:`NEWCOMER_SECONDS` ago, it takes the place of the longest idle of the party that holds
+    most, all strangers being one. A connection in the middle of a request with a known key is never
+    evicted.
     """
 
-    def __init__(self, most: int = MAX_CONNECTIONS, most_per_address: int | None = None) -> None:
+    def __init__(
+        self,
+        most: int = MAX_CONNECTIONS,
+        most_per_address: int | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds = seconds
         self.discarding = Discarding()
         self._most = most
         self._most_per_address = most_per_address
         self._flow_of: dict[Connection, Flow] = {}
         self._held: Counter[Flow] = Counter()
-        # Those in no request, the one idle for longest first.
-        self._idle: dict[Flow, dict[Connection, None]] = {}
+        # Those in no request, and since when, the one idle for longest first. Of strangers, those
+        # in one too: a flood of requests that wait must not drive out who is idle for a moment.
+        self._idle: dict[Flow, dict[Connection, float]] = {}
         self._addresses: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -78,10 +92,12 @@ class Connections:
         return True
 
     def begin_request(self, connection: Connection) -> None:
-        """Keep the connection from being evicted."""
+        """Keep the connection from being evicted, or from being the first of all strangers'."""
         flow = self._flow_of.get(connection)
         if flow is not None:
             self._drop_idle(connection, flow)
+            if flow == STRANGERS:
+                self._add_idle(connection, flow)
 
     def end_request(self, connection: Connection, flow: Flow | None) -> None:
         """Note that the connection is idle; ``flow``: whose request it was, if that is known."""
@@ -93,7 +109,7 @@ class Connections:
             self._leave(held_by)
             self._enter(connection, flow)
         else:
-            self._idle.setdefault(held_by, {})[connection] = None
+            self._add_idle(connection, held_by)
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that has ended; no matter if that was done before."""
@@ -108,21 +124,33 @@ class Connections:
             del self._addresses[address]
 
     def evict(self) -> bool:
-        """End the connection that is to give way; returns False if all are in a request."""
-        if not self._idle:
-            return False
+        """End the connection that is to give way; returns False if none may."""
         flow = STRANGERS
-        if flow not in self._idle:
-            flow = max(self._idle, key=self._held.__getitem__)
+        if not self._has_old_stranger():
+            if not self._idle:
+                return False
+            flow = max(self._idle, key=lambda flow: (self._held[flow], flow == STRANGERS))
         connection = next(iter(self._idle[flow]))
         self.remove(connection)
         connection.evict()
         return True
 
+    def _has_old_stranger(self) -> bool:
+        """Whether the first of all strangers has had its time; who has a known key leaves them."""
+        while strangers := self._idle.get(STRANGERS):
+            connection, since = next(iter(strangers.items()))
+            if not connection.is_authenticated():
+                return self._seconds() - since >= NEWCOMER_SECONDS
+            self._drop_idle(connection, STRANGERS)  # until the end of its request
+        return False
+
     def _enter(self, connection: Connection, flow: Flow) -> None:
         self._flow_of[connection] = flow
         self._held[flow] += 1
-        self._idle.setdefault(flow, {})[connection] = None
+        self._add_idle(connection, flow)
+
+    def _add_idle(self, connection: Connection, flow: Flow) -> None:
+        self._idle.setdefault(flow, {})[connection] = self._seconds()
 
     def _leave(self, flow: Flow) -> None:
         self._held[flow] -= 1

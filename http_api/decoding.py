@@ -23,7 +23,7 @@ from core.json_text import MAX_EVENT_DEPTH, MAX_SNAPSHOT_DEPTH, OVERFLOW, UNSTOR
 from core.limits import MAX_BATCH_EVENTS, MAX_JSON_DEPTH
 from core.models import Actor, Event, Malformed, Snapshot
 from core.rules.fields import issues_message
-from core.slices import SLICE_BYTES, Sliced, at_once, in_turns
+from core.slices import SLICE_BYTES, InTurns, Sliced, at_once, in_turns
 from http_api.schemas import StrictEvent, StrictSnapshot, WireEvent, WireSnapshot
 
 _Undecodable = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -52,8 +52,11 @@ _decode_raw_list: Final = msgspec.json.Decoder(list[Raw]).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-async def decode_events(body: bytes) -> Sequence[Event | Malformed]:
-    """The events of a batch. Raises ``invalid_body`` if the document or envelope is wrong."""
+async def decode_events(body: bytes, run: InTurns = in_turns) -> Sequence[Event | Malformed]:
+    """The events of a batch. Raises ``invalid_body`` if the document or envelope is wrong.
+
+    ``run`` does what is long.
+    """
     body = _checked(body)
     try:
         events = _decode_strict_events(body).events
@@ -62,11 +65,14 @@ async def decode_events(body: bytes) -> Sequence[Event | Malformed]:
             return events
     except _Undecodable:
         pass
-    return await in_turns(_decode_slowly(body))
+    return await run(_decode_slowly(body))
 
 
-async def decode_snapshot(body: bytes) -> Snapshot:
-    """A snapshot. Raises ``invalid_body`` with everything that is wrong with its shape."""
+async def decode_snapshot(body: bytes, run: InTurns = in_turns) -> Snapshot:
+    """A snapshot. Raises ``invalid_body`` with everything that is wrong with its shape.
+
+    ``run`` does what is long.
+    """
     body = _checked(body)
     try:
         snapshot = _decode_strict_snapshot(body)
@@ -76,7 +82,7 @@ async def decode_snapshot(body: bytes) -> Snapshot:
             return snapshot
     except _Undecodable:
         pass
-    return await in_turns(_decode_snapshot_slowly(body))
+    return await run(_decode_snapshot_slowly(body))
 
 
 def invalid_body(message: str) -> IngestError:

@@ -52,6 +52,7 @@ class Document:
     def __init__(self, render: Callable[[], bytes], media_type: str) -> None:
         self._render = render
         self._media_type = media_type
+        self._making = asyncio.Lock()  # of many who ask first, one takes a thread
 
     @cached_property
     def plain(self) -> Representation:
@@ -67,8 +68,9 @@ class Document:
         """Return the representation that the client accepts, or 304 if it has it."""
         is_gzipped = accepts_gzip(",".join(request.headers.getlist("accept-encoding")))
         name = "gzipped" if is_gzipped else "plain"
-        if name not in vars(self):  # to make it takes longer than a turn of the event loop may
-            await asyncio.to_thread(getattr, self, name)
+        async with self._making:
+            if name not in vars(self):  # to make it takes longer than a turn of the loop may
+                await asyncio.to_thread(getattr, self, name)
         chosen: Representation = getattr(self, name)
         headers = {
             "etag": chosen.etag,

@@ -6,8 +6,9 @@ It is plain ASGI: Starlette's BaseHTTPMiddleware costs more than all layers belo
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Awaitable, Container, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +31,7 @@ _ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "
 class RequestContext:
     """Facts about one request that its layers share."""
 
-    __slots__ = ("budget", "caller", "code", "replayed", "request_id")
+    __slots__ = ("_waiting", "budget", "caller", "code", "replayed", "request_id")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
@@ -38,6 +39,7 @@ class RequestContext:
         self.budget: Budget | None = None  # once the key is known
         self.replayed = False
         self.code: str = OK  # or the code of the error that answers it
+        self._waiting: asyncio.Task[object] | None = None
 
     @staticmethod
     def of(scope: Scope) -> RequestContext:
@@ -45,6 +47,30 @@ class RequestContext:
         context = scope[_KEY]
         assert isinstance(context, RequestContext)
         return context
+
+    @staticmethod
+    def if_begun(scope: Scope) -> RequestContext | None:
+        """Return the context of a request whose middleware may not have run yet."""
+        context: RequestContext | None = scope.get(_KEY)
+        return context
+
+    async def wait_for(self, turn: Awaitable[None]) -> bool:
+        """Wait for the turn of the request; returns False if :meth:`abandon` came first."""
+        self._waiting = asyncio.current_task()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if self._waiting is not None:
+                raise
+            return False
+        self._waiting = None
+        return True
+
+    def abandon(self) -> None:
+        """End the wait of a request whose client has gone: it would take a turn from others."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
 
     def take_over(self, receipt: Receipt | SnapshotReceipt) -> None:
         """Take the request id from the receipt: a replay has the id of the first request."""

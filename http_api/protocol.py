@@ -76,8 +76,16 @@ class HttpProtocol(RequestParser):
         self._ended_by_client = True
         return not self._is_over()
 
+    def is_authenticated(self) -> bool:
+        """Whether the key of the request under way is known by now."""
+        if self._is_answered() or self._begun is None:
+            return False
+        context = RequestContext.if_begun(cast("Scope", self._begun.scope))
+        return context is not None and context.caller is not None
+
     def evict(self) -> None:
-        """End the connection, which is in no request."""
+        """End the connection, and leave unanswered what it asked for."""
+        self._disconnect()
         if self.transport.get_write_buffer_size():
             self.transport.abort()  # who does not read an answer could stay for long
         else:
@@ -157,6 +165,9 @@ class HttpProtocol(RequestParser):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
+                context = RequestContext.if_begun(cast("Scope", cycle.scope))
+                if context is not None:
+                    context.abandon()
         self.pipeline.clear()
 
     # --- called by the parser ----------------------------------------------------------------

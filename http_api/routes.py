@@ -55,7 +55,10 @@ class _Endpoints:
     ) -> tuple[int, bytes]:
         caller, body, memory = await self._admit_body(context, headers, receive)
         try:
-            events, size_bytes = await decode_events(body), len(body)
+            events, size_bytes = (
+                await decode_events(body, self._ingestor.in_turns(caller)),
+                len(body),
+            )
         finally:
             memory.release()  # the core holds it from now on
         ingesting = self._ingestor.ingest(
@@ -74,7 +77,7 @@ class _Endpoints:
     ) -> tuple[int, bytes]:
         caller, body, memory = await self._admit_body(context, headers, receive)
         try:
-            snapshot = await decode_snapshot(body)
+            snapshot = await decode_snapshot(body, self._ingestor.in_turns(caller))
         finally:
             memory.release()
         wanted = SnapshotRequest(context.request_id, snapshot, headers.idempotency_key(), len(body))

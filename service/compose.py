@@ -35,6 +35,7 @@ from core.journal.journal import Journal
 from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
 from core.postgres.database import MAX_POOL_CONNECTIONS, Database
+from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
@@ -43,6 +44,7 @@ from http_api.server import HttpServer, address, bind
 from http_api.site import Site
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
+from service.hangup import Hangup
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
@@ -57,7 +59,6 @@ from service.runtime import (
     grpc_target,
     host_and_port,
     http_url,
-    on_hangup,
     stop_signal,
 )
 from service.settings import Settings
@@ -113,16 +114,14 @@ async def running(
         readiness = Readiness(database, shared_state, clock)
         await readiness.check()
         await stack.enter_async_context(_background(readiness.run(), failure))
-
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
-        servicer = IngestServicer(
-            ingestor, StatusRenderer(base_url), counters, clock, settings.stream_max_seconds
-        )
+        servicer = _servicer(settings, ingestor, base_url, counters, clock)
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
-        site = Site(base_url, grpc_target(settings, grpc_port), shown_key)
+        await stack.enter_async_context(_background(servicer.connections.run(grpc_port), failure))
+        site = _site(settings, base_url, grpc_port, shown_key)
         http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         await stack.enter_async_context(_background(return_memory(), failure))
@@ -141,6 +140,11 @@ async def running(
         stack.push_async_callback(begin_to_stop)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
         yield Service(url, grpc_address, failure, grpc_server.reload_certificates)
+
+
+def _site(settings: Settings, base_url: str, grpc_port: int, shown_key: str | None) -> Site:
+    has_tls = settings.grpc_tls_certificate is not None
+    return Site(base_url, grpc_target(settings, grpc_port), shown_key, has_tls)
 
 
 @contextlib.asynccontextmanager
@@ -233,6 +237,19 @@ def _http_server(
     )
 
 
+def _servicer(
+    settings: Settings, ingestor: Ingestor, base_url: str, counters: Counters, clock: Clock
+) -> IngestServicer:
+    return IngestServicer(
+        ingestor,
+        StatusRenderer(base_url),
+        counters,
+        clock,
+        settings.stream_max_seconds,
+        Connections(max_connections()),
+    )
+
+
 def _grpc_server(
     settings: Settings, servicer: IngestServicer, readiness: Readiness, *, shared: bool
 ) -> GrpcServer:
@@ -250,23 +267,24 @@ async def serve(
     settings: Settings,
     *,
     demo: bool,
+    hangup: Hangup,
     on_ready: Callable[[Ready], None],
     progress: Callable[[str], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM; a second one does not wait for the drain.
 
-    SIGHUP has the TLS files read again.
+    SIGHUP has the TLS files read again, or is the end when the terminal is gone.
 
     Raises :class:`DatabaseUnusableError`, ``EmbeddedPostgresError`` or, for an address that cannot
     be had, OSError if the service cannot start; their messages say why.
     """
-    on_hangup(lambda: None)  # nothing to reload yet, and no reason to end
+    hangup.use_loop()
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
         shown = await demo_key(settings, conninfo) if demo else None
         key = None if shown is None else shown.key
         async with running(settings, conninfo, shown_key=key) as service:
-            on_hangup(service.reload)
+            hangup.reload = service.reload
             stop = stop_signal()
             configure_gc()
             on_ready(Ready(service.http, service.grpc, shown))

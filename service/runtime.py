@@ -102,11 +102,6 @@ def stop_signal(before_exit: Callable[[], None] | None = None) -> asyncio.Future
     return stop
 
 
-def on_hangup(action: Callable[[], None]) -> None:
-    """Do something at SIGHUP, which would end the process otherwise."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, action)
-
-
 def max_stop_seconds(settings: Settings) -> float:
     """The longest that a process takes to stop; one that takes longer hangs."""
     return settings.drain_grace_seconds + 2 * settings.drain_seconds + STOP_MARGIN_SECONDS

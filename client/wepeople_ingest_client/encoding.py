@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -13,6 +13,8 @@ from wepeople_ingest_client.models import AnyEvent, AnySnapshot
 
 # Decimals are numbers with all their digits.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+# A number that is none is written as one of these, and so may be much that is right.
+_NON_FINITE: Final = (b"null", b"NaN", b"Infinity")
 
 
 def encode(item: AnyEvent | AnySnapshot) -> bytes:
@@ -22,24 +24,30 @@ def encode(item: AnyEvent | AnySnapshot) -> bytes:
     object of another type, a nesting without end.
     """
     try:
-        text = _encode(dict(item) if isinstance(item, Mapping) else item)
-        _refuse_non_finite(item)
+        known = dict(item) if isinstance(item, Mapping) else item
+        text = _encode(known)
+        # To look at every value takes a hundred times as long as to encode them.
+        if any(word in text for word in _NON_FINITE):
+            # A dataclass, an enumeration and the like as what they are written as.
+            plain = msgspec.to_builtins(known, builtin_types=(Decimal,), enc_hook=_unread)
+            _refuse_non_finite(plain)
     except (TypeError, OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise ValueError(f"cannot be written as JSON: {error}") from error
     return text
 
 
+def _unread(_: msgspec.Raw) -> None:
+    """Stand for text that is JSON already."""
+
+
 def _refuse_non_finite(value: object) -> None:
     """Raise ValueError for a number that the encoder would write as null or as no JSON."""
-    inner: Iterable[object] = ()
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             raise ValueError(f"cannot be written as JSON: {value}")
-    elif isinstance(value, Mapping):
-        inner = value.values()
-    elif isinstance(value, msgspec.Struct):
-        inner = (getattr(value, name) for name in value.__struct_fields__)
+    elif isinstance(value, dict):
+        for one in value.values():
+            _refuse_non_finite(one)
     elif isinstance(value, list | tuple | set | frozenset):
-        inner = value
-    for one in inner:
-        _refuse_non_finite(one)
+        for one in value:
+            _refuse_non_finite(one)

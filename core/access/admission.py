@@ -17,6 +17,7 @@ from typing import Final
 from core.access.fair_turns import FairTurns
 from core.access.memory_bounds import MAX_OPEN_STREAMS, MAX_REQUEST_BYTES, MAX_STREAMED_EVENTS
 from core.access.shared_budget import SharedBudget
+from core.access.slice_turns import SliceTurns
 
 MAX_BEGUN_A_TURN: Final = 8  # requests
 MAX_READ_A_TURN: Final = 8  # pieces of bodies
@@ -31,8 +32,9 @@ class Admission:
 
     ``beginning``: turns to begin a request, whatever becomes of it. ``reading``: turns to read one
     more piece of a body that did not come at once. ``judging``: turns to decode and judge the
-    events of a batch. ``memory``: bytes of single requests. ``streamed``: events of streamed
-    batches (core/access/memory_bounds.py). ``open_streams``, ``stream_openings``: streams.
+    events of a batch. ``slices``: turns of long work, by the time that it takes. ``memory``: bytes
+    of single requests. ``streamed``: events of streamed batches (core/access/memory_bounds.py).
+    ``open_streams``, ``stream_openings``: streams.
     """
 
     def __init__(self) -> None:
@@ -40,6 +42,7 @@ class Admission:
         self.beginning = FairTurns(MAX_BEGUN_A_TURN, waiting)
         self.reading = FairTurns(MAX_READ_A_TURN, waiting)
         self.judging = FairTurns(MAX_JUDGED_A_TURN, waiting)
+        self.slices = SliceTurns()
         self.memory = SharedBudget(MAX_REQUEST_BYTES)
         self.streamed = SharedBudget(MAX_STREAMED_EVENTS)
         self.open_streams = SharedBudget(MAX_OPEN_STREAMS)

@@ -10,6 +10,9 @@ from uuid import UUID
 # The party that work is done for: an organization, or all callers without a known key together.
 Flow = UUID
 STRANGERS: Final = Flow(int=0)
+# All who ask for pages and health, which need no key. Those whose key is not known yet are not
+# behind them.
+UNKEYED: Final = Flow(int=1)
 
 T = TypeVar("T")
 

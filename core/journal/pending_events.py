@@ -15,7 +15,7 @@ from core.json_text import Stored
 from core.models import Caller, Event, EventBatch, Malformed, Receipt
 from core.rules import fingerprint
 from core.rules.event_batch import CheckedEvents, check_events, check_metadata
-from core.slices import SLICE_BYTES, at_once, in_turns, uncollected
+from core.slices import SLICE_BYTES, InTurns, at_once, in_turns, uncollected
 
 _REFUSED: Final = Malformed((), b"")  # stands for a malformed event, whose content is not kept
 
@@ -23,14 +23,14 @@ _REFUSED: Final = Malformed((), b"")  # stands for a malformed event, whose cont
 MIN_PREPARED_BYTES: Final = 2 * SLICE_BYTES
 
 
-async def prepared(batch: EventBatch) -> EventBatch:
+async def prepared(batch: EventBatch, run: InTurns = in_turns) -> EventBatch:
     """The batch, with the long part of judging it done in slices if it is large."""
     if batch.size_bytes < MIN_PREPARED_BYTES:
         return batch
-    stored = await in_turns(check_metadata(batch.events))
+    stored = await run(check_metadata(batch.events))
     digest = None
     if batch.idempotency_key is not None:
-        digest = await in_turns(fingerprint.events_digest_in_slices(batch.events, stored))
+        digest = await run(fingerprint.events_digest_in_slices(batch.events, stored))
     return structs.replace(batch, stored=stored, digest=digest)
 
 

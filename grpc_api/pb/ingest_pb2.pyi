@@ -341,7 +341,9 @@ class RejectedEvent(message.Message):
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     index: builtins.int
-    """Its position in the request, from 0."""
+    """Its position in the request, from 0. Tools that print JSON may leave a 0 out: grpcurl shows it
+    with -emit-defaults.
+    """
     code: builtins.str
     """The code as in the REST API: invalid_body, missing_actor, forbidden_event_type,
     worker_not_found or quota_exceeded.

@@ -64,6 +64,7 @@ def request_examples(
                 body=body,
                 idempotency_key=idempotency_key,
                 grpc_target=site.grpc_target,
+                grpcurl=site.grpcurl,
                 rpc=f"{SERVICE}/{endpoint.rpc}",
             ),
         )

@@ -14,6 +14,7 @@ from core.journal.journal import MAX_ANSWER_SECONDS
 from http_api.docs.examples import markdown_request
 from http_api.docs.markdown import to_html
 from http_api.docs.outline import outline
+from http_api.docs.python_client import installed_client
 from http_api.errors import HTTP_STATUS
 from http_api.paths import (
     ASSETS_PATH,
@@ -89,12 +90,15 @@ def _markdown_pages() -> jinja2.Environment:
 
 def markdown_content(file: str, site: Site) -> Markup:
     """Return the HTML of a page whose Markdown is in the folder ``pages``."""
+    client = installed_client()
     text = (
         _markdown_pages()
         .get_template(file)
         .render(
             base_url=site.base_url,
             grpc_target=site.grpc_target,
+            grpcurl=site.grpcurl,
+            has_grpc_tls=site.has_grpc_tls,
             key=site.demo_key or KEY_PLACEHOLDER,
             has_demo_key=site.demo_key is not None,
             limits=limits,
@@ -102,6 +106,7 @@ def markdown_content(file: str, site: Site) -> Markup:
             http_status=HTTP_STATUS,
             answer_seconds=MAX_ANSWER_SECONDS,
             request=markdown_request(site),
+            client_wheel=None if client is None else client.wheel_path,
         )
     )
     return to_html(text)

@@ -25,7 +25,7 @@ from http_api.docs.frame import (
 )
 from http_api.docs.reference import reference_content, render_reference
 from http_api.docs.search import render_index
-from http_api.docs.this_machine import is_from_this_machine
+from http_api.docs.this_machine import is_from_this_machine, leads_to_this_machine
 from http_api.documents import HTML, Document
 from http_api.paths import (
     ASSETS_PATH,
@@ -74,10 +74,13 @@ class _DemoOverview:
 
 
 def documents(site: Site) -> dict[str, Answering]:
-    """Return all there is to read, by path. None but the overview has a key."""
+    """Return all there is to read, by path. None but the overview has a key.
+
+    It has none if clients reach the service elsewhere: then a proxy may ask for strangers.
+    """
     common = site._replace(demo_key=None)
     overview: Answering = Document(partial(_overview, common), HTML)
-    if site.demo_key is not None:
+    if site.demo_key is not None and leads_to_this_machine(site.base_url):
         overview = _DemoOverview(_overview, site)
     return {
         DOCUMENT_PATH: Document(partial(openapi.render, site.base_url), "application/yaml"),

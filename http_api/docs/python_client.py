@@ -25,6 +25,7 @@ INDEX_PATH: Final = "/developers/python"
 _WHEEL: Final = (
     b"Wheel-Version: 1.0\nGenerator: wepeople-ingest\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 )
+_PACKAGED: Final = (".py", ".pyi", ".typed")  # nothing else that lies in a developer's folder
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # of a zip file
 
 
@@ -46,7 +47,7 @@ class PythonClient(NamedTuple):
         files = {
             path.relative_to(self.package.parent).as_posix(): path.read_bytes()
             for path in sorted(self.package.rglob("*"))
-            if path.is_file() and path.parent.name != "__pycache__"
+            if path.suffix in _PACKAGED and path.is_file()
         }
         files[f"{information}/METADATA"] = self.metadata.encode()
         files[f"{information}/WHEEL"] = _WHEEL

@@ -23,12 +23,13 @@ from core.failure_log import one_line
 from core.postgres.errors import DatabaseUnusableError
 from service.compose import running
 from service.gc_settings import configure_gc
+from service.hangup import Hangup
 from service.logs import configure_logs
 from service.metrics import FOLDER_VARIABLE, count_in_files
 from service.postgres.embedded import EmbeddedPostgresError
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
-from service.runtime import DEMO_KEY_VARIABLE, max_stop_seconds, on_hangup, run
+from service.runtime import DEMO_KEY_VARIABLE, max_stop_seconds, run
 from service.settings import Settings
 
 log = logging.getLogger("service.processes.server_process")  # __name__ is __main__
@@ -57,7 +58,9 @@ async def serve(settings: Settings, shared_state: SharedState, shown_key: str | 
         running(settings, conninfo, shared_state=shared_state, shown_key=shown_key) as service,
     ):
         configure_gc()
-        on_hangup(service.reload)
+        hangup = Hangup()
+        hangup.reload = service.reload
+        hangup.use_loop()
         _report("ready")
         await asyncio.wait([stop, service.failure], return_when=asyncio.FIRST_COMPLETED)
         if service.failure.done():

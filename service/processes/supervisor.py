@@ -20,10 +20,12 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from core.descriptors import raise_descriptor_limit
 from http_api.server import address, reserve
+from service.hangup import Hangup
 from service.metrics import FOLDER_VARIABLE
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
@@ -36,7 +38,6 @@ from service.runtime import (
     host_and_port,
     http_url,
     max_stop_seconds,
-    on_hangup,
     stop_signal,
 )
 from service.settings import Settings
@@ -174,12 +175,14 @@ async def serve(
     settings: Settings,
     *,
     demo: bool,
+    hangup: Hangup,
     on_ready: Callable[[Ready], None],
     progress: Callable[[str], None],
 ) -> None:
     """Serve with ``settings.server_processes`` processes until SIGINT or SIGTERM.
 
-    A second signal ends all of them at once. SIGHUP is passed on to all of them.
+    A second signal ends all of them at once. SIGHUP is passed on to all of them; it is the end when
+    the terminal is gone.
 
     Raises as ``compose.serve`` does, and :class:`ProcessFailedError`.
     """
@@ -189,7 +192,7 @@ async def serve(
             stack.enter_context(reserve(*host_and_port(given)))
             for given in (settings.http, settings.grpc)
         )
-        on_hangup(lambda: None)  # nothing to reload yet, and no reason to end
+        hangup.use_loop()
         async with open_database(settings, progress) as conninfo:
             await bring_up_to_date(conninfo)
             shown = await demo_key(settings, conninfo) if demo else None
@@ -213,12 +216,18 @@ async def serve(
             ]
             grpc_address = client_address(host_and_port(settings.grpc)[0], address(grpc)[1])
             ready = Ready(http_url(*address(http)), grpc_address, shown)
+            hangup.reload = partial(_reload, slots)
             await _supervise(slots, shared_state, lambda: on_ready(ready), settings)
     log.info("stopped")
 
 
 def _with_port(given: str, holder: socket.socket) -> str:
     return f"{given.rpartition(':')[0]}:{address(holder)[1]}"
+
+
+def _reload(slots: list[ProcessSlot]) -> None:
+    for slot in slots:
+        slot.reload()
 
 
 async def _supervise(
@@ -233,11 +242,6 @@ async def _supervise(
         for slot in slots:
             slot.kill()
 
-    def reload() -> None:
-        for slot in slots:
-            slot.reload()
-
-    on_hangup(reload)
     running = [asyncio.create_task(slot.run()) for slot in slots]
     started = asyncio.gather(*(slot.ready.wait() for slot in slots))
     try:

@@ -80,7 +80,9 @@ END $$;
 CREATE CONSTRAINT TRIGGER hang AFTER INSERT ON idempotency_keys
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang()
 """
-HANGS = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+HANGS = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+)
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from tests.generators.table import steps_done
 from tests.generators.tools import (
     CLIENTS,
     GENERATE_SECONDS,
@@ -149,7 +150,14 @@ GENERATORS = {
 @pytest.mark.timeout(4 * GENERATE_SECONDS)
 @pytest.mark.parametrize("name", GENERATORS)
 @pytest.mark.parametrize("path", ["/openapi.json", "/openapi/v1.yaml"], ids=["json", "yaml"])
-def test_a_generated_client_works(server: Addresses, tmp_path: Path, name: str, path: str) -> None:
+def test_a_generated_client_works(
+    server: Addresses,
+    tmp_path: Path,
+    name: str,
+    path: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    record_property("generator", f"{name}, {path}")
     generator = GENERATORS[name]
     if absent := missing(generator.needs):
         pytest.skip(f"NO CLIENT OF {name.upper()} WAS TRIED: {', '.join(absent)} not installed")
@@ -160,9 +168,11 @@ def test_a_generated_client_works(server: Addresses, tmp_path: Path, name: str, 
     folder.mkdir()
 
     command = generator.build(folder, document)
-    said = run(folder, *command, BASE_URL=server.http, KEY=tenant.key)
+    record_property("steps", ["compiles"])
+    said = json.loads(run(folder, *command, BASE_URL=server.http, KEY=tenant.key))
+    record_property("steps", steps_done(said, EXPECTED))
 
-    assert json.loads(said) == EXPECTED
+    assert said == EXPECTED
     (stored,) = asyncio.run(tenant.events())
     assert json.loads(stored["metadata"]) == METADATA
     assert stored["duration_seconds"] == 240

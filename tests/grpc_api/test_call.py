@@ -10,9 +10,11 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
+from core.access.slice_turns import SliceTurns
 from grpc_api.pb import ingest_pb2 as pb
 from tests.support.driver import Reply
 from tests.support.grpc_driver import GrpcDriver, error_reply, event_message
+from tests.support.stream_client import Stream
 from tests.support.tenant import Tenant, event
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +161,31 @@ async def test_the_credential_is_judged_before_the_message(grpc: GrpcDriver) -> 
     for data in (b"\xff" * 40, bytes(MAX_BODY_BYTES + 1)):
         error = await failure(grpc, "IngestEvents", data)
         assert error_reply(error).code == "missing_authorization"
+
+
+async def test_a_large_message_is_parsed_in_a_turn_of_its_organization(
+    grpc: GrpcDriver, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[tuple[object, str]] = []
+    run = SliceTurns.run
+
+    async def noted(self: SliceTurns, flow: Any, work: Any) -> Any:
+        turns.append((flow, work.__name__))
+        return await run(self, flow, work)
+
+    monkeypatch.setattr(SliceTurns, "run", noted)
+    large = [event(metadata={"x": "y" * 10_000})] * 50
+    expected = [(tenant.organization.id, name) for name in ("parsed", "_merged")]
+    assert len((await grpc.ingest(tenant.key, large)).accepted) == 50
+    assert turns[:2] == expected
+    turns.clear()
+    stream = Stream(grpc.channel, tenant.key)
+    await stream.send(*large)
+    assert (await stream.ack()).accepted == 50
+    assert turns[:2] == expected
+    await stream.close()
+    error = await failure(grpc, "IngestEvents", b"\xff" * 500_000, bearer(tenant))
+    assert error_reply(error).code == "invalid_body"
 
 
 async def test_a_message_may_have_one_mebibyte(grpc: GrpcDriver, tenant: Tenant) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -71,15 +72,25 @@ def _made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accepting, "BoundedReads", lambda connection, _buffer: connection)
 
 
-async def test_many_that_wait_are_accepted_in_one_turn() -> None:
+def work(seconds: float) -> None:
+    """Keep the loop from its next turn."""
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize(("turn_seconds", "most_turns"), [(0.05, 8), (0.0, 20)])
+async def test_many_that_wait_are_accepted_in_one_turn_and_more_in_a_long_one(
+    turn_seconds: float, most_turns: int
+) -> None:
     with listening() as listener:
         waiting = clients(listener, 50)
         acceptor = Acceptor(listener, Silent, Connections(100))  # type: ignore[arg-type]
         turns = 0
         while Silent.made < 50:
             turns += 1
-            assert turns < 10
+            assert turns < most_turns
+            work(turn_seconds)
             await asyncio.sleep(0)
+        assert turns > 10 or turn_seconds
         acceptor.close()
         await acceptor.wait_closed()
         for one in waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 from typing import Any
@@ -12,7 +13,9 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 import core.descriptors
+import http_api.connections
 import http_api.protocol
+from core.ingest import Ingestor
 from http_api.parsing import MAX_HEADERS
 from tests.support.raw_http import ONE, PING, RawConnection, ask, check_error, connect, head, post
 from tests.support.running_service import Addresses, RunningService
@@ -49,6 +52,38 @@ class TestFull:
                     assert await idle.rest() == b""  # it never authenticated
                 await begun.send(ONE[-5:])
                 assert (await begun.answer()).status == 202
+                await known.send(head(tenant.key, "GET", PING))
+                assert (await known.answer()).status == 200
+
+    async def test_a_stranger_that_waits_for_a_page_gives_way_and_its_turn_is_left_to_others(
+        self, few_places: RunningService, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tenant = await make_tenant(database_url)
+        ended = asyncio.Event()
+
+        async def never(*_: object) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        monkeypatch.setattr(Ingestor, "begin_unkeyed", never)
+        monkeypatch.setattr(http_api.connections, "NEWCOMER_SECONDS", 0.0)
+        with few_places as running:
+            url = running.addresses.http
+            async with connect(url) as known, contextlib.AsyncExitStack() as stack:
+                await known.send(head(tenant.key, "GET", PING))
+                assert (await known.answer()).status == 200
+                strangers = []
+                for path in ("/healthz", "/metrics", "/readyz"):
+                    strangers.append(await stack.enter_async_context(connect(url)))
+                    await strangers[-1].send(head(None, "GET", path))
+                for stranger in strangers:
+                    newcomer = await stack.enter_async_context(connect(url))
+                    await newcomer.send(head(tenant.key, "GET", PING))
+                    assert (await newcomer.answer()).status == 200
+                    assert await stranger.rest() == b""
+                await eventually(ended.is_set, "nobody waits for the turn")
                 await known.send(head(tenant.key, "GET", PING))
                 assert (await known.answer()).status == 200
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import Request
 
-from http_api.documents import CACHE_SECONDS, Document, accepts_gzip
+from http_api.documents import CACHE_SECONDS, Document, accepts_gzip, prefers_html
 from tests.support.http_driver import HttpDriver
 from tests.support.raw_http import ask, head
 from tests.support.running_service import Addresses
@@ -80,6 +83,40 @@ async def test_a_slash_at_the_end_makes_no_difference(server: Addresses, path: s
 )
 def test_accepted_encodings_are_read(value: str, accepted: bool) -> None:
     assert accepts_gzip(value) is accepted
+
+
+@pytest.mark.parametrize(
+    ("accept", "preferred"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/html", True),
+        ("text/html, application/json", False),
+        ("text/html;q=0.9, application/json;q=0.8, */*;q=0.1", True),
+        ("application/json, TEXT/HTML;q=0.5", False),
+        ("text/html;q=0", False),
+        ("text/html;q=much", False),
+        ("text/html;level=1;q=0.4", True),
+    ],
+)
+def test_browsers_are_told_from_programs(accept: str, preferred: bool) -> None:
+    assert prefers_html(accept) is preferred
+
+
+async def test_of_many_who_ask_first_one_takes_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[object] = []
+
+    async def to_thread(function: Callable[..., Any], *arguments: object) -> Any:
+        threads.append(function)
+        await asyncio.sleep(0)
+        return function(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    document = Document(lambda: b"text", "text/plain")
+    request = Request({"type": "http", "headers": []})
+    await asyncio.gather(*(document.answer(request) for _ in range(20)))
+    assert len(threads) == 1
 
 
 async def test_a_document_is_rendered_once_and_not_before_it_is_asked_for() -> None:

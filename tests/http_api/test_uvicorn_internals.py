@@ -73,6 +73,7 @@ def test_every_override_still_overrides() -> None:
     added = {
         "render_refusal",
         "evict",
+        "is_authenticated",
         "check_reading",
         "wants_body",
         "abort_connections",

@@ -31,8 +31,15 @@ class RunningService:
     Tests talk to it through its sockets. An error while it stops is raised.
     """
 
-    def __init__(self, database_url: str, clock: Clock | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        clock: Clock | None = None,
+        shown_key: str | None = None,
+        **settings: Any,
+    ) -> None:
         self._database_url = database_url
+        self._shown_key = shown_key
         self._clock = clock
         self._settings = Settings.from_environment({}).model_copy(
             update={"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **settings}
@@ -54,7 +61,9 @@ class RunningService:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with running(self._settings, self._database_url, self._clock) as service:
+        async with running(
+            self._settings, self._database_url, self._clock, shown_key=self._shown_key
+        ) as service:
             self._service = service
             self._ready.set()
             await self._stop.wait()

@@ -20,6 +20,7 @@ from wepeople_ingest_client.rest import calls
 from wepeople_ingest_client.rest.http_io import (
     DEFAULT_TIMEOUT_SECONDS,
     AnswerReader,
+    OneProcess,
     http_options,
     no_answer,
 )
@@ -48,6 +49,7 @@ class AsyncClient:
     ) -> None:
         self._timeout = timeout
         self._retries = retries
+        self._process = OneProcess()
         self._http = httpx.AsyncClient(**http_options(base_url, key, timeout), transport=transport)
 
     async def __aenter__(self) -> AsyncClient:
@@ -84,6 +86,7 @@ class AsyncClient:
         )
 
     async def _carry_out(self, steps: Steps[T]) -> T:
+        self._process.check()
         reply: Reply = None
         while True:
             try:

@@ -34,6 +34,7 @@ from wepeople_ingest_client.rest import calls
 from wepeople_ingest_client.rest.http_io import (
     DEFAULT_TIMEOUT_SECONDS,
     AnswerReader,
+    OneProcess,
     http_options,
     no_answer,
 )
@@ -45,6 +46,8 @@ T = TypeVar("T")
 
 class Client:
     """Calls the REST API; a context manager. Threads may share one.
+
+    Processes may not: a client that was used before a fork raises RuntimeError in the new process.
 
     ``base_url`` is that of the service, such as ``https://wepeople.app``. ``key`` is an API key,
     ``wp_live_…``. ``timeout`` bounds, in seconds, the connecting, each wait for the service, and
@@ -69,6 +72,7 @@ class Client:
     ) -> None:
         self._timeout = timeout
         self._retries = retries
+        self._process = OneProcess()
         self._http = httpx.Client(**http_options(base_url, key, timeout), transport=transport)
 
     def __enter__(self) -> Client:
@@ -123,6 +127,7 @@ class Client:
         return self._carry_out(calls.ingest_snapshot(snapshot, idempotency_key, self._retries))
 
     def _carry_out(self, steps: Steps[T]) -> T:
+        self._process.check()
         reply: Reply = None
         while True:
             try:

@@ -21,7 +21,7 @@ class IngestError(Exception):
 
     ``result`` is of a list of events alone: what became of its first ``result.judged`` events. Of
     those behind, the ones in the request that failed may be stored, if an attempt of it got no
-    answer or ``internal_error``; the others are not.
+    answer, ``internal_error`` or an answer that is not the API's; the others are not.
     """
 
     retry: Retry

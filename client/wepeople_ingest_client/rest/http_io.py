@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from typing import Any, Final
@@ -23,9 +24,14 @@ _OUR_FAULTS: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 def http_options(base_url: str, key: str, timeout: float) -> dict[str, Any]:
     """Return the options of an httpx client. Raises ValueError if one cannot work."""
-    url = httpx.URL(base_url)
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
-        raise ValueError("base_url: must be http(s)://HOST, without credentials")
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"base_url: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("base_url: must be http(s)://HOST")
+    if url.userinfo or url.query or url.fragment:
+        raise ValueError("base_url: must have no credentials, query or fragment")
     if not key.isascii() or not key.isprintable() or not key or " " in key:
         raise ValueError("key: must be visible ASCII characters without white space")
     if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
@@ -36,6 +42,23 @@ def http_options(base_url: str, key: str, timeout: float) -> dict[str, Any]:
         "User-Agent": "wepeople-ingest-client",
     }
     return {"base_url": url, "headers": headers, "timeout": timeout, "follow_redirects": False}
+
+
+class OneProcess:
+    """Keeps connections to the process that has used them first.
+
+    Two processes on one connection would read each other's answers.
+    """
+
+    def __init__(self) -> None:
+        self._id: int | None = None
+
+    def check(self) -> None:
+        """Raise RuntimeError in a process that was forked since the first use."""
+        if self._id is None:
+            self._id = os.getpid()
+        elif self._id != os.getpid():
+            raise RuntimeError("a client that was used before a fork belongs to the older process")
 
 
 class AnswerReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable
+from concurrent.futures import Future
 from typing import Any, Self, TypeVar
 
 from wepeople_ingest_client.stream.event_json import Event
@@ -22,10 +23,12 @@ class BlockingStreamProducer:
             producer.send(event)
 
     The producer must not be started. It runs in a thread with an event loop of its own, from
-    :meth:`start` to :meth:`close` or :meth:`abort`; its ``on_rejected`` is called in that thread.
-    Each method promises and raises what the producer's method does. An interrupted call, as by
-    Ctrl-C, is cancelled in the producer. :meth:`send` changes threads once for each event,
-    :meth:`send_batch` once for all of its events.
+    :meth:`start` to :meth:`close` or :meth:`abort`. Its ``on_rejected`` is called in that thread,
+    and cannot call these methods. A process that is forked meanwhile needs a producer of its own:
+    there they raise RuntimeError, and :meth:`abort` does nothing. Otherwise each method promises
+    and raises what the producer's method does. An interrupted call, as by Ctrl-C, is cancelled in
+    the producer. :meth:`send` changes threads once for each event, :meth:`send_batch` once for all
+    of its events.
     """
 
     def __init__(self, producer: StreamProducer) -> None:
@@ -68,21 +71,25 @@ class BlockingStreamProducer:
 
     def close(self) -> None:
         """Take no more events, wait for the last ack, then end the stream and its thread."""
-        if self._is_over():
+        closing = self._begin(self._producer.close())
+        if closing is not None:
+            try:
+                _result(closing)
+            finally:
+                self._stop()
+        elif self._thread.ident is not None:
+            self._thread.join()  # another caller's end may be under way
             if self._failure is not None:
                 raise self._failure
-            return
-        try:
-            self._call(self._producer.close())
-        finally:
-            self._stop()
 
     def abort(self, wait_seconds: float = 0.0) -> None:
         """End without sending the batches that are not in flight."""
-        if self._is_over():
+        if not self._thread.is_alive():
             return
+        aborting = self._begin(self._producer.abort(wait_seconds))
         try:
-            self._call(self._producer.abort(wait_seconds))
+            if aborting is not None:
+                _result(aborting)
         finally:
             self._stop()
 
@@ -126,19 +133,32 @@ class BlockingStreamProducer:
     # --- the thread ----------------------------------------------------------------------------
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        with self._lock:
-            if self._loop is None:
-                coroutine.close()
-                raise RuntimeError("the producer is not open")
-            called = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return called.result()
-        except BaseException:
-            called.cancel()
-            raise
+        called = self._begin(coroutine)
+        if called is None:
+            raise RuntimeError("the producer is not open")
+        return _result(called)
 
-    def _is_over(self) -> bool:
-        return self._loop is None and self._serving.is_set()
+    def _begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T] | None:
+        """Hand a call to the thread; returns None if it takes none: not yet, or no more."""
+        try:
+            self._check_caller()
+            with self._lock:
+                if self._loop is not None:
+                    return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except BaseException:
+            coroutine.close()
+            raise
+        coroutine.close()
+        return None
+
+    def _check_caller(self) -> None:
+        """Raise RuntimeError for a caller that would wait for ever."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("on_rejected cannot call the producer that calls it")
+        if self._thread.ident is not None:
+            self._serving.wait()
+            if self._loop is not None and not self._thread.is_alive():
+                raise RuntimeError("the producer runs in the process that has started it")
 
     def _stop(self) -> None:
         with self._lock:
@@ -162,3 +182,12 @@ class BlockingStreamProducer:
             await self._producer.close()
         except Exception as error:
             self._failure = error
+
+
+def _result(called: Future[T]) -> T:
+    """Wait for the result of a call; an interruption cancels the call."""
+    try:
+        return called.result()
+    except BaseException:
+        called.cancel()
+        raise

@@ -229,7 +229,8 @@ class StreamProducer:
 
         The event is an ``Event``, a message, or a mapping in the JSON form of the REST API, whose
         metadata may be JSON text as bytes. Raises ValueError if the event cannot be written as a
-        message. If this is cancelled, the event was not taken.
+        message, RuntimeError before :meth:`start` has returned and after :meth:`close`. If this is
+        cancelled, the event was not taken.
         """
         message, size = _sized(event)
         async with self._handing_over:
@@ -289,7 +290,8 @@ class StreamProducer:
 
     def _check_open(self) -> None:
         self._sender.raise_failure()
-        if self._sending is None or self._closed:
+        # Until the server has told its last sequence, a batch would get one that is taken already.
+        if self._closed or not self._sender.streams_opened:
             raise RuntimeError("the producer is not open")
 
 

@@ -207,6 +207,7 @@ function addSearch() {
     if (event.key === "ArrowDown") links[Math.min(at + 1, links.length - 1)]?.focus();
     else if (event.key === "ArrowUp") (links[at - 1] ?? input).focus();
     else if (event.key === "Enter" && at < 0) links[0]?.click();
+    else if (event.key === "Escape") dialog.close();  // even if there are words to clear
     else return;
     event.preventDefault();
   });

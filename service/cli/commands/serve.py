@@ -8,7 +8,6 @@ import logging
 import os
 import shlex
 import shutil
-import signal
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -114,7 +113,8 @@ def serve(
     Without DATABASE_URL it brings a PostgreSQL of its own. The database is brought up to date
     first. Logs go to stderr. With --json the only output on stdout is one line, as soon as the
     service accepts traffic: {"event": "ready", "http": URL, "grpc": HOST:PORT}. SIGHUP has the TLS
-    files read again, which also happens by itself when they are renewed.
+    files read again, which also happens by itself when they are renewed; when the terminal is gone
+    it ends the service.
 
     With --workers one process supervises N others, replaces those that end and is the one to
     signal. /readyz and grpc.health.v1 then speak for all: not ready until all have started,
@@ -122,14 +122,14 @@ def serve(
     keep it inside.
     """
     from service.gc_settings import postpone_gc
+    from service.hangup import Hangup
     from service.logs import configure_logs
     from service.rates import check_rate_store
     from service.settings import Settings
     from service.tls import check_tls_files
 
     postpone_gc()
-    # Until there is something to reload (service/runtime.py: on_hangup), SIGHUP has no effect.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hangup = Hangup()
 
     settings = Settings.from_environment(os.environ)
     given = {"http": http, "grpc": grpc, "server_processes": workers}
@@ -153,6 +153,7 @@ def serve(
             serving(
                 settings,
                 demo=demo,
+                hangup=hangup,
                 on_ready=partial(_announce, settings, as_json=as_json),
                 progress=log.info if as_json else note,
             )
@@ -206,7 +207,7 @@ def _announce(settings: Settings, ready: Ready, *, as_json: bool) -> None:
         if note is not None:
             logging.getLogger(__name__).warning("%s", note)
     else:
-        _print_welcome(ready, note)
+        _print_welcome(ready, note, has_tls=settings.grpc_tls_certificate is not None)
 
 
 def _links_note(settings: Settings, ready: Ready) -> str | None:
@@ -231,10 +232,14 @@ def _print_ready_line(ready: Ready) -> None:
     print_json_line(line)
 
 
-def _print_welcome(ready: Ready, note: str | None) -> None:
+def _print_welcome(ready: Ready, note: str | None, *, has_tls: bool) -> None:
+    from http_api.paths import OVERVIEW_PATH
+    from http_api.site import grpcurl
+
     lines = ["", "WePeople ingest is ready.", "", f"  HTTP  {ready.http}"]
     if ready.grpc is not None:
         lines.append(f"  gRPC  {ready.grpc}")
+    lines.append(f"  docs  {ready.http}{OVERVIEW_PATH}")
     if note is not None:
         lines += ["", note]
     if ready.demo is not None:
@@ -250,7 +255,7 @@ def _print_welcome(ready: Ready, note: str | None) -> None:
         else:
             lines += ["", "Try it:", "", *_curl_lines(ready.http, ready.demo.key)]
             if ready.grpc is not None:
-                lines += ["", *_grpcurl_lines(ready.grpc, ready.demo.key)]
+                lines += ["", *_grpcurl_lines(ready.grpc, ready.demo.key, grpcurl(has_tls=has_tls))]
         lines += ["", "See what came in:", "", f"  {command} events {organization} --follow"]
     print_text("\n".join([*lines, "", "Ctrl-C stops it.", ""]))
 
@@ -275,8 +280,8 @@ def _curl_lines(url: str, key: str) -> list[str]:
     ]
 
 
-def _grpcurl_lines(address: str, key: str) -> list[str]:
+def _grpcurl_lines(address: str, key: str, command: str) -> list[str]:
     return [
-        f"  grpcurl -plaintext -emit-defaults -H 'authorization: Bearer {key}' \\",
+        f"  {command} -emit-defaults -H 'authorization: Bearer {key}' \\",
         f"    {address} wepeople.ingest.v1.IngestService/Ping",
     ]

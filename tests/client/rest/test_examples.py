@@ -1,11 +1,13 @@
-"""The REST example and the README's: run as they stand, over connections that break."""
+"""The REST example and the README's, as they stand, over connections that break.
+
+They run on the oldest and on the newest of what the client needs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +24,10 @@ README: Final = (CLIENT / "README.md").read_text("utf-8")
 RUN_SECONDS: Final = 60
 
 
-async def run(code: str, base_url: str, key: str) -> str:
+async def run(python: Path, code: str, base_url: str, key: str) -> str:
     """Run Python code; returns its output. Fails with all it said, if it fails."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code),
+        *(python, "-W", "error", "-c", code),
         env={
             **os.environ,
             "PYTHONPATH": str(CLIENT),
@@ -40,20 +42,21 @@ async def run(code: str, base_url: str, key: str) -> str:
     return output.decode()
 
 
-async def test_example(server: Addresses, tenant: Tenant) -> None:
+async def test_example(server: Addresses, tenant: Tenant, python: Path) -> None:
     script = [None, Fault.LOSE_ANSWER, Fault.CUT]  # the ping, and twice the events
     async with HttpProxy(server.http, script) as proxy:
-        said = await run((CLIENT / "examples" / "rest.py").read_text(), proxy.url, tenant.key)
+        code = (CLIENT / "examples" / "python" / "rest.py").read_text()
+        said = await run(python, code, proxy.url, tenant.key)
     assert "sending as CRM Hub (crm-hub)\n2 events are stored\nevent 2 is not: " in said
     assert said.endswith("[2]\nthe card of crm-user-42 is stored\n")
     assert len(await tenant.events()) == 2
     assert len(await tenant.cards()) == 1
 
 
-async def test_readme(server: Addresses, tenant: Tenant) -> None:
+async def test_readme(server: Addresses, tenant: Tenant, python: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.partition("## REST")[2], re.DOTALL)
     (block,) = [one for one in blocks if "Client(" in one]
     async with HttpProxy(server.http, [Fault.CUT, None, Fault.LOSE_ANSWER]) as proxy:
-        assert await run(block, proxy.url, tenant.key) == "crm-hub\n"
+        assert await run(python, block, proxy.url, tenant.key) == "crm-hub\n"
     assert len(await tenant.events()) == 1
     assert len(await tenant.cards()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.tenant import event
@@ -36,6 +36,7 @@ def test_to_the_byte() -> None:
     assert [len(one.places) for one in split([small, sized(rest + 1)])] == [1, 1]
 
 
+@settings(deadline=None)  # 20 MiB are written and read
 @given(st.lists(st.sampled_from([SMALLEST, 5_000, 400_000, MAX_REQUEST_BYTES]), max_size=20))
 def test_parts_are_the_list(sizes: list[int]) -> None:
     parts = split(sized(size) for size in sizes)

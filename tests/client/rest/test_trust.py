@@ -7,18 +7,13 @@ import ssl
 import pytest
 
 from tests.client.rest.conftest import Connect
-from tests.support.certificates import Certificates, make_certificates, needs_openssl
+from tests.support.certificates import Certificates, needs_openssl
 from tests.support.http_proxy import HttpProxy
 from tests.support.running_service import Addresses
 from tests.support.tenant import Tenant
 from wepeople_ingest_client import NoAnswerError, Retry
 
 pytestmark = [pytest.mark.anyio, needs_openssl]
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def server_context(certificates: Certificates, name: str) -> ssl.SSLContext:

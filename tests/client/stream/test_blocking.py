@@ -6,6 +6,7 @@ Its calls are made in threads, so that the tests' own event loop goes on.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -134,6 +135,74 @@ async def test_before_and_after_it_runs_nothing_is_taken(server: Addresses, tena
         with pytest.raises(RuntimeError, match="not open"):
             call()
     producer.close()
+
+
+async def test_an_end_before_the_start_ends_nothing(server: Addresses, tenant: Tenant) -> None:
+    producer = blocking(tenant, server.grpc)
+    producer.close()
+    producer.abort()
+    with producer:
+        producer.send(event())
+    assert producer.metrics.accepted == 1
+
+
+@pytest.mark.parametrize("call", ["flush", "close", "abort"])
+async def test_a_callback_that_calls_the_producer_is_refused(
+    server: Addresses, tenant: Tenant, call: str
+) -> None:
+    def on_rejected(*_: object) -> None:
+        getattr(producer, call)()
+
+    producer = blocking(tenant, server.grpc, on_rejected=on_rejected)
+    await asyncio.to_thread(producer.start)
+    await asyncio.to_thread(producer.send, event(actor=...))
+    with pytest.raises(RuntimeError, match="on_rejected cannot call"):
+        await asyncio.to_thread(producer.flush)
+    producer.abort()
+    assert not threads()
+
+
+async def test_a_close_during_an_abort_tells_that_acks_are_missing(
+    scripted: StartScripted, tenant: Tenant
+) -> None:
+    silent, address = await scripted()
+    silent.acking.clear()
+    producer = blocking(tenant, address)
+    await asyncio.to_thread(producer.start)
+    await asyncio.to_thread(producer.send, event())
+    waiting = asyncio.create_task(asyncio.to_thread(producer.abort, 0.5))
+    ends = [asyncio.create_task(asyncio.to_thread(producer.close)) for _ in range(20)]
+    for end in ends:
+        with pytest.raises(RuntimeError, match="before its last ack"):
+            await end
+    await waiting
+
+
+async def test_a_forked_process_is_refused(server: Addresses, tenant: Tenant) -> None:
+    producer = blocking(tenant, server.grpc)
+    with producer:
+        child = os.fork()
+        if not child:
+            calls: list[Callable[[], object]] = [
+                lambda: producer.send(event()),
+                producer.flush,
+                producer.close,
+            ]
+            refused = sum(is_refused(call) for call in calls)
+            producer.abort()
+            os._exit(refused)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        producer.send(event())
+    assert os.waitstatus_to_exitcode(status) == 3
+    assert producer.metrics.accepted == 1
+
+
+def is_refused(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except RuntimeError as error:
+        return "the process that has started it" in str(error)
+    return False
 
 
 async def test_an_abort_wakes_a_close_that_waits_for_acks(

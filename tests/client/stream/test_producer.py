@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -25,6 +26,21 @@ async def test_a_batch_that_is_not_full_goes_after_a_while(
         await producer.send(numbered(0))
         assert producer.metrics.acked == 0
         await eventually(lambda: producer.metrics.acked == 1, "a batch is acked")
+
+
+async def test_nothing_is_taken_before_the_server_has_told_its_last_sequence(
+    server: Addresses, tenant: Tenant
+) -> None:
+    for number in range(3):
+        producer = producer_for(tenant, server.grpc, producer_id="one", max_batch_seconds=0)
+        starting = asyncio.create_task(producer.start())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="not open"):
+            await producer.send(numbered(100))
+        await starting
+        await producer.send(numbered(number))
+        await producer.close()
+    assert await stored_numbers(tenant) == each_once(3)
 
 
 async def test_flush_sends_at_once_and_waits_for_the_acks(

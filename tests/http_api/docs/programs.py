@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -47,7 +47,7 @@ def _go(folder: Path, codes: Sequence[str]) -> list[Command]:
         (folder / name / "main.go").write_text(code + "\n")
     (folder / "bin").mkdir()
     build = ["go", "build", "-o", "bin/", "./..."]
-    finish(folder, build, seconds=GENERATE_SECONDS, GOTOOLCHAIN="local", GOPROXY="off")
+    finish(folder, build, {"GOTOOLCHAIN": "local", "GOPROXY": "off"}, GENERATE_SECONDS)
     unformatted = finish(folder, ["gofmt", "-l", "."])
     assert unformatted == "", f"not as gofmt has it: {unformatted}"
     return [[folder / "bin" / name] for name in names]
@@ -72,13 +72,17 @@ LANGUAGES: Final = {
 
 
 def finish(
-    folder: Path, command: Command, *, seconds: float = RUN_SECONDS, **variables: str
+    folder: Path,
+    command: Command,
+    variables: Mapping[str, str] | None = None,
+    seconds: float = RUN_SECONDS,
 ) -> str:
     """Run a command to its end in a folder and return its output; fails if it does."""
+    environment = {**os.environ, **(variables or {})}
     done = subprocess.run(
         [os.fspath(part) for part in command],
         cwd=folder,
-        env={**os.environ, "PATH": f"{TOOLS}:{os.environ['PATH']}", **variables},
+        env=environment | {"PATH": f"{TOOLS}:{environment['PATH']}"},
         capture_output=True,
         text=True,
         check=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -53,6 +54,9 @@ EFFECTS: Final = {
     "gzip -c": Effect(events=2, said="call.finished"),
     "range(1200)": Effect(events=1200, said="200 stored, 0 rejected"),
     "-proto-out-dir": Effect(said="rpc StreamEvents"),
+    "pip install": Effect(said="Successfully installed wepeople-ingest-client"),
+    "ingest_snapshot(": Effect(events=1, cards=1, said="1 stored"),
+    "call-log-1": Effect(events=1000, said="going on after", is_repeatable=True),
     "help-desk-1": Effect(events=2, said='"sequence": "2"', is_repeatable=True),
 }
 
@@ -91,20 +95,48 @@ def new_app(demo: ServiceProcess) -> Tenant:
     return asyncio.run(make_tenant(demo.addresses.database_url, event_types=EVENT_TYPES))
 
 
+@pytest.fixture(scope="module")
+def client_folder(demo: ServiceProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the guide's own command has put the Python client."""
+    (install,) = (
+        one for one in examples_of(demo, GUIDE_PATH, "Shell") if one.code.startswith("pip install")
+    )
+    folder = tmp_path_factory.mktemp("client")
+    (command,) = LANGUAGES["Shell"].commands(folder, [install.code])
+    finish(folder, command, into(folder))
+    return folder
+
+
+def into(folder: Path) -> dict[str, str]:
+    """Variables that have pip install into a folder, and have Python look there first.
+
+    What a package needs is not installed: it is in the environment of the tests.
+    """
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PIP_TARGET": str(folder),
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONPATH": str(folder),
+    }
+
+
 @pytest.mark.timeout(2 * GENERATE_SECONDS)
 @pytest.mark.parametrize("label", LANGUAGES)
 @pytest.mark.parametrize("path", PAGE_PATHS)
 def test_every_example_works_as_it_stands(
-    demo: ServiceProcess, tmp_path: Path, path: str, label: str
+    demo: ServiceProcess, client_folder: Path, tmp_path: Path, path: str, label: str
 ) -> None:
     examples = examples_of(demo, path, label)
     skip_without(label)
     codes = [one.code for one in examples]
     commands = LANGUAGES[label].commands(tmp_path, codes) if codes else []
+    where = into(client_folder if label == "Python" else tmp_path / "installed")
     for example, command in zip(examples, commands, strict=True):
         app, effect = new_app(demo), effect_of(example.code)
         for _ in range(2 if effect.is_repeatable else 1):
-            said = finish(tmp_path, command, WEPEOPLE_API_KEY=app.key)
+            said = finish(tmp_path, command, {"WEPEOPLE_API_KEY": app.key, **where})
             assert effect.said in said, f"{path}#{example.section}:\n{said}"
             assert '"error"' not in said
         events, cards = asyncio.run(app.events()), asyncio.run(app.cards())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from http_api.docs import python_client
-from http_api.docs.python_client import DISTRIBUTION, INDEX_PATH, installed_client
+from http_api.docs.python_client import DISTRIBUTION, INDEX_PATH, PythonClient, installed_client
 from tests.support.running_service import Addresses
 
 PROJECT = Path(__file__).parents[3]
@@ -82,6 +83,17 @@ def test_the_wheel_has_what_setuptools_would_put_into_it(tmp_path: Path) -> None
         assert {f"{python_client.PACKAGE}/{name}" for name in IN_THE_WHEEL} <= names
         for name in names:
             assert one.read(name) == other.read(name), name
+
+
+def test_the_wheel_has_nothing_else_that_lies_in_the_folder(tmp_path: Path) -> None:
+    package = tmp_path / python_client.PACKAGE
+    for name in ("__init__.py", "py.typed", ".env", "notes.txt", "__pycache__/a.cpython-311.pyc"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).touch()
+    client = PythonClient("1.0", "Name: x\n", package)
+    with zipfile.ZipFile(io.BytesIO(client.wheel())) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == {f"{python_client.PACKAGE}/{name}" for name in ("__init__.py", "py.typed")}
 
 
 async def test_the_wheel_is_the_same_each_time(server: Addresses) -> None:

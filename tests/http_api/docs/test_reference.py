@@ -132,6 +132,14 @@ def test_page_has_an_example_of_every_operation_in_every_language() -> None:
         assert all(f"{BASE_URL}{path}" in code for code in shown.values())
 
 
+def test_grpcurl_is_told_of_a_service_without_tls_only() -> None:
+    with_tls = render_reference(SITE._replace(has_grpc_tls=True)).decode()
+    for page, command in ((PAGE, "grpcurl -plaintext"), (with_tls, "grpcurl")):
+        codes = [one.code for one in page_examples(page) if one.label == "grpcurl"]
+        assert codes
+        assert all(code.startswith(f"{command} -emit-defaults") for code in codes)
+
+
 def test_page_has_an_anchor_for_every_field_header_limit_and_method(page: Page) -> None:
     schemas = DOCUMENT["components"]["schemas"]
     anchors = {

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 
+import httpx
 import psycopg
 import pytest
 
@@ -27,6 +28,8 @@ def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -
             line = server.stdout.readline()
             assert line, server.communicate()[1]
             said += line
+        (overview,) = re.findall(r"^  docs  (http://.*)$", said, re.MULTILINE)
+        assert httpx.get(overview).is_success
         pasted = re.findall(r"^  (curl (?:.*\\\n)*.*)$", said, re.MULTILINE)
         assert len(pasted) == 3
         for text in pasted:
@@ -42,6 +45,22 @@ def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -
         said = "".join(iter(server.stdout.readline, "Ctrl-C stops it.\n"))
         assert "key create Demo/crm-hub" in said
         assert "wp_live_" not in said
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_overview_shows_the_demos_key_here_whatever_process_answers(
+    environment: None, processes: str
+) -> None:
+    addresses = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+    with process("serve", "--demo", "--json", "--workers", processes, *addresses) as server:
+        assert server.stdout is not None
+        ready = json.loads(server.stdout.readline())
+        for _ in range(4):  # each on a connection of its own
+            page = re.sub("<[^>]*>", "", httpx.get(f"{ready['http']}/developers").text)
+            assert ready["demoKey"] in page
+            assert ready["grpc"] in page
+        server.send_signal(signal.SIGINT)
+        assert server.wait(WAIT_SECONDS) == 0
 
 
 @pytest.mark.parametrize(
@@ -71,7 +90,7 @@ def test_serve_says_where_links_lead_that_other_machines_cannot_follow(
             said += server.stdout.readline()
         server.send_signal(signal.SIGINT)
         _, log = server.communicate(timeout=WAIT_SECONDS)
-    (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)", said.partition("Links")[0])
+    (port,) = {*re.findall(r"http://127\.0\.0\.1:(\d+)", said.partition("Links")[0])}
     told = log if as_json else said
     assert (f"lead to http://127.0.0.1:{port}," in told) is is_told
     assert ("WEPEOPLE_PUBLIC_URL" in told) is is_told

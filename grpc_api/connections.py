@@ -1,0 +1,138 @@
+"""The connections of the gRPC port: those that never had a key give way before the port is full.
+
+The library gives way to nobody: at its bound it closes every newcomer, and idle connections keep
+their places. But they are sockets of this process. One that is shut down is to the library like one
+whose client has gone, and a client without a call in it opens another without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+# Between two looks. A descriptor takes some 5 us, so that looks take a sixth of the time.
+LOOK_SECONDS: Final = 0.05
+SECONDS_A_DESCRIPTOR: Final = 0.00003
+LOOKS_A_TURN: Final = 200
+# Parts of the places. Above the first, strangers give way until the second is left, and newcomers
+# among them until the first is: so many find room before the next look.
+CROWDED: Final = 0.5
+ROOMY: Final = 0.25
+NEWCOMER_MS: Final = 500  # in which a stranger may yet show its key
+
+_DESCRIPTORS: Final = "/dev/fd"
+# Of the kernel's tcp_info: milliseconds since the client has sent anything, and how many bytes.
+_TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
+_SILENCE: Final = slice(52, 56)
+_RECEIVED: Final = slice(128, 136)
+
+
+class _Seen(NamedTuple):
+    has_spoken: bool
+    silent_ms: int
+    descriptor: int
+    peer: str
+
+    def order(self) -> tuple[bool, int]:
+        """The order of giving way."""
+        return self.has_spoken, -self.silent_ms
+
+
+class Connections:
+    """The connections of a process, of which there may be ``most``.
+
+    A stranger's is one on which no call had a usable key. Those that never said anything give way
+    first, and then those that are silent for longest. Where the kernel does not tell, nobody does.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._known: set[str] = set()  # the peers of calls with a usable key; some may be gone
+
+    def note_known(self, peer: str) -> None:
+        """Note that a call of this peer, as grpc names it, had a usable key."""
+        self._known.add(peer)
+
+    async def run(self, port: int) -> None:
+        """Have strangers give way whenever there are many connections to the port."""
+        while _TCP_INFO is not None:
+            descriptors: list[str] = []
+            with contextlib.suppress(OSError):  # no descriptor is left to look with
+                known = set(self._known)
+                descriptors = os.listdir(_DESCRIPTORS)
+                if len(descriptors) > CROWDED * self.most or len(known) > self.most:
+                    seen = await self._look(port, descriptors)
+                    self._known -= known.difference(one.peer for one in seen)
+                    await self._make_room(port, seen)
+            await asyncio.sleep(max(LOOK_SECONDS, SECONDS_A_DESCRIPTOR * len(descriptors)))
+
+    async def _look(self, port: int, descriptors: list[str]) -> list[_Seen]:
+        seen: list[_Seen] = []
+        for number, descriptor in enumerate(descriptors, 1):
+            if (one := _look_at(int(descriptor), port)) is not None:
+                seen.append(one)
+            if not number % LOOKS_A_TURN:
+                await asyncio.sleep(0)
+        return seen
+
+    async def _make_room(self, port: int, seen: list[_Seen]) -> None:
+        too_many = len(seen) - int(CROWDED * self.most)
+        if too_many <= 0:
+            return
+        strangers = [one for one in seen if one.peer not in self._known]
+        strangers.sort(key=_Seen.order)
+        old = sum(one.silent_ms >= NEWCOMER_MS for one in strangers)
+        giving_way = max(too_many, min(old, len(seen) - int(ROOMY * self.most)))
+        for number, one in enumerate(strangers[:giving_way], 1):
+            _shut_down(one, port)
+            if not number % LOOKS_A_TURN:
+                await asyncio.sleep(0)
+
+
+@contextlib.contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    # Of the family Python takes only how long an address can be.
+    one = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, fileno=descriptor)
+    try:
+        yield one
+    finally:
+        one.detach()
+
+
+def _look_at(descriptor: int, port: int) -> _Seen | None:
+    with contextlib.suppress(OSError), _borrowed(descriptor) as one:
+        if _port(one.getsockname()) == port:
+            peer = _peer(one.getpeername())
+            assert _TCP_INFO is not None
+            info = one.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED.stop)
+            silent_ms = int.from_bytes(info[_SILENCE], sys.byteorder)
+            return _Seen(any(info[_RECEIVED]), silent_ms, descriptor, peer)
+    return None
+
+
+def _shut_down(seen: _Seen, port: int) -> None:
+    """Shut a socket down, unless the descriptor is another's by now."""
+    with contextlib.suppress(OSError):
+        descriptor = os.dup(seen.descriptor)  # which nobody closes meanwhile
+        try:
+            still = _look_at(descriptor, port)
+            if still is not None and still.peer == seen.peer:
+                with _borrowed(descriptor) as one:
+                    one.shutdown(socket.SHUT_RDWR)
+        finally:
+            os.close(descriptor)
+
+
+def _port(name: Any) -> int | None:
+    return name[1] if isinstance(name, tuple) else None
+
+
+def _peer(name: Any) -> str:
+    """A peer as grpc names it."""
+    host = name[0].removeprefix("::ffff:")
+    return f"ipv6:%5B{host}%5D:{name[1]}" if ":" in host else f"ipv4:{host}:{name[1]}"

@@ -1,0 +1,126 @@
+"""A port that fills up: who never had a key gives way, and who has one does not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import core.descriptors
+from grpc_api.connections import Connections
+from tests.support.grpc_driver import GrpcDriver
+from tests.support.running_service import Addresses, RunningService
+from tests.support.stream_client import Stream
+from tests.support.tenant import make_tenant
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+PLACES = 16
+
+
+@pytest.fixture
+def few_places(database_url: str, monkeypatch: pytest.MonkeyPatch) -> RunningService:
+    monkeypatch.setattr(core.descriptors, "MAX_CONNECTIONS", PLACES)
+    return RunningService(database_url)
+
+
+@contextlib.asynccontextmanager
+async def client(addresses: Addresses) -> AsyncIterator[GrpcDriver]:
+    """A client with a connection of its own."""
+    one = GrpcDriver(addresses.grpc, own_connection=True)
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+Enter = Callable[[int], Awaitable[list["Stranger"]]]
+
+
+class Stranger(asyncio.Protocol):
+    """A connection that says nothing."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Note it."""
+        self.is_over = True
+
+
+@contextlib.asynccontextmanager
+async def strangers(
+    addresses: Addresses,
+) -> AsyncIterator[Callable[[int], Awaitable[list[Stranger]]]]:
+    """A function that makes so many connections; they end with the block."""
+    host, port = addresses.grpc.rsplit(":", 1)
+    loop = asyncio.get_running_loop()
+    made: list[tuple[asyncio.BaseTransport, Stranger]] = []
+
+    async def enter(count: int) -> list[Stranger]:
+        pairs = [await loop.create_connection(Stranger, host, int(port)) for _ in range(count)]
+        made.extend(pairs)
+        return [stranger for _, stranger in pairs]
+
+    try:
+        yield enter
+    finally:
+        for transport, _ in made:
+            transport.close()
+
+
+async def test_silent_strangers_give_way_and_neither_a_known_key_nor_its_stream(
+    few_places: RunningService, database_url: str
+) -> None:
+    tenant = await make_tenant(database_url)
+    with few_places as running:
+        addresses = running.addresses
+        async with (
+            client(addresses) as known,
+            client(addresses) as streaming,
+            strangers(addresses) as enter,
+        ):
+            assert (await known.ping(tenant.key)).code is None
+            stream = Stream(streaming.channel, tenant.key)
+            await stream.send()
+            assert (await stream.ack()).accepted == 1
+            crowd: list[Stranger] = []
+
+            def have_given_way() -> bool:
+                return sum(not one.is_over for one in crowd) <= PLACES // 2 - 2
+
+            for _ in range(3):
+                crowd.extend(await enter(PLACES // 2))
+                await eventually(have_given_way, "strangers give way")
+                async with client(addresses) as newcomer:
+                    assert (await newcomer.ping(tenant.key)).code is None
+            assert (await known.ping(tenant.key)).code is None
+            await stream.send()
+            assert (await stream.ack()).accepted == 1
+            await stream.close()
+
+
+async def test_nobody_gives_way_while_there_is_room(
+    few_places: RunningService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = Connections._look
+
+    async def counted(self: Connections, port: int, descriptors: list[str]) -> Any:
+        nonlocal looks
+        looks += 1
+        return await look(self, port, descriptors)
+
+    monkeypatch.setattr(Connections, "_look", counted)
+    tenant = await make_tenant(database_url)
+    with few_places as running:
+        async with client(running.addresses) as known, strangers(running.addresses) as enter:
+            those = await enter(PLACES // 2 - 1)
+            assert (await known.ping(tenant.key)).code is None
+            before = looks
+            await eventually(lambda: looks >= before + 3, "it looks again and again")
+            assert not any(one.is_over for one in those)
