@@ -15,7 +15,6 @@ from core.access.key_watch import KeyWatch
 from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
 from core.access.shared_budget import Holding
-from core.access.shared_rates import SharedRates
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
@@ -71,7 +70,6 @@ class Ingestor:
         admission: Admission,
         authenticator: Authenticator,
         rate_limiter: RateLimiter,
-        shared_rates: SharedRates | None,
         journal: Journal,
         rejections: RejectionStatistics,
         counters: Counters,
@@ -81,7 +79,6 @@ class Ingestor:
         self._database = database
         self._authenticator = authenticator
         self._rate_limiter = rate_limiter
-        self._shared_rates = shared_rates
         self._journal = journal
         self._rejections = rejections
         self._counters = counters
@@ -104,15 +101,10 @@ class Ingestor:
             error.budget = self._rate_limiter.budget(caller)
             raise
         try:
-            return caller, await self._charge(caller)
+            return caller, await self._rate_limiter.charge_everywhere(caller)
         except IngestError as error:
             self.note_refusal(caller, error)
             raise
-
-    async def _charge(self, caller: Caller) -> Budget:
-        budget = self._rate_limiter.charge(caller)
-        shared = self._shared_rates
-        return budget if shared is None else await shared.charge(caller, budget)
 
     async def begin_unkeyed(self, units: int) -> None:
         """Begin a request without a key in its turn; it costs as much as ``units`` usual ones."""
@@ -252,7 +244,7 @@ class Ingestor:
         while True:
             caller = await self._authenticator.authenticate(authorization)
             try:
-                await self._charge(caller)
+                await self._rate_limiter.charge_everywhere(caller)
                 return caller
             except IngestError as error:
                 pause = error.retry_after_seconds or 0

@@ -173,22 +173,14 @@ async def _ingestor(
         journal = Journal(database, clock, counters)
         await stack.enter_async_context(_background(journal.run(), failure, journal.close))
 
-        limiter = RateLimiter(clock, shared_state.buckets)
         rates = None
         if (store := rate_store(settings)) is not None:
             rates = SharedRates(store, shared_state.buckets, clock, counters)
             await rates.open()
             await stack.enter_async_context(_background(rates.run(), failure))
+        limiter = RateLimiter(clock, shared_state.buckets, rates)
         yield Ingestor(
-            Admission(),
-            authenticator,
-            limiter,
-            rates,
-            journal,
-            rejections,
-            counters,
-            database,
-            clock,
+            Admission(), authenticator, limiter, journal, rejections, counters, database, clock
         )
 
 

@@ -102,12 +102,26 @@ def exceeded(caller: Caller, key_tokens: float, organization_tokens: float) -> I
     )
 
 
-class RateLimiter:
-    """Holds callers to the request rates of their key and their organization."""
+class SharedCount(Protocol):
+    """A count of requests that several services share."""
 
-    def __init__(self, clock: Clock, buckets: Buckets) -> None:
+    async def charge(self, caller: Caller, own: Budget) -> Budget:
+        """Charge a request that the service's own buckets have been charged for, to ``own``.
+
+        Raises as :meth:`RateLimiter.charge`.
+        """
+
+
+class RateLimiter:
+    """Holds callers to the request rates of their key and their organization.
+
+    ``buckets`` are this service's; ``shared`` counts for other services as well, if there is one.
+    """
+
+    def __init__(self, clock: Clock, buckets: Buckets, shared: SharedCount | None = None) -> None:
         self._clock = clock
         self._buckets = buckets
+        self._shared = shared
 
     def charge(self, caller: Caller) -> Budget:
         """Take a token from the key and one from the organization; returns the key's budget.
@@ -126,6 +140,11 @@ class RateLimiter:
                 buckets.take(caller.organization_id)
                 return Budget(limit=key_rate, remaining=int(key_tokens - 1))
         raise exceeded(caller, key_tokens, organization_tokens)
+
+    async def charge_everywhere(self, caller: Caller) -> Budget:
+        """As :meth:`charge`, and in the count that services share; without one nothing waits."""
+        own = self.charge(caller)
+        return own if self._shared is None else await self._shared.charge(caller, own)
 
     def budget(self, caller: Caller) -> Budget:
         """The key's budget; takes nothing from it."""

@@ -48,7 +48,6 @@ class IngestRoad:
             Admission(),
             Authenticator(database, Invalidation(database, clock), clock, b"secret"),
             RateLimiter(clock, OwnBuckets()),
-            None,
             self.journal,
             self.rejections,
             self.counters,

@@ -80,11 +80,11 @@ class Service:
         self.store = store
         self.counters = Counters()
         buckets = OwnBuckets()
-        self.limiter = RateLimiter(time.clock, buckets)
         self.rates = SharedRates(store, buckets, time.clock, self.counters)
+        self.limiter = RateLimiter(time.clock, buckets, self.rates)
 
     async def charge(self, caller: Caller = KEY) -> Budget:
-        return await self.rates.charge(caller, self.limiter.charge(caller))
+        return await self.limiter.charge_everywhere(caller)
 
     async def code(self, caller: Caller = KEY) -> str | None:
         try:
