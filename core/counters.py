@@ -86,8 +86,20 @@ class Counters:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._rates_alone = Gauge(
+            "wepeople_rate_store_away",
+            "Server processes that count rates without the store that services share.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._rate_store_losses = Counter(
+            "wepeople_rate_store_losses",
+            "Times that the store of rates did not answer and the service's own count took over.",
+            registry=registry,
+        )
         self._waiting.set(0)
         self._streams.set(0)
+        self._rates_alone.set(0)
 
     def request(self, protocol: str, endpoint: str, code: str) -> None:
         """Count a request or stream that has ended; a code that is none of ``CODES`` as other."""
@@ -119,3 +131,12 @@ class Counters:
     def stream(self, opened: int) -> None:
         """Count a stream that opens, 1, or ends, -1."""
         self._streams.inc(opened)
+
+    def lose_rate_store(self) -> None:
+        """Count a loss of the store of rates; it is away from now on."""
+        self._rates_alone.set(1)
+        self._rate_store_losses.inc()
+
+    def regain_rate_store(self) -> None:
+        """Note that the store of rates answers again."""
+        self._rates_alone.set(0)

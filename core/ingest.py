@@ -101,7 +101,7 @@ class Ingestor:
             error.budget = self._rate_limiter.budget(caller)
             raise
         try:
-            return caller, self._rate_limiter.charge(caller)
+            return caller, await self._rate_limiter.charge_everywhere(caller)
         except IngestError as error:
             self.note_refusal(caller, error)
             raise
@@ -244,7 +244,7 @@ class Ingestor:
         while True:
             caller = await self._authenticator.authenticate(authorization)
             try:
-                self._rate_limiter.charge(caller)
+                await self._rate_limiter.charge_everywhere(caller)
                 return caller
             except IngestError as error:
                 pause = error.retry_after_seconds or 0

@@ -26,6 +26,7 @@ from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import RateLimiter
+from core.access.shared_rates import SharedRates
 from core.clock import Clock
 from core.counters import Counters
 from core.descriptors import max_connections
@@ -47,6 +48,7 @@ from service.hangup import Hangup
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
+from service.rates import rate_store
 from service.readiness import Readiness
 from service.runtime import (
     Ready,
@@ -171,7 +173,12 @@ async def _ingestor(
         journal = Journal(database, clock, counters)
         await stack.enter_async_context(_background(journal.run(), failure, journal.close))
 
-        limiter = RateLimiter(clock, shared_state.buckets)
+        rates = None
+        if (store := rate_store(settings)) is not None:
+            rates = SharedRates(store, shared_state.buckets, clock, counters)
+            await rates.open()
+            await stack.enter_async_context(_background(rates.run(), failure))
+        limiter = RateLimiter(clock, shared_state.buckets, rates)
         yield Ingestor(
             Admission(), authenticator, limiter, journal, rejections, counters, database, clock
         )

@@ -27,6 +27,9 @@ PREFIX: Final = "WEPEOPLE_"
 # Read by `produce` and by the examples of the reference page; no settings of the service.
 CLIENT_VARIABLES: Final = frozenset({"WEPEOPLE_BASE_URL", "WEPEOPLE_API_KEY"})
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(\d{1,5})\Z")
+_RATE_STORE: Final = re.compile(
+    r"(?:valkey|redis)s?://(?:[^\s@/?#]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s@?#]+)(?::(\d{1,5}))?(?:/\d{0,5})?\Z"
+)
 
 
 class SettingsError(Exception):
@@ -51,6 +54,16 @@ def _url(value: str) -> str:
     if not re.match(r"https?://[^\s/?#]+[^\s?#]*\Z", value):
         raise ValueError("must be a URL that starts with http:// or https://")
     return value.rstrip("/")
+
+
+def _rate_store(value: SecretStr) -> SecretStr:
+    match = _RATE_STORE.match(value.get_secret_value())
+    if match is None or int(match[1] or 0) > 65_535:
+        raise ValueError(
+            "must be valkey://HOST:PORT or redis://HOST:PORT, with an s (valkeys, rediss) for TLS, "
+            "USER:PASSWORD@ before the host and /DATABASE behind the port if needed"
+        )
+    return value
 
 
 def _secret(value: SecretStr) -> SecretStr:
@@ -131,6 +144,12 @@ class Settings(BaseModel):
         "where clients reach the service, for the links in errors; by default where HTTP listens",
         default=None,
     )
+    rate_store: Annotated[SecretStr, AfterValidator(_rate_store)] | None = _variable(
+        "WEPEOPLE_RATE_STORE",
+        "a Valkey or Redis server, valkey://HOST:PORT, in which all services over one database "
+        "count rates together; by default each counts its own",
+        default=None,
+    )
     event_retention_months: int | None = _variable(
         "WEPEOPLE_EVENT_RETENTION_MONTHS",
         "whole months of events to keep before the current one; by default all are kept",
@@ -181,11 +200,17 @@ class Settings(BaseModel):
         A variable that is set to nothing counts as not set.
         """
         known = set(_variables())
+        # Compared without what all have in common, which would make any two alike.
+        bare_names = {name.removeprefix(PREFIX): name for name in known}
         for name in environment:
             if name.startswith(PREFIX) and name not in known | CLIENT_VARIABLES:
                 bare = name.removeprefix(PREFIX)
-                near = [bare] if bare in known else difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else "see `wepeople-ingest serve --help`"
+                near = difflib.get_close_matches(bare, bare_names, n=1)
+                hint = (
+                    f"did you mean {bare_names[near[0]]}?"
+                    if near
+                    else "see `wepeople-ingest serve --help`"
+                )
                 raise SettingsError(f"unknown variable {name}: {hint}")
         given = {name: environment[name] for name in known if environment.get(name)}
         try:

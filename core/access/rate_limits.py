@@ -34,6 +34,9 @@ class Buckets(Protocol):
     def take(self, owner: UUID) -> None:
         """Take a token from a bucket that was filled in the same exclusive block."""
 
+    def put(self, owner: UUID, tokens: float) -> None:
+        """Replace the tokens of a bucket that was filled in the same exclusive block."""
+
 
 class OwnBuckets:
     """``Buckets`` of a single process, at most ``MAX_BUCKETS``.
@@ -69,6 +72,10 @@ class OwnBuckets:
         """As :meth:`Buckets.take`."""
         self._buckets[owner][0] -= 1
 
+    def put(self, owner: UUID, tokens: float) -> None:
+        """As :meth:`Buckets.put`."""
+        self._buckets[owner][0] = tokens
+
 
 def refilled(tokens: float, updated: float, rate: int, now: float) -> float:
     """The tokens in a bucket ``now`` that held ``tokens`` at ``updated`` (monotonic seconds)."""
@@ -77,18 +84,49 @@ def refilled(tokens: float, updated: float, rate: int, now: float) -> float:
     return min(rate * BURST_SECONDS, tokens)
 
 
-class RateLimiter:
-    """Holds callers to the request rates of their key and their organization."""
+def exceeded(caller: Caller, key_tokens: float, organization_tokens: float) -> IngestError:
+    """The ``rate_limited`` of a caller whose buckets hold these tokens, one of them less than one.
 
-    def __init__(self, clock: Clock, buckets: Buckets) -> None:
+    It says whose limit it was and after how many seconds both have a token.
+    """
+    key_rate = caller.key_requests_per_second
+    organization_rate = caller.organization_requests_per_second
+    whose, rate = ("key", key_rate) if key_tokens < 1 else ("organization", organization_rate)
+    return IngestError(
+        ErrorCode.RATE_LIMITED,
+        f"The {whose}'s rate limit of {rate} requests per second is exceeded.",
+        retry_after_seconds=max(
+            (1 - key_tokens) / key_rate, (1 - organization_tokens) / organization_rate
+        ),
+        budget=Budget(limit=key_rate, remaining=int(key_tokens)),
+    )
+
+
+class SharedCount(Protocol):
+    """A count of requests that several services share."""
+
+    async def charge(self, caller: Caller, own: Budget) -> Budget:
+        """Charge a request that the service's own buckets have been charged for, to ``own``.
+
+        Raises as :meth:`RateLimiter.charge`.
+        """
+
+
+class RateLimiter:
+    """Holds callers to the request rates of their key and their organization.
+
+    ``buckets`` are this service's; ``shared`` counts for other services as well, if there is one.
+    """
+
+    def __init__(self, clock: Clock, buckets: Buckets, shared: SharedCount | None = None) -> None:
         self._clock = clock
         self._buckets = buckets
+        self._shared = shared
 
     def charge(self, caller: Caller) -> Budget:
         """Take a token from the key and one from the organization; returns the key's budget.
 
-        Raises ``rate_limited`` if either has none, and takes neither then. The error says whose
-        limit it was and after how many seconds both have a token.
+        Raises ``rate_limited`` (:func:`exceeded`) if either has none, and takes neither then.
         """
         now = self._clock.monotonic()
         key_rate = caller.key_requests_per_second
@@ -101,15 +139,12 @@ class RateLimiter:
                 buckets.take(caller.key_id)
                 buckets.take(caller.organization_id)
                 return Budget(limit=key_rate, remaining=int(key_tokens - 1))
-        whose, rate = ("key", key_rate) if key_tokens < 1 else ("organization", organization_rate)
-        raise IngestError(
-            ErrorCode.RATE_LIMITED,
-            f"The {whose}'s rate limit of {rate} requests per second is exceeded.",
-            retry_after_seconds=max(
-                (1 - key_tokens) / key_rate, (1 - organization_tokens) / organization_rate
-            ),
-            budget=Budget(limit=key_rate, remaining=int(key_tokens)),
-        )
+        raise exceeded(caller, key_tokens, organization_tokens)
+
+    async def charge_everywhere(self, caller: Caller) -> Budget:
+        """As :meth:`charge`, and in the count that services share; without one nothing waits."""
+        own = self.charge(caller)
+        return own if self._shared is None else await self._shared.charge(caller, own)
 
     def budget(self, caller: Caller) -> Budget:
         """The key's budget; takes nothing from it."""

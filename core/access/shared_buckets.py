@@ -90,6 +90,10 @@ class SharedBuckets(AbstractContextManager[None]):
         """As ``Buckets.take``."""
         self._doubles[self._token_indexes[owner]] -= 1
 
+    def put(self, owner: UUID, tokens: float) -> None:
+        """As ``Buckets.put``."""
+        self._doubles[self._token_indexes[owner]] = tokens
+
     def _longest_unused(self, begin: int) -> int:
         first = (begin + _OWNER_BYTES) // _DOUBLE_BYTES
         step = _BUCKET_BYTES // _DOUBLE_BYTES

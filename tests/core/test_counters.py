@@ -47,6 +47,16 @@ def test_a_transaction_is_counted_by_its_outcome_size_and_duration() -> None:
     assert value(counters, "wepeople_journal_commit_seconds_count") == 2
 
 
+def test_losses_of_the_store_of_rates_are_counted_and_told_while_they_last() -> None:
+    counters = Counters()
+    for _ in range(2):
+        counters.lose_rate_store()
+    assert value(counters, "wepeople_rate_store_away") == 1
+    counters.regain_rate_store()
+    assert value(counters, "wepeople_rate_store_away") == 0
+    assert value(counters, "wepeople_rate_store_losses_total") == 2
+
+
 def test_gauges_tell_the_present() -> None:
     counters = Counters()
     assert value(counters, "wepeople_open_streams") == 0

@@ -47,17 +47,20 @@ def test_every_variable_is_read() -> None:
         WEPEOPLE_DATA_DIR="/data",
         WEPEOPLE_KEY_SECRET="sixteen letters!",
         WEPEOPLE_PUBLIC_URL="https://ingest.example.com/",
+        WEPEOPLE_RATE_STORE="valkeys://ingest:sesame@store.internal:6380/2",
         WEPEOPLE_EVENT_RETENTION_MONTHS="13",
         WEPEOPLE_DRAIN_SECONDS="2.5",
         WEPEOPLE_LOG_LEVEL="Debug",
     )
     assert settings.key_secret is not None
+    assert settings.rate_store is not None
     assert (
         settings.http,
         settings.grpc,
         settings.database_url,
         settings.data_dir,
         settings.key_secret.get_secret_value(),
+        settings.rate_store.get_secret_value(),
         settings.public_url,
         settings.event_retention_months,
         settings.drain_seconds,
@@ -68,6 +71,7 @@ def test_every_variable_is_read() -> None:
         "postgresql://db/wepeople",
         Path("/data"),
         "sixteen letters!",
+        "valkeys://ingest:sesame@store.internal:6380/2",
         "https://ingest.example.com",
         13,
         2.5,
@@ -114,6 +118,17 @@ def test_the_variables_of_others_are_not_ours() -> None:
         ("WEPEOPLE_HTTP", "::1:8080", "must be HOST:PORT"),
         ("WEPEOPLE_HTTP", "http://host:80", "must be HOST:PORT"),
         ("WEPEOPLE_HTTP", "host:80\n", "must be HOST:PORT"),
+        *(
+            ("WEPEOPLE_RATE_STORE", value, "must be valkey://HOST:PORT")
+            for value in (
+                "store:6379",
+                "http://store:6379",
+                "valkey://",
+                "valkey://store:65536",
+                "valkey://store/one",
+                "redis://store?socket_timeout=9",
+            )
+        ),
         ("WEPEOPLE_KEY_SECRET", "too short", "at least 16"),
         ("WEPEOPLE_PUBLIC_URL", "ingest.example.com", "must be a URL"),
         ("WEPEOPLE_PUBLIC_URL", "ftp://host", "must be a URL"),
@@ -148,6 +163,25 @@ def test_the_secret_is_not_shown() -> None:
         read(WEPEOPLE_KEY_SECRET="sesame")
     assert "sesame" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "valkey://store",
+        "redis://:p%40ss@10.0.0.1:6379/0",
+        "rediss://u:p@store:1",
+        "valkeys://[::1]",
+    ],
+)
+def test_a_store_of_rates_is_named_by_a_url_whose_password_is_not_shown(url: str) -> None:
+    settings = read(WEPEOPLE_RATE_STORE=url)
+    assert settings.rate_store is not None
+    assert settings.rate_store.get_secret_value() == url
+    assert "://" not in repr(settings.rate_store)
+    with pytest.raises(SettingsError) as refused:
+        read(WEPEOPLE_RATE_STORE="valkey://:sesame@store:port")
+    assert "sesame" not in str(refused.value)
 
 
 def test_settings_do_not_change() -> None:

@@ -124,6 +124,7 @@ def serve(
     from service.gc_settings import postpone_gc
     from service.hangup import Hangup
     from service.logs import configure_logs
+    from service.rates import check_rate_store
     from service.settings import Settings
     from service.tls import check_tls_files
 
@@ -136,7 +137,9 @@ def serve(
         update={name: value for name, value in given.items() if value is not None}
     )
     configure_logs(settings.log_level)
-    check_tls_files(settings)  # before the database is touched
+    # Before the database is touched.
+    check_tls_files(settings)
+    check_rate_store(settings)
     log = logging.getLogger(__name__)
     with _starting_database(settings):
         from service.runtime import run

@@ -159,6 +159,15 @@ def test_two_owners_are_charged_in_one_block(shared_memory: Memory) -> None:
         assert buckets.fill(organization, RATE, 100.0) == RATE - 1
 
 
+def test_the_tokens_of_a_bucket_can_be_replaced(shared_memory: Memory) -> None:
+    first, second, owner = shared_memory.buckets(), shared_memory.buckets(), UUID(int=5)
+    with first.exclusive():
+        first.fill(owner, RATE, 100.0)
+        first.put(owner, 2.5)
+    with second.exclusive():
+        assert second.fill(owner, RATE, 100.0) == 2.5
+
+
 def test_nothing_is_written_outside_the_given_memory(shared_memory: Memory) -> None:
     before = bytes(shared_memory.memory[:BEGIN])
     buckets = shared_memory.buckets()
