@@ -74,6 +74,10 @@ class Counters:
             buckets=COMMIT_SECONDS,
             registry=registry,
         )
+        self._add_gauges(registry)
+        self._add_rate_store(registry)
+
+    def _add_gauges(self, registry: CollectorRegistry) -> None:
         self._waiting = Gauge(
             "wepeople_journal_waiting_requests",
             "Requests and batches that wait for the journal.",
@@ -86,6 +90,10 @@ class Counters:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._waiting.set(0)
+        self._streams.set(0)
+
+    def _add_rate_store(self, registry: CollectorRegistry) -> None:
         self._rates_alone = Gauge(
             "wepeople_rate_store_away",
             "Server processes that count rates without the store that services share.",
@@ -97,8 +105,6 @@ class Counters:
             "Times that the store of rates did not answer and the service's own count took over.",
             registry=registry,
         )
-        self._waiting.set(0)
-        self._streams.set(0)
         self._rates_alone.set(0)
 
     def request(self, protocol: str, endpoint: str, code: str) -> None:
