@@ -159,7 +159,7 @@ async def test_a_stream_blocked_on_a_client_that_never_reads_ends_all_the_same(
     assert await stream_tasks(replica_service)
     await tenant.revoke()
     await no_stream_tasks(replica_service, seconds=IN_FORCE_SECONDS + 0.5)
-    assert offered == seen
+    assert offered <= seen + 1  # the write that was blocked may have ended with the stream
     offering.cancel()
 
 
