@@ -27,13 +27,18 @@ MIN_SLICED_BYTES: Final = 262_144  # of a message that is parsed in a slice, and
 STRUCT_SLICE_BYTES: Final = 16_384  # of Structs are read in one turn of the event loop
 
 
-async def events(batch: columnar.BatchMessage, run: InTurns = in_turns) -> tuple[Events, int]:
+async def events(
+    batch: columnar.BatchMessage, run: InTurns = in_turns, message_bytes: int | None = None
+) -> tuple[Events, int]:
     """The events of a batch, and the batch's size in bytes.
 
     A message that cannot be an event becomes a :class:`Malformed`, which the core rejects alone.
     ``run`` reads Structs, with turns of the event loop for others between some and the next.
+    ``message_bytes``: about the size of the batch, where it is known; to find it out encodes all.
     """
-    if batch.ByteSize() >= MIN_SLICED_BYTES:
+    if message_bytes is None:
+        message_bytes = batch.ByteSize()
+    if message_bytes >= MIN_SLICED_BYTES:
         merged, size_bytes = await run(_merged(batch))
     else:
         merged, size_bytes = columnar.merge_events(batch)

@@ -164,10 +164,11 @@ class EventStream:
             await self._send_opened(pb.StreamOpened())
         while message is not None:
             events = min(len(message.batch.events), MAX_BATCH_EVENTS)
+            message_bytes = message.ByteSize()
             caller, room = await self._ingestor.admit_batch(
-                self._call.authorization, events, message.ByteSize()
+                self._call.authorization, events, message_bytes
             )
-            await self._submit(caller, message, room)
+            await self._submit(caller, message, message_bytes, room)
             self._has_message = False
             if self._stops_reading:
                 return
@@ -212,7 +213,9 @@ class EventStream:
         opened.max_in_flight = MAX_IN_FLIGHT
         await self._write(pb.StreamEventsResponse(opened=opened))
 
-    async def _batch(self, message: pb.StreamEventsRequest, run: InTurns) -> EventBatch:
+    async def _batch(
+        self, message: pb.StreamEventsRequest, message_bytes: int, run: InTurns
+    ) -> EventBatch:
         if message.WhichOneof("message") != "batch":
             raise _invalid("a stream opens once, with its first message; then it has batches")
         batch = message.batch
@@ -226,7 +229,7 @@ class EventStream:
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
         check_count(len(batch.events))  # before the cost of converting them
-        events, size_bytes = await convert.events(batch, run)
+        events, size_bytes = await convert.events(batch, run, message_bytes)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),
             events,
@@ -236,10 +239,12 @@ class EventStream:
             size_bytes=size_bytes,
         )
 
-    async def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
+    async def _submit(
+        self, caller: Caller, message: pb.StreamEventsRequest, message_bytes: int, room: Holding
+    ) -> None:
         try:
             run = self._ingestor.in_turns(caller)
-            batch = await prepared(await self._batch(message, run), run)
+            batch = await prepared(await self._batch(message, message_bytes, run), run)
             receipt = self._ingestor.enqueue(caller, batch)
         except BaseException:
             room.release()
