@@ -55,10 +55,8 @@ class _Endpoints:
     ) -> tuple[int, bytes]:
         caller, body, memory = await self._admit_body(context, headers, receive)
         try:
-            events, size_bytes = (
-                await decode_events(body, self._ingestor.in_turns(caller)),
-                len(body),
-            )
+            events = await decode_events(body, self._ingestor.in_turns(caller))
+            size_bytes = len(body)
         finally:
             memory.release()  # the core holds it from now on
         ingesting = self._ingestor.ingest(

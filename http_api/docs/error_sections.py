@@ -7,10 +7,11 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from core.error_codes import CATALOGUE, STREAM_REASONS, ErrorCode, Retry
+from http_api.docs.examples import ENDPOINTS
 from http_api.docs.grpc_contract import contract
 from http_api.docs.openapi import EVENT_CODES, OPERATION_CODES, Node
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND
-from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.paths import PING_PATH
 
 
 class ErrorSection(NamedTuple):
@@ -71,13 +72,12 @@ def stream_ends() -> list[tuple[str, str, Mapping[str, str]]]:
 
 def where(code: ErrorCode) -> str:
     """Return which endpoints answer with the code."""
-    paths = {"ping": PING_PATH, "ingestEvents": EVENTS_PATH, "ingestSnapshot": SNAPSHOTS_PATH}
     names = [
-        f"`{path.rpartition('/')[2]}`"
-        for operation, path in paths.items()
+        f"`{endpoint.path.rpartition('/')[2]}`"
+        for operation, endpoint in ENDPOINTS.items()
         if code in OPERATION_CODES[operation]
     ]
-    said = "All endpoints." if len(names) == len(paths) else f"{' and '.join(names)}."
+    said = "All endpoints." if len(names) == len(ENDPOINTS) else f"{' and '.join(names)}."
     return f"{said} Also for single events of a batch." if code in EVENT_CODES else said
 
 

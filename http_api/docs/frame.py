@@ -88,8 +88,12 @@ def _markdown_pages() -> jinja2.Environment:
     )
 
 
+@cache
 def markdown_content(file: str, site: Site) -> Markup:
-    """Return the HTML of a page whose Markdown is in the folder ``pages``."""
+    """Return the HTML of a page whose Markdown is in the folder ``pages``, made once for each site.
+
+    The page and the search index both need it.
+    """
     client = installed_client()
     text = (
         _markdown_pages()
