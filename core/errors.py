@@ -11,7 +11,7 @@ from typing import Final
 
 from core.error_codes import ErrorCode, StreamReason
 from core.failure_log import one_line
-from core.models import Budget, Rejection
+from core.models import Budget, Caller, Rejection
 
 INTERNAL_MESSAGE: Final = "The service failed unexpectedly. Retry with backoff."
 
@@ -21,7 +21,8 @@ class IngestError(Exception):
 
     ``rejected`` is set if every item was refused on its own. The code is then the first item's,
     and nothing was written. ``transient`` tells for ``internal_error`` whether a retry can help
-    (database away, draining, overloaded). ``budget``: the key's rate budget, once the key is known.
+    (database away, draining, overloaded). ``budget`` and ``caller``: the key's rate budget and
+    whose key it is, if it was refused while it was admitted.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class IngestError(Exception):
         self.transient = transient
         self.rejected = rejected
         self.budget = budget
+        self.caller: Caller | None = None
 
 
 class StreamError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -25,11 +25,12 @@ from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
 from core.journal.quota import Account
-from core.journal.rejection_statistics import RejectionStatistics
+from core.journal.rejections import Rejections
 from core.models import (
     Budget,
     Caller,
     EventBatch,
+    Events,
     Receipt,
     Rejection,
     SnapshotReceipt,
@@ -37,8 +38,12 @@ from core.models import (
 )
 from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError, database_away
+from core.refusal_log import RefusalLog, RefusedRequest
 from core.rules.snapshot import check_texts
 from core.slices import InTurns
+
+# Counts and keeps the rejected items of a batch.
+Note = Callable[[Sequence[Rejection] | None], None]
 
 MAX_PACE_SECONDS: Final = 0.25
 OPEN_STREAM_SECONDS: Final = 8.0  # its turn, a connection, and a lock that is waited for
@@ -71,7 +76,8 @@ class Ingestor:
         authenticator: Authenticator,
         rate_limiter: RateLimiter,
         journal: Journal,
-        rejections: RejectionStatistics,
+        rejections: Rejections,
+        refusals: RefusalLog,
         counters: Counters,
         database: Database,
         clock: Clock,
@@ -81,6 +87,7 @@ class Ingestor:
         self._rate_limiter = rate_limiter
         self._journal = journal
         self._rejections = rejections
+        self._refusals = refusals
         self._counters = counters
         self._clock = clock
         self._admission = admission
@@ -98,12 +105,12 @@ class Ingestor:
         try:
             self._authenticator.check_usable(caller)
         except IngestError as error:
-            error.budget = self._rate_limiter.budget(caller)
+            error.budget, error.caller = self._rate_limiter.budget(caller), caller
             raise
         try:
             return caller, await self._rate_limiter.charge_everywhere(caller)
         except IngestError as error:
-            self.note_refusal(caller, error)
+            error.caller = caller
             raise
 
     async def begin_unkeyed(self, units: int) -> None:
@@ -162,10 +169,12 @@ class Ingestor:
         if batch.idempotency_key is not None:
             stored_receipt.check_key(batch.idempotency_key)
         request = PendingEvents.check(caller, batch, self._clock.now_us())
+        events = batch.events if self._rejections.keep_items else None
+        note = partial(self._note_rejected, caller, batch.request_id, request.account, events)
         if not request.actor_indexes and request.claim is None and not request.is_streamed:
-            raise self._counted_refusal(request)
+            raise _noted_refusal(request, note)
         answer = cast("asyncio.Future[Receipt]", self._journal.enqueue(request))
-        answer.add_done_callback(partial(self._count_outcome, request.account))
+        answer.add_done_callback(partial(self._count_outcome, note))
         return answer
 
     async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
@@ -262,34 +271,47 @@ class Ingestor:
             return caller
         return await self._authenticator.authenticate(authorization)
 
-    def note_refusal(self, caller: Caller, error: IngestError) -> None:
-        """Count a refused request in the organization's statistics; adapters call it once each.
+    def note_refusal(
+        self, error: IngestError, request: RefusedRequest, caller: Caller | None
+    ) -> None:
+        """Log, count and keep a refused request; adapters call it once for each.
 
-        A batch whose every event was refused is counted by its events, in :meth:`enqueue`.
+        ``caller``: None if the request was not admitted. A batch whose every event was refused is
+        counted and kept by its events, in :meth:`enqueue`.
         """
-        if error.rejected is None:
-            self._rejections.count_request(caller.organization_id, error.code, self._clock.now_us())
+        caller = caller or error.caller
+        self._refusals.note(error.code, request, caller)
+        if caller is not None and error.rejected is None:
+            self._rejections.note_request(caller, request.request_id, error)
 
-    def _counted_refusal(self, request: PendingEvents) -> IngestError:
-        # Not in the frame that raises it: an error and a frame that has a name for it hold each
-        # other, and the batch with them, until the garbage collector looks.
-        refusal = request.refusal()
-        self._count_rejected(request.account, refusal.rejected)
-        return refusal
-
-    def _count_outcome(self, account: Account, answer: asyncio.Future[Receipt]) -> None:
+    def _count_outcome(self, note: Note, answer: asyncio.Future[Receipt]) -> None:
         if answer.cancelled():
             return
         error = answer.exception()
         if isinstance(error, IngestError):
-            self._count_rejected(account, error.rejected)
+            note(error.rejected)
         elif error is None:
             receipt = answer.result()
             if not (receipt.replayed or receipt.duplicate):
                 self._counters.accept(receipt.accepted)
-                self._count_rejected(account, receipt.rejected)
+                note(receipt.rejected)
 
-    def _count_rejected(self, account: Account, rejected: Sequence[Rejection] | None) -> None:
+    def _note_rejected(
+        self,
+        caller: Caller,
+        request_id: str,
+        account: Account,
+        events: Events | None,
+        rejected: Sequence[Rejection] | None,
+    ) -> None:
         if rejected:
-            self._rejections.count_events(account, rejected)
+            self._rejections.note_items(caller, request_id, account, rejected, events)
             self._counters.reject(rejected)
+
+
+def _noted_refusal(request: PendingEvents, note: Note) -> IngestError:
+    # Not in the frame that raises it: an error and a frame that has a name for it hold each
+    # other, and the batch with them, until the garbage collector looks.
+    refusal = request.refusal()
+    note(refusal.rejected)
+    return refusal

@@ -16,7 +16,7 @@ from core.clock import Clock
 from core.errors import IngestError
 from core.failure_log import FailureLog
 from core.journal import app_producers, idempotency
-from core.journal.rejection_statistics import FLUSH_SECONDS, RejectionStatistics
+from core.journal.rejections import FLUSH_SECONDS, Rejections
 from core.postgres import partitions
 from core.postgres.database import Database
 from core.postgres.sessions import JOURNAL_SESSION_NAME, Connection
@@ -43,7 +43,7 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 
 
 class Maintenance:
-    """Flushes rejection statistics, deletes old idempotency keys, makes and drops partitions.
+    """Writes rejections, deletes old idempotency keys, makes and drops partitions.
 
     It forgets producers that are not used any more. It also ends the transactions of processes that
     hang. ``retention_months``: how long events are kept; None for ever.
@@ -52,7 +52,7 @@ class Maintenance:
     def __init__(
         self,
         database: Database,
-        rejections: RejectionStatistics,
+        rejections: Rejections,
         clock: Clock,
         retention_months: int | None,
     ) -> None:

@@ -226,9 +226,13 @@ class SnapshotReceipt(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True, eq=False):
-    """The app and organization behind an API key, with their rights as of at most a second ago."""
+    """The app and organization behind an API key, with their rights as of at most a second ago.
+
+    ``key_hint``: the key's last characters, to tell keys apart.
+    """
 
     key_id: UUID
+    key_hint: str
     organization_id: UUID
     app_id: UUID
     app_slug: str

@@ -17,10 +17,11 @@ from core.error_codes import ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, StreamError, log_internal
 from core.limits import MAX_BODY_BYTES
 from core.models import Caller
+from core.refusal_log import RefusedRequest
 from core.slices import InTurns, Sliced
 from grpc_api.connections import Connections
 from grpc_api.convert import MIN_SLICED_BYTES
-from grpc_api.errors import CallError, StatusRenderer
+from grpc_api.errors import CallError, StatusRenderer, status_of
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class Call:
         self.authorization = _authorization(context)
         self.caller: Caller | None = None
         self.code: str | None = None  # of the error that ended it
+        self.events: int | None = None  # in the batch of a unary call, once it is read
+        self._began_at = clock.monotonic()
         self._renderer = renderer
         self._connections = connections
         self._has_sent_id = False
@@ -55,6 +58,12 @@ class Call:
         """Note whose call it is; the key may be used."""
         self.caller = caller
         self._connections.note_known(self.context.peer())
+
+    def refused(self, endpoint: str, error: IngestError) -> RefusedRequest:
+        """What is known of the call, for the log, once it is refused."""
+        milliseconds = round((self.clock.monotonic() - self._began_at) * 1_000, 3)
+        status = status_of(error).name
+        return RefusedRequest(self.request_id, "grpc", endpoint, status, self.events, milliseconds)
 
     async def send_request_id(self) -> None:
         """Send the request id, once. A unary call has that of its receipt, which may be a replay's.

@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES: Final = 500
 MAX_DETAILED_REJECTIONS: Final = 10
 MAX_DETAIL_BYTES: Final = 110
 
-# An INTERNAL_ERROR that a retry can cure has UNAVAILABLE instead.
+# An INTERNAL_ERROR that a retry can cure has UNAVAILABLE instead (:func:`status_of`).
 GRPC_STATUS: Final[dict[ErrorCode, grpc.StatusCode]] = {
     ErrorCode.MISSING_AUTHORIZATION: grpc.StatusCode.UNAUTHENTICATED,
     ErrorCode.INVALID_KEY: grpc.StatusCode.UNAUTHENTICATED,
@@ -61,6 +61,13 @@ class UnknownMethodError(Exception):
 CallError = IngestError | StreamError | UnknownMethodError
 
 
+def status_of(error: IngestError) -> grpc.StatusCode:
+    """The status of an error of the catalogue."""
+    if error.code is ErrorCode.INTERNAL_ERROR and error.transient:
+        return grpc.StatusCode.UNAVAILABLE
+    return GRPC_STATUS[error.code]
+
+
 class StatusRenderer:
     """Renders errors as statuses. ``base_url`` is that of the reference page."""
 
@@ -80,9 +87,7 @@ class StatusRenderer:
         elif isinstance(error, UnknownMethodError):
             reason, status = NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED
         else:
-            reason, status = error.code.value, GRPC_STATUS[error.code]
-            if error.code is ErrorCode.INTERNAL_ERROR and error.transient:
-                status = grpc.StatusCode.UNAVAILABLE
+            reason, status = error.code.value, status_of(error)
             details = _details(error, organization)
         info = error_details_pb2.ErrorInfo(
             reason=reason.upper(),

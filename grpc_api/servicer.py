@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -78,7 +78,8 @@ class IngestServicer:
         self, call: Call, request: pb.IngestEventsRequest, caller: Caller
     ) -> pb.IngestEventsResponse:
         """Store a batch."""
-        check_count(len(request.events))  # before the cost of converting them
+        call.events = len(request.events)
+        check_count(call.events)  # before the cost of converting them
         events, size_bytes = await convert.events(request, self._ingestor.in_turns(caller))
         batch = EventBatch(
             call.request_id,
@@ -120,7 +121,12 @@ class IngestServicer:
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except Exception as error:
-                await call.fail(error)
+                await self._fail(call, "stream", error)
+
+    async def _fail(self, call: Call, endpoint: str, error: Exception) -> NoReturn:
+        if isinstance(error, IngestError):
+            self._ingestor.note_refusal(error, call.refused(endpoint, error), call.caller)
+        await call.fail(error)
 
     @contextlib.contextmanager
     def _counted_open(self) -> Iterator[None]:
@@ -155,9 +161,7 @@ class IngestServicer:
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
-                    if call.caller is not None and isinstance(error, IngestError):
-                        self._ingestor.note_refusal(call.caller, error)
-                    await call.fail(error)
+                    await self._fail(call, endpoint, error)
 
         # A unary call is the same on the wire as a stream of one message. Only as a stream can its
         # credential be judged before the message is read into memory.

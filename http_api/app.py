@@ -89,8 +89,8 @@ def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
         context = RequestContext.of(scope)
         if isinstance(error, IngestError):
             log_internal(log, error, context.request_id)
-            if context.caller is not None:
-                ingestor.note_refusal(context.caller, error)
+            refused = context.refused(errors.HTTP_STATUS[error.code])
+            ingestor.note_refusal(error, refused, context.caller)
         else:
             if isinstance(error, ClientDisconnect):
                 log.debug("the client went away", extra={"request_id": context.request_id})

@@ -18,6 +18,7 @@ from core.counters import CANCELLED, OK, OTHER, Counters
 from core.ids import new_request_id
 from core.limits import API_VERSION
 from core.models import Budget, Caller, Receipt, SnapshotReceipt
+from core.refusal_log import RefusedRequest
 from http_api.cors import cors_headers
 from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 
@@ -31,10 +32,25 @@ _ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "
 class RequestContext:
     """Facts about one request that its layers share."""
 
-    __slots__ = ("_waiting", "budget", "caller", "code", "replayed", "request_id")
+    __slots__ = (
+        "_clock",
+        "_waiting",
+        "began_at",
+        "budget",
+        "caller",
+        "code",
+        "endpoint",
+        "events",
+        "replayed",
+        "request_id",
+    )
 
-    def __init__(self, request_id: str) -> None:
-        self.request_id = request_id
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.request_id = new_request_id(clock.now_us())
+        self.began_at = clock.monotonic()
+        self.endpoint = OTHER
+        self.events: int | None = None  # in the batch, once it is read
         self.caller: Caller | None = None
         self.budget: Budget | None = None  # once the key is known
         self.replayed = False
@@ -72,6 +88,15 @@ class RequestContext:
         if waiting is not None:
             waiting.cancel()
 
+    def milliseconds(self) -> float:
+        """Return how long the request has taken by now."""
+        return round((self._clock.monotonic() - self.began_at) * 1_000, 3)
+
+    def refused(self, status: int) -> RefusedRequest:
+        """Return what is known of the request, for the log, once it is refused."""
+        known = ("http", self.endpoint, str(int(status)), self.events)
+        return RefusedRequest(self.request_id, *known, self.milliseconds())
+
     def take_over(self, receipt: Receipt | SnapshotReceipt) -> None:
         """Take the request id from the receipt: a replay has the id of the first request."""
         self.request_id = receipt.request_id
@@ -91,11 +116,6 @@ class RequestContext:
         if self.replayed:
             headers.append((b"idempotency-replayed", b"true"))
         return headers
-
-
-def new_context(clock: Clock) -> RequestContext:
-    """Return the context of a request that arrives now, with a new id."""
-    return RequestContext(new_request_id(clock.now_us()))
 
 
 class RequestContextMiddleware:
@@ -123,8 +143,7 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin = self._clock.monotonic() if log.isEnabledFor(logging.DEBUG) else None
-        context = scope[_KEY] = new_context(self._clock)
+        context = scope[_KEY] = RequestContext(self._clock)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -141,6 +160,8 @@ class RequestContextMiddleware:
         # The path as it was sent, with its escapes: a proxy that keeps /metrics to the operator's
         # network must not be passed by /%6Detrics.
         scope["path"] = scope["raw_path"].decode("latin-1")
+        if scope["method"] != "OPTIONS":  # which is a preflight
+            context.endpoint = _ENDPOINTS.get(scope["path"], OTHER)
         app = self._endpoints.get((scope["method"], scope["path"]), self._app)
         try:
             await app(scope, receive, send_with_headers)
@@ -149,11 +170,10 @@ class RequestContextMiddleware:
             if not status:
                 raise
         finally:
-            is_preflight = scope["method"] == "OPTIONS"
-            endpoint = OTHER if is_preflight else _ENDPOINTS.get(scope["path"], OTHER)
             # No status: the connection ended before the answer, or the time to drain did.
-            self._counters.request("http", endpoint, context.code if status else CANCELLED)
-        if begin is not None:
+            code = context.code if status else CANCELLED
+            self._counters.request("http", context.endpoint, code)
+        if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "%s %s %d",
                 scope["method"],
@@ -161,6 +181,6 @@ class RequestContextMiddleware:
                 status,
                 extra={
                     "request_id": context.request_id,
-                    "milliseconds": round((self._clock.monotonic() - begin) * 1_000, 3),
+                    "milliseconds": context.milliseconds(),
                 },
             )

@@ -57,6 +57,7 @@ class _Endpoints:
         try:
             events = await decode_events(body, self._ingestor.in_turns(caller))
             size_bytes = len(body)
+            context.events = len(events)
         finally:
             memory.release()  # the core holds it from now on
         ingesting = self._ingestor.ingest(

@@ -17,7 +17,7 @@ from core.errors import IngestError
 from http_api.accepting import Acceptor
 from http_api.connections import Connections
 from http_api.errors import render_error
-from http_api.middleware import RequestContext, new_context
+from http_api.middleware import RequestContext
 from http_api.protocol import HttpProtocol
 
 KEEP_ALIVE_SECONDS: Final = 75
@@ -46,7 +46,7 @@ class HttpServer:
             places = connections
 
             def render_refusal(self, error: IngestError) -> tuple[RequestContext, int, bytes]:
-                context = new_context(clock)
+                context = RequestContext(clock)
                 status, body, _ = render_error(error, context.request_id, base_url)
                 return context, status, body
 

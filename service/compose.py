@@ -6,7 +6,7 @@ They start in the order in which :func:`running` names them, and stop in the rev
    is given to balancers, neither API takes new connections;
 2. the gRPC API, then the HTTP API, answers the requests that it has begun;
 3. the journal commits its last transaction;
-4. maintenance writes the last rejection statistics;
+4. maintenance writes the last rejections;
 5. the database's connections and the listening socket are closed.
 """
 
@@ -32,9 +32,10 @@ from core.counters import Counters
 from core.descriptors import max_connections
 from core.ingest import Ingestor
 from core.journal.journal import Journal
-from core.journal.rejection_statistics import RejectionStatistics
+from core.journal.rejections import Rejections
 from core.maintenance import Maintenance
 from core.postgres.database import MAX_POOL_CONNECTIONS, Database
+from core.refusal_log import RefusalLog
 from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
@@ -161,7 +162,9 @@ async def _ingestor(
         async with database.connection() as db:
             secret = await deployment_secret(db, configured_secret(settings))
 
-        rejections = RejectionStatistics()
+        refusals = RefusalLog(clock)
+        await stack.enter_async_context(_background(refusals.run(), failure))
+        rejections = Rejections(clock, keep_items=settings.keep_rejected_items)
         maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
         stack.push_async_callback(maintenance.finish)
         await stack.enter_async_context(_background(maintenance.run(), failure))
@@ -180,7 +183,15 @@ async def _ingestor(
             await stack.enter_async_context(_background(rates.run(), failure))
         limiter = RateLimiter(clock, shared_state.buckets, rates)
         yield Ingestor(
-            Admission(), authenticator, limiter, journal, rejections, counters, database, clock
+            Admission(),
+            authenticator,
+            limiter,
+            journal,
+            rejections,
+            refusals,
+            counters,
+            database,
+            clock,
         )
 
 

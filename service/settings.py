@@ -185,6 +185,13 @@ class Settings(BaseModel):
         default="INFO",
     )
 
+    keep_rejected_items: bool = _variable(
+        "WEPEOPLE_KEEP_REJECTED_ITEMS",
+        "true to keep the content of rejected events for `wepeople-ingest rejections`, too; it may "
+        "be personal data",
+        default=False,
+    )
+
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
         if (self.grpc_tls_certificate is None) != (self.grpc_tls_key is None):

@@ -38,7 +38,7 @@ MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
 _BEARER: Final = re.compile(rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PATTERN})\Z")
 
 _FIND_KEYS: Final = """
-SELECT k.digest, k.id, k.organization_id, k.app_id, a.slug, a.name, o.developer_api,
+SELECT k.digest, k.id, k.hint, k.organization_id, k.app_id, a.slug, a.name, o.developer_api,
     a.allowed_event_types, k.requests_per_second, o.requests_per_second,
     k.revoked_at IS NOT NULL, k.expires_at
 FROM api_keys k

@@ -16,7 +16,6 @@ from core.journal.quota import Account, account
 from core.models import Rejection
 from core.postgres.sessions import Connection
 
-FLUSH_SECONDS: Final = 1.0
 MAX_COUNTERS: Final = 10_000  # organizations times months times codes between two flushes
 
 _ADD: Final = """

@@ -20,6 +20,7 @@ from service.cli.commands import (
     keys,
     organizations,
     produce,
+    rejections,
     serve,
     snapshots,
     usage,
@@ -86,6 +87,7 @@ app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
 app.command(cls=Command, epilog=usage.EXAMPLES)(usage.usage)
 app.command(cls=Command, epilog=events.EXAMPLES)(events.events)
+app.command(cls=Command, epilog=rejections.EXAMPLES)(rejections.rejections)
 app.command(cls=Command, epilog=snapshots.EXAMPLES)(snapshots.snapshots)
 
 

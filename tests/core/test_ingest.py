@@ -22,8 +22,9 @@ from core.ingest import Ingestor
 from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
 from core.journal.producers import producer_key
-from core.journal.rejection_statistics import RejectionStatistics
+from core.journal.rejections import Rejections
 from core.models import Actor, Caller, Event, EventBatch, StreamPosition
+from core.refusal_log import RefusalLog
 from tests.support.direct_writer import DirectWriter
 from tests.support.waiting import eventually
 
@@ -43,13 +44,14 @@ class IngestRoad:
         database, clock = writer.database, writer.clock
         self.counters = Counters()
         self.journal = Journal(database, clock, self.counters)
-        self.rejections = RejectionStatistics()
+        self.rejections = Rejections(clock)
         self.ingestor = Ingestor(
             Admission(),
             Authenticator(database, Invalidation(database, clock), clock, b"secret"),
             RateLimiter(clock, OwnBuckets()),
             self.journal,
             self.rejections,
+            RefusalLog(clock),
             self.counters,
             database,
             clock,

@@ -20,6 +20,7 @@ FEW_EXAMPLES = settings(max_examples=25, derandomize=True, deadline=None)
 ALLOWED = frozenset({"ticket.resolved", "deal.won", "abc"})
 CALLER = Caller(
     key_id=UUID(int=1),
+    key_hint="0f3a",
     organization_id=UUID(int=2),
     app_id=UUID(int=3),
     app_slug="crm-hub",

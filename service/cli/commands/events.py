@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from service.cli.following import until_stopped
 from service.cli.help import examples
 from service.cli.output import (
     json_line,
@@ -80,7 +79,7 @@ def events(
             None if worker is None else (await session.worker(worker, owner)).id,
         )
         if follow:
-            await _until_stopped(_follow(session, selection, limit, as_json))
+            await until_stopped(_follow(session, selection, limit, as_json))
             return []
         return await timeline.newest(session.db, selection, limit)
 
@@ -96,18 +95,6 @@ def events(
             HEADERS,
             [_event_cells(event) for event in found],
         )
-
-
-async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Do work that has no end of its own until Ctrl-C or SIGTERM, which is its success."""
-    task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    # Also where SIGINT came ignored from the parent, as it does to a shell's background jobs.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
 
 
 async def _follow(session: Session, selection: Selection, limit: int, as_json: bool) -> None:

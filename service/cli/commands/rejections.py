@@ -1,0 +1,146 @@
+"""``wepeople-ingest rejections``: why requests and events were refused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from service.cli.following import until_stopped
+from service.cli.help import examples
+from service.cli.output import (
+    moment,
+    note,
+    print_json,
+    print_json_line,
+    print_row,
+    print_table,
+)
+from service.cli.session import Json, OrganizationName, Session, run
+
+if TYPE_CHECKING:
+    from core.admin.rejections import RejectionRecord, Selection
+
+FOLLOW_POLL_SECONDS: Final = 0.5
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 1_000  # that many are kept
+HEADERS: Final = ("TIME (UTC)", "REQUEST", "ITEM", "CODE", "APP", "KEY", "MESSAGE")
+FOLLOW_WIDTHS: Final = (19, 30, 4, 20, 12, 5)
+EXAMPLES: Final = examples(
+    "rejections Acme --follow",
+    "rejections Acme --request req_01K2Z8Y4N0B6W7TQ4M6C5D3E2F",
+    "rejections Acme --code forbidden_event_type --app crm-hub --json",
+)
+
+
+def rejections(
+    organization: OrganizationName,
+    code: Annotated[
+        str | None,
+        typer.Option(metavar="C", help="Only with this error code.", show_default=False),
+    ] = None,
+    app_name: Annotated[
+        str | None,
+        typer.Option(
+            "--app", metavar="A", help="Only of this app: its id or slug.", show_default=False
+        ),
+    ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            "--request",
+            metavar="ID",
+            help="Only of the request with this id, as the client was told it.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_LIMIT, help="How many at most.")
+    ] = DEFAULT_LIMIT,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new ones, until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show why an organization's requests and events were refused, the latest first.
+
+    The last 1,000 are kept. Requests over the rate limit are only counted: see `usage`. With
+    --follow the order is the other way round; with --json each is then a document on a line.
+    """
+
+    async def work(session: Session) -> list[RejectionRecord]:
+        from core.admin import rejections as records
+
+        owner = await session.organization(organization)
+        selection = records.Selection(
+            owner.id,
+            None if code is None else records.check_code(code),
+            None if app_name is None else (await session.app(app_name, owner)).slug,
+            request_id,
+        )
+        if follow:
+            await until_stopped(_follow(session, selection, limit, as_json))
+            return []
+        return await records.newest(session.db, selection, limit)
+
+    found = run(work)
+    if follow:
+        return
+    if as_json:
+        print_json([_to_json(one) for one in found])
+    elif found:
+        print_table(HEADERS, [_cells(one) for one in found])
+    elif request_id is None:
+        note("There are no such rejections.")
+    else:
+        note(
+            f"Nothing of {request_id} was refused among the last 1,000 rejections. It may be "
+            "another organization's, or have been refused for its rate, which is only counted."
+        )
+
+
+async def _follow(session: Session, selection: Selection, limit: int, as_json: bool) -> None:
+    """Print rejections until cancelled."""
+    from core.admin.rejections import Follower
+
+    follower = Follower(session.db, selection)
+    found = await follower.start(limit)
+    while True:
+        for one in found:
+            if as_json:
+                print_json_line(_to_json(one))
+            else:
+                print_row(_cells(one), FOLLOW_WIDTHS)
+        await asyncio.sleep(FOLLOW_POLL_SECONDS)
+        found = await follower.news()
+
+
+def _cells(one: RejectionRecord) -> tuple[str, ...]:
+    from core.timestamps import to_datetime
+
+    return (
+        moment(to_datetime(one.received_us)),
+        one.request_id,
+        "" if one.index is None else str(one.index),
+        one.code,
+        one.app_slug,
+        f"…{one.key_hint}",
+        one.message,
+    )
+
+
+def _to_json(one: RejectionRecord) -> dict[str, Any]:
+    from core.timestamps import format_us
+
+    return {
+        "requestId": one.request_id,
+        "rejectedAt": format_us(one.received_us),
+        "index": one.index,
+        "code": one.code,
+        "field": one.field,
+        "message": one.message,
+        "app": one.app_slug,
+        "keyHint": one.key_hint,
+        "item": one.item,
+    }
