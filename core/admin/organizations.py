@@ -179,6 +179,7 @@ _REMOVE: Final = (
     "DELETE FROM api_keys WHERE organization_id = %s",
     "DELETE FROM quota_usage WHERE organization_id = %s",
     "DELETE FROM refusals WHERE organization_id = %s",
+    "DELETE FROM rejections WHERE organization_id = %s",
     "DELETE FROM idempotency_keys WHERE organization_id = %s",
     "DELETE FROM snapshot_cards WHERE organization_id = %s",
     "DELETE FROM snapshot_history WHERE organization_id = %s",

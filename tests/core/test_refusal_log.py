@@ -22,7 +22,7 @@ def lines() -> Iterator[list[logging.LogRecord]]:
     """The lines logged at info or above."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler(logging.INFO)
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign, assignment]
     refusal_log.log.addHandler(handler)
     level = refusal_log.log.level
     refusal_log.log.setLevel(logging.INFO)

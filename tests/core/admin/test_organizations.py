@@ -66,6 +66,7 @@ async def furnish(tenant: Tenant) -> None:
         "INSERT INTO producer_counts VALUES (%(o)s, %(a)s, 1)",
         "INSERT INTO quota_usage VALUES (%(o)s, '2026-04-01', 7, 7)",
         "INSERT INTO refusals VALUES (%(o)s, '2026-04-01', 'invalid_body', 1, 1)",
+        "INSERT INTO rejections VALUES (%(o)s, %(w)s, 'r', NULL, 'c', NULL, 'm', 's', 'h', NULL)",
         "INSERT INTO idempotency_keys VALUES (%(o)s, %(a)s, 'events', 'k', '', '{}', now())",
         "INSERT INTO snapshot_history VALUES (%(o)s, %(w)s, %(a)s, %(w)s, 'card', now(), '{}')",
         "INSERT INTO snapshot_cards VALUES (%(o)s, %(w)s, %(a)s, 'card', %(w)s, now())",

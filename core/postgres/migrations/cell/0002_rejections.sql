@@ -1,0 +1,16 @@
+-- The latest rejections of each organization, for operators (core/journal/rejection_log.py).
+-- field: the path of the member that is wrong, if the message names one; app_slug: as it was then;
+-- item: the refused item, if the service keeps that.
+CREATE TABLE rejections (
+    organization_id  uuid NOT NULL,
+    id               uuid NOT NULL,
+    request_id       text NOT NULL,
+    item_index       integer,
+    code             text NOT NULL,
+    field            text,
+    message          text NOT NULL,
+    app_slug         text NOT NULL,
+    key_hint         text NOT NULL,
+    item             text,
+    PRIMARY KEY (organization_id, id)
+);
