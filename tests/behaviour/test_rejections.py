@@ -1,4 +1,4 @@
-"""What operators see of a refusal, over both protocols: a log line, and the reason by request id."""
+"""What operators see of a refusal: a line in the log, and the reason by request id."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def kept(tenant: Tenant, reply: Reply, count: int = 1) -> list[dict[str, A
     async def are_there() -> bool:
         return len(await rows()) == count
 
-    await eventually(are_there)
+    await eventually(are_there, "the rejections are written")
     return sorted(await rows(), key=lambda row: row["item_index"] or 0)
 
 
@@ -66,7 +66,7 @@ async def test_a_key_that_may_not_be_used_is_told_apart(driver: Driver, tenant: 
     async def is_refused() -> bool:
         return (await driver.ping(tenant.key)).code == "key_revoked"
 
-    await eventually(is_refused)
+    await eventually(is_refused, "the key is refused")
     [row] = await kept(tenant, await driver.ping(tenant.key))
     assert row["code"] == "key_revoked"
 
@@ -81,7 +81,7 @@ async def test_a_line_of_the_log_has_the_request_id(
         records = [vars(record) for record in caplog.records]
         return [record for record in records if record.get("request_id") == reply.request_id]
 
-    await eventually(lambda: lines() != [])
+    await eventually(lambda: lines() != [], "there is a line")
     [line] = lines()
     assert (line["protocol"], line["endpoint"]) == (driver.name, "events")
     assert (line["code"], line["events"], line["app"]) == ("invalid_body", 2, tenant.app.slug)
