@@ -11,10 +11,9 @@ import pytest
 
 from core import refusal_log
 from tests.behaviour.conftest import Connect
-from tests.conftest import MakeTenant
 from tests.support.driver import Driver, Reply
 from tests.support.running_service import RunningService
-from tests.support.tenant import Tenant, event, snapshot
+from tests.support.tenant import Tenant, event, make_tenant, snapshot
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +39,7 @@ async def test_the_id_of_a_refused_request_leads_to_its_reason(
     driver: Driver, tenant: Tenant
 ) -> None:
     for reply in (
-        await driver.snapshot(tenant.key, snapshot(metrics={})),
+        await driver.snapshot(tenant.key, snapshot(snapshotType="x")),
         await driver.ingest(tenant.key, [event()], "k" * 201),
     ):
         [row] = await kept(tenant, reply)
@@ -100,9 +99,9 @@ async def keeping(database_url: str, connect: Connect) -> AsyncIterator[Driver]:
 
 
 async def test_the_content_of_a_rejected_event_is_kept_if_that_is_wanted(
-    keeping: Driver, make_tenant: MakeTenant
+    keeping: Driver, database_url: str
 ) -> None:
-    tenant = await make_tenant()
+    tenant = await make_tenant(database_url)
     wrong = event(category="x", metadata={"n": 1.50})
     reply = await keeping.ingest(tenant.key, [event(), wrong])
     [row] = await kept(tenant, reply)
