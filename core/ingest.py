@@ -15,17 +15,16 @@ from core.access.key_watch import KeyWatch
 from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
 from core.access.shared_budget import Holding
+from core.cells import Cell, Cells
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
 from core.errors import IngestError, unavailable
 from core.journal import app_producers, producers, stored_receipt
-from core.journal.journal import Journal
 from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
 from core.journal.quota import Account
-from core.journal.rejections import Rejections
 from core.models import (
     Budget,
     Caller,
@@ -36,7 +35,6 @@ from core.models import (
     SnapshotReceipt,
     SnapshotRequest,
 )
-from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError, database_away
 from core.refusal_log import RefusalLog, RefusedRequest
 from core.rules.snapshot import check_texts
@@ -75,18 +73,14 @@ class Ingestor:
         admission: Admission,
         authenticator: Authenticator,
         rate_limiter: RateLimiter,
-        journal: Journal,
-        rejections: Rejections,
+        cells: Cells,
         refusals: RefusalLog,
         counters: Counters,
-        database: Database,
         clock: Clock,
     ) -> None:
-        self._database = database
         self._authenticator = authenticator
         self._rate_limiter = rate_limiter
-        self._journal = journal
-        self._rejections = rejections
+        self._cells = cells
         self._refusals = refusals
         self._counters = counters
         self._clock = clock
@@ -104,6 +98,7 @@ class Ingestor:
         caller = await self._authenticator.identify(key_digest)
         try:
             self._authenticator.check_usable(caller)
+            self._cells.of(caller).check()
         except IngestError as error:
             error.budget, error.caller = self._rate_limiter.budget(caller), caller
             raise
@@ -169,11 +164,12 @@ class Ingestor:
         if batch.idempotency_key is not None:
             stored_receipt.check_key(batch.idempotency_key)
         request = PendingEvents.check(caller, batch, self._clock.now_us())
-        events = batch.events if self._rejections.keep_items else None
+        cell = self._cells.of(caller)
+        events = batch.events if cell.rejections.keep_items else None
         note = partial(self._note_rejected, caller, batch.request_id, request.account, events)
         if not request.actor_indexes and request.claim is None and not request.is_streamed:
             raise _noted_refusal(request, note)
-        answer = cast("asyncio.Future[Receipt]", self._journal.enqueue(request))
+        answer = cast("asyncio.Future[Receipt]", cell.journal.enqueue(request))
         answer.add_done_callback(partial(self._count_outcome, note))
         return answer
 
@@ -186,7 +182,7 @@ class Ingestor:
         try:
             stored = await self.in_turns(caller)(check_texts(wanted.snapshot))
             request = PendingSnapshot.check(caller, wanted, stored, self._clock.now_us())
-            receipt = await self._journal.enqueue(request)
+            receipt = await self._cells.of(caller).journal.enqueue(request)
         finally:
             memory.release()
         assert isinstance(receipt, SnapshotReceipt)
@@ -211,18 +207,19 @@ class Ingestor:
         producers, and ``internal_error`` if the database does not answer.
         """
         producers.check_producer_id(producer_id)
-        opening = self._open(caller, producers.producer_key(caller, producer_id))
+        cell = self._cells.of(caller)
+        opening = self._open(cell, producers.producer_key(caller, producer_id))
         try:
-            return await self._database.within(OPEN_STREAM_SECONDS, opening)
+            return await cell.database.within(OPEN_STREAM_SECONDS, opening)
         except NoAnswerError as error:
             raise database_away() from error
 
-    async def _open(self, caller: Caller, producer: producers.ProducerKey) -> Progress:
+    async def _open(self, cell: Cell, producer: producers.ProducerKey) -> Progress:
         # Openings that wait for locks must not have all of the connections.
-        openings, flow = self._admission.stream_openings, caller.organization_id
+        openings, flow = cell.stream_openings, producer.organization_id
         await openings.take(flow, 1)
         try:
-            async with self._database.connection() as db:
+            async with cell.database.connection() as db:
                 return await app_producers.open_stream(db, producer, self._clock.now_us())
         finally:
             openings.give_back(flow, 1)
@@ -252,6 +249,7 @@ class Ingestor:
         """Authenticate again and wait for a rate token; this paces a stream, batch by batch."""
         while True:
             caller = await self._authenticator.authenticate(authorization)
+            self._cells.of(caller).check()
             try:
                 await self._rate_limiter.charge_everywhere(caller)
                 return caller
@@ -282,7 +280,7 @@ class Ingestor:
         caller = caller or error.caller
         self._refusals.note(error.code, request, caller)
         if caller is not None and error.rejected is None:
-            self._rejections.note_request(caller, request.request_id, error)
+            self._cells.of(caller).rejections.note_request(caller, request.request_id, error)
 
     def _count_outcome(self, note: Note, answer: asyncio.Future[Receipt]) -> None:
         if answer.cancelled():
@@ -305,7 +303,8 @@ class Ingestor:
         rejected: Sequence[Rejection] | None,
     ) -> None:
         if rejected:
-            self._rejections.note_items(caller, request_id, account, rejected, events)
+            rejections = self._cells.of(caller).rejections
+            rejections.note_items(caller, request_id, account, rejected, events)
             self._counters.reject(rejected)
 
 

@@ -228,7 +228,8 @@ class SnapshotReceipt(Struct, frozen=True):
 class Caller(Struct, frozen=True, eq=False):
     """The app and organization behind an API key, with their rights as of at most a second ago.
 
-    ``key_hint``: the key's last characters, to tell keys apart.
+    ``key_hint``: the key's last characters, to tell keys apart. ``cell``: the name of the cell that
+    the organization lives in.
     """
 
     key_id: UUID
@@ -243,3 +244,4 @@ class Caller(Struct, frozen=True, eq=False):
     organization_requests_per_second: int
     revoked: bool
     expires_us: int | None
+    cell: str

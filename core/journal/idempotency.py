@@ -28,11 +28,13 @@ MAX_CLEANED_AT_ONCE: Final = 10_000  # rows a statement: short transactions
 _WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
 
 # A row whose window has passed is claimed anew. Where an unfinished transaction holds the row,
-# the statement waits for it.
+# the statement waits for it. The rows are counted by what is returned: the command tag on Citus
+# counts those that were asked for. ON CONFLICT there takes no parameter and no STABLE function, as
+# of a moment less an interval.
 _CLAIM: Final = Statement(
     "claim_keys",
-    "json, interval",
-    """
+    "json",
+    f"""
 INSERT INTO idempotency_keys AS earlier (
     organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
 SELECT organization_id, key_id, endpoint, idempotency_key, decode(digest, 'base64'), receipt,
@@ -43,8 +45,10 @@ FROM json_to_recordset($1) AS claim (
 ORDER BY 1, 2, 3, 4
 ON CONFLICT (organization_id, key_id, endpoint, idempotency_key) DO UPDATE SET
     digest = excluded.digest, receipt = excluded.receipt, created_at = excluded.created_at
-WHERE earlier.created_at <= excluded.created_at - $2
-""",
+WHERE excluded.created_at - earlier.created_at
+    >= interval '{limits.IDEMPOTENCY_WINDOW_SECONDS} s'
+RETURNING true
+""",  # noqa: S608 -- the number is a constant
 )
 
 _FIND_EARLIER: Final = Statement(
@@ -120,7 +124,7 @@ def _row(
 
 
 def claim_keys(claims: Sequence[tuple[Claim, StoredReceipt]]) -> Command | None:
-    """Claim scopes for the transaction; the command counts those it got.
+    """Claim scopes for the transaction; the command returns a row for each that it got.
 
     :func:`find_earlier` tells of the others. The receipts are the expected ones, so that the usual
     request writes its row once. :func:`store_receipts` corrects one that turned out differently,
@@ -130,8 +134,7 @@ def claim_keys(claims: Sequence[tuple[Claim, StoredReceipt]]) -> Command | None:
         _row(claim.scope, receipt, claim.fingerprint, receipt.received_us)
         for claim, receipt in claims
     ]
-    window = f"{limits.IDEMPOTENCY_WINDOW_SECONDS} s"
-    return Command(_CLAIM, to_json(rows), window) if rows else None
+    return Command(_CLAIM, to_json(rows)) if rows else None
 
 
 async def find_earlier(
@@ -192,7 +195,7 @@ class IdempotencyStep:
     @property
     def has_all(self) -> bool:
         """Whether every key was free."""
-        return self.command is None or self.command.count == len(self._written)
+        return self.command is None or len(self.command.rows) == len(self._written)
 
     async def answer_others(self, db: Connection) -> None:
         """Answer the requests whose keys earlier requests hold."""

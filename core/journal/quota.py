@@ -15,7 +15,7 @@ from uuid import UUID
 
 import psycopg
 from msgspec import Struct
-from psycopg.errors import NotNullViolation
+from psycopg.errors import DivisionByZero
 
 from core.postgres.pipeline import Command, Statement, as_records, to_json
 from core.timestamps import month_start
@@ -53,27 +53,32 @@ FOR UPDATE
 )
 
 # The lock of an account's row makes concurrent charges exact; rows are locked in sorted order, so
-# that transactions do not deadlock. A row is created at the month's first event. A charge that does
-# not fit, or whose organization is gone, makes used NULL. The table forbids that, so all of it
-# fails. granted is the latest charge, which the update adds; nothing else reads it.
+# that transactions do not deadlock. A row is created at the month's first event. granted is the
+# latest charge; nothing reads it any more.
 _CHARGE: Final = Statement(
     "charge_quota",
     "json",
     """
 INSERT INTO quota_usage AS account (organization_id, month, used, granted)
-SELECT w.organization_id, w.month, CASE
-        WHEN o.id IS NOT NULL AND w.events <= COALESCE(o.monthly_quota, w.events) THEN w.events
-    END, w.events
-FROM json_to_recordset($1) AS w (organization_id uuid, month date, events bigint)
-LEFT JOIN organizations o ON o.id = w.organization_id
-ORDER BY w.organization_id, w.month
-ON CONFLICT (organization_id, month) DO UPDATE SET (used, granted) = (
-    SELECT CASE WHEN sum <= COALESCE(o.monthly_quota, sum) THEN sum END, excluded.granted
-    FROM organizations o CROSS JOIN LATERAL (SELECT account.used + excluded.granted AS sum) s
-    WHERE o.id = account.organization_id
+SELECT organization_id, month, events, events
+FROM json_to_recordset($1) AS charged (organization_id uuid, month date, events bigint)
+ORDER BY 1, 2
+ON CONFLICT (organization_id, month) DO UPDATE SET
+    used = account.used + excluded.used, granted = excluded.granted
+""",
 )
-RETURNING organization_id, month,
-    (SELECT o.monthly_quota FROM organizations o WHERE o.id = account.organization_id) - used
+
+# Divides by zero, so that all of the transaction fails, if an account is charged beyond its quota
+# or its organization is gone. A statement of its own, for an INSERT on Citus reads no other table.
+_CHECK: Final = Statement(
+    "check_quota",
+    "json",
+    """
+SELECT charged.organization_id, charged.month, o.monthly_quota - account.used,
+    0 / (o.id IS NOT NULL AND account.used <= COALESCE(o.monthly_quota, account.used))::integer
+FROM json_to_recordset($1) AS charged (organization_id uuid, month date)
+JOIN quota_usage account USING (organization_id, month)
+LEFT JOIN organizations o ON o.id = charged.organization_id
 """,
 )
 
@@ -101,20 +106,22 @@ def _of(statement: Statement, accounts: Iterable[Account]) -> Command | None:
     return Command(statement, to_json(rows)) if rows else None
 
 
-def charge(events: Mapping[Account, int]) -> Command | None:
-    """Charge accounts with so many events each; :func:`left` tells what they have left then.
+def charge(events: Mapping[Account, int]) -> list[Command]:
+    """Charge accounts with so many events each; :func:`left` reads the last of the commands.
 
     If any has less than that left, it fails with an error that :func:`is_short` recognizes, and
-    charges none.
+    the transaction with it.
     """
+    if not events:
+        return []
     rows = [(one.organization_id, one.month, events[one]) for one in sorted(events)]
-    names = ("organization_id", "month", "events")
-    return Command(_CHARGE, as_records(names, rows)) if rows else None
+    charged = as_records(("organization_id", "month", "events"), rows)
+    return [Command(_CHARGE, charged), Command(_CHECK, charged)]
 
 
 def is_short(error: psycopg.Error) -> bool:
     """Whether a charge failed because too little was left, as others had charged meanwhile."""
-    return isinstance(error, NotNullViolation) and error.diag.table_name == "quota_usage"
+    return isinstance(error, DivisionByZero)
 
 
 def left(command: Command | None) -> dict[Account, int | None]:

@@ -80,7 +80,8 @@ class RejectionLog:
     def note_request(self, caller: Caller, request_id: str, error: IngestError) -> None:
         """Note a request that was refused as a whole."""
         if error.code is not _NOT_KEPT and self._take(caller.organization_id, 1):
-            self._note(caller, request_id, None, error.code, error.message, None)
+            its_id = ids.new(self._clock.now_us())
+            self._note(caller, its_id, request_id, None, error.code, error.message, None)
 
     def note_items(
         self,
@@ -91,9 +92,15 @@ class RejectionLog:
     ) -> None:
         """Note refused items; ``item`` if their content is to be kept, too."""
         listed = list(rejected)
+        its_id = ids.first_of_batch(self._clock.now_us())
         for one in islice(listed, self._take(caller.organization_id, len(listed))):
             content = None if item is None else item(one.index)[:MAX_ITEM_CHARACTERS]
-            self._note(caller, request_id, one.index, one.code, one.message, content)
+            self._note(caller, its_id, request_id, one.index, one.code, one.message, content)
+            its_id = UUID(int=its_id.int + 1)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._rows)
 
     def _take(self, organization_id: UUID, wanted: int) -> int:
         """The number of rejections that may be noted now, at most ``wanted``."""
@@ -109,6 +116,7 @@ class RejectionLog:
     def _note(
         self,
         caller: Caller,
+        its_id: UUID,
         request_id: str,
         index: int | None,
         code: ErrorCode,
@@ -119,7 +127,7 @@ class RejectionLog:
         self._rows.append(
             _Row(
                 caller.organization_id,
-                ids.new(self._clock.now_us()),
+                its_id,
                 request_id,
                 index,
                 code.value,

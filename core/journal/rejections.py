@@ -48,6 +48,10 @@ class Rejections:
             caller, request_id, rejected, None if events is None else item_json(events)
         )
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._statistics) or bool(self._log)
+
     async def flush(self, db: Connection) -> None:
         """Write what was noted; what cannot be written is kept for the next time."""
         await self._statistics.flush(db)

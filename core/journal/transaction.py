@@ -182,12 +182,13 @@ class Transaction:
         for request in self._live():
             if request.accepted:
                 charged[request.account] += len(request.accepted)
-        self._charge = quota.charge(charged)
+        charge = quota.charge(charged)
+        self._charge = charge[-1] if charge else None
         return [
             *snapshots.store(self._arrived()),
             self._producer_step.advance(),
             *self._idempotency.finish(),
-            self._charge,
+            *charge,
             self._commit,
         ]
 
