@@ -1,6 +1,6 @@
 -- The latest rejections of each organization, for operators (core/journal/rejection_log.py).
--- field: the path of the member that is wrong, if the message names one; app_slug: as it was then;
--- item: the refused item, if the service keeps that.
+-- app_slug is the app's at that time. field is the path of the member that is wrong, if the message
+-- names one. item is the refused item, if the service keeps that.
 CREATE TABLE rejections (
     organization_id  uuid NOT NULL,
     id               uuid NOT NULL,
