@@ -14,7 +14,8 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
-from core.postgres.sessions import Connection, connect, use_schema
+from core.postgres.search_path import use_schema
+from core.postgres.sessions import Connection, connect
 
 HOME: Final = "home"  # the cell that every database has
 MAX_NAME_CHARACTERS: Final = 30  # fewer than of a UUID, as which an announcement is read
@@ -66,12 +67,7 @@ async def connect_to(cell: CellRecord, home_conninfo: str) -> Connection:
     On Citus it is the coordinator's. Raises as :func:`core.postgres.sessions.connect`.
     """
     db = await connect(home_conninfo if cell.conninfo is None else cell.conninfo)
-    if cell.schema is not None:
-        try:
-            await use_schema(db, cell.schema)
-        except BaseException:
-            await db.close()
-            raise
+    await use_schema(db, cell.schema)
     return db
 
 

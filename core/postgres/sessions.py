@@ -68,7 +68,6 @@ SELECT pg_catalog.set_config(key, value, false) FROM pg_catalog.json_each_text(%
 _READ: Final = """
 SELECT key, value, pg_catalog.current_setting(key) FROM pg_catalog.json_each_text(%s::json)
 """
-_USE_SCHEMA: Final = "SELECT pg_catalog.set_config('search_path', %s, false)"
 _BARRIER: Final = "SELECT pg_catalog.pg_logical_emit_message(true, 'wepeople-ingest', '')"
 _BACKEND: Final = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_postmaster_start_time()"
 _IS_WRITABLE: Final = "SELECT pg_catalog.current_setting('transaction_read_only') = 'off'"
@@ -164,11 +163,6 @@ async def configure(db: Connection, settings: Mapping[str, str] = SETTINGS) -> N
                 f"the setting {name} of the service's sessions has to be {value!r}, and PostgreSQL "
                 f"or a pooler before it makes it {found!r}"
             )
-
-
-async def use_schema(db: Connection, schema: str) -> None:
-    """Have the session find its tables in that schema alone, a cell's name."""
-    await db.execute(_USE_SCHEMA, (schema,), prepare=False)
 
 
 @contextlib.contextmanager
