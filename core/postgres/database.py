@@ -103,6 +103,12 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def ddl_connection(self) -> AsyncIterator[Connection]:
+        """As :meth:`background_connection`, for statements that make, change or drop tables."""
+        async with self.background_connection() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One transaction, committed when the block ends, rolled back when it raises."""
         async with self.connection() as connection, connection.transaction():

@@ -1,0 +1,116 @@
+"""Cells on Citus: the owner of a schema, and work on it wherever it goes."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import DivisionByZero
+
+from core import ids
+from core.admin import organizations
+from core.clock import Clock
+from core.errors import IngestError
+from core.journal import quota
+from core.postgres import partitions
+from core.postgres.citus import CitusDatabase, at_node, create_schema, owner
+from core.postgres.database import Database
+from core.postgres.errors import DatabaseUnusableError
+from core.postgres.pipeline import BEGIN, COMMIT, Command, send
+from core.postgres.sessions import connect
+from tests.support import citus
+
+pytestmark = pytest.mark.anyio
+
+NOW_US = Clock().now_us()
+YEAR_US = 365 * 86_400 * 1_000_000
+
+
+def test_a_node_is_reached_as_the_coordinator_is() -> None:
+    given = "host=a,b hostaddr=127.0.0.1,127.0.0.2 port=1,2 user=u password='p w' dbname=d"
+    assert conninfo_to_dict(at_node(given, "n", 5)) == {
+        "host": "n",
+        "port": "5",
+        "user": "u",
+        "password": "p w",
+        "dbname": "d",
+    }
+
+
+async def test_a_server_without_citus_is_refused_by_name(database_url: str) -> None:
+    async with await connect(database_url) as db:
+        with pytest.raises(DatabaseUnusableError, match="CREATE EXTENSION citus"):
+            await create_schema(db, "cell")
+        assert await owner(db) is None
+
+
+async def test_a_cell_whose_owner_is_unknown_fails_as_if_its_server_were_away(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with citus.nodes() as database_at:
+        database = CitusDatabase(Database(database_url), "public", database_at)
+        with caplog.at_level(logging.WARNING):
+            await database.locate()
+        assert "the coordinator knows no such schema" in caplog.text
+        with pytest.raises(IngestError) as caught:
+            async with database.connection():
+                pass
+        assert (caught.value.code, caught.value.transient) == ("internal_error", True)
+
+
+async def test_a_schema_that_is_not_distributed_is_refused() -> None:
+    coordinator = citus.coordinator()
+    citus.query(coordinator, "CREATE SCHEMA plain_cell")
+    try:
+        async with await connect(coordinator) as db:
+            with pytest.raises(DatabaseUnusableError, match="not distributed"):
+                await create_schema(db, "plain_cell")
+    finally:
+        citus.query(coordinator, "DROP SCHEMA plain_cell")
+
+
+async def test_work_goes_to_the_owner_and_tables_change_through_the_coordinator() -> None:
+    coordinator = citus.coordinator()
+    async with citus.new_cell(coordinator, NOW_US) as cell, citus.nodes() as database_at:
+        database = citus.on_citus(cell, database_at)
+        await database.locate()
+        for later_us in (NOW_US + YEAR_US, NOW_US + 2 * YEAR_US):
+            async with database.connection() as db:
+                found = await owner(db)
+                assert (db.info.host, db.info.port) == found
+            async with database.ddl_connection() as db:
+                assert db.info.port == int(conninfo_to_dict(coordinator)["port"] or 5432)
+                assert await partitions.ensure_partitions(db, later_us)
+                assert await partitions.drop_expired(db, later_us, 1)
+            citus.move(cell)  # and all of it once more
+            async with database.connection() as db:
+                assert await owner(db) != found
+            await database.locate()
+
+
+@pytest.mark.parametrize("position", range(3))
+async def test_a_charge_is_exact_through_every_node(position: int) -> None:
+    coordinator = citus.coordinator()
+    async with citus.new_cell(coordinator, NOW_US) as cell:
+        node = sorted(citus.node_addresses(coordinator))[position]
+        async with Database(at_node(coordinator, *node)) as server:
+            database = server.in_schema(cell.schema)
+            async with database.connection() as db:
+                made = await organizations.create(db, "acme", NOW_US, monthly_quota=5)
+            account = quota.account(made.id, NOW_US)
+            async with database.journal_connection(20) as db:
+                for left in (3, 1):
+                    commands = quota.charge({account: 2})
+                    await send(db, [Command(BEGIN), *commands, Command(COMMIT)])
+                    assert quota.left(commands[-1]) == {account: left}
+                with pytest.raises(DivisionByZero) as caught:
+                    await send(db, [Command(BEGIN), *quota.charge({account: 2}), Command(COMMIT)])
+                assert quota.is_short(caught.value)
+                await db.rollback()
+            gone = quota.account(ids.new(NOW_US), NOW_US)
+            async with database.journal_connection(20) as db:
+                with pytest.raises(DivisionByZero) as caught:
+                    await send(db, [Command(BEGIN), *quota.charge({gone: 1}), Command(COMMIT)])
+                assert quota.is_short(caught.value)
+                await db.rollback()
