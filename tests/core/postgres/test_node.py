@@ -63,9 +63,12 @@ async def test_a_dedicated_session_is_the_cell_s(here: str) -> None:
 
 
 async def test_one_cell_alone_turns_no_session(database_url: str) -> None:
-    async with Database(database_url) as database:
-        async with database.connection() as db, database.journal_connection(20) as other:
-            assert not {db, other} & set(search_path._turned)
+    async with (
+        Database(database_url) as database,
+        database.connection() as db,
+        database.journal_connection(20) as other,
+    ):
+        assert not {db, other} & set(search_path._turned)
 
 
 async def test_a_lender_that_is_cancelled_while_turning_mixes_up_no_cells(here: str) -> None:
