@@ -10,6 +10,7 @@ from psycopg.errors import DivisionByZero
 
 from core import ids
 from core.admin import organizations
+from core.admin.cell_sessions import at_home
 from core.clock import Clock
 from core.errors import IngestError
 from core.journal import quota
@@ -97,7 +98,7 @@ async def test_a_charge_is_exact_through_every_node(position: int) -> None:
         async with Database(at_node(coordinator, *node)) as server:
             database = server.in_schema(cell.schema)
             async with database.connection() as db:
-                made = await organizations.create(db, "acme", NOW_US, monthly_quota=5)
+                made = await organizations.create(at_home(db), "acme", NOW_US, monthly_quota=5)
             account = quota.account(made.id, NOW_US)
             async with database.journal_connection(20) as db:
                 for left in (3, 1):
