@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core.postgres.node import MAX_NODE_JOURNAL_CONNECTIONS, MAX_POOL_CONNECTIONS
 from tests.capacity import nodes
 from tests.capacity.scale_page import TEXT, holds
 
@@ -22,6 +23,12 @@ def test_a_node_of_the_table_is_not_used_beyond_its_bounds() -> None:
     assert need.database_cores / count <= nodes.NODE_CORES * nodes.USABLE_CORES
     assert need.service_cores / need.processes <= nodes.USABLE_CORES
     assert need.wal / count <= nodes.NODE_WAL_BYTES_A_SECOND
+
+
+def test_the_page_has_the_connections_that_a_process_may_have() -> None:
+    most = MAX_POOL_CONNECTIONS + MAX_NODE_JOURNAL_CONNECTIONS
+    assert f"up to {most} to each node" in TEXT
+    assert f"with 89 it is {89 * most:,}" in TEXT
 
 
 def test_the_page_has_the_table_and_the_figures_it_is_made_of() -> None:
