@@ -40,7 +40,9 @@ async def test_it_is_a_cell_s_alone_or_where_the_session_began(
 async def test_a_session_that_was_perhaps_turned_is_closed(database_url: str) -> None:
     async with await connect(database_url) as db:
         turning = asyncio.create_task(use_schema(db, "north"))
-        while db.pgconn.transaction_status != TransactionStatus.ACTIVE:
+        for _ in range(1_000):
+            if db.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                break
             await asyncio.sleep(0)
         turning.cancel()
         await asyncio.wait({turning})
