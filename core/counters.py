@@ -1,6 +1,7 @@
 """The counters of a server process, in a registry of prometheus_client.
 
-Labels have only the values listed here: the names of clients and tenants are never among them.
+Labels have only the values listed here, and the names of cells, which an operator gives: the names
+of clients and tenants are never among them.
 """
 
 from __future__ import annotations
@@ -90,6 +91,13 @@ class Counters:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._cells_away = Gauge(
+            "wepeople_cell_away",
+            "Whether a cell besides the home cell takes no requests, by its name.",
+            ["cell"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self._waiting.set(0)
         self._streams.set(0)
 
@@ -130,13 +138,17 @@ class Counters:
         self._transaction_events.observe(events)
         self._commit_seconds.observe(seconds)
 
-    def waiting(self, requests: int) -> None:
-        """Set the number of requests that wait for the journal."""
-        self._waiting.set(requests)
+    def waiting(self, more: int) -> None:
+        """Count requests that wait for a journal from now on; fewer than 0 wait no more."""
+        self._waiting.inc(more)
 
     def stream(self, opened: int) -> None:
         """Count a stream that opens, 1, or ends, -1."""
         self._streams.inc(opened)
+
+    def cell_away(self, name: str, *, away: bool) -> None:
+        """Set whether a cell takes no requests."""
+        self._cells_away.labels(name).set(away)
 
     def lose_rate_store(self) -> None:
         """Count a loss of the store of rates; it is away from now on."""

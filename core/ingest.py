@@ -15,17 +15,16 @@ from core.access.key_watch import KeyWatch
 from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
 from core.access.shared_budget import Holding
+from core.cells import Cell, Cells
 from core.clock import Clock
 from core.counters import Counters
 from core.error_codes import ErrorCode
 from core.errors import IngestError, unavailable
 from core.journal import app_producers, producers, stored_receipt
-from core.journal.journal import Journal
 from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
 from core.journal.quota import Account
-from core.journal.rejection_statistics import RejectionStatistics
 from core.models import (
     Budget,
     Caller,
@@ -35,7 +34,6 @@ from core.models import (
     SnapshotReceipt,
     SnapshotRequest,
 )
-from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError, database_away
 from core.rules.snapshot import check_texts
 from core.slices import InTurns
@@ -70,17 +68,13 @@ class Ingestor:
         admission: Admission,
         authenticator: Authenticator,
         rate_limiter: RateLimiter,
-        journal: Journal,
-        rejections: RejectionStatistics,
+        cells: Cells,
         counters: Counters,
-        database: Database,
         clock: Clock,
     ) -> None:
-        self._database = database
         self._authenticator = authenticator
         self._rate_limiter = rate_limiter
-        self._journal = journal
-        self._rejections = rejections
+        self._cells = cells
         self._counters = counters
         self._clock = clock
         self._admission = admission
@@ -97,6 +91,7 @@ class Ingestor:
         caller = await self._authenticator.identify(key_digest)
         try:
             self._authenticator.check_usable(caller)
+            self._cells.of(caller).check()
         except IngestError as error:
             error.budget = self._rate_limiter.budget(caller)
             raise
@@ -162,10 +157,11 @@ class Ingestor:
         if batch.idempotency_key is not None:
             stored_receipt.check_key(batch.idempotency_key)
         request = PendingEvents.check(caller, batch, self._clock.now_us())
+        cell = self._cells.of(caller)
         if not request.actor_indexes and request.claim is None and not request.is_streamed:
-            raise self._counted_refusal(request)
-        answer = cast("asyncio.Future[Receipt]", self._journal.enqueue(request))
-        answer.add_done_callback(partial(self._count_outcome, request.account))
+            raise self._counted_refusal(cell, request)
+        answer = cast("asyncio.Future[Receipt]", cell.journal.enqueue(request))
+        answer.add_done_callback(partial(self._count_outcome, cell, request.account))
         return answer
 
     async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
@@ -177,7 +173,7 @@ class Ingestor:
         try:
             stored = await self.in_turns(caller)(check_texts(wanted.snapshot))
             request = PendingSnapshot.check(caller, wanted, stored, self._clock.now_us())
-            receipt = await self._journal.enqueue(request)
+            receipt = await self._cells.of(caller).journal.enqueue(request)
         finally:
             memory.release()
         assert isinstance(receipt, SnapshotReceipt)
@@ -202,18 +198,19 @@ class Ingestor:
         producers, and ``internal_error`` if the database does not answer.
         """
         producers.check_producer_id(producer_id)
-        opening = self._open(caller, producers.producer_key(caller, producer_id))
+        cell = self._cells.of(caller)
+        opening = self._open(cell, producers.producer_key(caller, producer_id))
         try:
-            return await self._database.within(OPEN_STREAM_SECONDS, opening)
+            return await cell.database.within(OPEN_STREAM_SECONDS, opening)
         except NoAnswerError as error:
             raise database_away() from error
 
-    async def _open(self, caller: Caller, producer: producers.ProducerKey) -> Progress:
+    async def _open(self, cell: Cell, producer: producers.ProducerKey) -> Progress:
         # Openings that wait for locks must not have all of the connections.
-        openings, flow = self._admission.stream_openings, caller.organization_id
+        openings, flow = cell.stream_openings, producer.organization_id
         await openings.take(flow, 1)
         try:
-            async with self._database.connection() as db:
+            async with cell.database.connection() as db:
                 return await app_producers.open_stream(db, producer, self._clock.now_us())
         finally:
             openings.give_back(flow, 1)
@@ -243,6 +240,7 @@ class Ingestor:
         """Authenticate again and wait for a rate token; this paces a stream, batch by batch."""
         while True:
             caller = await self._authenticator.authenticate(authorization)
+            self._cells.of(caller).check()
             try:
                 await self._rate_limiter.charge_everywhere(caller)
                 return caller
@@ -268,28 +266,32 @@ class Ingestor:
         A batch whose every event was refused is counted by its events, in :meth:`enqueue`.
         """
         if error.rejected is None:
-            self._rejections.count_request(caller.organization_id, error.code, self._clock.now_us())
+            self._cells.of(caller).rejections.count_request(
+                caller.organization_id, error.code, self._clock.now_us()
+            )
 
-    def _counted_refusal(self, request: PendingEvents) -> IngestError:
+    def _counted_refusal(self, cell: Cell, request: PendingEvents) -> IngestError:
         # Not in the frame that raises it: an error and a frame that has a name for it hold each
         # other, and the batch with them, until the garbage collector looks.
         refusal = request.refusal()
-        self._count_rejected(request.account, refusal.rejected)
+        self._count_rejected(cell, request.account, refusal.rejected)
         return refusal
 
-    def _count_outcome(self, account: Account, answer: asyncio.Future[Receipt]) -> None:
+    def _count_outcome(self, cell: Cell, account: Account, answer: asyncio.Future[Receipt]) -> None:
         if answer.cancelled():
             return
         error = answer.exception()
         if isinstance(error, IngestError):
-            self._count_rejected(account, error.rejected)
+            self._count_rejected(cell, account, error.rejected)
         elif error is None:
             receipt = answer.result()
             if not (receipt.replayed or receipt.duplicate):
                 self._counters.accept(receipt.accepted)
-                self._count_rejected(account, receipt.rejected)
+                self._count_rejected(cell, account, receipt.rejected)
 
-    def _count_rejected(self, account: Account, rejected: Sequence[Rejection] | None) -> None:
+    def _count_rejected(
+        self, cell: Cell, account: Account, rejected: Sequence[Rejection] | None
+    ) -> None:
         if rejected:
-            self._rejections.count_events(account, rejected)
+            cell.rejections.count_events(account, rejected)
             self._counters.reject(rejected)

@@ -1,4 +1,4 @@
-"""Maintenance: the periodic work behind the service.
+"""Maintenance: the periodic work behind the service, in each cell.
 
 Every server process does it. The database arbitrates, so doing it twice is harmless.
 """
@@ -69,7 +69,7 @@ class Maintenance:
     async def run(self) -> None:
         """Work until cancelled. Work that fails is logged, and tried again at its next turn."""
         await asyncio.gather(
-            self._repeat(FLUSH_SECONDS, self._rejections.flush),
+            self._flush_repeatedly(),
             self._repeat(CLEAN_SECONDS, self._delete_old_keys),
             self._repeat(
                 PARTITIONS_SECONDS, self._maintain_partitions, self._database.ddl_connection
@@ -80,7 +80,13 @@ class Maintenance:
 
     async def finish(self) -> None:
         """Flush the statistics, before the database is closed."""
-        await self._attempt(self._rejections.flush)
+        if self._rejections:
+            await self._attempt(self._rejections.flush)
+
+    async def _flush_repeatedly(self) -> None:
+        while True:
+            await self.finish()
+            await asyncio.sleep(FLUSH_SECONDS)
 
     async def _repeat(self, seconds: float, work: Work, connection: Connect | None = None) -> None:
         while True:

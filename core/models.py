@@ -226,7 +226,10 @@ class SnapshotReceipt(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True, eq=False):
-    """The app and organization behind an API key, with their rights as of at most a second ago."""
+    """The app and organization behind an API key, with their rights as of at most a second ago.
+
+    ``cell``: the name of the cell that the organization lives in.
+    """
 
     key_id: UUID
     organization_id: UUID
@@ -239,3 +242,4 @@ class Caller(Struct, frozen=True, eq=False):
     organization_requests_per_second: int
     revoked: bool
     expires_us: int | None
+    cell: str

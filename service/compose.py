@@ -5,8 +5,8 @@ They start in the order in which :func:`running` names them, and stop in the rev
 1. readiness says "shutting down", and HTTP's answers end their connections; after the grace that
    is given to balancers, neither API takes new connections;
 2. the gRPC API, then the HTTP API, answers the requests that it has begun;
-3. the journal commits its last transaction;
-4. maintenance writes the last rejection statistics;
+3. the journal of each cell commits its last transaction;
+4. maintenance writes the cell's last rejection statistics;
 5. the database's connections and the listening socket are closed.
 """
 
@@ -16,8 +16,9 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp
 
@@ -27,12 +28,14 @@ from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import RateLimiter
 from core.access.shared_rates import SharedRates
+from core.cells import Cell, Cells
 from core.clock import Clock
 from core.counters import Counters
 from core.descriptors import max_connections
 from core.ingest import Ingestor
 from core.journal.journal import Journal
 from core.journal.rejection_statistics import RejectionStatistics
+from core.journal.workers import WorkerCache
 from core.maintenance import Maintenance
 from core.postgres.database import Database
 from core.postgres.node import MAX_POOL_CONNECTIONS
@@ -43,6 +46,7 @@ from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
 from http_api.site import Site
+from service.background import background
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
 from service.hangup import Hangup
@@ -114,20 +118,20 @@ async def running(
 
         readiness = Readiness(database, shared_state, clock)
         await readiness.check()
-        await stack.enter_async_context(_background(readiness.run(), failure))
+        await stack.enter_async_context(background(readiness.run(), failure))
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         url = http_url(*address(listener))
         base_url = settings.public_url or url
         servicer = _servicer(settings, ingestor, base_url, counters, clock)
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
-        await stack.enter_async_context(_background(servicer.connections.run(grpc_port), failure))
+        await stack.enter_async_context(background(servicer.connections.run(grpc_port), failure))
         site = _site(settings, base_url, grpc_port, shown_key)
         http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
-        await stack.enter_async_context(_background(return_memory(), failure))
-        await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
-        await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
+        await stack.enter_async_context(background(return_memory(), failure))
+        await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
+        await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
 
         async def begin_to_stop() -> None:
             readiness.drain()
@@ -162,58 +166,42 @@ async def _ingestor(
         async with database.connection() as db:
             secret = await deployment_secret(db, configured_secret(settings))
 
-        rejections = RejectionStatistics()
-        maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
-        stack.push_async_callback(maintenance.finish)
-        await stack.enter_async_context(_background(maintenance.run(), failure))
+        open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache())
+        cells = await stack.enter_async_context(Cells(database, open_cell, clock, counters))
+        await stack.enter_async_context(background(cells.run(), failure))
 
         invalidation = Invalidation(database, clock)
-        authenticator = Authenticator(database, invalidation, clock, secret)
-        await stack.enter_async_context(_background(invalidation.run(), failure))
-
-        journal = Journal(database, clock, counters)
-        await stack.enter_async_context(_background(journal.run(), failure, journal.close))
+        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secret)
+        await stack.enter_async_context(background(invalidation.run(), failure))
 
         rates = None
         if (store := rate_store(settings)) is not None:
             rates = SharedRates(store, shared_state.buckets, clock, counters)
             await rates.open()
-            await stack.enter_async_context(_background(rates.run(), failure))
+            await stack.enter_async_context(background(rates.run(), failure))
         limiter = RateLimiter(clock, shared_state.buckets, rates)
-        yield Ingestor(
-            Admission(), authenticator, limiter, journal, rejections, counters, database, clock
-        )
+        yield Ingestor(Admission(), authenticator, limiter, cells, counters, clock)
 
 
 @contextlib.asynccontextmanager
-async def _background(
-    work: Coroutine[Any, Any, None],
+async def _cell(
+    settings: Settings,
+    clock: Clock,
+    counters: Counters,
     failure: asyncio.Future[None],
-    stop: Callable[[], None] | None = None,
-) -> AsyncIterator[None]:
-    """Run ``work`` beside the block, and wait for its end on leaving the block.
-
-    It is asked to end by ``stop``, or cancelled where there is none. If it ends within the block,
-    ``failure`` gets its exception.
-    """
-    stopping = False
-
-    def note_end(task: asyncio.Task[None]) -> None:
-        if not stopping and not failure.done():
-            error = None if task.cancelled() else task.exception()
-            failure.set_exception(error or RuntimeError(f"{task.get_coro()} ended"))
-
-    task = asyncio.create_task(work)
-    task.add_done_callback(note_end)
-    try:
-        yield
-    finally:
-        stopping = True
-        if stop is None:
-            task.cancel()
-        else:
-            stop()
-        await asyncio.gather(task, return_exceptions=True)
+    workers: WorkerCache,
+    name: str,
+    database: Database,
+) -> AsyncIterator[Cell]:
+    """A cell, with what runs in its background."""
+    async with contextlib.AsyncExitStack() as stack:
+        rejections = RejectionStatistics()
+        maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
+        stack.push_async_callback(maintenance.finish)
+        await stack.enter_async_context(background(maintenance.run(), failure))
+        journal = Journal(database, clock, counters, workers)
+        await stack.enter_async_context(background(journal.run(), failure, journal.close))
+        yield Cell(name, database, journal, rejections)
 
 
 def _http_server(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from core.access.api_keys import digest
-from core.access.authentication import find_caller
+from core.access.callers import find_caller_at_home
 from core.admin import apps, keys, organizations
 from core.admin.apps import App
 from core.admin.errors import AlreadyExistsError
@@ -81,7 +81,7 @@ async def _ensure_app(db: Connection, organization: Organization) -> App:
 
 
 async def _works(db: Connection, app: App, secret: bytes, key: str) -> bool:
-    caller = await find_caller(db, digest(key, secret))
+    caller = await find_caller_at_home(db, digest(key, secret))
     return (
         caller is not None
         and caller.app_id == app.id

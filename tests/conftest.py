@@ -174,7 +174,7 @@ MakeTenant = Callable[..., Awaitable[Tenant]]
 def new_tenant(server: Addresses) -> MakeTenant:
     """Makes organizations on the shared server, as :func:`tests.support.tenant.make_tenant`."""
 
-    def make(**options: object) -> Awaitable[Tenant]:
+    def make(**options: Any) -> Awaitable[Tenant]:
         return make_tenant(server.database_url, **options)
 
     return make

@@ -7,7 +7,8 @@ This module has all of them together, and no party gets more of a resource than 
   few requests and judge few events, of each flow in turn.
 - **memory** of single requests, from the first byte of a body that arrives to the answer.
 - **streamed** batches, from before they are decoded to their acknowledgement.
-- **streams** that are open, and those that use the database to open.
+- **streams** that are open. Those that use a database to open are bounded by its cell
+  (core/cells.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ MAX_READ_A_TURN: Final = 8  # pieces of bodies
 MAX_JUDGED_A_TURN: Final = 500  # events, on average; a larger step is followed by idle turns
 MIN_JUDGED_IN_TURN: Final = 50  # events; fewer take hardly longer than the rest of a request
 MAX_WAITING_STEPS: Final = 8_192  # of all flows together
-MAX_STREAM_OPENINGS: Final = 4  # at once: half of a pool's connections, and one flow gets two
 
 
 class Admission:
@@ -34,7 +34,7 @@ class Admission:
     more piece of a body that did not come at once. ``judging``: turns to decode and judge the
     events of a batch. ``slices``: turns of long work, by the time that it takes. ``memory``: bytes
     of single requests. ``streamed``: events of streamed batches (core/access/memory_bounds.py).
-    ``open_streams``, ``stream_openings``: streams.
+    ``open_streams``: streams.
     """
 
     def __init__(self) -> None:
@@ -46,4 +46,3 @@ class Admission:
         self.memory = SharedBudget(MAX_REQUEST_BYTES)
         self.streamed = SharedBudget(MAX_STREAMED_EVENTS)
         self.open_streams = SharedBudget(MAX_OPEN_STREAMS)
-        self.stream_openings = SharedBudget(MAX_STREAM_OPENINGS)

@@ -1,105 +1,77 @@
 """Authentication: the caller behind an Authorization value (contract section 4).
 
-Callers are read from the database by the digest of their key and cached for less than a second,
-or for as long as every operator's change is sure to be heard of (core/access/invalidation.py).
+The directory at home tells by the digest of a key whose it is and in which cell; that cell tells
+the rights. Callers are cached for less than a second, or for as long as every operator's change is
+sure to be heard of (core/access/key_cache.py).
 """
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
-from uuid import UUID
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeVar
 
 from core.access.api_keys import KEY_PATTERN, digest
+from core.access.callers import KeyOfOrganization, find_callers
 from core.access.fair_queue import STRANGERS, Flow
 from core.access.invalidation import Invalidation
+from core.access.key_cache import KeyCache
 from core.access.key_lookups import LOOKUP_SECONDS, KeyLookups
 from core.clock import Clock
 from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.models import Caller
 from core.postgres.database import Database
+from core.postgres.directory import KeyPlace, find_keys
 from core.postgres.sessions import Connection
-from core.timestamps import from_datetime
 
-# An operator's change is promised to be in force within a second (contract section 4). A cached key
-# may be this old, counted from when it was read or from the last proof that every change up to then
-# was heard of.
-MAX_KEY_AGE_SECONDS: Final = 0.8
-# A stream may go on for this long with the same caller. Both ages together are below the second.
+T = TypeVar("T")
+
+# A stream may go on for this long with the same caller. With the age that a cached key may have
+# (core/access/key_cache.py) it is below the second in which a change is in force.
 MAX_CALLER_AGE_SECONDS: Final = 0.1
-MAX_CACHED_KEYS: Final = 50_000
-# Unknown keys are cached apart, so that made-up keys cannot push out real ones.
-MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
 
 # RFC 6750: the scheme in any case, spaces, the token.
 _BEARER: Final = re.compile(rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PATTERN})\Z")
 
-_FIND_KEYS: Final = """
-SELECT k.digest, k.id, k.organization_id, k.app_id, a.slug, a.name, o.developer_api,
-    a.allowed_event_types, k.requests_per_second, o.requests_per_second,
-    k.revoked_at IS NOT NULL, k.expires_at
-FROM api_keys k
-JOIN apps a ON a.organization_id = k.organization_id AND a.id = k.app_id
-JOIN organizations o ON o.id = k.organization_id
-WHERE k.digest = ANY(%s)
-"""
-
-
-async def find_caller(db: Connection, key_digest: bytes) -> Caller | None:
-    """The caller whose key has this digest, usable or not; None if there is no such key."""
-    return (await find_callers(db, [key_digest])).get(key_digest)
-
-
-async def find_callers(db: Connection, key_digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
-    """As :func:`find_caller`, of many keys: the callers that there are, by their digests."""
-    found: dict[bytes, Caller] = {}
-    for row in await (await db.execute(_FIND_KEYS, (list(key_digests),))).fetchall():
-        key_digest, *identity, allowed, key_rate, organization_rate, revoked, expires_at = row
-        expires_us = None if expires_at is None else from_datetime(expires_at)
-        rights = (frozenset(allowed), key_rate, organization_rate, revoked, expires_us)
-        found[key_digest] = Caller(*(*identity, *rights))
-    return found
-
-
-class _CachedKey(NamedTuple):
-    caller: Caller | None
-    read_at: float  # monotonic seconds
+# The database of a cell by the cell's name; raises IngestError if it is known to be away.
+DatabaseOf = Callable[[str], Awaitable[Database]]
 
 
 class Authenticator:
     """Finds the callers behind credentials; an operator's change takes effect within a second.
 
+    All keys that wait are looked for in one query of the directory at ``home``. Their rights are
+    read in each cell apart, so that a cell that does not answer delays the keys of no other.
     ``secret`` keys the digests (:func:`core.access.api_keys.deployment_secret`).
     """
 
     def __init__(
-        self, database: Database, changes: Invalidation, clock: Clock, secret: bytes
+        self,
+        home: Database,
+        database_of: DatabaseOf,
+        changes: Invalidation,
+        clock: Clock,
+        secret: bytes,
     ) -> None:
-        self._database = database
-        self._changes = changes
+        self._home = home
+        self._database_of = database_of
         self._clock = clock
         self._secret = secret
-        self._known: OrderedDict[bytes, _CachedKey] = OrderedDict()
-        self._unknown: OrderedDict[bytes, _CachedKey] = OrderedDict()
-        self._known_by_organization: dict[UUID, set[bytes]] = {}
+        self._cache = KeyCache(changes, clock)
         # Keys that were known before a change are looked up apart from all others, so that made-up
         # keys take no turn from them.
-        self._once_known: OrderedDict[bytes, None] = OrderedDict()
-        self._known_lookups = KeyLookups(self._read)
-        self._stranger_lookups = KeyLookups(self._read)
-        # A key that was read before a change is not cached after it.
-        self._changes_seen = 0
-        changes.subscribe(self._forget)
+        self._known_lookups = KeyLookups(self._read_places)
+        self._stranger_lookups = KeyLookups(self._read_places)
+        self._cell_lookups: dict[str, KeyLookups[KeyOfOrganization, Caller]] = {}
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """The caller behind an Authorization value, if the key may be used now.
 
         Raises :class:`IngestError` in the order of contract section 4: ``missing_authorization``,
         ``invalid_key``, ``key_revoked``, ``key_expired``, ``plan_disabled``. Raises
-        ``internal_error``, transient, if the database does not answer within
+        ``internal_error``, transient, if the home database or the cell does not answer within
         ``LOOKUP_SECONDS``.
         """
         caller = await self.identify(self.digest_of(authorization))
@@ -130,7 +102,7 @@ class Authenticator:
 
         Raises ``invalid_key`` or ``internal_error``, as :meth:`authenticate`.
         """
-        cached = self._trusted(key_digest)
+        cached = self._cache.trusted(key_digest)
         caller = await self._find(key_digest) if cached is None else cached.caller
         if caller is None:
             raise IngestError(ErrorCode.INVALID_KEY, "There is no such API key.")
@@ -138,13 +110,12 @@ class Authenticator:
 
     def flow_of(self, key_digest: bytes) -> Flow:
         """The flow of a request: the organization of a cached key, or that of all strangers."""
-        cached = self._known.get(key_digest)
-        caller = cached and cached.caller
+        caller = self._cache.last_caller(key_digest)
         return caller.organization_id if caller else STRANGERS
 
     def recall(self, authorization: str) -> Caller | None:
         """The caller behind the Authorization value of a key if known without asking, or None."""
-        cached = self._trusted(self.digest_of(authorization))
+        cached = self._cache.trusted(self.digest_of(authorization))
         return cached.caller if cached else None
 
     def check_usable(self, caller: Caller) -> None:
@@ -159,69 +130,44 @@ class Authenticator:
                 "The organization's plan does not include the developer API.",
             )
 
-    def _trusted(self, key_digest: bytes) -> _CachedKey | None:
-        """The cache's entry of a key; None if there is none or it is too old to be trusted."""
-        cached = self._known.get(key_digest) or self._unknown.get(key_digest)
-        if cached is None:
-            return None
-        trusted_until = max(cached.read_at, self._changes.heard_until) + MAX_KEY_AGE_SECONDS
-        return cached if self._clock.monotonic() < trusted_until else None
-
     async def _find(self, key_digest: bytes) -> Caller | None:
-        known = key_digest in self._once_known
-        return await (self._known_lookups if known else self._stranger_lookups).find(key_digest)
+        is_known = self._cache.was_known(key_digest)
+        lookups = self._known_lookups if is_known else self._stranger_lookups
+        place = await lookups.find(key_digest)
+        if place is None:
+            return None
+        if (in_cell := self._cell_lookups.get(place.cell)) is None:
+            in_cell = KeyLookups(partial(self._read_callers, place.cell))
+            self._cell_lookups[place.cell] = in_cell
+        return await in_cell.find(KeyOfOrganization(place.organization_id, key_digest))
 
-    async def _read(self, key_digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
-        # Taken before reading: a change that is announced meanwhile makes the entries old.
-        read_at = self._clock.monotonic()
-        changes_seen = self._changes_seen
-        try:
-            found = await self._database.within(LOOKUP_SECONDS, self._query(key_digests))
-        except IngestError:
-            # A pooled connection may have died unnoticed; the requests must not fail for it.
-            await self._database.discard_stale()
-            found = await self._database.within(LOOKUP_SECONDS, self._query(key_digests))
-        if changes_seen == self._changes_seen:
-            for key_digest in key_digests:
-                self._remember(key_digest, _CachedKey(found.get(key_digest), read_at))
+    async def _read_places(self, key_digests: Sequence[bytes]) -> Mapping[bytes, KeyPlace]:
+        reading = self._cache.begin()
+        found = await _ask(self._home, partial(find_keys, digests=key_digests))
+        for key_digest in key_digests:
+            if key_digest not in found:
+                self._cache.remember(key_digest, None, reading)
         return found
 
-    async def _query(self, key_digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
-        async with self._database.connection() as db:
-            return await find_callers(db, key_digests)
+    async def _read_callers(
+        self, cell: str, wanted: Sequence[KeyOfOrganization]
+    ) -> Mapping[KeyOfOrganization, Caller]:
+        database = await self._database_of(cell)
+        reading = self._cache.begin()
+        found = await _ask(database, partial(find_callers, cell=cell, wanted=wanted))
+        for key in wanted:
+            self._cache.remember(key.digest, found.get(key), reading)
+        return found
 
-    def _remember(self, key_digest: bytes, entry: _CachedKey) -> None:
-        self._drop(key_digest)
-        if entry.caller is None:
-            self._unknown[key_digest] = entry
-            if len(self._unknown) > MAX_CACHED_UNKNOWN_KEYS:
-                self._unknown.popitem(last=False)
-            return
-        self._once_known[key_digest] = None
-        self._once_known.move_to_end(key_digest)
-        if len(self._once_known) > MAX_CACHED_KEYS:
-            self._once_known.popitem(last=False)
-        self._known[key_digest] = entry
-        self._known_by_organization.setdefault(entry.caller.organization_id, set()).add(key_digest)
-        if len(self._known) > MAX_CACHED_KEYS:
-            self._drop(next(iter(self._known)))
 
-    def _drop(self, key_digest: bytes) -> None:
-        self._unknown.pop(key_digest, None)
-        entry = self._known.pop(key_digest, None)
-        if entry is not None and entry.caller is not None:
-            siblings = self._known_by_organization[entry.caller.organization_id]
-            siblings.discard(key_digest)
-            if not siblings:
-                del self._known_by_organization[entry.caller.organization_id]
+async def _ask(database: Database, query: Callable[[Connection], Awaitable[T]]) -> T:
+    async def answer() -> T:
+        async with database.connection() as db:
+            return await query(db)
 
-    def _forget(self, organization_id: UUID | None) -> None:
-        """Drop an organization's keys, or all; and the unknown keys, which may exist now."""
-        self._changes_seen += 1
-        self._unknown.clear()
-        if organization_id is None:
-            self._known.clear()
-            self._known_by_organization.clear()
-            return
-        for key_digest in self._known_by_organization.pop(organization_id, ()):
-            self._known.pop(key_digest, None)
+    try:
+        return await database.within(LOOKUP_SECONDS, answer())
+    except IngestError:
+        # A pooled connection may have died unnoticed; the requests must not fail for it.
+        await database.discard_stale()
+        return await database.within(LOOKUP_SECONDS, answer())

@@ -57,12 +57,16 @@ class Journal:
     ``MAX_WAIT_SECONDS``, or not committed within ``MAX_ANSWER_SECONDS``, fails with
     ``internal_error``. The error says whether it may have been written. A request whose idempotency
     key is being written by an earlier one waits for that for ``MAX_ANSWER_SECONDS``.
+
+    ``cache``: may be shared by the journals of a process.
     """
 
-    def __init__(self, database: Database, clock: Clock, counters: Counters) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, counters: Counters, cache: WorkerCache
+    ) -> None:
         self._clock = clock
         self._counters = counters
-        cache = WorkerCache()
+        self._counted_waiting = 0
         # One writer a queue: the usual outcome of one queue says nothing of the other's.
         self._single_writer = Writer(database, clock, cache)
         self._stream_writer = Writer(database, clock, cache)
@@ -178,7 +182,9 @@ class Journal:
         return sum(map(len, self._queues))
 
     def _count_waiting(self) -> None:
-        self._counters.waiting(len(self))
+        waiting = len(self)
+        self._counters.waiting(waiting - self._counted_waiting)
+        self._counted_waiting = waiting
 
     async def _commit(
         self, requests: Sequence[PendingRequest], lock_seconds: float | None = None

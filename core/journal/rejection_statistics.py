@@ -17,7 +17,7 @@ from core.models import Rejection
 from core.postgres.sessions import Connection
 
 FLUSH_SECONDS: Final = 1.0
-MAX_COUNTERS: Final = 10_000  # organizations times months times codes between two flushes
+MAX_COUNTERS: Final = 10_000  # of a cell: organizations, months, codes between two flushes
 
 _ADD: Final = """
 INSERT INTO refusals AS total (organization_id, month, code, events, requests)
@@ -35,6 +35,9 @@ class RejectionStatistics:
         self._counts: defaultdict[tuple[Account, ErrorCode], list[int]] = defaultdict(
             lambda: [0, 0]
         )
+
+    def __len__(self) -> int:  # of counters that are not written yet
+        return len(self._counts)
 
     def count_events(self, of: Account, rejected: Iterable[Rejection]) -> None:
         """Add rejected events."""

@@ -11,8 +11,8 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from core.postgres import partitions
-from core.postgres.migrate import is_migrated
-from core.postgres.sessions import Connection, confirm_commit
+from core.postgres.migrate import is_cell_migrated, is_migrated
+from core.postgres.sessions import Connection, confirm_commit, is_writable
 
 # A transaction of many events needs about as much room at a time.
 PROBE_ROWS: Final = 20_000
@@ -61,6 +61,16 @@ async def write_problem(db: Connection, now_us: int) -> Problem | None:
         if is_there:
             return problem
     return None if not has_standbys or await _is_confirmed(db) else Problem.NOT_CONFIRMED
+
+
+async def cell_problem(db: Connection) -> Problem | None:
+    """The reason why a cell, of which ``db`` is a session, can take nothing; None if none is known.
+
+    It is asked often of many cells, so most of what :func:`write_problem` looks at is left out.
+    """
+    if not await is_cell_migrated(db):
+        return Problem.NOT_MIGRATED
+    return None if await is_writable(db) else Problem.READ_ONLY
 
 
 async def _is_confirmed(db: Connection) -> bool:

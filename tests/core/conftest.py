@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from core.access.authentication import find_caller
+from core.access.callers import find_caller_at_home
 from core.postgres.database import Database
 from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import make_tenant
@@ -19,6 +19,6 @@ async def quota_of_five(database_url: str) -> AsyncIterator[DirectWriter]:
     async with Database(database_url) as database:
         async with database.connection() as db:
             rows = await (await db.execute("SELECT digest FROM api_keys")).fetchall()
-            caller = await find_caller(db, rows[0][0])
+            caller = await find_caller_at_home(db, rows[0][0])
         assert caller is not None
         yield DirectWriter(database, tenant, caller)

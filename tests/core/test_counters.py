@@ -63,6 +63,6 @@ def test_gauges_tell_the_present() -> None:
     for opened in (1, 1, -1):
         counters.stream(opened)
     counters.waiting(7)
-    counters.waiting(2)
+    counters.waiting(-5)
     assert value(counters, "wepeople_open_streams") == 1
     assert value(counters, "wepeople_journal_waiting_requests") == 2

@@ -15,6 +15,7 @@ from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import OwnBuckets, RateLimiter
+from core.cells import Cell, Cells
 from core.counters import Counters
 from core.error_codes import ErrorCode
 from core.errors import IngestError
@@ -23,7 +24,9 @@ from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
 from core.journal.producers import producer_key
 from core.journal.rejection_statistics import RejectionStatistics
+from core.journal.workers import WorkerCache
 from core.models import Actor, Caller, Event, EventBatch, StreamPosition
+from core.postgres.database import Database
 from tests.support.direct_writer import DirectWriter
 from tests.support.waiting import eventually
 
@@ -39,19 +42,17 @@ OF_NOBODY = Event("ticket.resolved", "code", NOBODY)
 class IngestRoad:
     """An ingestor over a journal that commits to a real PostgreSQL, and its counts."""
 
-    def __init__(self, writer: DirectWriter) -> None:
+    def __init__(self, writer: DirectWriter, cells: Cells, counters: Counters) -> None:
         database, clock = writer.database, writer.clock
-        self.counters = Counters()
-        self.journal = Journal(database, clock, self.counters)
-        self.rejections = RejectionStatistics()
+        changes = Invalidation(database, clock)
+        self.counters = counters
+        self.journal, self.rejections = cells.home.journal, cells.home.rejections
         self.ingestor = Ingestor(
             Admission(),
-            Authenticator(database, Invalidation(database, clock), clock, b"secret"),
+            Authenticator(database, cells.database_of, changes, clock, b"secret"),
             RateLimiter(clock, OwnBuckets()),
-            self.journal,
-            self.rejections,
-            self.counters,
-            database,
+            cells,
+            counters,
             clock,
         )
 
@@ -79,9 +80,17 @@ async def committing(road: IngestRoad) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def road(quota_of_five: DirectWriter) -> IngestRoad:
+async def road(quota_of_five: DirectWriter) -> AsyncIterator[IngestRoad]:
     """The road of an organization that may store five events this month."""
-    return IngestRoad(quota_of_five)
+    counters, clock = Counters(), quota_of_five.clock
+
+    @contextlib.asynccontextmanager
+    async def opened(name: str, database: Database) -> AsyncIterator[Cell]:
+        journal = Journal(database, clock, counters, WorkerCache())
+        yield Cell(name, database, journal, RejectionStatistics())
+
+    async with Cells(quota_of_five.database, opened, clock, counters) as cells:
+        yield IngestRoad(quota_of_five, cells, counters)
 
 
 def batch(*events: Event, key: str | None = None) -> EventBatch:

@@ -9,24 +9,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import psycopg
 import pytest
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from core.postgres.migrate import migrate
 from tests.support.batch_load import BatchLoad
 from tests.support.postgres_server import PostgresServer, server_folder
 from tests.support.service_process import service_on
-from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.streaming import Streaming, stored
+from tests.support.tenant import event, make_tenant
 from tests.support.waiting import wait_until
-from wepeople_ingest_client import StreamProducer
 
 # Two seconds are promised; a busy machine may add to them.
 SERVED_SECONDS = 2.0 + 1.5
-STREAMED_WORKERS = 5
 CONFIRMED = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"
-_COUNT = sql.SQL("SELECT {0}, count(*) FROM events WHERE {0} IS NOT NULL GROUP BY 1")
 END_UNCONFIRMED = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE wait_event = 'SyncRep' AND application_name LIKE '% journal'"
@@ -60,24 +56,6 @@ def way_to(primary: PostgresServer, standby: PostgresServer) -> str:
         port=f"{primary.port},{standby.port}",
         target_session_attrs="read-write",
     )
-
-
-class Streaming:
-    """A producer that streams numbered events until it is told to end."""
-
-    def __init__(self, target: str, tenant: Tenant) -> None:
-        self._target, self._tenant = target, tenant
-        self.sent = 0
-        self.is_over = False
-
-    async def run(self) -> None:
-        """Stream; returns once every event is acknowledged."""
-        async with StreamProducer(self._target, self._tenant.key, "failover") as producer:
-            while not self.is_over:
-                metadata = {"streamed": self.sent}
-                await producer.send(event(f"w-{self.sent % STREAMED_WORKERS}", metadata=metadata))
-                self.sent += 1
-                await asyncio.sleep(0.001)
 
 
 @pytest.mark.timed
@@ -167,18 +145,3 @@ def test_a_service_whose_commits_no_standby_confirms_is_not_ready(
         standby.start()
         wait_until(lambda: primary.count(CONFIRMED) > 0, "the standby is connected")
         wait_until(is_ready, "the service is ready", seconds=SERVED_SECONDS)
-
-
-def stored(url: str) -> tuple[Counter[str], Counter[int], int]:
-    """The stored events of each batch, those that were streamed, and what the quota counts."""
-    with psycopg.connect(url) as db:
-        batches, streamed = (
-            db.execute(_COUNT.format(sql.SQL(label))).fetchall()
-            for label in (
-                "metadata->>'batch'",
-                "(metadata->>'streamed')::int",
-            )
-        )
-        used = db.execute("SELECT COALESCE(sum(used), 0)::bigint FROM quota_usage").fetchone()
-    assert used is not None
-    return Counter(dict(batches)), Counter(dict(streamed)), used[0]

@@ -190,7 +190,7 @@ async def test_a_crash_is_enveloped_and_tells_nothing(
         await tenant.rows("ALTER TABLE apps RENAME TO gone")  # no key can be looked up
         async with httpx.AsyncClient(base_url=service.addresses.http) as client:
             for _ in range(2):
-                headers = {"Authorization": f"Bearer {UNKNOWN_KEY}"}
+                headers = {"Authorization": f"Bearer {tenant.key}"}
                 response = await client.get(PING, headers=headers)
                 assert response.status_code == 500
                 error = response.json()["error"]

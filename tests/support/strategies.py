@@ -30,6 +30,7 @@ CALLER = Caller(
     organization_requests_per_second=600,
     revoked=False,
     expires_us=None,
+    cell="home",
 )
 
 # The text that PostgreSQL can store: no surrogates, no U+0000.

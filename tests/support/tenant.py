@@ -197,9 +197,10 @@ async def until_stored(tenant: Tenant, least: int, *, seconds: float = WAIT_SECO
     await eventually(enough, f"{least} events are stored", seconds=seconds)
 
 
-async def make_tenant(database_url: str, **options: Any) -> Tenant:
+async def make_tenant(database_url: str, secret: bytes | None = None, **options: Any) -> Tenant:
     """A new organization; options: monthly_quota, developer_api, requests_per_second (its own),
-    key_requests_per_second, expires_us, event_types. A rate of None is the service's default."""
+    key_requests_per_second, expires_us, event_types. A rate of None is the service's default.
+    ``secret``: of the deployment, where the database is not the home one."""
     key_options = {"requests_per_second": options.pop("key_requests_per_second", FAST)}
     if "expires_us" in options:
         key_options["expires_us"] = options.pop("expires_us")
@@ -212,6 +213,6 @@ async def make_tenant(database_url: str, **options: Any) -> Tenant:
         name = f"Organization {next(_numbers)} {time.time_ns()}"
         organization = await organizations.create(db, name, now_us(), **options)
         app = await apps.create(db, organization, "crm-hub", "CRM Hub", event_types, now_us())
-        secret = await deployment_secret(db, None)
+        secret = secret or await deployment_secret(db, None)
         api_key, key = await keys.create(db, app, secret, now_us(), **key_options)
     return Tenant(database_url, organization, app, api_key, key)

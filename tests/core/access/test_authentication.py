@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from uuid import UUID
 
 import pytest
 
-from core.access import authentication, key_lookups
+from core.access import authentication, key_cache, key_lookups
 from core.access.api_keys import deployment_secret, generate_key
-from core.access.authentication import MAX_KEY_AGE_SECONDS, Authenticator, find_callers
+from core.access.authentication import Authenticator
+from core.access.callers import KeyOfOrganization, find_callers
 from core.access.invalidation import Invalidation
+from core.access.key_cache import MAX_KEY_AGE_SECONDS
 from core.errors import IngestError
 from core.models import Caller
 from core.postgres.database import Database
+from core.postgres.directory import KeyPlace, find_keys
 from core.postgres.sessions import Connection
 from tests.support.manual_time import ManualTime
 from tests.support.tenant import Tenant, make_tenant
@@ -23,20 +27,33 @@ from tests.support.tenant import Tenant, make_tenant
 pytestmark = pytest.mark.anyio
 
 
+async def only(database: Database, _: str) -> Database:
+    """The database of every cell, where there is one cell."""
+    return database
+
+
 class CountedLookups:
-    """Counts the look-ups in the database, and lets them wait."""
+    """Counts the look-ups in the directory, and lets those of rights in the cell wait."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.begun = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-        monkeypatch.setattr(authentication, "find_callers", self._find)
+        monkeypatch.setattr(authentication, "find_keys", self._find_keys)
+        monkeypatch.setattr(authentication, "find_callers", self._find_callers)
 
-    async def _find(self, db: Connection, digests: Sequence[bytes]) -> Mapping[bytes, Caller]:
+    async def _find_keys(
+        self, db: Connection, digests: Sequence[bytes]
+    ) -> Mapping[bytes, KeyPlace]:
         self.count += len(digests)
+        return await find_keys(db, digests)
+
+    async def _find_callers(
+        self, db: Connection, cell: str, wanted: Sequence[KeyOfOrganization]
+    ) -> Mapping[KeyOfOrganization, Caller]:
         self.begun.set()
-        found = await find_callers(db, digests)
+        found = await find_callers(db, cell, wanted)
         await self.may_answer.wait()
         return found
 
@@ -48,7 +65,9 @@ class Authentication:
         self.time = ManualTime()
         self.lookups = lookups
         self.changes = Invalidation(database, self.time.clock)  # never run: no listener
-        self.authenticator = Authenticator(database, self.changes, self.time.clock, secret)
+        self.authenticator = Authenticator(
+            database, partial(only, database), self.changes, self.time.clock, secret
+        )
 
     def announce(self, organization_id: UUID | None) -> None:
         self.changes._publish(organization_id)
@@ -230,8 +249,8 @@ async def test_a_database_that_hangs_is_an_internal_error(
 async def test_caches_are_bounded(
     own_tenant: Tenant, authentication_of_tenant: Authentication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "MAX_CACHED_KEYS", 1)
-    monkeypatch.setattr(authentication, "MAX_CACHED_UNKNOWN_KEYS", 1)
+    monkeypatch.setattr(key_cache, "MAX_CACHED_KEYS", 1)
+    monkeypatch.setattr(key_cache, "MAX_CACHED_UNKNOWN_KEYS", 1)
     service, other = authentication_of_tenant, await own_tenant.another_key()
     for first, second in ((own_tenant.key, other.key), (generate_key(), generate_key())):
         for key in (first, second, second, first):

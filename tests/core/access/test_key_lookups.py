@@ -32,7 +32,7 @@ class Reads:
         return {}
 
 
-def many(lookups: KeyLookups, count: int) -> list[asyncio.Task[Caller | None]]:
+def many(lookups: KeyLookups[bytes, Caller], count: int) -> list[asyncio.Task[Caller | None]]:
     """Requests with a key each, which all differ."""
     return [asyncio.create_task(lookups.find(b"%d" % number)) for number in range(count)]
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from core.access import authentication, key_watch
+from core.access import key_cache, key_watch
 from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
@@ -27,7 +27,11 @@ async def authenticator(database: Database) -> Authenticator:
     async with database.connection() as db:
         secret = await deployment_secret(db, None)
     clock = Clock()
-    return Authenticator(database, Invalidation(database, clock), clock, secret)
+
+    async def database_of(_: str) -> Database:
+        return database
+
+    return Authenticator(database, database_of, Invalidation(database, clock), clock, secret)
 
 
 def bearer(tenant: Tenant) -> str:
@@ -37,7 +41,7 @@ def bearer(tenant: Tenant) -> str:
 async def test_the_streams_of_a_lost_key_are_told_and_no_others(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "MAX_KEY_AGE_SECONDS", 0.05)
+    monkeypatch.setattr(key_cache, "MAX_KEY_AGE_SECONDS", 0.05)
     monkeypatch.setattr(key_watch, "MAX_CALLER_AGE_SECONDS", 0.01)
     tenants = [await make_tenant(database_url) for _ in range(2)]
     lost: list[tuple[int, BaseException]] = []

@@ -18,6 +18,7 @@ from core.journal.journal import Journal
 from core.journal.pending import PendingRequest
 from core.journal.producers import producer_key
 from core.journal.queue import Queue
+from core.journal.workers import WorkerCache
 from core.models import Actor, StreamPosition
 from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import until_somebody_waits_for
@@ -40,7 +41,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.asynccontextmanager
 async def running(writer: DirectWriter) -> AsyncIterator[Journal]:
     """A journal that commits until the block ends."""
-    journal = Journal(writer.database, writer.clock, Counters())
+    journal = Journal(writer.database, writer.clock, Counters(), WorkerCache())
     run = asyncio.create_task(journal.run())
     try:
         yield journal
@@ -52,7 +53,7 @@ async def running(writer: DirectWriter) -> AsyncIterator[Journal]:
 async def test_batches_are_committed_in_the_order_in_which_they_are_enqueued(
     quota_of_five: DirectWriter,
 ) -> None:
-    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters())
+    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters(), WorkerCache())
     requests = [quota_of_five.request(1, actor=Actor(external_id=name)) for name in "abc"]
     answers = [journal.enqueue(request) for request in requests]  # no turn of the loop between
     assert journal._single.pop_transaction(lambda _: False) == requests
@@ -139,7 +140,7 @@ async def test_a_journal_that_is_closed_during_a_lock_wait_ends_after_it(
     monkeypatch.setattr(core.postgres.sessions, "JOURNAL_LOCK_MILLISECONDS", 50)
     writer = quota_of_five
     await writer.write(writer.request(1))
-    journal = Journal(writer.database, writer.clock, Counters())
+    journal = Journal(writer.database, writer.clock, Counters(), WorkerCache())
     run = asyncio.create_task(journal.run())
     async with await writer.tenant.connect() as db:
         await db.execute("BEGIN")
@@ -157,7 +158,7 @@ async def test_a_request_whose_lock_wait_is_over_is_not_given_up_for_its_age(
     quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core.journal.journal, "MAX_WAIT_SECONDS", 0.0)
-    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters())
+    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters(), WorkerCache())
     request = quota_of_five.request(1)
     answer = journal.enqueue(request)
     [taken] = journal._single.pop_transaction(lambda _: False)
@@ -172,7 +173,7 @@ async def test_a_request_does_not_wait_for_its_own_idempotency_key(
     quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core.journal.journal, "MAX_WAIT_SECONDS", 0.0)
-    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters())
+    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters(), WorkerCache())
     request = quota_of_five.request(1, key="k")
     answer = journal.enqueue(request)
     [taken] = journal._single.pop_transaction(lambda _: False)

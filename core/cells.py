@@ -1,0 +1,211 @@
+"""The cells that a process works in: what each has of its own, and whether it answers.
+
+A cell holds whole organizations: a schema in the home database or in another one. Its work fails
+when its database does, and that of no other cell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Final, Self
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from core.access.shared_budget import SharedBudget
+from core.clock import Clock
+from core.counters import Counters
+from core.error_codes import ErrorCode
+from core.errors import INTERNAL_MESSAGE, IngestError, unavailable
+from core.failure_log import FailureLog
+from core.journal.journal import Journal
+from core.journal.rejection_statistics import RejectionStatistics
+from core.models import Caller
+from core.postgres.database import Database
+from core.postgres.directory import HOME, CellRecord, find_cell, list_cells
+from core.postgres.errors import database_away
+from core.postgres.health import Problem, cell_problem
+
+log = logging.getLogger(__name__)
+
+MAX_CELLS: Final = 256  # of a process; each has two queues and some timers
+MAX_STREAM_OPENINGS: Final = 4  # at once: half of a pool's connections, and one flow gets two
+LIST_SECONDS: Final = 10.0  # between two looks at the directory for cells that are not open yet
+LOOK_SECONDS: Final = 1.0  # between two looks whether a cell answers
+ANSWER_SECONDS: Final = 2.0  # a cell that takes longer is away
+
+
+class Cell:
+    """A cell that is open.
+
+    ``stream_openings``: producers' streams that use its database to open. ``problem``: the reason
+    why it can take nothing at this moment, as far as is known; None if it can. The home cell never
+    has one: readiness looks at it (service/readiness.py).
+    """
+
+    def __init__(
+        self, name: str, database: Database, journal: Journal, rejections: RejectionStatistics
+    ) -> None:
+        self.name = name
+        self.database = database
+        self.journal = journal
+        self.rejections = rejections
+        self.stream_openings = SharedBudget(MAX_STREAM_OPENINGS)
+        self.problem: str | None = None
+
+    def check(self) -> None:
+        """Raises ``internal_error``, transient, if the cell is known to take nothing.
+
+        Its requests would wait in vain and hold memory that the others need.
+        """
+        if self.problem is not None:
+            raise database_away()
+
+
+# Makes the cell of that name on its database, and has it work within the block.
+OpenCell = Callable[[str, Database], AbstractAsyncContextManager[Cell]]
+
+
+class Cells:
+    """The cells of a process, opened when they are first asked for; ``home`` at once.
+
+    Use it with ``async with``; the cells work within the block. On leaving it each commits what it
+    has begun, all at the same time. A cell whose database is away is opened like any other.
+    """
+
+    def __init__(
+        self, database: Database, open_cell: OpenCell, clock: Clock, counters: Counters
+    ) -> None:
+        self._home_database = database
+        self._open_cell = open_cell
+        self._counters = counters
+        self._cells: dict[str, Cell] = {}
+        self._exits: list[AsyncExitStack] = []
+        self._opening: dict[str, asyncio.Task[Cell]] = {}
+        self._is_closing = False
+        self._list_failures, self._look_failures = FailureLog(log, clock), FailureLog(log, clock)
+
+    async def __aenter__(self) -> Self:
+        await self._enter(CellRecord(HOME))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._is_closing = True
+        await asyncio.gather(*self._opening.values(), return_exceptions=True)
+        ends = await asyncio.gather(
+            *(exit_.aclose() for exit_ in self._exits), return_exceptions=True
+        )
+        for error in ends:
+            if isinstance(error, BaseException):
+                raise error
+
+    @property
+    def home(self) -> Cell:
+        """The cell that every database has."""
+        return self._cells[HOME]
+
+    def of(self, caller: Caller) -> Cell:
+        """The cell that the caller's organization lives in; it was opened to read the caller."""
+        return self._cells[caller.cell]
+
+    async def database_of(self, name: str) -> Database:
+        """The database of the cell of that name.
+
+        Raises ``internal_error``: transient if the home database does not tell where the cell is,
+        or if the cell is known to take nothing.
+        """
+        cell = self._cells.get(name) or await self._opened(name)
+        cell.check()
+        return cell.database
+
+    async def run(self) -> None:
+        """Open the cells of the directory and look whether they answer, until cancelled."""
+        await asyncio.gather(self._open_all(), self._look_at_all())
+
+    async def _opened(self, name: str) -> Cell:
+        opening = self._opening.get(name)
+        if opening is None:
+            opening = self._opening[name] = asyncio.create_task(self._find_and_enter(name))
+            opening.add_done_callback(lambda _: self._opening.pop(name))
+        return await asyncio.shield(opening)  # a caller that gives up ends it for no other
+
+    async def _find_and_enter(self, name: str) -> Cell:
+        async with self._home_database.connection() as db:
+            record = await find_cell(db, name)
+        if record is None:
+            log.error("the directory has keys in cell %s and no such cell", name)
+            raise IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
+        return await self._enter(record)
+
+    async def _enter(self, record: CellRecord) -> Cell:
+        if self._is_closing:
+            raise unavailable("The service is shutting down. Retry shortly.")
+        if len(self._cells) >= MAX_CELLS:
+            log.error("cell %s is one too many: a process works in %d", record.name, MAX_CELLS)
+            raise database_away()
+        async with AsyncExitStack() as stack:
+            database = await self._enter_database(record, stack)
+            cell = await stack.enter_async_context(self._open_cell(record.name, database))
+            self._exits.append(stack.pop_all())
+        self._cells[record.name] = cell
+        return cell
+
+    async def _enter_database(self, record: CellRecord, stack: AsyncExitStack) -> Database:
+        if record.conninfo is None and record.schema is None:
+            return self._home_database
+        return await stack.enter_async_context(
+            Database(
+                make_conninfo(
+                    record.conninfo or self._home_database._conninfo,
+                    options=f"-c search_path={record.schema}",
+                )
+            )
+        )
+
+    async def _open_all(self) -> None:
+        """Open the cells whose keys nobody uses, too: they have maintenance to do."""
+        while True:
+            try:
+                async with self._home_database.connection() as db:
+                    records = await list_cells(db)
+                for record in records:
+                    if record.name not in self._cells:
+                        await self._opened(record.name)
+            except Exception as error:  # such as a want of descriptors
+                what = "the cells in the directory were not all opened, will be tried again"
+                expected = isinstance(error, (psycopg.Error, IngestError, OSError))
+                self._list_failures.note(what, error.__cause__ or error, expected=expected)
+            await asyncio.sleep(LIST_SECONDS)
+
+    async def _look_at_all(self) -> None:
+        while True:
+            others = [cell for cell in self._cells.values() if cell.name != HOME]
+            await asyncio.gather(*map(self._look_at, others))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_at(self, cell: Cell) -> None:
+        problem: str | None
+        try:
+            problem = await cell.database.within(ANSWER_SECONDS, self._ask(cell))
+        except (psycopg.Error, IngestError):
+            problem = "its database does not answer"
+        except Exception as error:  # such as a want of descriptors, which is no cell's own
+            expected = isinstance(error, OSError)
+            self._look_failures.note(f"cell {cell.name} was not asked", error, expected=expected)
+            return
+        if problem is not None:
+            cell.database.check_soon()
+        if problem != cell.problem:
+            if problem is None:
+                log.info("cell %s takes requests again", cell.name)
+            else:
+                log.error("cell %s takes no requests: %s", cell.name, problem)
+        cell.problem = problem
+        self._counters.cell_away(cell.name, away=problem is not None)
+
+    async def _ask(self, cell: Cell) -> Problem | None:
+        async with cell.database.connection() as db:
+            return await cell_problem(db)
