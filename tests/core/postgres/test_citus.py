@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -16,6 +17,7 @@ from core.journal import quota
 from core.postgres import partitions
 from core.postgres.citus import CitusDatabase, at_node, create_schema, owner
 from core.postgres.database import Database
+from core.postgres.directory import CellRecord
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.pipeline import BEGIN, COMMIT, Command, send
 from core.postgres.sessions import connect
@@ -25,6 +27,13 @@ pytestmark = pytest.mark.anyio
 
 NOW_US = Clock().now_us()
 YEAR_US = 365 * 86_400 * 1_000_000
+
+
+@pytest.fixture
+def cell() -> Iterator[CellRecord]:
+    """A cell on the cluster."""
+    with citus.cell(NOW_US) as made:
+        yield made
 
 
 def test_a_node_is_reached_as_the_coordinator_is() -> None:
@@ -70,9 +79,11 @@ async def test_a_schema_that_is_not_distributed_is_refused() -> None:
         citus.query(coordinator, "DROP SCHEMA plain_cell")
 
 
-async def test_work_goes_to_the_owner_and_tables_change_through_the_coordinator() -> None:
+async def test_work_goes_to_the_owner_and_tables_change_through_the_coordinator(
+    cell: CellRecord,
+) -> None:
     coordinator = citus.coordinator()
-    async with citus.new_cell(coordinator, NOW_US) as cell, citus.nodes() as database_at:
+    async with citus.nodes() as database_at:
         database = citus.on_citus(cell, database_at)
         await database.locate()
         for later_us in (NOW_US + YEAR_US, NOW_US + 2 * YEAR_US):
@@ -90,27 +101,23 @@ async def test_work_goes_to_the_owner_and_tables_change_through_the_coordinator(
 
 
 @pytest.mark.parametrize("position", range(3))
-async def test_a_charge_is_exact_through_every_node(position: int) -> None:
+async def test_a_charge_is_exact_through_every_node(cell: CellRecord, position: int) -> None:
     coordinator = citus.coordinator()
-    async with citus.new_cell(coordinator, NOW_US) as cell:
-        node = sorted(citus.node_addresses(coordinator))[position]
-        async with Database(at_node(coordinator, *node)) as server:
-            database = server.in_schema(cell.schema)
-            async with database.connection() as db:
-                made = await organizations.create(db, "acme", NOW_US, monthly_quota=5)
-            account = quota.account(made.id, NOW_US)
-            async with database.journal_connection(20) as db:
-                for left in (3, 1):
-                    commands = quota.charge({account: 2})
-                    await send(db, [Command(BEGIN), *commands, Command(COMMIT)])
-                    assert quota.left(commands[-1]) == {account: left}
-                with pytest.raises(DivisionByZero) as caught:
-                    await send(db, [Command(BEGIN), *quota.charge({account: 2}), Command(COMMIT)])
-                assert quota.is_short(caught.value)
-                await db.rollback()
-            gone = quota.account(ids.new(NOW_US), NOW_US)
+    node = sorted(citus.node_addresses(coordinator))[position]
+    async with Database(at_node(coordinator, *node)) as server:
+        database = server.in_schema(cell.schema)
+        async with database.connection() as db:
+            made = await organizations.create(db, "acme", NOW_US, monthly_quota=5)
+        account = quota.account(made.id, NOW_US)
+        async with database.journal_connection(20) as db:
+            for left in (3, 1):
+                commands = quota.charge({account: 2})
+                await send(db, [Command(BEGIN), *commands, Command(COMMIT)])
+                assert quota.left(commands[-1]) == {account: left}
+        gone = quota.account(ids.new(NOW_US), NOW_US)
+        for charged in ({account: 2}, {gone: 1}):
             async with database.journal_connection(20) as db:
                 with pytest.raises(DivisionByZero) as caught:
-                    await send(db, [Command(BEGIN), *quota.charge({gone: 1}), Command(COMMIT)])
-                assert quota.is_short(caught.value)
+                    await send(db, [Command(BEGIN), *quota.charge(charged), Command(COMMIT)])
                 await db.rollback()
+            assert quota.is_short(caught.value)
