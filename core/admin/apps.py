@@ -8,14 +8,13 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import psycopg
 from msgspec import Struct
+from psycopg.errors import UniqueViolation
 
 from core import ids
 from core.admin import checks, whitelist
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
 from core.admin.organizations import Organization
-from core.postgres.errors import violated_constraint
 from core.postgres.sessions import Connection
 from core.timestamps import to_datetime
 
@@ -23,7 +22,6 @@ MAX_SLUG_CHARACTERS: Final = 64
 SOURCE_PREFIX: Final = "custom:"
 
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
-_SLUG_IS_UNIQUE: Final = "apps_organization_id_slug_key"
 
 
 class App(Struct, frozen=True):
@@ -80,12 +78,10 @@ async def create(
     row = (app.organization_id, app.id, slug, name, app.allowed_event_types, app.created_at)
     try:
         await db.execute(_INSERT, row)
-    except psycopg.IntegrityError as error:
-        if violated_constraint(error) == _SLUG_IS_UNIQUE:
-            raise AlreadyExistsError(
-                f"an app {slug!r} exists already in the organization {organization.name!r}"
-            ) from error
-        raise
+    except UniqueViolation as error:  # the id is new, so it is the slug
+        raise AlreadyExistsError(
+            f"an app {slug!r} exists already in the organization {organization.name!r}"
+        ) from error
     return app
 
 

@@ -10,18 +10,16 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import psycopg
 from msgspec import UNSET, Struct, UnsetType
+from psycopg.errors import UniqueViolation
 
 from core import ids, limits
 from core.admin import checks
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
-from core.postgres.errors import violated_constraint
 from core.postgres.sessions import Connection
 from core.timestamps import to_datetime
 
 MAX_MONTHLY_QUOTA: Final = 1_000_000_000_000_000
-_NAME_IS_UNIQUE: Final = "organizations_name_key"
 # Between a change of rights and the last commit of a request that was admitted before it.
 QUIET_SECONDS: Final = 2.0
 MAX_REMOVED_AT_ONCE: Final = (
@@ -77,8 +75,8 @@ async def create(
                 organization.created_at,
             ),
         )
-    except psycopg.IntegrityError as error:
-        raise _explained(error, name) from error
+    except UniqueViolation as error:  # the id is new, so it is the name
+        raise _name_is_taken(name) from error
     return organization
 
 
@@ -117,8 +115,8 @@ async def update(
     }
     try:
         row = await (await db.execute(_UPDATE, values)).fetchone()
-    except psycopg.IntegrityError as error:
-        raise _explained(error, name or "") from error
+    except UniqueViolation as error:
+        raise _name_is_taken(name or "") from error
     if row is None:
         raise NotFoundError(
             f"there is no organization {ids.text(ids.ORGANIZATION, organization_id)}"
@@ -235,7 +233,5 @@ def _quota(value: int | None) -> int | None:
     return value
 
 
-def _explained(error: psycopg.IntegrityError, name: str) -> Exception:
-    if violated_constraint(error) == _NAME_IS_UNIQUE:
-        return AlreadyExistsError(f"an organization named {name!r} exists already")
-    return error
+def _name_is_taken(name: str) -> AlreadyExistsError:
+    return AlreadyExistsError(f"an organization named {name!r} exists already")

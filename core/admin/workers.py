@@ -10,19 +10,16 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import psycopg
 from msgspec import Struct
+from psycopg.errors import UniqueViolation
 
 from core import ids
 from core.admin import checks
 from core.admin.errors import AlreadyExistsError, NotFoundError
 from core.emails import email_key
-from core.postgres.errors import violated_constraint
 from core.postgres.sessions import Connection
 from core.rules import fields
 from core.timestamps import to_datetime
-
-_EMAIL_IS_UNIQUE: Final = "workers_email"
 
 
 class Link(Struct, frozen=True):
@@ -60,12 +57,10 @@ async def create(
     row = (organization_id, worker.id, display_name, email, key, worker.created_at)
     try:
         await db.execute(_CREATE, row)
-    except psycopg.IntegrityError as error:
-        if violated_constraint(error) == _EMAIL_IS_UNIQUE:
-            raise AlreadyExistsError(
-                f"a worker with the e-mail {email!r} exists already in this organization"
-            ) from error
-        raise
+    except UniqueViolation as error:  # the id is new, so it is the e-mail
+        raise AlreadyExistsError(
+            f"a worker with the e-mail {email!r} exists already in this organization"
+        ) from error
     return worker
 
 

@@ -11,7 +11,7 @@ import psycopg
 from core.clock import Clock
 from core.errors import UnknownCommitStatusError
 from core.failure_log import one_line
-from core.journal import producers
+from core.journal import commit_lock, producers
 from core.journal.transaction import Transaction
 from core.postgres.database import Database
 from core.postgres.errors import NoAnswerError
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 STATUS_SECONDS: Final = 10.0  # until the status is given up as unknown
 STATUS_QUERY_SECONDS: Final = 3.0
 STATUS_PAUSE_SECONDS: Final = 0.2
-
-_STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
 
 _PROBE: Final = """
 SELECT EXISTS (SELECT FROM events WHERE organization_id = %(org)s AND id = %(id)s)
@@ -59,7 +57,8 @@ async def _commit_status(database: Database, transaction: Transaction) -> bool |
         if not await is_writable(db):
             # A standby may not have heard of the transaction yet.
             raise NoAnswerError("the database is read-only")
-        if not await _has_ended(db, transaction.transaction_id):
+        lock = transaction.commit_lock
+        if lock is not None and not await commit_lock.is_free(db, lock):
             return None
         is_stored = await _is_stored(db, transaction)
         if is_stored:
@@ -69,21 +68,11 @@ async def _commit_status(database: Database, transaction: Transaction) -> bool |
         return is_stored
 
 
-async def _has_ended(db: Connection, transaction_id: str | None) -> bool:
-    """Whether a transaction is over, one way or the other."""
-    try:
-        row = await (await db.execute(_STATUS, (transaction_id,))).fetchone()
-    except psycopg.DataError:
-        return True  # an id of the future: the server crashed before it had written of it
-    return row is None or row[0] != "in progress"
-
-
 async def _is_stored(db: Connection, transaction: Transaction) -> bool:
     """Whether the rows of an ended transaction are there.
 
-    The status of its id alone would not do: after a crash the id can be given again. A transaction
-    without a row may have advanced producers, by batches whose every event was rejected. Written
-    again, those would be duplicates, and their rejections lost.
+    A transaction without a row may have advanced producers, by batches whose every event was
+    rejected. Written again, those would be duplicates, and their rejections lost.
     """
     if transaction.probe_row is None:
         return await producers.have_reached(db, transaction.advanced)

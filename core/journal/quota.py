@@ -13,10 +13,10 @@ from datetime import date
 from typing import Final
 from uuid import UUID
 
-import psycopg
 from msgspec import Struct
 from psycopg.errors import DivisionByZero
 
+from core.journal.commit_lock import CommitLock
 from core.postgres.pipeline import Command, Statement, as_records, to_json
 from core.timestamps import month_start
 
@@ -28,12 +28,13 @@ class Account(Struct, frozen=True, order=True, gc=False, cache_hash=True):
     month: date
 
 
+# In the first round trip, and on the node that writes: there it takes the transaction's lock, too.
 _READ: Final = Statement(
     "read_quota",
-    "json",
+    "json, bigint",
     """
 SELECT wanted.organization_id, wanted.month, o.monthly_quota - COALESCE(account.used, 0),
-    pg_current_xact_id()
+    pg_advisory_xact_lock($2)
 FROM json_to_recordset($1) AS wanted (organization_id uuid, month date)
 JOIN organizations o ON o.id = wanted.organization_id
 LEFT JOIN quota_usage account USING (organization_id, month)
@@ -88,9 +89,9 @@ def account(organization_id: UUID, received_us: int) -> Account:
     return Account(organization_id, month_start(received_us).date())
 
 
-def read(accounts: Iterable[Account]) -> Command | None:
-    """Ask how much accounts have left: :func:`left` reads it, and :func:`transaction_id` its id."""
-    return _of(_READ, accounts)
+def read(accounts: Iterable[Account], lock: CommitLock) -> Command:
+    """Ask how much accounts have left, which :func:`left` reads, and take the lock."""
+    return Command(_READ, to_json(sorted(accounts)), str(lock.id))
 
 
 def lock(accounts: Iterable[Account]) -> Command | None:
@@ -98,19 +99,14 @@ def lock(accounts: Iterable[Account]) -> Command | None:
 
     An account that was never charged has no row to lock.
     """
-    return _of(_LOCK, accounts)
-
-
-def _of(statement: Statement, accounts: Iterable[Account]) -> Command | None:
     rows = sorted(accounts)
-    return Command(statement, to_json(rows)) if rows else None
+    return Command(_LOCK, to_json(rows)) if rows else None
 
 
 def charge(events: Mapping[Account, int]) -> list[Command]:
     """Charge accounts with so many events each; :func:`left` reads the last of the commands.
 
-    If any has less than that left, it fails with an error that :func:`is_short` recognizes, and
-    the transaction with it.
+    If any has less than that left, it fails as :func:`is_short` tells, and the transaction with it.
     """
     if not events:
         return []
@@ -119,9 +115,12 @@ def charge(events: Mapping[Account, int]) -> list[Command]:
     return [Command(_CHARGE, charged), Command(_CHECK, charged)]
 
 
-def is_short(error: psycopg.Error) -> bool:
-    """Whether a charge failed because too little was left, as others had charged meanwhile."""
-    return isinstance(error, DivisionByZero)
+def is_short(command: Command | None) -> bool:
+    """Whether a charge failed because too little was left, as others had charged meanwhile.
+
+    ``command``: its last one.
+    """
+    return command is not None and isinstance(command.error, DivisionByZero)
 
 
 def left(command: Command | None) -> dict[Account, int | None]:
@@ -132,8 +131,3 @@ def left(command: Command | None) -> dict[Account, int | None]:
         )
         for organization, month, events, *_ in (command.rows if command else ())
     }
-
-
-def transaction_id(command: Command | None) -> str | None:
-    """The id of the transaction that this :func:`read` was part of; None if nothing was read."""
-    return str(command.rows[0][-1]) if command and command.rows else None

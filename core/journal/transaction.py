@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from enum import Enum, auto
 from uuid import UUID
 
 from psycopg.errors import InFailedSqlTransaction
 
 from core import ids
 from core.journal import quota, snapshots, workers
+from core.journal.commit_lock import CommitLock
 from core.journal.idempotency import IdempotencyStep
+from core.journal.mode import Mode
 from core.journal.pending import PendingRequest, Verdict
 from core.journal.pending_events import PendingEvents
 from core.journal.pending_snapshot import PendingSnapshot
@@ -20,29 +21,9 @@ from core.journal.quota import Account
 from core.journal.snapshots import SnapshotRow
 from core.journal.workers import WorkerCache
 from core.models import Actor, Worker, WorkerName
-from core.postgres import copy_rows
+from core.postgres import copy_rows, partitions
 from core.postgres.pipeline import BEGIN, COMMIT, LOCK_TIMEOUT, Command, CopyCommand, send
 from core.postgres.sessions import Connection
-
-
-class Mode(Enum):
-    """The assumptions that a transaction makes before the database has answered.
-
-    ``OPTIMISTIC`` assumes that everything can be written. The whole transaction is sent in one go,
-    and the answers are read while the database waits for the rows: two round trips. If an answer
-    differs, nothing is written and :class:`UnexpectedOutcomeError` is raised. A transaction without
-    events, or with workers to be asked for, is stepwise all the same. It takes 15 us of CPU an
-    event, not 19 (``bench --protocol http --batch 50 --concurrency 16``).
-
-    ``STEPWISE`` assumes nothing. The rows follow from the answers: three round trips, and more for
-    keys that others hold and for workers that have to be asked for.
-
-    ``LOCKED`` is stepwise, and no other transaction can charge its accounts meanwhile.
-    """
-
-    OPTIMISTIC = auto()
-    STEPWISE = auto()
-    LOCKED = auto()
 
 
 class UnexpectedOutcomeError(Exception):
@@ -61,17 +42,17 @@ class Transaction:
 
     Quotas are read at the beginning and charged together with the COMMIT, so that a charge locks
     its account only for a moment. If another transaction has charged the account in between and too
-    little is left, :meth:`write` fails with an error that :func:`quota.is_short` recognizes. The
-    next attempt has to be ``LOCKED``.
+    little is left, :meth:`write` fails and the transaction ``is_short``. The next attempt has to be
+    ``LOCKED``. It ``lacks_partition`` if there is none for one of the events.
 
     ``outcomes`` are true once :meth:`write` has returned, and ``resolved`` are the workers to cache
     then. ``has_keys``: the idempotency keys are claimed, so a lock that is waited for later is not
     a key's. ``is_as_expected``: every assumption of ``OPTIMISTIC`` was true.
 
     If the connection is lost while ``committing``, the commit status is open
-    (core/journal/commit_status.py). ``transaction_id`` tells whether the transaction is still going
-    on. ``probe_row``, the organization and id of a row it writes, tells whether it took effect;
-    without a row, the producers that it has ``advanced`` do.
+    (core/journal/commit_status.py). ``commit_lock`` tells whether the transaction is still going
+    on; without one it had nothing to write. ``probe_row``, the organization and id of a row it
+    writes, tells whether it took effect; without a row, the producers that it ``advanced`` do.
     """
 
     def __init__(
@@ -91,18 +72,30 @@ class Transaction:
         self._accounts = {
             request.account for request in requests if request.accepted or request.is_streamed
         }
-        self._read_quotas = quota.read(self._accounts)
+        organization_ids = {account.organization_id for account in self._accounts}
+        self.commit_lock = CommitLock.of(organization_ids) if organization_ids else None
+        self._read_quotas = self.commit_lock and quota.read(self._accounts, self.commit_lock)
         self._commit = Command(COMMIT)
         self._charge: Command | None = None
+        self._copy: CopyCommand | None = None
         self._rows = copy_rows.NO_ROWS
         self.outcomes: list[Verdict] = []
         self.resolved: dict[WorkerName, Worker] = {}
-        self.transaction_id: str | None = None
         self.probe_row: tuple[UUID, UUID] | None = None
         self.advanced: dict[ProducerKey, Progress] = {}
         self.has_keys = False
         self.is_as_expected = True
         self.committing = False
+
+    @property
+    def is_short(self) -> bool:
+        """Whether others have charged an account meanwhile, and too little is left."""
+        return quota.is_short(self._charge)
+
+    @property
+    def lacks_partition(self) -> bool:
+        """Whether there is no partition for an event."""
+        return self._copy is not None and partitions.is_missing(self._copy.error)
 
     async def write(self, db: Connection, lock_seconds: float | None = None) -> None:
         """Find the outcome of each request, write the accepted items, and commit.
@@ -115,6 +108,7 @@ class Transaction:
         # The COPY begins in the first round trip, unless workers have to be asked for before.
         has_events = any(isinstance(request, PendingEvents) for request in self._requests)
         copy = CopyCommand(copy_rows.COPY_EVENTS) if has_events and not self._incomplete else None
+        self._copy = copy
         try:
             if copy is not None and self._mode is Mode.OPTIMISTIC:
                 await self._write_optimistic(db, lock_seconds, copy)
@@ -156,7 +150,7 @@ class Transaction:
         await self._provide_workers(db)
         self._pack_rows()
         if copy is None and self._rows != copy_rows.NO_ROWS:
-            copy = CopyCommand(copy_rows.COPY_EVENTS)
+            copy = self._copy = CopyCommand(copy_rows.COPY_EVENTS)
             await send(db, [copy])
         if copy is not None:
             await copy.write(db, self._rows)
@@ -243,7 +237,6 @@ class Transaction:
 
         Returns whether every account sufficed.
         """
-        self.transaction_id = quota.transaction_id(self._read_quotas)
         left = quota.left(self._read_quotas)
         suffices = True
         for request in self._live():

@@ -63,7 +63,7 @@ _INSERT_LINKS: Final = """
 INSERT INTO worker_links (organization_id, app_id, external_id, worker_id)
 SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::uuid[])
 ORDER BY 1, 2, 3
-ON CONFLICT DO NOTHING
+ON CONFLICT (organization_id, app_id, external_id) DO NOTHING
 RETURNING organization_id, app_id, external_id
 """
 
@@ -72,7 +72,7 @@ INSERT INTO workers (organization_id, id, display_name, email, email_key, create
 SELECT * FROM unnest(
     %s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::timestamptz[])
 ORDER BY 1, 5, 2
-ON CONFLICT ON CONSTRAINT workers_email DO NOTHING
+ON CONFLICT (organization_id, email_key) DO NOTHING
 RETURNING organization_id, id
 """
 

@@ -13,11 +13,11 @@ from psycopg.errors import LockNotAvailable
 
 from core.clock import Clock
 from core.failure_log import one_line
-from core.journal import quota
 from core.journal.commit_status import was_committed
 from core.journal.lock_waits import LockedError
+from core.journal.mode import Mode
 from core.journal.pending import PendingRequest, Verdict
-from core.journal.transaction import Mode, Transaction, UnexpectedOutcomeError
+from core.journal.transaction import Transaction, UnexpectedOutcomeError
 from core.journal.workers import WorkerCache
 from core.postgres import partitions
 from core.postgres.database import Database
@@ -73,14 +73,15 @@ class Writer:
         last_begin: float,
     ) -> list[Verdict]:
         for attempt in range(1, MAX_ATTEMPTS + 1):
+            transaction = Transaction(requests, self._cache, self._clock.now_us(), mode)
             try:
-                return await self._transact(requests, lock_seconds, mode)
+                return await self._transact(transaction, lock_seconds)
             except psycopg.Error as error:
                 give_up = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last_begin
-                if quota.is_short(error) and not give_up:
+                if transaction.is_short and not give_up:
                     mode = Mode.LOCKED
                     continue
-                if partitions.is_missing(error) and not give_up:
+                if transaction.lacks_partition and not give_up:
                     await self._make_partitions(requests)
                     continue
                 if give_up or not is_transient(error):
@@ -100,9 +101,8 @@ class Writer:
                     log.warning("made partition %s, which an event was missing", name)
 
     async def _transact(
-        self, requests: Sequence[PendingRequest], lock_seconds: float | None, mode: Mode
+        self, transaction: Transaction, lock_seconds: float | None
     ) -> list[Verdict]:
-        transaction = Transaction(requests, self._cache, self._clock.now_us(), mode)
         try:
             async with self._database.journal_connection(WRITE_SECONDS) as db:
                 with without_warnings(db):

@@ -76,8 +76,3 @@ def temporary_failure(error: BaseException) -> IngestError:
 def database_away() -> IngestError:
     """The answer to a client while the database cannot be reached."""
     return unavailable("The service cannot reach its storage right now. Retry shortly.")
-
-
-def violated_constraint(error: psycopg.Error) -> str | None:
-    """The name of the constraint that refused a row; None for any other error."""
-    return error.diag.constraint_name if isinstance(error, psycopg.IntegrityError) else None

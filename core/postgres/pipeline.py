@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
+import psycopg
 from psycopg import errors
 from psycopg.pq import Escaping
 from psycopg.pq.abc import PGresult
@@ -36,22 +37,22 @@ class Command:
     """A statement with its arguments, all of them text, and its result once it is ``done``.
 
     ``rows``: values as PostgreSQL's text, None for NULL. ``tag``: PostgreSQL's command tag, such as
-    ``INSERT 0 5``. ``count``: the rows that were returned or changed.
+    ``COMMIT``; its number of rows is not to be trusted on Citus. ``error``: PostgreSQL's, if it
+    refused this very statement; a lost connection is no statement's.
     """
 
     def __init__(self, statement: Statement | str, *arguments: str) -> None:
         self.statement = statement
         self.arguments = arguments
         self.done = False
+        self.error: psycopg.Error | None = None
         self.tag = ""
-        self.count = 0
         self.rows: list[list[Any]] = []
 
     def complete(self, result: PGresult) -> None:
         """Keep the result."""
         self.done = True
         self.tag = (result.command_status or b"").decode()
-        self.count = result.command_tuples or 0
         self.rows = [
             [_text(result.get_value(row, column)) for column in range(result.nfields)]
             for row in range(result.ntuples)
@@ -62,7 +63,7 @@ class CopyCommand(Command):
     """A COPY FROM STDIN. Commands that are sent behind it run once it has ended.
 
     Nothing else can be sent on the connection until :meth:`write` or :meth:`abandon` has ended it.
-    It is ``done`` once it has begun; its ``tag`` and ``count`` come with its end.
+    It is ``done`` once it has begun; its ``tag`` comes with its end.
     """
 
     def __init__(self, statement: Statement | str, *arguments: str) -> None:
@@ -138,6 +139,8 @@ def _complete(
         if (error := psycopg_internals.error_of(result)) is not None:
             if isinstance(error, errors.InvalidSqlStatementName):
                 known.clear()  # somebody deallocated them, as psycopg does with its own
+            if isinstance(one, Command):
+                one.error = error
             raise error
         if isinstance(one, Statement):
             known.add(one.name)

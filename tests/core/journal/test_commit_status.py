@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
 import pytest
+from psycopg import AsyncConnection
 
 import core.journal.commit_status
 from core import ids
 from core.errors import UnknownCommitStatusError
 from core.journal.app_producers import open_stream
+from core.journal.commit_lock import CommitLock, is_free
 from core.journal.commit_status import was_committed
+from core.journal.mode import Mode
 from core.journal.producers import producer_key
-from core.journal.transaction import Mode, Transaction
+from core.journal.transaction import Transaction
 from core.journal.workers import WorkerCache
-from core.models import StreamPosition
+from core.models import StreamPosition, Worker
 from tests.support.databases import read_only
 from tests.support.direct_writer import DirectWriter
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-ENDED = "1"  # the id of a transaction long past
 
 
 def lost(writer: DirectWriter) -> Transaction:
@@ -29,18 +32,18 @@ def lost(writer: DirectWriter) -> Transaction:
     transaction = Transaction(
         [writer.request(1)], WorkerCache(), writer.clock.now_us(), Mode.STEPWISE
     )
-    transaction.transaction_id = ENDED
     transaction.probe_row = (writer.tenant.organization.id, UUID(int=7))
     return transaction
 
 
-async def test_the_row_decides_and_not_the_status_of_the_id(quota_of_five: DirectWriter) -> None:
+async def take_lock(db: AsyncConnection[Any], transaction: Transaction) -> None:
+    assert transaction.commit_lock is not None
+    await db.execute("SELECT pg_advisory_xact_lock(%s)", (transaction.commit_lock.id,))
+
+
+async def test_the_row_decides(quota_of_five: DirectWriter) -> None:
     transaction = lost(quota_of_five)
     database, clock = quota_of_five.database, quota_of_five.clock
-    async with quota_of_five.database.connection() as db:
-        row = await (await db.execute("SELECT pg_current_xact_id()::text")).fetchone()
-        assert row is not None
-        transaction.transaction_id = row[0]  # committed, as the status would say
     assert not await was_committed(database, clock, transaction)
     await quota_of_five.write(quota_of_five.request(1))
     [stored] = await quota_of_five.tenant.rows("SELECT id FROM events")
@@ -54,9 +57,7 @@ async def test_a_transaction_in_progress_has_not_ended(
     monkeypatch.setattr(core.journal.commit_status, "STATUS_SECONDS", 0.3)
     transaction = lost(quota_of_five)
     async with await quota_of_five.tenant.connect() as db, db.transaction():
-        row = await (await db.execute("SELECT pg_current_xact_id()::text")).fetchone()
-        assert row is not None
-        transaction.transaction_id = row[0]
+        await take_lock(db, transaction)
         with pytest.raises(UnknownCommitStatusError):
             await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
 
@@ -73,10 +74,8 @@ async def test_a_transaction_in_progress_is_waited_for(
     transaction.probe_row = (quota_of_five.tenant.organization.id, row_id)
     async with await quota_of_five.tenant.connect() as db:
         await db.execute("BEGIN")
+        await take_lock(db, transaction)
         await db.execute("UPDATE events SET id = %s WHERE id = %s", (row_id, stored["id"]))
-        row = await (await db.execute("SELECT pg_current_xact_id()::text")).fetchone()
-        assert row is not None
-        transaction.transaction_id = row[0]
         asked = asyncio.create_task(
             was_committed(quota_of_five.database, quota_of_five.clock, transaction)
         )
@@ -84,6 +83,47 @@ async def test_a_transaction_in_progress_is_waited_for(
         assert not done
         await db.execute("COMMIT" if committed else "ROLLBACK")
         assert await asyncio.wait_for(asked, 20) is committed
+
+
+@pytest.mark.parametrize("mode", [Mode.OPTIMISTIC, Mode.STEPWISE, Mode.LOCKED])
+async def test_a_transaction_has_its_lock_before_it_commits_and_until_it_is_over(
+    quota_of_five: DirectWriter, mode: Mode
+) -> None:
+    request = quota_of_five.request(1)
+    await quota_of_five.write(quota_of_five.request(1))  # so that the worker and an account exist
+    [worker] = await quota_of_five.tenant.rows("SELECT id, display_name FROM workers")
+    cache = WorkerCache()
+    cache.remember(dict.fromkeys(request.names, Worker(worker["id"], worker["display_name"])))
+    transaction = Transaction([request], cache, quota_of_five.clock.now_us(), mode)
+    lock = transaction.commit_lock
+    assert lock is not None
+    database = quota_of_five.database
+
+    async def write() -> None:
+        async with database.journal_connection(60) as db:
+            await transaction.write(db, lock_seconds=60)
+
+    async with await quota_of_five.tenant.connect() as other, database.connection() as asking:
+        await asking.execute("SET lock_timeout = '20ms'")
+        async with other.transaction():
+            table = "quota_usage" if mode is not Mode.LOCKED else "events"
+            await other.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE".encode())
+            writing = asyncio.create_task(write())
+
+            async def is_held() -> bool:
+                return not await is_free(asking, lock)
+
+            await eventually(is_held, "the transaction has its lock")
+            assert not writing.done()
+        await asyncio.wait_for(writing, 20)
+        assert transaction.committing
+        await asking.execute("SET lock_timeout = '20s'")
+        assert await is_free(asking, lock)
+
+
+async def test_without_the_organization_nothing_tells(quota_of_five: DirectWriter) -> None:
+    async with quota_of_five.database.connection() as db:
+        assert not await is_free(db, CommitLock.of([UUID(int=7)]))
 
 
 async def test_without_a_row_the_producers_decide(quota_of_five: DirectWriter) -> None:
@@ -98,12 +138,6 @@ async def test_without_a_row_the_producers_decide(quota_of_five: DirectWriter) -
     position = StreamPosition("p", opened.epoch, 1)
     await quota_of_five.write(quota_of_five.request(1, position=position))
     assert await was_committed(database, clock, transaction)
-
-
-async def test_an_id_of_the_future_was_lost_in_a_crash(quota_of_five: DirectWriter) -> None:
-    transaction = lost(quota_of_five)
-    transaction.transaction_id = str(2**40)
-    assert not await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
 
 
 async def test_a_database_that_is_read_only_does_not_tell(

@@ -9,8 +9,9 @@ from psycopg.errors import InFailedSqlTransaction
 
 import core.journal.transaction
 import core.journal.writer
+from core.journal.mode import Mode
 from core.journal.pending_events import PendingEvents
-from core.journal.transaction import Mode, Transaction
+from core.journal.transaction import Transaction
 from core.models import Actor, Receipt
 from core.postgres.pipeline import COMMIT, Command, CopyCommand, Statement
 from core.postgres.sessions import Connection
