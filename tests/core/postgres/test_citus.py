@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from psycopg import Error
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DivisionByZero
 
@@ -14,12 +15,13 @@ from core.admin import organizations
 from core.clock import Clock
 from core.errors import IngestError
 from core.journal import quota
-from core.postgres import partitions
+from core.models import Worker
+from core.postgres import copy_rows, partitions
 from core.postgres.citus import CitusDatabase, at_node, create_schema, owner
 from core.postgres.database import Database
 from core.postgres.directory import CellRecord
 from core.postgres.errors import DatabaseUnusableError
-from core.postgres.pipeline import BEGIN, COMMIT, Command, send
+from core.postgres.pipeline import BEGIN, COMMIT, Command, CopyCommand, send
 from core.postgres.sessions import connect
 from tests.support import citus
 
@@ -117,7 +119,27 @@ async def test_a_charge_is_exact_through_every_node(cell: CellRecord, position: 
         gone = quota.account(ids.new(NOW_US), NOW_US)
         for charged in ({account: 2}, {gone: 1}):
             async with database.journal_connection(20) as db:
-                with pytest.raises(DivisionByZero) as caught:
-                    await send(db, [Command(BEGIN), *quota.charge(charged), Command(COMMIT)])
+                commands = quota.charge(charged)
+                with pytest.raises(DivisionByZero):
+                    await send(db, [Command(BEGIN), *commands, Command(COMMIT)])
                 await db.rollback()
-            assert quota.is_short(caught.value)
+            assert quota.is_short(commands[-1])
+
+
+@pytest.mark.parametrize("position", range(3))
+async def test_an_event_without_a_partition_is_recognized_through_every_node(
+    cell: CellRecord, position: int
+) -> None:
+    coordinator = citus.coordinator()
+    node = sorted(citus.node_addresses(coordinator))[position]
+    worker = Worker(ids.new(NOW_US), "Ann")
+    first_id = ids.first_at(NOW_US + 50 * YEAR_US)
+    tails = copy_rows.tails(first_id, [copy_rows.kind("a.b", "code")], [NOW_US], [None], [None])
+    row = copy_rows.assemble(worker.id, worker.id, first_id, [worker], [0], tails)
+    async with Database(at_node(coordinator, *node)) as server:
+        async with server.in_schema(cell.schema).journal_connection(20) as db:
+            copy = CopyCommand(copy_rows.COPY_EVENTS)
+            await send(db, [copy])
+            with pytest.raises(Error) as caught:
+                await copy.write(db, copy_rows.table(row))
+        assert partitions.is_missing(caught.value)
