@@ -10,10 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from core.access.shared_budget import SharedBudget
 from core.clock import Clock
@@ -28,6 +27,7 @@ from core.postgres.database import Database
 from core.postgres.directory import HOME, CellRecord, find_cell, list_cells
 from core.postgres.errors import database_away
 from core.postgres.health import Problem, cell_problem
+from core.postgres.node import MAX_POOL_CONNECTIONS
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +41,24 @@ ANSWER_SECONDS: Final = 2.0  # a cell that takes longer is away
 class Cell:
     """A cell that is open.
 
-    ``stream_openings``: producers' streams that use its database to open. ``problem``: the reason
-    why it can take nothing at this moment, as far as is known; None if it can. The home cell never
-    has one: readiness looks at it (service/readiness.py).
+    ``stream_openings``: producers' streams that use the database of its node to open. ``problem``:
+    the reason why it can take nothing at this moment, as far as is known; None if it can. The home
+    cell never has one: readiness looks at it (service/readiness.py).
     """
 
     def __init__(
-        self, name: str, database: Database, journal: Journal, rejections: RejectionStatistics
+        self,
+        name: str,
+        database: Database,
+        stream_openings: SharedBudget,
+        journal: Journal,
+        rejections: RejectionStatistics,
     ) -> None:
         self.name = name
         self.database = database
+        self.stream_openings = stream_openings
         self.journal = journal
         self.rejections = rejections
-        self.stream_openings = SharedBudget(MAX_STREAM_OPENINGS)
         self.problem: str | None = None
 
     def check(self) -> None:
@@ -66,7 +71,18 @@ class Cell:
 
 
 # Makes the cell of that name on its database, and has it work within the block.
-OpenCell = Callable[[str, Database], AbstractAsyncContextManager[Cell]]
+OpenCell = Callable[[str, Database, SharedBudget], AbstractAsyncContextManager[Cell]]
+
+
+class _Node(NamedTuple):
+    """A database server; its cells share its pools, and what is a share of those."""
+
+    database: Database
+    stream_openings: SharedBudget
+
+
+def _node(database: Database) -> _Node:
+    return _Node(database, SharedBudget(MAX_STREAM_OPENINGS))
 
 
 class Cells:
@@ -74,17 +90,30 @@ class Cells:
 
     Use it with ``async with``; the cells work within the block. On leaving it each commits what it
     has begun, all at the same time. A cell whose database is away is opened like any other.
+
+    ``max_connections``: of the pool of each node but the home one, whose database is given.
     """
 
     def __init__(
-        self, database: Database, open_cell: OpenCell, clock: Clock, counters: Counters
+        self,
+        home: Database,
+        open_cell: OpenCell,
+        clock: Clock,
+        counters: Counters,
+        max_connections: int = MAX_POOL_CONNECTIONS,
     ) -> None:
-        self._home_database = database
+        self._home = home
         self._open_cell = open_cell
         self._counters = counters
+        self._max_connections = max_connections
         self._cells: dict[str, Cell] = {}
+        # By connection string; None is the home database.
+        self._nodes: dict[str | None, _Node] = {
+            None: _Node(home, SharedBudget(MAX_STREAM_OPENINGS))
+        }
         self._exits: list[AsyncExitStack] = []
         self._opening: dict[str, asyncio.Task[Cell]] = {}
+        self._entering = asyncio.Lock()
         self._is_closing = False
         self._list_failures, self._look_failures = FailureLog(log, clock), FailureLog(log, clock)
 
@@ -95,12 +124,14 @@ class Cells:
     async def __aexit__(self, *_: object) -> None:
         self._is_closing = True
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
-        ends = await asyncio.gather(
-            *(exit_.aclose() for exit_ in self._exits), return_exceptions=True
-        )
-        for error in ends:
-            if isinstance(error, BaseException):
-                raise error
+        others = [node.database for conninfo, node in self._nodes.items() if conninfo is not None]
+        for ends in (
+            [exit_.aclose() for exit_ in self._exits],
+            [database.__aexit__() for database in others],
+        ):
+            for error in await asyncio.gather(*ends, return_exceptions=True):
+                if isinstance(error, BaseException):
+                    log.error("a cell was not closed in order", exc_info=error)
 
     @property
     def home(self) -> Cell:
@@ -133,7 +164,7 @@ class Cells:
         return await asyncio.shield(opening)  # a caller that gives up ends it for no other
 
     async def _find_and_enter(self, name: str) -> Cell:
-        async with self._home_database.connection() as db:
+        async with self._home.connection() as db:
             record = await find_cell(db, name)
         if record is None:
             log.error("the directory has keys in cell %s and no such cell", name)
@@ -141,35 +172,32 @@ class Cells:
         return await self._enter(record)
 
     async def _enter(self, record: CellRecord) -> Cell:
-        if self._is_closing:
-            raise unavailable("The service is shutting down. Retry shortly.")
-        if len(self._cells) >= MAX_CELLS:
-            log.error("cell %s is one too many: a process works in %d", record.name, MAX_CELLS)
-            raise database_away()
-        async with AsyncExitStack() as stack:
-            database = await self._enter_database(record, stack)
-            cell = await stack.enter_async_context(self._open_cell(record.name, database))
-            self._exits.append(stack.pop_all())
-        self._cells[record.name] = cell
+        async with self._entering:
+            if self._is_closing:
+                raise unavailable("The service is shutting down. Retry shortly.")
+            if len(self._cells) >= MAX_CELLS:
+                log.error("cell %s is one too many: a process has %d", record.name, MAX_CELLS)
+                raise database_away()
+            node = await self._node_of(record)
+            database = node.database.in_schema(record.schema)
+            opened = self._open_cell(record.name, database, node.stream_openings)
+            async with AsyncExitStack() as stack:
+                cell = self._cells[record.name] = await stack.enter_async_context(opened)
+                self._exits.append(stack.pop_all())
         return cell
 
-    async def _enter_database(self, record: CellRecord, stack: AsyncExitStack) -> Database:
-        if record.conninfo is None and record.schema is None:
-            return self._home_database
-        return await stack.enter_async_context(
-            Database(
-                make_conninfo(
-                    record.conninfo or self._home_database._conninfo,
-                    options=f"-c search_path={record.schema}",
-                )
-            )
-        )
+    async def _node_of(self, record: CellRecord) -> _Node:
+        if (node := self._nodes.get(record.conninfo)) is None:
+            assert record.conninfo is not None
+            database = Database(record.conninfo, max_connections=self._max_connections)
+            node = self._nodes[record.conninfo] = _node(await database.__aenter__())
+        return node
 
     async def _open_all(self) -> None:
         """Open the cells whose keys nobody uses, too: they have maintenance to do."""
         while True:
             try:
-                async with self._home_database.connection() as db:
+                async with self._home.connection() as db:
                     records = await list_cells(db)
                 for record in records:
                     if record.name not in self._cells:

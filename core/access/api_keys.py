@@ -34,7 +34,7 @@ _READ_DEPLOYMENT: Final = "SELECT key_secret, key_secret_check FROM deployment"
 # An operator's secret is adopted only while no key depends on another one.
 _ADOPT_CHECK: Final = """
 UPDATE deployment SET key_secret_check = %s
-WHERE key_secret_check IS NULL AND NOT EXISTS (SELECT FROM api_keys)
+WHERE key_secret_check IS NULL AND NOT EXISTS (SELECT FROM directory_keys)
 """
 
 
