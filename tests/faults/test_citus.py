@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -110,7 +111,7 @@ def test_sessions_of_a_node_serve_its_cells_in_turn(database_url: str) -> None:
             async def work() -> None:
                 async with asyncio.TaskGroup() as group:
                     for load in loads:
-                        group.create_task(load.run(lambda load=load: load.acknowledges(BATCHES)))
+                        group.create_task(load.run(partial(load.acknowledges, BATCHES)))
 
             asyncio.run(work())
         for cell, load in zip(cells, loads, strict=True):

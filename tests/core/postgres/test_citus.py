@@ -11,7 +11,6 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DivisionByZero
 
 from core import ids
-from core.admin import organizations
 from core.clock import Clock
 from core.errors import IngestError
 from core.journal import quota
@@ -28,6 +27,7 @@ from tests.support import citus
 pytestmark = pytest.mark.anyio
 
 NOW_US = Clock().now_us()
+ORGANIZATION = ids.new(NOW_US)
 YEAR_US = 365 * 86_400 * 1_000_000
 
 
@@ -109,8 +109,10 @@ async def test_a_charge_is_exact_through_every_node(cell: CellRecord, position: 
     async with Database(at_node(coordinator, *node)) as server:
         database = server.in_schema(cell.schema)
         async with database.connection() as db:
-            made = await organizations.create(db, "acme", NOW_US, monthly_quota=5)
-        account = quota.account(made.id, NOW_US)
+            await db.execute(
+                "INSERT INTO organizations VALUES (%s, 'acme', true, 5, 1, now())", (ORGANIZATION,)
+            )
+        account = quota.account(ORGANIZATION, NOW_US)
         async with database.journal_connection(20) as db:
             for left in (3, 1):
                 commands = quota.charge({account: 2})
