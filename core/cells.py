@@ -13,7 +13,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final, Self
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from core.access.shared_budget import SharedBudget
 from core.clock import Clock
@@ -24,15 +23,16 @@ from core.failure_log import FailureLog
 from core.journal.journal import Journal
 from core.journal.rejection_statistics import RejectionStatistics
 from core.models import Caller
+from core.nodes import Nodes
 from core.postgres.database import Database
 from core.postgres.directory import HOME, CellRecord, find_cell, list_cells
 from core.postgres.errors import database_away
 from core.postgres.health import Problem, cell_problem
+from core.postgres.node import MAX_POOL_CONNECTIONS
 
 log = logging.getLogger(__name__)
 
 MAX_CELLS: Final = 256  # of a process; each has two queues and some timers
-MAX_STREAM_OPENINGS: Final = 4  # at once: half of a pool's connections, and one flow gets two
 LIST_SECONDS: Final = 10.0  # between two looks at the directory for cells that are not open yet
 LOOK_SECONDS: Final = 1.0  # between two looks whether a cell answers
 ANSWER_SECONDS: Final = 2.0  # a cell that takes longer is away
@@ -41,19 +41,24 @@ ANSWER_SECONDS: Final = 2.0  # a cell that takes longer is away
 class Cell:
     """A cell that is open.
 
-    ``stream_openings``: producers' streams that use its database to open. ``problem``: the reason
-    why it can take nothing at this moment, as far as is known; None if it can. The home cell never
-    has one: readiness looks at it (service/readiness.py).
+    ``stream_openings``: producers' streams that use the database of its node to open. ``problem``:
+    the reason why it can take nothing at this moment, as far as is known; None if it can. The home
+    cell never has one: readiness looks at it (service/readiness.py).
     """
 
     def __init__(
-        self, name: str, database: Database, journal: Journal, rejections: RejectionStatistics
+        self,
+        name: str,
+        database: Database,
+        stream_openings: SharedBudget,
+        journal: Journal,
+        rejections: RejectionStatistics,
     ) -> None:
         self.name = name
         self.database = database
+        self.stream_openings = stream_openings
         self.journal = journal
         self.rejections = rejections
-        self.stream_openings = SharedBudget(MAX_STREAM_OPENINGS)
         self.problem: str | None = None
 
     def check(self) -> None:
@@ -66,7 +71,7 @@ class Cell:
 
 
 # Makes the cell of that name on its database, and has it work within the block.
-OpenCell = Callable[[str, Database], AbstractAsyncContextManager[Cell]]
+OpenCell = Callable[[str, Database, SharedBudget], AbstractAsyncContextManager[Cell]]
 
 
 class Cells:
@@ -74,17 +79,26 @@ class Cells:
 
     Use it with ``async with``; the cells work within the block. On leaving it each commits what it
     has begun, all at the same time. A cell whose database is away is opened like any other.
+
+    ``max_connections``: of the pool of each node but the home one, whose database is given.
     """
 
     def __init__(
-        self, database: Database, open_cell: OpenCell, clock: Clock, counters: Counters
+        self,
+        home: Database,
+        open_cell: OpenCell,
+        clock: Clock,
+        counters: Counters,
+        max_connections: int = MAX_POOL_CONNECTIONS,
     ) -> None:
-        self._home_database = database
+        self._home = home
         self._open_cell = open_cell
         self._counters = counters
+        self._nodes = Nodes(home, max_connections)
         self._cells: dict[str, Cell] = {}
         self._exits: list[AsyncExitStack] = []
         self._opening: dict[str, asyncio.Task[Cell]] = {}
+        self._entering = asyncio.Lock()
         self._is_closing = False
         self._list_failures, self._look_failures = FailureLog(log, clock), FailureLog(log, clock)
 
@@ -95,12 +109,11 @@ class Cells:
     async def __aexit__(self, *_: object) -> None:
         self._is_closing = True
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
-        ends = await asyncio.gather(
-            *(exit_.aclose() for exit_ in self._exits), return_exceptions=True
-        )
-        for error in ends:
+        closing = [exit_.aclose() for exit_ in self._exits]
+        ends = await asyncio.gather(*closing, return_exceptions=True)
+        for error in [*ends, *await self._nodes.close()]:
             if isinstance(error, BaseException):
-                raise error
+                log.error("a cell was not closed in order", exc_info=error)
 
     @property
     def home(self) -> Cell:
@@ -133,7 +146,7 @@ class Cells:
         return await asyncio.shield(opening)  # a caller that gives up ends it for no other
 
     async def _find_and_enter(self, name: str) -> Cell:
-        async with self._home_database.connection() as db:
+        async with self._home.connection() as db:
             record = await find_cell(db, name)
         if record is None:
             log.error("the directory has keys in cell %s and no such cell", name)
@@ -141,35 +154,24 @@ class Cells:
         return await self._enter(record)
 
     async def _enter(self, record: CellRecord) -> Cell:
-        if self._is_closing:
-            raise unavailable("The service is shutting down. Retry shortly.")
-        if len(self._cells) >= MAX_CELLS:
-            log.error("cell %s is one too many: a process works in %d", record.name, MAX_CELLS)
-            raise database_away()
-        async with AsyncExitStack() as stack:
-            database = await self._enter_database(record, stack)
-            cell = await stack.enter_async_context(self._open_cell(record.name, database))
-            self._exits.append(stack.pop_all())
-        self._cells[record.name] = cell
+        node = await self._nodes.of(record)  # on Citus that takes a while if its servers are away
+        async with self._entering:
+            if self._is_closing:
+                raise unavailable("The service is shutting down. Retry shortly.")
+            if len(self._cells) >= MAX_CELLS:
+                log.error("cell %s is one too many: a process has %d", record.name, MAX_CELLS)
+                raise database_away()
+            opened = self._open_cell(record.name, *node)
+            async with AsyncExitStack() as stack:
+                cell = self._cells[record.name] = await stack.enter_async_context(opened)
+                self._exits.append(stack.pop_all())
         return cell
-
-    async def _enter_database(self, record: CellRecord, stack: AsyncExitStack) -> Database:
-        if record.conninfo is None and record.schema is None:
-            return self._home_database
-        return await stack.enter_async_context(
-            Database(
-                make_conninfo(
-                    record.conninfo or self._home_database._conninfo,
-                    options=f"-c search_path={record.schema}",
-                )
-            )
-        )
 
     async def _open_all(self) -> None:
         """Open the cells whose keys nobody uses, too: they have maintenance to do."""
         while True:
             try:
-                async with self._home_database.connection() as db:
+                async with self._home.connection() as db:
                     records = await list_cells(db)
                 for record in records:
                     if record.name not in self._cells:
@@ -187,6 +189,7 @@ class Cells:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look_at(self, cell: Cell) -> None:
+        await cell.database.locate()
         problem: str | None
         try:
             problem = await cell.database.within(ANSWER_SECONDS, self._ask(cell))

@@ -27,6 +27,7 @@ from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import RateLimiter
+from core.access.shared_budget import SharedBudget
 from core.access.shared_rates import SharedRates
 from core.cells import Cell, Cells
 from core.clock import Clock
@@ -71,7 +72,7 @@ from service.tls import tls_files
 
 log = logging.getLogger(__name__)
 
-# For all server processes: leaves an embedded PostgreSQL connections for other commands.
+# Of a node, for all server processes: leaves an embedded PostgreSQL connections for other commands.
 MAX_CONNECTIONS_TOGETHER: Final = 128
 
 
@@ -108,9 +109,8 @@ async def running(
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
-        share = MAX_CONNECTIONS_TOGETHER // shared_state.size
         database = await stack.enter_async_context(
-            Database(conninfo, max_connections=min(MAX_POOL_CONNECTIONS, share))
+            Database(conninfo, max_connections=_max_connections(shared_state))
         )
         ingestor = await stack.enter_async_context(
             _ingestor(settings, database, clock, counters, shared_state, failure)
@@ -147,6 +147,10 @@ async def running(
         yield Service(url, grpc_address, failure, grpc_server.reload_certificates)
 
 
+def _max_connections(shared_state: SharedState) -> int:
+    return min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
+
+
 def _site(settings: Settings, base_url: str, grpc_port: int, shown_key: str | None) -> Site:
     has_tls = settings.grpc_tls_certificate is not None
     return Site(base_url, grpc_target(settings, grpc_port), shown_key, has_tls)
@@ -167,7 +171,10 @@ async def _ingestor(
             secret = await deployment_secret(db, configured_secret(settings))
 
         open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache())
-        cells = await stack.enter_async_context(Cells(database, open_cell, clock, counters))
+        connections = _max_connections(shared_state)
+        cells = await stack.enter_async_context(
+            Cells(database, open_cell, clock, counters, connections)
+        )
         await stack.enter_async_context(background(cells.run(), failure))
 
         invalidation = Invalidation(database, clock)
@@ -192,6 +199,7 @@ async def _cell(
     workers: WorkerCache,
     name: str,
     database: Database,
+    stream_openings: SharedBudget,
 ) -> AsyncIterator[Cell]:
     """A cell, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
@@ -201,7 +209,7 @@ async def _cell(
         await stack.enter_async_context(background(maintenance.run(), failure))
         journal = Journal(database, clock, counters, workers)
         await stack.enter_async_context(background(journal.run(), failure, journal.close))
-        yield Cell(name, database, journal, rejections)
+        yield Cell(name, database, stream_openings, journal, rejections)
 
 
 def _http_server(

@@ -107,7 +107,7 @@ class CitusDatabase(Database):
         self._schema = schema
         self._node = coordinator._node
         self._database_at = database_at
-        self._is_located = False
+        self._is_located = self._is_lost = False
 
     async def locate(self) -> None:
         """Turn to the node that owns the schema now; stay where it is if nobody tells in time."""
@@ -121,8 +121,12 @@ class CitusDatabase(Database):
             if found is None:
                 raise DatabaseUnusableError("the coordinator knows no such schema")
         except (psycopg.Error, DatabaseUnusableError, OSError) as error:
-            log.warning("cannot tell which node owns cell %s: %s", self._schema, one_line(error))
+            if not self._is_lost:
+                reason = one_line(error)
+                log.warning("cannot tell which node owns cell %s: %s", self._schema, reason)
+            self._is_lost = True
             return
+        self._is_lost = False
         conninfo = at_node(self._coordinator, *found)
         if not self._is_located or conninfo != self._conninfo:
             database = await self._database_at(conninfo)

@@ -159,6 +159,14 @@ class Database:
         """Begin what :meth:`discard_stale` waits for, unless it goes on already."""
         return self._node.check_soon()
 
+    async def locate(self) -> None:
+        """Find out where the database is now, if that can change."""
+
+    @property
+    def conninfo(self) -> str:
+        """The connection string of the server that it is on."""
+        return self._conninfo
+
     async def dedicated(self, application_name: str) -> Connection:
         """A new connection outside the pools, in autocommit mode; the caller closes it."""
         db = await connect(make_conninfo(self._conninfo, application_name=application_name))

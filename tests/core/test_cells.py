@@ -12,6 +12,7 @@ import core.cells
 from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
+from core.access.shared_budget import SharedBudget
 from core.cells import Cell, Cells
 from core.clock import Clock
 from core.counters import Counters
@@ -45,10 +46,12 @@ class Opened:
         self.cells = Cells(database, self._open, self.clock, self.counters)
 
     @contextlib.asynccontextmanager
-    async def _open(self, name: str, database: Database) -> AsyncIterator[Cell]:
+    async def _open(
+        self, name: str, database: Database, openings: SharedBudget
+    ) -> AsyncIterator[Cell]:
         self.opened.append(name)
         journal = Journal(database, self.clock, self.counters, WorkerCache())
-        yield Cell(name, database, journal, RejectionStatistics())
+        yield Cell(name, database, openings, journal, RejectionStatistics())
         self.closed.append(name)
 
     async def authenticator(self) -> Authenticator:

@@ -57,6 +57,14 @@ def test_losses_of_the_store_of_rates_are_counted_and_told_while_they_last() -> 
     assert value(counters, "wepeople_rate_store_losses_total") == 2
 
 
+def test_a_cell_that_takes_no_requests_is_told_by_name() -> None:
+    counters = Counters()
+    for away in (True, False):
+        counters.cell_away("west", away=away)
+        assert value(counters, "wepeople_cell_away", cell="west") == away
+    assert value(counters, "wepeople_cell_away", cell="home") is None
+
+
 def test_gauges_tell_the_present() -> None:
     counters = Counters()
     assert value(counters, "wepeople_open_streams") == 0

@@ -15,6 +15,7 @@ from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import OwnBuckets, RateLimiter
+from core.access.shared_budget import SharedBudget
 from core.cells import Cell, Cells
 from core.counters import Counters
 from core.error_codes import ErrorCode
@@ -85,9 +86,9 @@ async def road(quota_of_five: DirectWriter) -> AsyncIterator[IngestRoad]:
     counters, clock = Counters(), quota_of_five.clock
 
     @contextlib.asynccontextmanager
-    async def opened(name: str, database: Database) -> AsyncIterator[Cell]:
+    async def opened(name: str, database: Database, openings: SharedBudget) -> AsyncIterator[Cell]:
         journal = Journal(database, clock, counters, WorkerCache())
-        yield Cell(name, database, journal, RejectionStatistics())
+        yield Cell(name, database, openings, journal, RejectionStatistics())
 
     async with Cells(quota_of_five.database, opened, clock, counters) as cells:
         yield IngestRoad(quota_of_five, cells, counters)

@@ -24,7 +24,6 @@ from tests.support.raw_http import (
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import (
     FAST,
-    UNKNOWN_KEY,
     Tenant,
     make_tenant,
     now_us,

@@ -6,6 +6,7 @@ superuser, with two nodes for distributed schemas. Without it these tests are sk
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -17,7 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from core.postgres.citus import CitusDatabase, DatabaseAt, create_schema
+from core.postgres.citus import CitusDatabase, DatabaseAt, at_node, create_schema
 from core.postgres.database import Database
 from core.postgres.directory import CellRecord
 from core.postgres.migrate import migrate_cell
@@ -42,37 +43,58 @@ def query(conninfo: str, text: str, *values: object) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-@contextlib.asynccontextmanager
-async def new_cell(conninfo: str, now_us: int) -> AsyncIterator[CellRecord]:
-    """A migrated cell on the cluster, for the length of a block."""
+@contextlib.contextmanager
+def cell(now_us: int) -> Iterator[CellRecord]:
+    """A migrated cell on the cluster, for the length of a block; no directory has it yet."""
+    conninfo = coordinator()
     name = f"cell_{os.getpid()}_{next(_numbers)}"
-    cell = CellRecord(name, conninfo, name, is_citus=True)
-    try:
+    made = CellRecord(name, conninfo, name, is_citus=True)
+
+    async def make() -> None:
         async with await connect(conninfo) as db:
             await create_schema(db, name)
-        await migrate_cell(cell, conninfo, now_us)
-        yield cell
+        await migrate_cell(made, conninfo, now_us)
+
+    try:
+        asyncio.run(make())
+        yield made
     finally:
         drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name))
         with psycopg.connect(conninfo, autocommit=True) as admin:
             admin.execute(drop)
 
 
-def move(cell: CellRecord) -> None:
-    """Move a cell to the other node of the cluster."""
+def _owner(cell: CellRecord) -> tuple[str, int]:
     assert cell.conninfo is not None
-    [(owner,)] = query(
+    [(host, port)] = query(
         cell.conninfo,
-        "SELECT nodeid FROM pg_dist_node JOIN pg_dist_placement USING (groupid) "
+        "SELECT nodename, nodeport FROM pg_dist_node JOIN pg_dist_placement USING (groupid) "
         "JOIN pg_dist_shard USING (shardid) WHERE logicalrelid = %s::regclass",
         f"{cell.schema}.organizations",
     )
-    [(host, port)] = query(
+    return host, port
+
+
+def move(cell: CellRecord) -> None:
+    """Move a cell to the other node of the cluster."""
+    assert cell.conninfo is not None
+    [other] = query(
         cell.conninfo,
-        "SELECT nodename, nodeport FROM pg_dist_node WHERE shouldhaveshards AND nodeid <> %s",
-        owner,
+        "SELECT nodename, nodeport FROM pg_dist_node "
+        "WHERE shouldhaveshards AND (nodename, nodeport) <> (%s, %s)",
+        *_owner(cell),
     )
-    query(cell.conninfo, "SELECT citus_schema_move(%s, %s, %s)", cell.schema, host, port)
+    query(cell.conninfo, "SELECT citus_schema_move(%s, %s, %s)", cell.schema, *other)
+
+
+def crash(cell: CellRecord) -> None:
+    """Kill a process of the node that owns a cell; all of its sessions end, and it recovers."""
+    assert cell.conninfo is not None
+    owner = at_node(cell.conninfo, *_owner(cell))
+    [(pid,)] = query(owner, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
+    with contextlib.suppress(psycopg.OperationalError):
+        query(owner, f"COPY (SELECT 1) TO PROGRAM 'kill -9 {pid}'")
+        query(owner, "SELECT pg_sleep(10)")
 
 
 @contextlib.asynccontextmanager

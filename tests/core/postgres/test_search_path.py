@@ -37,6 +37,16 @@ async def test_it_is_a_cell_s_alone_or_where_the_session_began(
     assert await search_path(database_url, *schemas) == path
 
 
+async def test_a_transaction_never_spans_cells(database_url: str) -> None:
+    async with await connect(database_url) as db:
+        await use_schema(db, "north")
+        with pytest.raises(RuntimeError, match="spans two cells"):
+            async with db.transaction():
+                await db.execute("SELECT 1")
+                await use_schema(db, "south")
+        await use_schema(db, "south")
+
+
 async def test_a_session_that_was_perhaps_turned_is_closed(database_url: str) -> None:
     async with await connect(database_url) as db:
         turning = asyncio.create_task(use_schema(db, "north"))
