@@ -61,6 +61,10 @@ gen: $(VENV)/dev.stamp ## regenerate the messages of the server and of the clien
 bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
 	@exec $(BIN)/wepeople-ingest bench $(ARGS)
 
+.PHONY: capacity
+capacity: $(VENV)/dev.stamp ## measure the bytes of an event, and print the tables of docs/scale.md
+	@exec $(BIN)/python -m tests.capacity
+
 .PHONY: generator-tests
 generator-tests: $(VENV)/dev.stamp ## generate clients from the OpenAPI document with the tools that `.ci/run` installs, and try them
 	@exec $(BIN)/python -m pytest tests/generators $(ARGS)

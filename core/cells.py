@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import psycopg
 
@@ -23,6 +23,7 @@ from core.failure_log import FailureLog
 from core.journal.journal import Journal
 from core.journal.rejections import Rejections
 from core.models import Caller
+from core.nodes import Nodes
 from core.postgres.database import Database
 from core.postgres.directory import HOME, CellRecord, find_cell, list_cells
 from core.postgres.errors import database_away
@@ -32,7 +33,6 @@ from core.postgres.node import MAX_POOL_CONNECTIONS
 log = logging.getLogger(__name__)
 
 MAX_CELLS: Final = 256  # of a process; each has two queues and some timers
-MAX_STREAM_OPENINGS: Final = 4  # at once: half of a pool's connections, and one flow gets two
 LIST_SECONDS: Final = 10.0  # between two looks at the directory for cells that are not open yet
 LOOK_SECONDS: Final = 1.0  # between two looks whether a cell answers
 ANSWER_SECONDS: Final = 2.0  # a cell that takes longer is away
@@ -74,17 +74,6 @@ class Cell:
 OpenCell = Callable[[str, Database, SharedBudget], AbstractAsyncContextManager[Cell]]
 
 
-class _Node(NamedTuple):
-    """A database server; its cells share its pools, and what is a share of those."""
-
-    database: Database
-    stream_openings: SharedBudget
-
-
-def _node(database: Database) -> _Node:
-    return _Node(database, SharedBudget(MAX_STREAM_OPENINGS))
-
-
 class Cells:
     """The cells of a process, opened when they are first asked for; ``home`` at once.
 
@@ -105,12 +94,8 @@ class Cells:
         self._home = home
         self._open_cell = open_cell
         self._counters = counters
-        self._max_connections = max_connections
+        self._nodes = Nodes(home, max_connections)
         self._cells: dict[str, Cell] = {}
-        # By connection string; None is the home database.
-        self._nodes: dict[str | None, _Node] = {
-            None: _Node(home, SharedBudget(MAX_STREAM_OPENINGS))
-        }
         self._exits: list[AsyncExitStack] = []
         self._opening: dict[str, asyncio.Task[Cell]] = {}
         self._entering = asyncio.Lock()
@@ -124,14 +109,11 @@ class Cells:
     async def __aexit__(self, *_: object) -> None:
         self._is_closing = True
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
-        others = [node.database for conninfo, node in self._nodes.items() if conninfo is not None]
-        for ends in (
-            [exit_.aclose() for exit_ in self._exits],
-            [database.__aexit__() for database in others],
-        ):
-            for error in await asyncio.gather(*ends, return_exceptions=True):
-                if isinstance(error, BaseException):
-                    log.error("a cell was not closed in order", exc_info=error)
+        closing = [exit_.aclose() for exit_ in self._exits]
+        ends = await asyncio.gather(*closing, return_exceptions=True)
+        for error in [*ends, *await self._nodes.close()]:
+            if isinstance(error, BaseException):
+                log.error("a cell was not closed in order", exc_info=error)
 
     @property
     def home(self) -> Cell:
@@ -172,26 +154,18 @@ class Cells:
         return await self._enter(record)
 
     async def _enter(self, record: CellRecord) -> Cell:
+        node = await self._nodes.of(record)  # on Citus that takes a while if its servers are away
         async with self._entering:
             if self._is_closing:
                 raise unavailable("The service is shutting down. Retry shortly.")
             if len(self._cells) >= MAX_CELLS:
                 log.error("cell %s is one too many: a process has %d", record.name, MAX_CELLS)
                 raise database_away()
-            node = await self._node_of(record)
-            database = node.database.in_schema(record.schema)
-            opened = self._open_cell(record.name, database, node.stream_openings)
+            opened = self._open_cell(record.name, *node)
             async with AsyncExitStack() as stack:
                 cell = self._cells[record.name] = await stack.enter_async_context(opened)
                 self._exits.append(stack.pop_all())
         return cell
-
-    async def _node_of(self, record: CellRecord) -> _Node:
-        if (node := self._nodes.get(record.conninfo)) is None:
-            assert record.conninfo is not None
-            database = Database(record.conninfo, max_connections=self._max_connections)
-            node = self._nodes[record.conninfo] = _node(await database.__aenter__())
-        return node
 
     async def _open_all(self) -> None:
         """Open the cells whose keys nobody uses, too: they have maintenance to do."""
@@ -215,6 +189,7 @@ class Cells:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look_at(self, cell: Cell) -> None:
+        await cell.database.locate()
         problem: str | None
         try:
             problem = await cell.database.within(ANSWER_SECONDS, self._ask(cell))

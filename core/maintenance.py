@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import psycopg
@@ -41,6 +42,9 @@ WHERE datname = current_database() AND usename = current_user AND application_na
     AND xact_start < now() - %s * interval '1 second'
 """
 
+Work = Callable[[Connection], Awaitable[None]]
+Connect = Callable[[], AbstractAsyncContextManager[Connection]]
+
 
 class Maintenance:
     """Writes rejections, deletes old idempotency keys, makes and drops partitions.
@@ -67,7 +71,9 @@ class Maintenance:
         await asyncio.gather(
             self._flush_repeatedly(),
             self._repeat(CLEAN_SECONDS, self._delete_old_keys),
-            self._repeat(PARTITIONS_SECONDS, self._maintain_partitions),
+            self._repeat(
+                PARTITIONS_SECONDS, self._maintain_partitions, self._database.ddl_connection
+            ),
             self._repeat(FORGET_SECONDS, self._forget_producers),
             self._repeat(HUNG_CHECK_SECONDS, self._end_hung),
         )
@@ -82,14 +88,14 @@ class Maintenance:
             await self.finish()
             await asyncio.sleep(FLUSH_SECONDS)
 
-    async def _repeat(self, seconds: float, work: Callable[[Connection], Awaitable[None]]) -> None:
+    async def _repeat(self, seconds: float, work: Work, connection: Connect | None = None) -> None:
         while True:
-            await self._attempt(work)
+            await self._attempt(work, connection)
             await asyncio.sleep(seconds)
 
-    async def _attempt(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+    async def _attempt(self, work: Work, connection: Connect | None = None) -> None:
         try:
-            async with self._database.background_connection() as db:
+            async with (connection or self._database.background_connection)() as db:
                 await work(db)
         except Exception as error:  # such as a want of descriptors: never the end of the service
             failures = self._failures.setdefault(work, FailureLog(log, self._clock))

@@ -12,6 +12,7 @@ from core.access.api_keys import digest
 from core.access.callers import find_caller_at_home
 from core.admin import apps, keys, organizations
 from core.admin.apps import App
+from core.admin.cell_sessions import at_home
 from core.admin.errors import AlreadyExistsError
 from core.admin.organizations import Organization
 from core.postgres.sessions import Connection
@@ -55,22 +56,25 @@ async def ensure_demo(db: Connection, secret: bytes, data_dir: Path | None) -> D
         now_us = _now_us()
         if any(key.state(now_us) == "active" for key in await keys.of_app(db, app)):
             return DemoKey(None, name)
-        _, key = await keys.create(db, app, secret, now_us)
+        _, key = await keys.create(at_home(db), app, secret, now_us)
         return DemoKey(key, name)
     file = data_dir / KEY_FILE
     kept = _read(file)
     if kept is not None and await _works(db, app, secret, kept):
         return DemoKey(kept, name)
-    _, key = await keys.create(db, app, secret, _now_us())
+    _, key = await keys.create(at_home(db), app, secret, _now_us())
     _write(file, key)
     return DemoKey(key, name)
 
 
 async def _ensure_organization(db: Connection) -> Organization:
     try:
-        return await organizations.create(db, ORGANIZATION_NAME, _now_us())
+        return await organizations.create(at_home(db), ORGANIZATION_NAME, _now_us())
     except AlreadyExistsError:
-        return await organizations.find(db, ORGANIZATION_NAME)
+        named = [one for one in await organizations.list_all(db) if one.name == ORGANIZATION_NAME]
+        if not named:  # it lives in another cell
+            raise
+        return named[0]
 
 
 async def _ensure_app(db: Connection, organization: Organization) -> App:

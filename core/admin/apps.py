@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -13,8 +13,10 @@ from psycopg.errors import UniqueViolation
 
 from core import ids
 from core.admin import checks, whitelist
+from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
 from core.admin.organizations import Organization
+from core.postgres import directory
 from core.postgres.sessions import Connection
 from core.timestamps import to_datetime
 
@@ -78,7 +80,7 @@ async def create(
     row = (app.organization_id, app.id, slug, name, app.allowed_event_types, app.created_at)
     try:
         await db.execute(_INSERT, row)
-    except UniqueViolation as error:  # the id is new, so it is the slug
+    except UniqueViolation as error:  # of the slug: the id is new
         raise AlreadyExistsError(
             f"an app {slug!r} exists already in the organization {organization.name!r}"
         ) from error
@@ -100,6 +102,15 @@ async def of_organization(db: Connection, organization_id: UUID | None = None) -
     return [App(*row) for row in await cursor.fetchall()]
 
 
+async def list_everywhere(cells: CellSessions) -> list[App]:
+    """The apps of all cells, by organization and slug."""
+    found = await cells.everywhere(of_organization)
+    apps = [app for _, app in found]
+    # One cell's are in the database's order, which may know more of a language than Python.
+    several = len({cell for cell, _ in found}) > 1
+    return sorted(apps, key=lambda app: (app.organization_name, app.slug)) if several else apps
+
+
 _FIND: Final = """
 SELECT apps.id, organizations.id, organizations.name, slug, apps.name, allowed_event_types,
     apps.created_at
@@ -112,11 +123,39 @@ ORDER BY organizations.name
 
 
 async def find(db: Connection, given: str, organization_id: UUID | None = None) -> App:
-    """The app with that id or slug, or ``ORGANIZATION/SLUG``.
+    """The app of a cell with that id or slug, or ``ORGANIZATION/SLUG``.
 
     Only the apps of ``organization_id`` count if one is given. NotFoundError if there is none, or
     if apps of several organizations have the slug.
     """
+    found = await _matching(db, given, organization_id)
+    if len(found) == 1:
+        return found[0]
+    known = [] if found else await of_organization(db, organization_id)
+    raise _refusal(given, found, known)
+
+
+async def find_everywhere(cells: CellSessions, given: str) -> tuple[CellSession, App]:
+    """As :func:`find`, in all cells, with the cell that it is found in."""
+    organization, slash, slug = given.rpartition("/")
+    if slash:
+        owner_id = ids.parse(ids.ORGANIZATION, organization)
+        owner = await directory.find_organization(
+            cells.home, owner_id, checks.storable(organization)
+        )
+        if owner is not None:
+            cell = await cells.named(owner.cell)
+            return cell, await find(cell.db, slug, owner.id)
+    found = await cells.everywhere(lambda db: _matching(db, given, None))
+    if len(found) == 1:
+        record, app = found[0]
+        return await cells.named(record.name), app
+    known = [] if found else await cells.everywhere(of_organization)
+    raise _refusal(given, [app for _, app in found], [app for _, app in known])
+
+
+async def _matching(db: Connection, given: str, organization_id: UUID | None) -> list[App]:
+    """The apps that are called so; those of one organization at most once."""
     organization, slash, slug = given.rpartition("/")
     values = {
         "id": ids.parse(ids.APP, given),
@@ -126,17 +165,15 @@ async def find(db: Connection, given: str, organization_id: UUID | None = None) 
         "named_id": ids.parse(ids.ORGANIZATION, organization),
         "organization": organization_id,
     }
-    rows = await (await db.execute(_FIND, values)).fetchall()
-    found = [App(*row) for row in rows]
-    if len(found) > 1:
+    return [App(*row) for row in await (await db.execute(_FIND, values)).fetchall()]
+
+
+def _refusal(given: str, found: Sequence[App], known: Sequence[App]) -> NotFoundError:
+    """The error if not one app is called so. ``known``: those there are, if none is."""
+    if found:
         where = ", ".join(
             f"{app.organization_name}/{app.slug} ({ids.text(ids.APP, app.id)})" for app in found
         )
-        raise NotFoundError(f"{given!r} is an app of several organizations, name one: {where}")
-    if not found:
-        known = [
-            f"{app.organization_name}/{app.slug}" if slash else app.slug
-            for app in await of_organization(db, organization_id)
-        ]
-        raise not_found("app", given, known, "`wepeople-ingest app list` shows those there are")
-    return found[0]
+        return NotFoundError(f"{given!r} is an app of several organizations, name one: {where}")
+    names = [f"{app.organization_name}/{app.slug}" if "/" in given else app.slug for app in known]
+    return not_found("app", given, names, "`wepeople-ingest app list` shows those there are")

@@ -12,7 +12,9 @@ from core import ids, limits
 from core.access.api_keys import KEY_PREFIX, digest, generate_key
 from core.admin import checks
 from core.admin.apps import App
+from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.errors import InvalidValueError, NotFoundError
+from core.postgres import directory
 from core.postgres.sessions import Connection
 from core.timestamps import MAX_US, from_datetime, to_datetime
 
@@ -55,7 +57,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 
 
 async def create(
-    db: Connection,
+    cell: CellSession,
     app: App,
     secret: bytes,
     now_us: int,
@@ -65,6 +67,7 @@ async def create(
 ) -> tuple[ApiKey, str]:
     """Create a key; returns its record and the key itself, which is not stored.
 
+    One that was made in the cell alone, before a crash, is nobody's: it was never shown.
     ``secret`` keys the digests of this deployment (:func:`core.access.api_keys.deployment_secret`).
     ``expires_us``: microseconds since the epoch; None for never. InvalidValueError if that has
     passed.
@@ -86,19 +89,22 @@ async def create(
         None if expires_us is None else to_datetime(expires_us),
         None,
     )
-    await db.execute(
+    key_digest = digest(key, secret)
+    await cell.db.execute(
         _INSERT,
         (
             made.organization_id,
             made.id,
             made.app_id,
-            digest(key, secret),
+            key_digest,
             made.hint,
             made.requests_per_second,
             made.created_at,
             made.expires_at,
         ),
     )
+    if not cell.is_home:
+        await directory.put_key(cell.home, key_digest, made.organization_id, cell.record.name)
     return made, key
 
 
@@ -120,6 +126,15 @@ async def of_app(db: Connection, app: App | None = None) -> list[ApiKey]:
     return [ApiKey(*row) for row in await (await db.execute(_LIST, values)).fetchall()]
 
 
+async def list_everywhere(cells: CellSessions) -> list[ApiKey]:
+    """The keys of all cells, by organization and app, oldest first."""
+    found = await cells.everywhere(of_app)
+    keys = [key for _, key in found]
+    # One cell's are in the database's order, which may know more of a language than Python.
+    several = len({cell for cell, _ in found}) > 1
+    return sorted(keys, key=lambda k: (k.organization_name, k.app_slug, k.id)) if several else keys
+
+
 _FIND: Final = """
 SELECT api_keys.id, organizations.id, organizations.name, apps.id, slug, hint,
     api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at
@@ -130,20 +145,32 @@ WHERE api_keys.id = %s OR digest = %s
 """
 
 
-async def find(db: Connection, given: str, secret: bytes) -> ApiKey:
+async def find(cells: CellSessions, given: str, secret: bytes) -> tuple[CellSession, ApiKey]:
     """The record of the key with that id, or of that key itself, if somebody has found one.
 
-    NotFoundError if there is none. Its message never repeats a key.
+    It comes with its cell. NotFoundError if there is none. Its message never repeats a key.
     """
     given_digest = digest(given, secret) if given.startswith(KEY_PREFIX) else None
     key_id = ids.parse(ids.KEY, given)
-    row = await (await db.execute(_FIND, (key_id, given_digest))).fetchone()
-    if row is None:
+
+    async def read(db: Connection) -> list[ApiKey]:
+        rows = await (await db.execute(_FIND, (key_id, given_digest))).fetchall()
+        return [ApiKey(*row) for row in rows]
+
+    if given_digest is not None:
+        place = (await directory.find_keys(cells.home, [given_digest])).get(given_digest)
+        if place is not None:
+            cell = await cells.named(place.cell)
+            for key in await read(cell.db):
+                return cell, key
+    found = await cells.everywhere(read)
+    if not found:
         shown = f"{KEY_PREFIX}…" if given.startswith(KEY_PREFIX) else repr(given)
         raise NotFoundError(
             f"there is no key {shown}: `wepeople-ingest key list` shows the ids of those there are"
         )
-    return ApiKey(*row)
+    record, key = found[0]
+    return await cells.named(record.name), key
 
 
 # The first revocation stays: it tells since when the key has been refused.
@@ -154,10 +181,11 @@ RETURNING revoked_at
 """
 
 
-async def revoke(db: Connection, key: ApiKey, now_us: int) -> ApiKey:
+async def revoke(cell: CellSession, key: ApiKey, now_us: int) -> ApiKey:
     """Revoke a key, on every server within a second. It may be revoked already."""
     values = (to_datetime(now_us), key.organization_id, key.id)
-    row = await (await db.execute(_REVOKE, values)).fetchone()
+    async with cell.changing(key.organization_id):
+        row = await (await cell.db.execute(_REVOKE, values)).fetchone()
     if row is None:
         raise NotFoundError(f"there is no key {ids.text(ids.KEY, key.id)}")
     return structs.replace(key, revoked_at=row[0])

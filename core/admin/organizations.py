@@ -1,21 +1,26 @@
 """Organizations: the tenants, each with its plan, its monthly quota and its aggregate rate limit.
 
-Running servers hear of every change here from the database (core/access/invalidation.py).
+An organization lives in one cell, and its name and its cell are in the directory, too: there first
+when it is made, there last when it is removed. Running servers hear of every change here from the
+home database (core/access/invalidation.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 from psycopg.errors import UniqueViolation
 
 from core import ids, limits
 from core.admin import checks
+from core.admin.cell_sessions import CellSession, CellSessions, name_taken
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
+from core.postgres import directory
+from core.postgres.directory import CellRecord, OrganizationPlace
 from core.postgres.sessions import Connection
 from core.timestamps import to_datetime
 
@@ -46,7 +51,7 @@ VALUES (%s, %s, %s, %s, %s, %s)
 
 
 async def create(
-    db: Connection,
+    cell: CellSession,
     name: str,
     now_us: int,
     *,
@@ -54,7 +59,10 @@ async def create(
     developer_api: bool = True,
     requests_per_second: int = limits.DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND,
 ) -> Organization:
-    """Create an organization; AlreadyExistsError if the name is taken."""
+    """Create an organization in a cell; AlreadyExistsError if the name is taken.
+
+    One whose making was interrupted is finished by making it again in the same cell.
+    """
     organization = Organization(
         ids.new(now_us),
         _name(name),
@@ -63,21 +71,41 @@ async def create(
         checks.requests_per_second(requests_per_second),
         to_datetime(now_us),
     )
+    if not cell.is_home:
+        organization = structs.replace(organization, id=await _reserve(cell, organization))
     try:
-        await db.execute(
-            _INSERT,
-            (
-                organization.id,
-                organization.name,
-                organization.developer_api,
-                organization.monthly_quota,
-                organization.requests_per_second,
-                organization.created_at,
-            ),
-        )
-    except UniqueViolation as error:  # the id is new, so it is the name
-        raise _name_is_taken(name) from error
+        await cell.db.execute(_INSERT, structs.astuple(organization))
+    except UniqueViolation as error:  # the cell has the organization, or home its name
+        raise name_taken(name) from error
     return organization
+
+
+async def _reserve(cell: CellSession, organization: Organization) -> UUID:
+    """Enter the name in the directory; the id under which it is there, perhaps from before."""
+    place = OrganizationPlace(organization.id, organization.name, cell.record.name)
+    entered = await directory.reserve(cell.home, place)
+    if entered.cell != place.cell:
+        raise AlreadyExistsError(
+            f"an organization named {place.name!r} exists already in the cell {entered.cell}; "
+            "if its making was interrupted, leave the cell out to finish it"
+        )
+    return entered.id
+
+
+async def create_anywhere(
+    cells: CellSessions, name: str, now_us: int, cell_name: str | None = None, **settings: Any
+) -> tuple[CellSession, Organization]:
+    """Create an organization as :func:`create` does, in the cell of that name if one is given.
+
+    Otherwise it is the open cell with the fewest, or the one in which its making was interrupted.
+    """
+    _name(name)
+    begun = None if cell_name else await directory.find_organization(cells.home, None, name)
+    if begun is not None:
+        cell = await cells.named(begun.cell)
+    else:
+        cell = await cells.for_new(cell_name)
+    return cell, await create(cell, name, now_us, **settings)
 
 
 _UPDATE: Final = """
@@ -92,7 +120,7 @@ RETURNING id, name, developer_api, monthly_quota, requests_per_second, created_a
 
 
 async def update(
-    db: Connection,
+    cell: CellSession,
     organization_id: UUID,
     *,
     name: str | None = None,
@@ -114,13 +142,14 @@ async def update(
         "rate": requests_per_second and checks.requests_per_second(requests_per_second),
     }
     try:
-        row = await (await db.execute(_UPDATE, values)).fetchone()
-    except UniqueViolation as error:
-        raise _name_is_taken(name or "") from error
-    if row is None:
-        raise NotFoundError(
-            f"there is no organization {ids.text(ids.ORGANIZATION, organization_id)}"
-        )
+        async with cell.changing(organization_id, name):
+            row = await (await cell.db.execute(_UPDATE, values)).fetchone()
+            if row is None:
+                raise NotFoundError(
+                    f"there is no organization {ids.text(ids.ORGANIZATION, organization_id)}"
+                )
+    except UniqueViolation as error:  # its name is all of it that is unique and can change
+        raise name_taken(name or "") from error
     return Organization(*row)
 
 
@@ -137,22 +166,38 @@ async def list_all(db: Connection) -> list[Organization]:
 
 _FIND: Final = """
 SELECT id, name, developer_api, monthly_quota, requests_per_second, created_at
-FROM organizations WHERE id = %s OR name = %s
-ORDER BY id <> %s
+FROM organizations WHERE id = %s
 """
 
 
-async def find(db: Connection, given: str) -> Organization:
-    """The organization with that id, else with that exact name; NotFoundError if there is none."""
+async def list_everywhere(cells: CellSessions) -> list[tuple[CellRecord, Organization]]:
+    """Every organization of every cell, by name, with its cell."""
+    found = await cells.everywhere(list_all)
+    # One cell's are in the database's order, which may know more of a language than Python.
+    several = len({cell for cell, _ in found}) > 1
+    return sorted(found, key=lambda one: one[1].name) if several else found
+
+
+async def find(cells: CellSessions, given: str) -> tuple[CellSession, Organization]:
+    """The organization with that id, else with that exact name, and its cell.
+
+    NotFoundError if there is none.
+    """
     given_id = ids.parse(ids.ORGANIZATION, given)
-    values = (given_id, checks.storable(given), given_id)
-    row = await (await db.execute(_FIND, values)).fetchone()
-    if row is None:
-        names = [organization.name for organization in await list_all(db)]
+    place = await directory.find_organization(cells.home, given_id, checks.storable(given))
+    if place is None:
+        names = [place.name for place in await directory.list_organizations(cells.home)]
         raise not_found(
             "organization", given, names, "`wepeople-ingest org list` shows those there are"
         )
-    return Organization(*row)
+    cell = await cells.named(place.cell)
+    row = await (await cell.db.execute(_FIND, (place.id,))).fetchone()
+    if row is None:
+        raise NotFoundError(
+            f"the making or the removal of the organization {place.name!r} was interrupted: "
+            "`wepeople-ingest org create` with its name finishes it"
+        )
+    return cell, Organization(*row)
 
 
 # Events are deleted in blocks, in the order of their key, each from the end of the last one. So one
@@ -191,18 +236,32 @@ _REMOVE: Final = (
 )
 
 
-async def remove(db: Connection, organization_id: UUID) -> int:
+async def remove(cell: CellSession, organization_id: UUID) -> int:
     """Remove an organization with all of its data; returns the number of its removed events.
 
     First the organization is shut out: its plan is disabled, and requests that were admitted before
     are waited for. A request that is later still meets a quota of 0, so it charges nothing while
     the rows are removed. Then the rows are removed in bounded transactions, the organization's own
-    last. If this is stopped half-way, it can be run again to finish.
+    last, and what the directory has of it. If this is stopped half-way, it can be run again to
+    finish.
 
-    ``db`` is in autocommit mode. NotFoundError if there is no such organization.
+    NotFoundError if there is no such organization.
     """
-    await update(db, organization_id, developer_api=False, monthly_quota=0)
+    try:
+        await update(cell, organization_id, developer_api=False, monthly_quota=0)
+    except NotFoundError:
+        if await directory.find_organization(cell.home, organization_id, None) is None:
+            raise
+        await directory.forget_organization(cell.home, organization_id)
+        return 0
     await asyncio.sleep(QUIET_SECONDS)
+    removed = await _remove_rows(cell.db, organization_id)
+    if not cell.is_home:
+        await directory.forget_organization(cell.home, organization_id)
+    return removed
+
+
+async def _remove_rows(db: Connection, organization_id: UUID) -> int:
     removed, after, end = 0, _FIRST_ID, _FIRST_ID
     while end != _LAST_ID:
         row = await (
@@ -232,7 +291,3 @@ def _quota(value: int | None) -> int | None:
             f"the quota {value} must be 0 to {MAX_MONTHLY_QUOTA} events a month"
         )
     return value
-
-
-def _name_is_taken(name: str) -> AlreadyExistsError:
-    return AlreadyExistsError(f"an organization named {name!r} exists already")

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from core import ids
 from core.admin import checks
+from core.admin.cell_sessions import CellSession
 from core.admin.errors import InvalidValueError, NotFoundError
-from core.postgres.sessions import Connection
 from core.rules import fields
 
 
@@ -36,11 +36,12 @@ RETURNING allowed_event_types
 
 
 async def allow(
-    db: Connection, organization_id: UUID, app_id: UUID, event_types: Iterable[str]
+    cell: CellSession, organization_id: UUID, app_id: UUID, event_types: Iterable[str]
 ) -> list[str]:
     """Add event types, some of which may be there already; returns the whole list."""
     types = _some(event_types)
-    row = await (await db.execute(_ALLOW, (types, organization_id, app_id))).fetchone()
+    async with cell.changing(organization_id):
+        row = await (await cell.db.execute(_ALLOW, (types, organization_id, app_id))).fetchone()
     if row is None:
         raise NotFoundError(f"there is no app {ids.text(ids.APP, app_id)}")
     return list(row[0])
@@ -57,7 +58,7 @@ _READ: Final = "SELECT allowed_event_types FROM apps WHERE organization_id = %s 
 
 
 async def deny(
-    db: Connection, organization_id: UUID, app_id: UUID, event_types: Iterable[str]
+    cell: CellSession, organization_id: UUID, app_id: UUID, event_types: Iterable[str]
 ) -> list[str]:
     """Take event types off the list; returns the rest of it.
 
@@ -66,9 +67,10 @@ async def deny(
     """
     types = _some(event_types)
     values = {"types": types, "organization": organization_id, "app": app_id}
-    row = await (await db.execute(_DENY, values)).fetchone()
+    async with cell.changing(organization_id):
+        row = await (await cell.db.execute(_DENY, values)).fetchone()
     if row is None:
-        row = await (await db.execute(_READ, (organization_id, app_id))).fetchone()
+        row = await (await cell.db.execute(_READ, (organization_id, app_id))).fetchone()
         if row is None:
             raise NotFoundError(f"there is no app {ids.text(ids.APP, app_id)}")
         missing = [event_type for event_type in types if event_type not in row[0]]

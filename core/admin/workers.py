@@ -57,7 +57,7 @@ async def create(
     row = (organization_id, worker.id, display_name, email, key, worker.created_at)
     try:
         await db.execute(_CREATE, row)
-    except UniqueViolation as error:  # the id is new, so it is the e-mail
+    except UniqueViolation as error:  # of the e-mail: the id is new
         raise AlreadyExistsError(
             f"a worker with the e-mail {email!r} exists already in this organization"
         ) from error

@@ -95,7 +95,7 @@ class Writer:
     async def _make_partitions(self, requests: Sequence[PendingRequest]) -> None:
         """Make the months in which the requests were received: the clock may have been wrong."""
         moments = {partitions.name_at(one.received_us): one.received_us for one in requests}
-        async with self._database.connection() as db:
+        async with self._database.ddl_connection() as db:
             for received_us in moments.values():
                 for name in await partitions.ensure_partitions(db, received_us):
                     log.warning("made partition %s, which an event was missing", name)

@@ -103,6 +103,12 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def ddl_connection(self) -> AsyncIterator[Connection]:
+        """As :meth:`background_connection`, for statements that make, change or drop tables."""
+        async with self.background_connection() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One transaction, committed when the block ends, rolled back when it raises."""
         async with self.connection() as connection, connection.transaction():
@@ -152,6 +158,14 @@ class Database:
     def check_soon(self) -> asyncio.Task[None]:
         """Begin what :meth:`discard_stale` waits for, unless it goes on already."""
         return self._node.check_soon()
+
+    async def locate(self) -> None:
+        """Find out where the database is now, if that can change."""
+
+    @property
+    def conninfo(self) -> str:
+        """The connection string of the server that it is on."""
+        return self._conninfo
 
     async def dedicated(self, application_name: str) -> Connection:
         """A new connection outside the pools, in autocommit mode; the caller closes it."""

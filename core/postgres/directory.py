@@ -146,6 +146,7 @@ async def forget_key(db: Connection, digest: bytes) -> None:
     await db.execute(_FORGET_KEY, (digest,))
 
 
+_COUNTS: Final = "SELECT cell, count(*) FROM directory_organizations GROUP BY cell"
 _ORGANIZATIONS: Final = "SELECT id, name, cell FROM directory_organizations ORDER BY name"
 _ORGANIZATION: Final = """
 SELECT id, name, cell FROM directory_organizations WHERE id = %s OR name = %s ORDER BY id <> %s
@@ -157,6 +158,11 @@ ON CONFLICT (name) DO NOTHING RETURNING id
 _RENAME: Final = "UPDATE directory_organizations SET name = %s WHERE id = %s"
 _FORGET_KEYS: Final = "DELETE FROM directory_keys WHERE organization_id = %s"
 _FORGET: Final = "DELETE FROM directory_organizations WHERE id = %s"
+
+
+async def count_organizations(db: Connection) -> dict[str, int]:
+    """The number of organizations of each cell that has any."""
+    return dict(await (await db.execute(_COUNTS)).fetchall())
 
 
 async def list_organizations(db: Connection) -> list[OrganizationPlace]:

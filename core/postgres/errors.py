@@ -50,10 +50,17 @@ def is_away(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same transaction can succeed if it is simply run again."""
+    """Whether the same transaction can succeed if it is simply run again.
+
+    It may after an internal error (XX000): a node of Citus that passes work on to another has no
+    better word for losing it. Whatever fails there, a COMMIT too, is rolled back.
+    """
     return is_away(error) or isinstance(
         error,
-        errors.SerializationFailure | errors.DeadlockDetected | errors.InvalidSqlStatementName,
+        errors.SerializationFailure
+        | errors.DeadlockDetected
+        | errors.InvalidSqlStatementName
+        | errors.InternalError_,
     )
 
 

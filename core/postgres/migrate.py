@@ -9,9 +9,10 @@ are for every cell, each of which keeps a ledger of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -140,9 +141,7 @@ async def migrate(conninfo: str, clock: Clock | None = None) -> Migrated:
     newer than this release. A cell that fails or cannot be reached does not hinder the others.
     """
     now_us = (clock or Clock()).now_us()
-    async with await connect(conninfo) as db:
-        await _prepare(db)
-        await db.execute("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
+    async with only_migrator(conninfo) as db:
         applied = await apply_all(db, available("home"))
         applied += await apply_all(db, available("cell"))
         await ensure_partitions(db, now_us)
@@ -158,6 +157,15 @@ async def migrate(conninfo: str, clock: Clock | None = None) -> Migrated:
         [*applied, *(one for cell in done for one in cell.applied)],
         [line for cell in done for line in cell.left],
     )
+
+
+@contextlib.asynccontextmanager
+async def only_migrator(conninfo: str) -> AsyncIterator[Connection]:
+    """A session of the home database; no other process migrates it or a cell within the block."""
+    async with await connect(conninfo) as db:
+        await _prepare(db)
+        await db.execute("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
+        yield db
 
 
 async def _bring(cell: CellRecord, home_conninfo: str, now_us: int) -> Migrated:

@@ -40,9 +40,13 @@ class StreamLoad(Struct, frozen=True, tag="grpc"):
 
 
 class Storage(Struct, frozen=True):
-    """The database that a yardstick stores in, and the UUIDs of its organization and its app."""
+    """The database that a yardstick stores in, and the UUIDs of its organization and its app.
+
+    ``schema``: of the cell; None for the tables that a session finds.
+    """
 
     conninfo: str
+    schema: str | None
     organization_id: str
     app_id: str
 

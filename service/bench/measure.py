@@ -12,7 +12,8 @@ from service.bench.report import Report, report
 from service.bench.resources import machine
 from service.bench.rows import Destination
 from service.bench.run import run
-from service.bench.target import Target, bare, running, started, tenant
+from service.bench.target import Target, bare, running, started
+from service.bench.tenant import tenant
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Options:
 
     ``servers``: the URL and the HOST:PORT of a running service; none for a service that is started
     with ``serve_options``. ``seconds``: of each row in each round. ``stored``: the number of events
-    after whose storing the load is measured once more; None for not at all.
+    after whose storing the load is measured once more; None for not at all. ``cell``: that of the
+    load's organization; None for the one that a new organization gets.
     """
 
     choice: Choice
@@ -32,6 +34,7 @@ class Options:
     rounds: int
     stored: int | None
     yardsticks: bool
+    cell: str | None
 
     def reported(self) -> dict[str, object]:
         """The options as the report shows them."""
@@ -59,8 +62,8 @@ async def measure(options: Options, display: Display) -> Report:
             if options.servers
             else started(options.serve_options)
         )
-        owner = await stack.enter_async_context(tenant(target, display.note))
-        url = await stack.enter_async_context(bare(target, owner))
+        owner = await stack.enter_async_context(tenant(target, options.cell, display.note))
+        url = await stack.enter_async_context(bare(owner.storage))
         findings = await run(
             stages(options.choice, options.stored, yardsticks=options.yardsticks),
             Destination(target, owner, url),

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from service.bench.load import CopyLoad, HttpLoad, Load, StreamLoad
-from service.bench.target import BenchError, Target, Tenant
+from service.bench.target import BenchError, Target
+from service.bench.tenant import Tenant
 from service.bench.yardsticks import ALONE_PATH, ECHO_PATH
 
 EVENTS_PATH: Final = "/api/v1/ingest/events"
@@ -115,7 +116,7 @@ def streams(
 
 def copy_load(destination: Destination, rows: int | None = None) -> CopyLoad:
     """Rows by COPY, without the service."""
-    return CopyLoad(destination.tenant.storage(destination.target.conninfo), rows)
+    return CopyLoad(destination.tenant.storage, rows)
 
 
 COPY: Final = Row(

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,13 +21,8 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-from core import ids
-from core.access.api_keys import deployment_secret
-from core.admin import apps, keys, organizations
-from core.admin.checks import MAX_REQUESTS_PER_SECOND
 from core.postgres.database import Database
 from core.postgres.sessions import Connection, forget_libpq_variables
-from service.bench import sample
 from service.bench.load import Storage
 from service.bench.resources import Processes, is_local, listening, of_pid, postgres_of
 from service.postgres.embedded import EmbeddedPostgres
@@ -39,7 +34,6 @@ STOP_SECONDS: Final = 30.0
 DATABASE_STOP_SECONDS: Final = 15.0
 PAUSE_SECONDS: Final = 0.1
 STATEMENT_SECONDS: Final = 600  # removing all events of a run may take long
-SLUG: Final = "bench"
 GENERATOR: Final = (sys.executable, "-m", "service.bench.generator")
 # Settings of another service's addresses, database and clients, which a new service must not get.
 NOT_INHERITED: Final = (
@@ -76,20 +70,6 @@ class Target:
     conninfo: str
     service: Processes
     database: Processes
-
-
-@dataclass(frozen=True)
-class Tenant:
-    """The throw-away organization of a run."""
-
-    organization_id: str
-    app_id: str
-    uuids: tuple[str, str]  # the same two ids as the database has them
-    key: str
-
-    def storage(self, conninfo: str) -> Storage:
-        """The place of its events in that database."""
-        return Storage(conninfo, *self.uuids)
 
 
 @contextlib.asynccontextmanager
@@ -170,48 +150,13 @@ async def _connect(conninfo: str) -> Connection:
 
 
 @contextlib.asynccontextmanager
-async def tenant(target: Target, tell: Callable[[str], None]) -> AsyncIterator[Tenant]:
-    """A new organization without limits, which is removed with all its events after the block.
-
-    ``tell`` is told of the removal, which may take long.
-    """
-    db = target.db
-    now_us = time.time_ns() // 1_000
-    name = f"Bench {ids.text('', ids.new(now_us))}"
-    fast = MAX_REQUESTS_PER_SECOND
-    creating = asyncio.ensure_future(
-        organizations.create(db, name, now_us, requests_per_second=fast)
-    )
-    try:
-        organization = await asyncio.shield(creating)
-        app = await apps.create(db, organization, SLUG, name, [sample.EVENT_TYPE], now_us)
-        configured = target.settings.key_secret
-        secret = await deployment_secret(
-            db, None if configured is None else configured.get_secret_value()
-        )
-        _, key = await keys.create(db, app, secret, now_us, requests_per_second=fast)
-        yield Tenant(
-            ids.text(ids.ORGANIZATION, organization.id),
-            ids.text(ids.APP, app.id),
-            (str(organization.id), str(app.id)),
-            key,
-        )
-    finally:
-        # A throw-away database is removed as a whole.
-        if not target.own:
-            tell(f"removing the organization {name!r} and its events")
-            await organizations.remove(db, (await creating).id)
-
-
-@contextlib.asynccontextmanager
-async def bare(target: Target, tenant: Tenant) -> AsyncIterator[str]:
+async def bare(storage: Storage) -> AsyncIterator[str]:
     """The URL of the HTTP yardsticks."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     async with child([*GENERATOR, "--bare", str(port)]) as process:
         assert process.stdin is not None
-        storage = tenant.storage(target.conninfo)
         process.stdin.write(msgspec.json.encode(storage) + b"\n")
         await process.stdin.drain()
         await _wait_until_listening(port)

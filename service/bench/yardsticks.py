@@ -11,6 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from psycopg.types.json import Json, set_json_dumps
 
 from core import ids
 from core.postgres.node import MAX_JOURNAL_CONNECTIONS
+from core.postgres.search_path import use_schema
 from core.postgres.sessions import Connection, configure, session_conninfo
 from core.timestamps import to_datetime
 from service.bench import sample
@@ -36,6 +38,7 @@ COPY events (
     event_type, category, id, occurred_at, duration_seconds, metadata)
 FROM STDIN (FORMAT binary)
 """
+_USE_SCHEMA: Final = "SELECT set_config('search_path', %s, false)"
 _TYPES: Final = ["uuid"] * 3 + ["text"] * 2 + ["uuid", "timestamptz", "int4", "json"]
 
 
@@ -78,7 +81,7 @@ def serve_bare(port: int, storage: Storage) -> None:
     pool = AsyncConnectionPool(
         session_conninfo(storage.conninfo),
         kwargs={"prepare_threshold": 1},
-        configure=_configure,
+        configure=partial(_configure, storage.schema),
         min_size=MAX_JOURNAL_CONNECTIONS,
         max_size=MAX_JOURNAL_CONNECTIONS,
         open=False,
@@ -125,8 +128,9 @@ def serve_bare(port: int, storage: Storage) -> None:
     uvicorn.run(app, port=port, http="httptools", loop="uvloop", access_log=False, log_config=None)
 
 
-async def _configure(db: Connection) -> None:
+async def _configure(schema: str | None, db: Connection) -> None:
     await configure(db)
+    await use_schema(db, schema)
     await db.commit()
 
 
@@ -144,6 +148,8 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
         # The metadata is text already, as it is for the service: nothing is encoded twice.
         set_json_dumps(lambda text: text, db)
         db.execute("SET synchronous_commit = on")
+        if load.storage.schema is not None:
+            db.execute(_USE_SCHEMA, (load.storage.schema,))
         while not stop.is_set() and (now() < recorder.ends if left is None else left > 0):
             count = TRANSACTION_ROWS if left is None else min(left, TRANSACTION_ROWS)
             begun = now()

@@ -16,6 +16,7 @@ import typer
 from service.cli.commands import (
     apps,
     bench,
+    cells,
     events,
     keys,
     organizations,
@@ -83,6 +84,7 @@ app.add_typer(organizations.app, name="org")
 app.add_typer(apps.app, name="app")
 app.add_typer(keys.app, name="key")
 app.add_typer(workers.app, name="worker")
+app.add_typer(cells.app, name="cells")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
 app.command(cls=Command, epilog=usage.EXAMPLES)(usage.usage)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from core.admin.apps import App
+    from core.admin.cell_sessions import CellSession, CellSessions
     from core.admin.organizations import Organization
-    from core.admin.workers import WorkerDetails
     from core.postgres.sessions import Connection
     from service.settings import Settings
 
@@ -34,28 +34,28 @@ MAX_DIGITS: Final = 100  # of a number on the command line; its bounds are the c
 
 @dataclass(frozen=True)
 class Session:
-    """The settings and the database of a command; ``db`` is migrated and in autocommit mode."""
+    """The settings and the databases of a command.
+
+    ``db``: a session of the home database, which is migrated, in autocommit mode. ``conninfo``: its
+    connection string. ``cells``: those of the cells.
+    """
 
     settings: Settings
     db: Connection
+    conninfo: str
+    cells: CellSessions
 
-    async def organization(self, given: str) -> Organization:
-        """The organization of that id or name."""
+    async def organization(self, given: str) -> tuple[CellSession, Organization]:
+        """The organization of that id or name, and its cell."""
         from core.admin import organizations
 
-        return await organizations.find(self.db, given)
+        return await organizations.find(self.cells, given)
 
-    async def app(self, given: str, organization: Organization | None = None) -> App:
-        """The app of that id, slug or ``ORG/SLUG``."""
+    async def app(self, given: str) -> tuple[CellSession, App]:
+        """The app of that id, slug or ``ORG/SLUG``, and its cell."""
         from core.admin import apps
 
-        return await apps.find(self.db, given, organization.id if organization else None)
-
-    async def worker(self, given: str, organization: Organization) -> WorkerDetails:
-        """The worker of that id, e-mail or externalId."""
-        from core.admin import workers
-
-        return await workers.find(self.db, organization.id, given)
+        return await apps.find_everywhere(self.cells, given)
 
     async def secret(self) -> bytes:
         """The secret of the digests of this deployment's API keys."""
@@ -82,6 +82,7 @@ def run(work: Callable[[Session], Awaitable[T]]) -> T:
 
 
 async def _run(work: Callable[[Session], Awaitable[T]]) -> T:
+    from core.admin.cell_sessions import CellSessions
     from core.postgres.database import Database
     from core.postgres.errors import DatabaseUnusableError
     from core.postgres.migrate import is_migrated, migrate
@@ -101,7 +102,12 @@ async def _run(work: Callable[[Session], Awaitable[T]]) -> T:
                 for line in migrated.lines:
                     note(line)
             await db.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-            return await work(Session(settings, db))
+            async with CellSessions(db, conninfo, STATEMENT_SECONDS) as cells:
+                try:
+                    return await work(Session(settings, db, conninfo, cells))
+                finally:
+                    for line in cells.left_out:
+                        note(line)
 
 
 @contextlib.asynccontextmanager

@@ -31,9 +31,14 @@ async def add_cell(home_url: str, name: str, server_url: str | None = None) -> C
     async with await psycopg.AsyncConnection.connect(server_url or home_url) as db:
         await db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     await migrate_cell(cell, home_url, Clock().now_us())
+    await enter_cell(cell, home_url)
+    return cell
+
+
+async def enter_cell(cell: CellRecord, home_url: str) -> None:
+    """Have the directory know a cell that is there."""
     async with await connect(home_url) as db:
         assert await directory.add_cell(db, cell, to_datetime(now_us()))
-    return cell
 
 
 async def make_tenant_in(cell: CellRecord, home_url: str, **options: Any) -> Tenant:

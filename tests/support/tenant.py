@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from core import ids
 from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, whitelist
+from core.admin.cell_sessions import at_home
 from core.postgres import sessions
 from tests.support.waiting import WAIT_SECONDS, eventually
 
@@ -101,17 +102,17 @@ class Tenant:
     async def update(self, **changes: Any) -> None:
         """Change the organization: monthly_quota, developer_api, requests_per_second."""
         async with await self.connect() as db:
-            await organizations.update(db, self.organization.id, **changes)
+            await organizations.update(at_home(db), self.organization.id, **changes)
 
     async def allow(self, *event_types: str) -> None:
         """Whitelist event types."""
         async with await self.connect() as db:
-            await whitelist.allow(db, self.organization.id, self.app.id, event_types)
+            await whitelist.allow(at_home(db), self.organization.id, self.app.id, event_types)
 
     async def deny(self, *event_types: str) -> None:
         """Take event types off the whitelist."""
         async with await self.connect() as db:
-            await whitelist.deny(db, self.organization.id, self.app.id, event_types)
+            await whitelist.deny(at_home(db), self.organization.id, self.app.id, event_types)
 
     async def another_app(self, event_types: Iterable[str] = EVENT_TYPES) -> Tenant:
         """Another app of the same organization, with a key."""
@@ -130,13 +131,13 @@ class Tenant:
     async def _with_key(self, db: AsyncConnection[Any], app: apps.App, **options: Any) -> Tenant:
         secret = await deployment_secret(db, None)
         options = {"requests_per_second": FAST, **options}
-        api_key, key = await keys.create(db, app, secret, now_us(), **options)
+        api_key, key = await keys.create(at_home(db), app, secret, now_us(), **options)
         return Tenant(self.database_url, self.organization, app, api_key, key)
 
     async def revoke(self) -> None:
         """Revoke the key."""
         async with await self.connect() as db:
-            await keys.revoke(db, self.api_key, now_us())
+            await keys.revoke(at_home(db), self.api_key, now_us())
 
     async def expire(self) -> None:
         """Let the key expire now."""
@@ -211,8 +212,8 @@ async def make_tenant(database_url: str, secret: bytes | None = None, **options:
             del given["requests_per_second"]
     async with await sessions.connect(database_url) as db:
         name = f"Organization {next(_numbers)} {time.time_ns()}"
-        organization = await organizations.create(db, name, now_us(), **options)
+        organization = await organizations.create(at_home(db), name, now_us(), **options)
         app = await apps.create(db, organization, "crm-hub", "CRM Hub", event_types, now_us())
         secret = secret or await deployment_secret(db, None)
-        api_key, key = await keys.create(db, app, secret, now_us(), **key_options)
+        api_key, key = await keys.create(at_home(db), app, secret, now_us(), **key_options)
     return Tenant(database_url, organization, app, api_key, key)

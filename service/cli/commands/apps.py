@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from core.admin.apps import App
-    from core.postgres.sessions import Connection
+    from core.admin.cell_sessions import CellSession
 
 app = typer.Typer(
     cls=Group,
@@ -60,8 +60,8 @@ def create(
     types = _split([*(allow or ()), *(more or ())])
 
     async def work(session: Session) -> App:
-        owner = await session.organization(organization)
-        return await apps.create(session.db, owner, slug, name, types, now_us())
+        cell, owner = await session.organization(organization)
+        return await apps.create(cell.db, owner, slug, name, types, now_us())
 
     made = run(work)
     _print(made, as_json)
@@ -84,8 +84,10 @@ def list_apps(
     from core.admin import apps
 
     async def work(session: Session) -> list[App]:
-        owner = None if organization is None else await session.organization(organization)
-        return await apps.of_organization(session.db, owner.id if owner else None)
+        if organization is None:
+            return await apps.list_everywhere(session.cells)
+        cell, owner = await session.organization(organization)
+        return await apps.of_organization(cell.db, owner.id)
 
     found = run(work)
     if as_json:
@@ -130,14 +132,14 @@ def deny(app_name: AppName, event_types: EventTypes, as_json: Json = False) -> N
 def _change(
     app_name: str,
     event_types: list[str],
-    change: Callable[[Connection, UUID, UUID, Iterable[str]], Awaitable[list[str]]],
+    change: Callable[[CellSession, UUID, UUID, Iterable[str]], Awaitable[list[str]]],
     as_json: bool,
 ) -> None:
     from msgspec import structs
 
     async def work(session: Session) -> App:
-        found = await session.app(app_name)
-        types = await change(session.db, found.organization_id, found.id, _split(event_types))
+        cell, found = await session.app(app_name)
+        types = await change(cell, found.organization_id, found.id, _split(event_types))
         return structs.replace(found, allowed_event_types=types)
 
     _print(run(work), as_json)

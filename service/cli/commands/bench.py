@@ -114,6 +114,15 @@ Insecure = Annotated[
     bool,
     typer.Option("--insecure", help="gRPC without TLS. On loopback that is the default."),
 ]
+CellName = Annotated[
+    str | None,
+    typer.Option(
+        "--cell",
+        metavar="NAME",
+        help="With --server: the cell to store in; if not given, as for a new organization.",
+        show_default=False,
+    ),
+]
 ServeOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -145,6 +154,7 @@ def bench(
     yardsticks: Yardsticks = True,
     server: Server = None,
     insecure: Insecure = False,
+    cell: CellName = None,
     serve_option: ServeOption = None,
     plot: Plot = None,
     as_json: Json = False,
@@ -169,7 +179,7 @@ def bench(
 
     choice = Choice(measured, batch, concurrency, events_per_second, idempotency_keys)
     report = _measure(
-        Options(choice, servers, serve_options, insecure, seconds, rounds, stored, yardsticks)
+        Options(choice, servers, serve_options, insecure, seconds, rounds, stored, yardsticks, cell)
     )
     if plot is not None:
         from service.bench.plot import svg

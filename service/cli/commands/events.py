@@ -22,6 +22,7 @@ from service.cli.session import Json, OnlyWorker, OrganizationName, Session, run
 
 if TYPE_CHECKING:
     from core.admin.timeline import Selection, TimelineEvent
+    from core.postgres.sessions import Connection
 
 FOLLOW_POLL_SECONDS: Final = 0.5
 DEFAULT_LIMIT: Final = 50
@@ -70,18 +71,18 @@ def events(
     """
 
     async def work(session: Session) -> list[TimelineEvent]:
-        from core.admin import timeline
+        from core.admin import apps, timeline, workers
 
-        owner = await session.organization(organization)
+        cell, owner = await session.organization(organization)
         selection = timeline.Selection(
             owner.id,
-            None if app_name is None else (await session.app(app_name, owner)).id,
-            None if worker is None else (await session.worker(worker, owner)).id,
+            None if app_name is None else (await apps.find(cell.db, app_name, owner.id)).id,
+            None if worker is None else (await workers.find(cell.db, owner.id, worker)).id,
         )
         if follow:
-            await until_stopped(_follow(session, selection, limit, as_json))
+            await until_stopped(_follow(cell.db, selection, limit, as_json))
             return []
-        return await timeline.newest(session.db, selection, limit)
+        return await timeline.newest(cell.db, selection, limit)
 
     found = run(work)
     if follow:
@@ -97,11 +98,11 @@ def events(
         )
 
 
-async def _follow(session: Session, selection: Selection, limit: int, as_json: bool) -> None:
+async def _follow(db: Connection, selection: Selection, limit: int, as_json: bool) -> None:
     """Print events until cancelled."""
     from core.admin.timeline import MAX_EVENTS_A_POLL, Follower
 
-    follower = Follower(session.db, selection)
+    follower = Follower(db, selection)
     found = await follower.start(limit)
     while True:
         for event in found:

@@ -45,9 +45,10 @@ def create(
 
     async def work(session: Session) -> tuple[ApiKey, str]:
         created_us = now_us()
+        cell, app = await session.app(app_name)
         return await keys.create(
-            session.db,
-            await session.app(app_name),
+            cell,
+            app,
             await session.secret(),
             created_us,
             expires_us=None if expires_in is None else created_us + expires_in * 1_000_000,
@@ -86,8 +87,10 @@ def list_keys(
     from core.admin import keys
 
     async def work(session: Session) -> list[ApiKey]:
-        owner = None if app_name is None else await session.app(app_name)
-        return await keys.of_app(session.db, owner)
+        if app_name is None:
+            return await keys.list_everywhere(session.cells)
+        cell, app = await session.app(app_name)
+        return await keys.of_app(cell.db, app)
 
     found = run(work)
     if as_json:
@@ -134,7 +137,8 @@ def revoke(
 
     async def work(session: Session) -> ApiKey:
         secret = await session.secret()
-        return await keys.revoke(session.db, await keys.find(session.db, given, secret), now_us())
+        cell, found = await keys.find(session.cells, given, secret)
+        return await keys.revoke(cell, found, now_us())
 
     revoked = run(work)
     if as_json:

@@ -11,7 +11,12 @@ from service.cli.output import moment, note, print_fields, print_json, print_tab
 from service.cli.session import Json, OrganizationName, Session, now_us, parse_quota, run, to_text
 
 if TYPE_CHECKING:
+    from core.admin.cell_sessions import CellSession
     from core.admin.organizations import Organization
+    from core.postgres.directory import CellRecord
+
+    # And its cell, where there are several.
+    Placed = tuple[Organization, str | None]
 
 app = typer.Typer(
     cls=Group, no_args_is_help=True, help="Organizations: the tenants of the service."
@@ -48,6 +53,14 @@ def create(
         ),
     ] = True,
     rate: Rate = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The cell to live in, for good; if not given, the open one with the fewest.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make an organization. Without --quota it has none."""
@@ -55,17 +68,20 @@ def create(
     from core.admin import organizations
 
     monthly_quota = parse_quota(quota)
-    made = run(
-        lambda session: organizations.create(
-            session.db,
+
+    async def work(session: Session) -> Placed:
+        place, made = await organizations.create_anywhere(
+            session.cells,
             name,
             now_us(),
+            cell,
             monthly_quota=monthly_quota,
             developer_api=developer_api,
             requests_per_second=rate or limits.DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND,
         )
-    )
-    _print(made, as_json)
+        return made, await _shown_cell(session, place)
+
+    _print(*run(work), as_json)
 
 
 @app.command("list", cls=Command)
@@ -73,15 +89,21 @@ def list_all(as_json: Json = False) -> None:
     """List all organizations, by name."""
     from core import ids
     from core.admin import organizations
+    from core.postgres.directory import list_cells
 
-    found = run(lambda session: organizations.list_all(session.db))
+    async def work(session: Session) -> tuple[bool, list[tuple[CellRecord, Organization]]]:
+        several = len(await list_cells(session.db)) > 1
+        return several, await organizations.list_everywhere(session.cells)
+
+    several, found = run(work)
     if as_json:
-        print_json([to_json(organization) for organization in found])
+        print_json([to_json(one, cell.name if several else None) for cell, one in found])
     elif not found:
         note("There are no organizations yet. Make one: wepeople-ingest org create NAME")
     else:
+        cell_header = ("CELL",) if several else ()
         print_table(
-            ("ID", "DEVELOPER API", "QUOTA", "RATE", "CREATED (UTC)", "NAME"),
+            ("ID", "DEVELOPER API", "QUOTA", "RATE", "CREATED (UTC)", *cell_header, "NAME"),
             [
                 (
                     ids.text(ids.ORGANIZATION, organization.id),
@@ -89,9 +111,10 @@ def list_all(as_json: Json = False) -> None:
                     _quota(organization),
                     f"{organization.requests_per_second}/s",
                     moment(organization.created_at),
+                    *((cell.name,) if several else ()),
                     organization.name,
                 )
-                for organization in found
+                for cell, organization in found
             ],
         )
 
@@ -99,7 +122,12 @@ def list_all(as_json: Json = False) -> None:
 @app.command(cls=Command)
 def show(organization: OrganizationName, as_json: Json = False) -> None:
     """Show one organization."""
-    _print(run(lambda session: session.organization(organization)), as_json)
+
+    async def work(session: Session) -> Placed:
+        cell, found = await session.organization(organization)
+        return found, await _shown_cell(session, cell)
+
+    _print(*run(work), as_json)
 
 
 @app.command(
@@ -137,20 +165,29 @@ def update(
 
     monthly_quota = UNSET if quota is None else parse_quota(quota)
 
-    async def work(session: Session) -> Organization:
-        return await organizations.update(
-            session.db,
-            (await session.organization(organization)).id,
+    async def work(session: Session) -> Placed:
+        cell, found = await session.organization(organization)
+        changed = await organizations.update(
+            cell,
+            found.id,
             name=name,
             developer_api=developer_api,
             monthly_quota=monthly_quota,
             requests_per_second=rate,
         )
+        return changed, await _shown_cell(session, cell)
 
-    _print(run(work), as_json)
+    _print(*run(work), as_json)
 
 
-def to_json(organization: Organization) -> dict[str, object]:
+async def _shown_cell(session: Session, cell: CellSession) -> str | None:
+    """The name of the cell, where there are several; None otherwise."""
+    from core.postgres.directory import list_cells
+
+    return cell.record.name if len(await list_cells(session.db)) > 1 else None
+
+
+def to_json(organization: Organization, cell: str | None) -> dict[str, object]:
     """An organization as scripts get it."""
     from core import ids
 
@@ -161,6 +198,7 @@ def to_json(organization: Organization) -> dict[str, object]:
         "monthlyQuota": organization.monthly_quota,
         "requestsPerSecond": organization.requests_per_second,
         "createdAt": to_text(organization.created_at),
+        **({} if cell is None else {"cell": cell}),
     }
 
 
@@ -169,11 +207,11 @@ def _quota(organization: Organization) -> str:
     return "none" if quota is None else f"{quota:,}"
 
 
-def _print(organization: Organization, as_json: bool) -> None:
+def _print(organization: Organization, cell: str | None, as_json: bool) -> None:
     from core import ids
 
     if as_json:
-        print_json(to_json(organization))
+        print_json(to_json(organization, cell))
         return
     print_fields(
         {
@@ -183,5 +221,6 @@ def _print(organization: Organization, as_json: bool) -> None:
             "monthly quota": _quota(organization),
             "rate limit": f"{organization.requests_per_second} requests/s",
             "created (UTC)": moment(organization.created_at),
+            **({} if cell is None else {"cell": cell}),
         }
     )

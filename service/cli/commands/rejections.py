@@ -21,6 +21,7 @@ from service.cli.session import Json, OrganizationName, Session, run
 
 if TYPE_CHECKING:
     from core.admin.rejections import RejectionRecord, Selection
+    from core.postgres.sessions import Connection
 
 FOLLOW_POLL_SECONDS: Final = 0.5
 DEFAULT_LIMIT: Final = 50
@@ -70,19 +71,20 @@ def rejections(
     """
 
     async def work(session: Session) -> list[RejectionRecord]:
+        from core.admin import apps
         from core.admin import rejections as records
 
-        owner = await session.organization(organization)
+        cell, owner = await session.organization(organization)
         selection = records.Selection(
             owner.id,
             None if code is None else records.check_code(code),
-            None if app_name is None else (await session.app(app_name, owner)).slug,
+            None if app_name is None else (await apps.find(cell.db, app_name, owner.id)).slug,
             request_id,
         )
         if follow:
-            await until_stopped(_follow(session, selection, limit, as_json))
+            await until_stopped(_follow(cell.db, selection, limit, as_json))
             return []
-        return await records.newest(session.db, selection, limit)
+        return await records.newest(cell.db, selection, limit)
 
     found = run(work)
     if follow:
@@ -100,11 +102,11 @@ def rejections(
         )
 
 
-async def _follow(session: Session, selection: Selection, limit: int, as_json: bool) -> None:
+async def _follow(db: Connection, selection: Selection, limit: int, as_json: bool) -> None:
     """Print rejections until cancelled."""
     from core.admin.rejections import Follower
 
-    follower = Follower(session.db, selection)
+    follower = Follower(db, selection)
     found = await follower.start(limit)
     while True:
         for one in found:

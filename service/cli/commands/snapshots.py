@@ -36,12 +36,14 @@ def snapshots(
 
     async def work(session: Session) -> list[StoredSnapshot]:
         from core.admin import snapshots as stored
+        from core.admin import workers
 
-        owner = await session.organization(organization)
-        worker_id = None if worker is None else (await session.worker(worker, owner)).id
+        cell, owner = await session.organization(organization)
+        found = None if worker is None else await workers.find(cell.db, owner.id, worker)
+        worker_id = None if found is None else found.id
         if history:
-            return await stored.history(session.db, owner.id, worker_id, limit)
-        return await stored.cards(session.db, owner.id, worker_id)
+            return await stored.history(cell.db, owner.id, worker_id, limit)
+        return await stored.cards(cell.db, owner.id, worker_id)
 
     found = run(work)
     if as_json:

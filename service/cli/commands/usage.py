@@ -23,8 +23,8 @@ def usage(organization: OrganizationName, as_json: Json = False) -> None:
     from core.admin import usage as usages
 
     async def work(session: Session) -> tuple[str, Usage]:
-        owner = await session.organization(organization)
-        return owner.name, await usages.read(session.db, owner.id, now_us())
+        cell, owner = await session.organization(organization)
+        return owner.name, await usages.read(cell.db, owner.id, now_us())
 
     name, month = run(work)
     if as_json:

@@ -37,8 +37,8 @@ def create(
     from core.admin import workers
 
     async def work(session: Session) -> WorkerDetails:
-        owner = await session.organization(organization)
-        return await workers.create(session.db, owner.id, name, email, now_us())
+        cell, owner = await session.organization(organization)
+        return await workers.create(cell.db, owner.id, name, email, now_us())
 
     made = run(work)
     if as_json:
@@ -63,8 +63,8 @@ def list_workers(organization: OrganizationName, as_json: Json = False) -> None:
     from core.admin import workers
 
     async def work(session: Session) -> list[WorkerDetails]:
-        owner = await session.organization(organization)
-        return await workers.of_organization(session.db, owner.id)
+        cell, owner = await session.organization(organization)
+        return await workers.of_organization(cell.db, owner.id)
 
     found = run(work)
     if as_json:

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from core import ids
 from core.admin import organizations
+from core.admin.cell_sessions import at_home
 from core.admin.errors import NotFoundError
 from core.errors import IngestError
 from tests.support.direct_writer import DirectWriter
@@ -90,13 +91,13 @@ async def test_removes_all_of_one_organization_and_nothing_of_another(
     assert len(partitions & set(before)) == 2
 
     async with await going.connect() as db:
-        assert await organizations.remove(db, going.organization.id) == EVENTS
+        assert await organizations.remove(at_home(db), going.organization.id) == EVENTS
 
     assert await left(going) == {}
     assert await left(staying) == before
     async with await going.connect() as db:
         with pytest.raises(NotFoundError):
-            await organizations.remove(db, going.organization.id)
+            await organizations.remove(at_home(db), going.organization.id)
 
 
 async def test_what_was_let_in_before_is_not_stored_after(
@@ -105,7 +106,7 @@ async def test_what_was_let_in_before_is_not_stored_after(
     monkeypatch.setattr(organizations, "QUIET_SECONDS", 0.0)
     late = [quota_of_five.request(2), quota_of_five.request(1, key="late")]
     async with await quota_of_five.tenant.connect() as db:
-        await organizations.remove(db, quota_of_five.tenant.organization.id)
+        await organizations.remove(at_home(db), quota_of_five.tenant.organization.id)
     for outcome in await quota_of_five.write(*late):
         assert isinstance(outcome, IngestError)
         assert outcome.code == "quota_exceeded"
@@ -125,7 +126,7 @@ async def test_nothing_is_stored_while_an_organization_goes(
         await other.execute("BEGIN")
         await other.execute("SELECT FROM apps FOR UPDATE")  # removed late, after the events
         removing = asyncio.create_task(
-            organizations.remove(db, quota_of_five.tenant.organization.id)
+            organizations.remove(at_home(db), quota_of_five.tenant.organization.id)
         )
         await until_somebody_waits_for(other, quota_of_five.tenant)
         writing = asyncio.create_task(quota_of_five.write(late))

@@ -8,6 +8,7 @@ import pytest
 
 from core import ids
 from core.admin import whitelist
+from core.admin.cell_sessions import at_home
 from core.admin.errors import InvalidValueError, NotFoundError
 from tests.support.tenant import make_tenant, now_us
 
@@ -18,10 +19,10 @@ async def test_types_are_added_and_taken_off(database_url: str) -> None:
     tenant = await make_tenant(database_url, event_types=["b.b"])
     organization, app = tenant.organization.id, tenant.app.id
     async with await tenant.connect() as db:
-        assert await whitelist.allow(db, organization, app, ["c.c", "B.B", "b.b"]) == [
+        assert await whitelist.allow(at_home(db), organization, app, ["c.c", "B.B", "b.b"]) == [
             *("B.B", "b.b", "c.c")
         ]
-        assert await whitelist.deny(db, organization, app, ["b.b", "B.B"]) == ["c.c"]
+        assert await whitelist.deny(at_home(db), organization, app, ["b.b", "B.B"]) == ["c.c"]
 
 
 async def test_a_misspelled_type_changes_nothing(database_url: str) -> None:
@@ -29,12 +30,12 @@ async def test_a_misspelled_type_changes_nothing(database_url: str) -> None:
     organization, app = tenant.organization.id, tenant.app.id
     async with await tenant.connect() as db:
         with pytest.raises(NotFoundError, match=r"nothing was changed: deal\.one"):
-            await whitelist.deny(db, organization, app, ["deal.won", "deal.one"])
-        assert await whitelist.allow(db, organization, app, ["deal.won"]) == ["deal.won"]
+            await whitelist.deny(at_home(db), organization, app, ["deal.won", "deal.one"])
+        assert await whitelist.allow(at_home(db), organization, app, ["deal.won"]) == ["deal.won"]
         with pytest.raises(InvalidValueError, match="at least one"):
-            await whitelist.deny(db, organization, app, [])
+            await whitelist.deny(at_home(db), organization, app, [])
         with pytest.raises(InvalidValueError, match=r"the event type '\?'"):
-            await whitelist.allow(db, organization, app, ["?"])
+            await whitelist.allow(at_home(db), organization, app, ["?"])
 
 
 async def test_an_unknown_app_is_not_found(database_url: str) -> None:
@@ -42,7 +43,7 @@ async def test_an_unknown_app_is_not_found(database_url: str) -> None:
     async with await tenant.connect() as db:
         for change in (whitelist.allow, whitelist.deny):
             with pytest.raises(NotFoundError, match="there is no app"):
-                await change(db, tenant.organization.id, unknown, ["deal.won"])
+                await change(at_home(db), tenant.organization.id, unknown, ["deal.won"])
 
 
 async def test_changes_at_the_same_time_are_all_made(database_url: str) -> None:
@@ -50,5 +51,7 @@ async def test_changes_at_the_same_time_are_all_made(database_url: str) -> None:
     added = [f"type.{number}" for number in range(8)]
     await asyncio.gather(*(tenant.allow(event_type) for event_type in added))
     async with await tenant.connect() as db:
-        found = await whitelist.allow(db, tenant.organization.id, tenant.app.id, ["deal.won"])
+        found = await whitelist.allow(
+            at_home(db), tenant.organization.id, tenant.app.id, ["deal.won"]
+        )
     assert found == sorted(["deal.won", *added])

@@ -9,6 +9,7 @@ import pytest
 
 from core import limits
 from core.admin import organizations
+from core.admin.cell_sessions import at_home
 from core.error_codes import StreamReason
 from core.errors import StreamError
 from core.journal import app_producers
@@ -107,7 +108,7 @@ async def test_a_removed_organization_leaves_no_count(
     monkeypatch.setattr(organizations, "QUIET_SECONDS", 0)
     await opened(own_tenant, "one")
     async with await own_tenant.connect() as db:
-        await organizations.remove(db, own_tenant.organization.id)
+        await organizations.remove(at_home(db), own_tenant.organization.id)
     assert await counts(own_tenant) == (0, 0)
 
 

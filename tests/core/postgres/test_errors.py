@@ -37,6 +37,7 @@ from tests.support.database import connect
         (errors.SerializationFailure(), False, True, True),
         (errors.DeadlockDetected(), False, True, True),
         (errors.InvalidSqlStatementName(), False, True, True),
+        (errors.InternalError_(), False, True, True),  # XX000
         (errors.QueryCanceled(), False, False, True),
         (errors.LockNotAvailable(), False, False, True),
         (errors.UniqueViolation(), False, False, False),

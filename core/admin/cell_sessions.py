@@ -1,0 +1,225 @@
+"""Sessions of the cells, for operators' work: each opened when it is first needed.
+
+An organization is found in the directory, and then worked on in its cell. Lists go over all cells;
+one that does not answer is left out, and named in :attr:`CellSessions.left_out`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Final, NamedTuple, Self, TypeVar
+from uuid import UUID
+
+import psycopg
+
+from core.access.invalidation import CHANNEL
+from core.admin.errors import AdministrationError, AlreadyExistsError, not_found
+from core.failure_log import one_line
+from core.postgres import directory
+from core.postgres.directory import HOME, CellRecord
+from core.postgres.errors import DatabaseUnusableError
+from core.postgres.migrate import is_cell_migrated
+from core.postgres.search_path import use_schema
+from core.postgres.sessions import Connection
+
+T = TypeVar("T")
+
+# Of a change of rights in another cell than home. Servers hear of it before and after, and distrust
+# what they have cached of the organization for longer.
+CHANGE_SECONDS: Final = 10
+MAX_NODES_AT_ONCE: Final = 8  # that a list is read from, by one session each
+
+_ANNOUNCE: Final = "SELECT pg_notify(%s, %s)"
+_BOUND_CHANGE: Final = f"SET LOCAL statement_timeout = '{CHANGE_SECONDS}s'"
+_BOUND_STATEMENTS: Final = "SELECT set_config('statement_timeout', %s, false)"
+
+
+class CellSession(NamedTuple):
+    """A cell, a session of it, and one of the home database: the same one for the home cell.
+
+    Both are in autocommit mode.
+    """
+
+    record: CellRecord
+    db: Connection
+    home: Connection
+
+    @property
+    def is_home(self) -> bool:
+        """Whether it is the home cell, whose triggers keep the directory and announce changes."""
+        return self.db is self.home
+
+    @contextlib.asynccontextmanager
+    async def changing(
+        self, organization_id: UUID, new_name: str | None = None
+    ) -> AsyncIterator[None]:
+        """A block that changes an organization's rights or name; servers hear of it.
+
+        They hear before and after, so that no moment of a crash leaves them a right for long. The
+        name is changed in the directory as soon as the block is committed. Raises
+        :class:`AlreadyExistsError` if it is another's.
+        """
+        if self.is_home:
+            yield
+            return
+        await self._announce(organization_id)
+        try:
+            async with self._renaming(organization_id, new_name), self.db.transaction():
+                await self.db.execute(_BOUND_CHANGE)
+                yield
+        finally:
+            await self._announce(organization_id)
+
+    @contextlib.asynccontextmanager
+    async def _renaming(self, organization_id: UUID, name: str | None) -> AsyncIterator[None]:
+        if name is None:
+            yield
+            return
+        # Nobody else gets the name meanwhile. After a crash in between, the organization is still
+        # found by its old one.
+        async with self.home.transaction():
+            try:
+                await directory.rename(self.home, organization_id, name)
+            except directory.NameTakenError as error:
+                raise name_taken(name) from error
+            yield
+
+    async def _announce(self, organization_id: UUID) -> None:
+        await self.home.execute(_ANNOUNCE, (CHANNEL, str(organization_id)))
+
+
+def at_home(db: Connection) -> CellSession:
+    """The home cell, by a session of the home database."""
+    return CellSession(CellRecord(HOME), db, db)
+
+
+def name_taken(name: str) -> AlreadyExistsError:
+    """The refusal of a name that another organization has, in whatever cell."""
+    return AlreadyExistsError(f"an organization named {name!r} exists already")
+
+
+class CellSessions:
+    """The cells of a home database; a context manager that closes the sessions in the end.
+
+    ``home``: a session of the home database, which stays open. ``conninfo``: its connection string.
+    ``statement_seconds``: for statements in other cells. ``left_out``: a line about each cell that
+    a list was not read from.
+    """
+
+    def __init__(self, home: Connection, conninfo: str, statement_seconds: int) -> None:
+        self.home = home
+        self.left_out: list[str] = []
+        self._conninfo = conninfo
+        self._statement_seconds = statement_seconds
+        self._open: dict[str, CellSession] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def named(self, name: str) -> CellSession:
+        """The cell of that name.
+
+        Raises :class:`NotFoundError`, and :class:`DatabaseUnusableError` if it does not answer.
+        """
+        record = await directory.find_cell(self.home, name)
+        if record is None:
+            names = [cell.name for cell in await directory.list_cells(self.home)]
+            raise not_found("cell", name, names, "`wepeople-ingest cells list` shows those")
+        return await self._session(record)
+
+    async def for_new(self, name: str | None) -> CellSession:
+        """The cell for a new organization: that of the name, or else the open one with the fewest.
+
+        Raises as :meth:`named`, and :class:`AdministrationError` if it is closed.
+        """
+        if name is not None:
+            cell = await self.named(name)
+            if cell.record.is_closed:
+                raise AdministrationError(f"the cell {name} is closed to new organizations")
+            return cell
+        record = await directory.open_cell_for_new(self.home)
+        if record is None:
+            raise AdministrationError(
+                "every cell is closed to new organizations: open one with "
+                "`wepeople-ingest cells close NAME --open`, or add one"
+            )
+        return await self._session(record)
+
+    async def everywhere(
+        self, read: Callable[[Connection], Awaitable[Sequence[T]]]
+    ) -> list[tuple[CellRecord, T]]:
+        """The rows that ``read`` finds in each cell, with the cell's record."""
+        nodes: dict[str | None, list[CellRecord]] = {}
+        for record in await directory.list_cells(self.home):
+            nodes.setdefault(record.conninfo, []).append(record)
+        at_once = asyncio.Semaphore(MAX_NODES_AT_ONCE)
+
+        async def read_node(records: list[CellRecord]) -> list[tuple[CellRecord, T]]:
+            async with at_once:
+                return await self._read_node(records, read)
+
+        found = await asyncio.gather(*map(read_node, nodes.values()))
+        return [row for rows in found for row in rows]
+
+    async def _read_node(
+        self, records: list[CellRecord], read: Callable[[Connection], Awaitable[Sequence[T]]]
+    ) -> list[tuple[CellRecord, T]]:
+        found: list[tuple[CellRecord, T]] = []
+        async with AsyncExitStack() as stack:
+            db: Connection | None = None
+            for record in records:
+                try:
+                    if record.name == HOME:
+                        rows = await read(self.home)
+                    else:
+                        if db is None:
+                            db = await stack.enter_async_context(await self._connect(record))
+                        await use_schema(db, record.schema)
+                        rows = await read(db)
+                except (psycopg.Error, DatabaseUnusableError, OSError) as error:
+                    if record.name == HOME:
+                        raise
+                    self._leave_out(record, error)
+                else:
+                    found += ((record, row) for row in rows)
+        return found
+
+    def _leave_out(self, record: CellRecord, error: Exception) -> None:
+        line = f"the cell {record.name} is left out: {one_line(error)}"
+        if line not in self.left_out:
+            self.left_out.append(line)
+
+    async def _session(self, record: CellRecord) -> CellSession:
+        if record.name == HOME:
+            return CellSession(record, self.home, self.home)
+        if record.name not in self._open:
+            try:
+                db = await self._stack.enter_async_context(await self._connect(record))
+                migrated = await is_cell_migrated(db)
+            except (psycopg.Error, DatabaseUnusableError, OSError) as error:
+                raise DatabaseUnusableError(
+                    f"the cell {record.name} does not answer: {one_line(error)}"
+                ) from error
+            if not migrated:
+                raise DatabaseUnusableError(
+                    f"the cell {record.name} does not have this release's tables: run "
+                    "`wepeople-ingest migrate`"
+                )
+            self._open[record.name] = CellSession(record, db, self.home)
+        return self._open[record.name]
+
+    async def _connect(self, record: CellRecord) -> Connection:
+        db = await directory.connect_to(record, self._conninfo)
+        try:
+            await db.execute(_BOUND_STATEMENTS, (f"{self._statement_seconds}s",))
+        except BaseException:
+            await db.close()
+            raise
+        return db

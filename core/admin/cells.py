@@ -1,0 +1,132 @@
+"""Cells as operators add, list and close them: the schemas that hold whole organizations."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from core.admin.errors import (
+    AdministrationError,
+    AlreadyExistsError,
+    InvalidValueError,
+    NotFoundError,
+    not_found,
+)
+from core.failure_log import one_line
+from core.postgres import citus, directory
+from core.postgres.directory import MAX_NAME_CHARACTERS, CellRecord
+from core.postgres.migrate import migrate_cell, only_migrator
+from core.postgres.sessions import Connection, check_server, connect
+from core.timestamps import to_datetime
+
+
+class CellDetails(NamedTuple):
+    """A cell, and the number of organizations in it."""
+
+    record: CellRecord
+    organizations: int
+
+    @property
+    def database(self) -> str:
+        """The place of its database, without a password: HOST:PORT/NAME, or the home database."""
+        if self.record.conninfo is None:
+            return "home"
+        given = conninfo_to_dict(self.record.conninfo)
+        port = f":{given['port']}" if given.get("port") else ""
+        name = f"/{given['dbname']}" if given.get("dbname") else ""
+        return f"{given.get('host') or given.get('hostaddr') or 'localhost'}{port}{name}"
+
+
+def new_record(name: str, conninfo: str | None, *, is_citus: bool) -> CellRecord:
+    """The record of a cell that can be added; InvalidValueError says why not."""
+    if not directory.is_cell_name(name):
+        raise InvalidValueError(
+            f"the name {name!r} must be 1 to {MAX_NAME_CHARACTERS} characters of a-z 0-9 _ that "
+            "start with a letter, and not with pg_: it becomes the name of a schema"
+        )
+    try:
+        conninfo_to_dict(conninfo or "")
+    except psycopg.ProgrammingError as error:
+        raise InvalidValueError(f"--database-url is none: {one_line(error)}") from None
+    return CellRecord(name, conninfo, name, is_citus)
+
+
+# The schema is there; it has tables; it has a cell's; it is the home of a service.
+_LOOK: Final = """
+SELECT count(pg_namespace.oid) > 0, count(pg_class.oid) > 0,
+    count(*) FILTER (WHERE relname = 'cell_migrations') > 0,
+    count(*) FILTER (WHERE relname = 'deployment') > 0
+FROM pg_namespace LEFT JOIN pg_class ON relnamespace = pg_namespace.oid
+WHERE nspname = %s
+"""
+_CREATE: Final = "CREATE SCHEMA {}"
+_IS_USED: Final = "SELECT EXISTS (SELECT FROM organizations)"
+
+
+async def add(home: Connection, home_conninfo: str, cell: CellRecord, now_us: int) -> None:
+    """Make a cell's schema and its tables, and enter it: it takes new organizations from now on.
+
+    If that is interrupted, it can be run again to finish. AlreadyExistsError if there is a cell of
+    that name, AdministrationError if the schema holds something else. ``DatabaseUnusableError`` and
+    psycopg's errors tell why its database cannot be used.
+    """
+    if await directory.find_cell(home, cell.name) is not None:
+        raise AlreadyExistsError(f"a cell {cell.name!r} exists already")
+    conninfo = cell.conninfo or home_conninfo
+    async with only_migrator(home_conninfo):
+        async with await connect(conninfo) as db, await connect(conninfo) as other:
+            await check_server(db, other)
+            await _make_schema(db, cell)
+        await migrate_cell(cell, home_conninfo, now_us)
+        async with await directory.connect_to(cell, home_conninfo) as db:
+            row = await (await db.execute(_IS_USED)).fetchone()
+        if row is not None and row[0]:
+            raise _taken(cell.name, "organizations of another service")
+        if not await directory.add_cell(home, cell, to_datetime(now_us)):
+            raise AlreadyExistsError(f"a cell {cell.name!r} exists already")
+
+
+async def _make_schema(db: Connection, cell: CellRecord) -> None:
+    row = await (await db.execute(_LOOK, (cell.name,))).fetchone()
+    assert row is not None
+    is_there, has_tables, is_cell, is_home = row
+    if is_home or (has_tables and not is_cell):
+        raise _taken(cell.name, "tables of something else")
+    if cell.is_citus:
+        await citus.create_schema(db, cell.name)
+    elif not is_there:
+        await db.execute(sql.SQL(_CREATE).format(sql.Identifier(cell.name)))
+
+
+def _taken(schema: str, holds: str) -> AdministrationError:
+    return AdministrationError(f"the schema {schema!r} has {holds}: choose another name")
+
+
+async def list_all(home: Connection) -> list[CellDetails]:
+    """Every cell, the home cell first."""
+    counts = await directory.count_organizations(home)
+    return [
+        CellDetails(cell, counts.get(cell.name, 0)) for cell in await directory.list_cells(home)
+    ]
+
+
+async def find(home: Connection, name: str) -> CellDetails:
+    """The cell of that name; NotFoundError if there is none."""
+    cells = await list_all(home)
+    for cell in cells:
+        if cell.record.name == name:
+            return cell
+    names = [cell.record.name for cell in cells]
+    raise not_found("cell", name, names, "`wepeople-ingest cells list` shows those there are")
+
+
+async def set_closed(home: Connection, name: str, now_us: int, *, is_closed: bool) -> CellDetails:
+    """Close a cell to new organizations, or open it again. Those in it go on."""
+    closed_at = to_datetime(now_us) if is_closed else None
+    if not await directory.set_closed(home, name, closed_at):
+        await find(home, name)
+        raise NotFoundError(f"there is no cell {name!r}")
+    return await find(home, name)
