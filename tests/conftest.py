@@ -22,6 +22,7 @@ from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, make_tenant
+from tests.support.two_cells import copied_database, second_cell
 
 _numbers = itertools.count(1)
 
@@ -90,19 +91,20 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres: str) -> Iterator[str]:
+def template_database(postgres: str, pytestconfig: pytest.Config) -> Iterator[str]:
     """The name of a migrated database that is copied, never used."""
     name = f"wepeople_template_{os.getpid()}"
     with new_database(postgres, name) as url:
         asyncio.run(migrate(url))
-        yield name
+        with second_cell(url, pytestconfig.stash[parallel.FOLDER]):
+            yield name
 
 
 @pytest.fixture
 def database_url(postgres: str, template_database: str) -> Iterator[str]:
     """A migrated database of the test's own."""
     name = f"wepeople_test_{os.getpid()}_{next(_numbers)}"
-    with new_database(postgres, name, template_database) as url:
+    with copied_database(postgres, name, template_database) as url:
         yield url
 
 
@@ -110,7 +112,7 @@ def database_url(postgres: str, template_database: str) -> Iterator[str]:
 def module_database(postgres: str, template_database: str) -> Iterator[str]:
     """A migrated database that the tests of a file share, each with an organization of its own."""
     name = f"wepeople_module_{os.getpid()}_{next(_numbers)}"
-    with new_database(postgres, name, template_database) as url:
+    with copied_database(postgres, name, template_database) as url:
         yield url
 
 
@@ -119,7 +121,7 @@ def server(postgres: str, template_database: str) -> Iterator[Addresses]:
     """A service that the tests of a process share, each with an organization of its own."""
     name = f"wepeople_shared_{os.getpid()}"
     with (
-        new_database(postgres, name, template_database) as url,
+        copied_database(postgres, name, template_database) as url,
         RunningService(url) as service,
     ):
         yield service.addresses

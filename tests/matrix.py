@@ -1,8 +1,9 @@
-"""The behaviour suite on other databases than the embedded one: `make matrix`.
+"""The behaviour suite on other databases and other cells than the usual ones: `make matrix`.
 
-Run as ``python -m tests.matrix [ARGUMENTS OF PYTEST]``. The databases are a PostgreSQL of the
-system's own (Debian's package ``postgresql``), and the same behind PgBouncer in session mode
-(``pgbouncer``). One that is not installed is skipped, with a line that says so.
+Run as ``python -m tests.matrix [ARGUMENTS OF PYTEST]``. The organizations live by turns in two
+cells, which are schemas of one embedded database and then databases of two servers. Then there is a
+PostgreSQL of the system's own (Debian's package ``postgresql``), and the same behind PgBouncer in
+session mode (``pgbouncer``). One that is not installed is skipped, with a line that says so.
 """
 
 from __future__ import annotations
@@ -31,32 +32,42 @@ def installed() -> Path | None:
     return binaries if is_usable else None
 
 
-def run_tests(title: str, database_url: str, arguments: list[str]) -> int:
-    """Run the tests on a database; returns pytest's exit status."""
+def run_tests(title: str, arguments: list[str], **environment: str) -> bool:
+    """Run the tests with these variables; returns whether any failed."""
     sys.stdout.write(f"\n=== {title}\n")
     sys.stdout.flush()
     command = [sys.executable, "-m", "pytest", "--numprocesses", str(TEST_PROCESSES), *arguments]
-    environment = {**os.environ, "DATABASE_URL": database_url}
-    return subprocess.run(command, env=environment, check=False).returncode
+    return subprocess.run(command, env={**os.environ, **environment}, check=False).returncode != 0
+
+
+def run_on_cells(arguments: list[str]) -> bool:
+    """Run the tests on two cells; returns whether any failed."""
+    failed = run_tests("two cells, schemas", arguments, WEPEOPLE_TEST_CELLS="schemas")
+    return run_tests("two cells, servers", arguments, WEPEOPLE_TEST_CELLS="servers") or failed
+
+
+def run_on_the_systems(arguments: list[str]) -> bool:
+    """Run the tests on the PostgreSQL of the system; returns whether any failed."""
+    binaries = installed()
+    if binaries is None:
+        sys.stdout.write("skipped: no PostgreSQL of the system's own (Debian: postgresql)\n")
+        return False
+    title = f"PostgreSQL in {binaries.parent}"
+    with postgres_server(binaries) as server:
+        failed = run_tests(title, arguments, DATABASE_URL=server.conninfo)
+        if PROGRAM is None:
+            sys.stdout.write("skipped: no PgBouncer (Debian: pgbouncer)\n")
+            return failed
+        # Databases are copied and dropped: no connection of a pool may stay on them.
+        with pgbouncer(server, server_lifetime_seconds=0) as url:
+            return run_tests(f"{title}, through PgBouncer", arguments, DATABASE_URL=url) or failed
 
 
 def main() -> int:
     """Run the tests on each database there is; returns 1 if any failed."""
     arguments = sys.argv[1:] or list(TESTS)
-    binaries = installed()
-    if binaries is None:
-        sys.stdout.write("skipped: no PostgreSQL of the system's own (Debian: postgresql)\n")
-        return 0
-    title = f"PostgreSQL in {binaries.parent}"
-    with postgres_server(binaries) as server:
-        failed = run_tests(title, server.conninfo, arguments) != 0
-        if PROGRAM is None:
-            sys.stdout.write("skipped: no PgBouncer (Debian: pgbouncer)\n")
-        else:
-            # Databases are copied and dropped: no connection of a pool may stay on them.
-            with pgbouncer(server, server_lifetime_seconds=0) as url:
-                failed |= run_tests(f"{title}, through PgBouncer", url, arguments) != 0
-    return int(failed)
+    failed = [run(arguments) for run in (run_on_cells, run_on_the_systems)]
+    return int(any(failed))
 
 
 if __name__ == "__main__":

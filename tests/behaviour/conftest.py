@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from tests.support.databases import new_database
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
 from tests.support.manual_time import ManualTime, TimedService
 from tests.support.running_service import Addresses, RunningService
+from tests.support.two_cells import copied_database
 
 Connect = Callable[[Addresses], Driver]
 
@@ -30,7 +30,7 @@ def timed_service(postgres: str, template_database: str) -> Iterator[TimedServic
     name = f"wepeople_timed_{os.getpid()}"
     time = ManualTime()
     with (
-        new_database(postgres, name, template_database) as url,
+        copied_database(postgres, name, template_database) as url,
         RunningService(url, time.clock) as service,
     ):
         yield TimedService(service.addresses, time)

@@ -102,9 +102,9 @@ async def test_checks_of_the_caller_come_in_order(
         return await client.ingest(tenant.key, too_many)
 
     assert (await attempt()).code == "key_revoked"
-    await tenant.rows("UPDATE api_keys SET revoked_at = NULL WHERE id = %s", key_id)
+    await tenant.change_rights("UPDATE api_keys SET revoked_at = NULL WHERE id = %s", key_id)
     await within_a_second(attempt, "key_expired")
-    await tenant.rows("UPDATE api_keys SET expires_at = NULL WHERE id = %s", key_id)
+    await tenant.change_rights("UPDATE api_keys SET expires_at = NULL WHERE id = %s", key_id)
     await within_a_second(attempt, "plan_disabled")
     await tenant.update(developer_api=True)
     await within_a_second(attempt, "batch_too_large")  # takes the only token
@@ -182,7 +182,7 @@ async def test_a_right_that_is_given_is_in_force_within_a_second(
 async def test_a_key_that_expires_soon_stops_working_within_a_second(
     driver: Driver, tenant: Tenant
 ) -> None:
-    await tenant.rows(
+    await tenant.change_rights(
         "UPDATE api_keys SET expires_at = clock_timestamp() + interval '0.2 s' WHERE id = %s",
         tenant.api_key.id,
     )
@@ -192,11 +192,11 @@ async def test_a_key_that_expires_soon_stops_working_within_a_second(
 @pytest.mark.timed
 async def test_a_key_made_after_it_was_refused_works(driver: Driver, tenant: Tenant) -> None:
     """Unknown keys are not remembered as unknown for longer than a second."""
-    await tenant.rows(
+    await tenant.change_rights(
         "UPDATE api_keys SET digest = digest || '\\x00' WHERE id = %s", tenant.api_key.id
     )
     await within_a_second(lambda: driver.ping(tenant.key), "invalid_key")
-    await tenant.rows(
+    await tenant.change_rights(
         "UPDATE api_keys SET digest = substring(digest FOR 32) WHERE id = %s", tenant.api_key.id
     )
     await within_a_second(lambda: driver.ping(tenant.key), None)

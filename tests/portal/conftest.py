@@ -11,9 +11,9 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.support.browser import chromium
-from tests.support.databases import new_database
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, make_tenant
+from tests.support.two_cells import copied_database
 
 
 class Demo(NamedTuple):
@@ -26,7 +26,7 @@ class Demo(NamedTuple):
 @pytest.fixture(scope="module")
 def demo(postgres: str, template_database: str) -> Iterator[Demo]:
     """The service in demo mode."""
-    with new_database(postgres, f"wepeople_portal_{os.getpid()}", template_database) as url:
+    with copied_database(postgres, f"wepeople_portal_{os.getpid()}", template_database) as url:
         tenant = asyncio.run(make_tenant(url))
         with RunningService(url, shown_key=tenant.key) as service:
             yield Demo(service.addresses, tenant)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +15,10 @@ from psycopg.rows import dict_row
 from core import ids
 from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, whitelist
-from core.admin.cell_sessions import at_home
-from core.postgres import sessions
+from core.admin.cell_sessions import CellSession
+from core.postgres import directory
+from core.postgres.directory import CellRecord
+from tests.support.two_cells import cell_session
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
@@ -61,6 +64,7 @@ class Tenant:
     app: apps.App
     api_key: keys.ApiKey
     key: str
+    cell: CellRecord
 
     async def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
         """Run a query, for its rows if it has columns; ``%s`` are the parameters."""
@@ -71,9 +75,18 @@ class Tenant:
             assert not (cursor.statusmessage or "").startswith("SELECT"), "rows without columns"
             return []
 
+    async def change_rights(self, statement: str, *parameters: object) -> None:
+        """Run a statement by which servers have to hear of a change."""
+        async with self.in_cell() as cell, cell.changing(self.organization.id):
+            await cell.db.execute(statement.encode(), parameters)
+
     async def connect(self) -> AsyncConnection[Any]:
-        """A connection of the test's own."""
-        return await sessions.connect(self.database_url)
+        """A connection of the test's own, to the organization's cell."""
+        return await directory.connect_to(self.cell, self.database_url)
+
+    def in_cell(self) -> AbstractAsyncContextManager[CellSession]:
+        """Sessions of the organization's cell and of the home database, for operators' work."""
+        return cell_session(self.database_url, self.cell.name)
 
     async def events(self) -> list[dict[str, Any]]:
         """The organization's stored events in order of their ids; metadata as its text."""
@@ -101,47 +114,47 @@ class Tenant:
 
     async def update(self, **changes: Any) -> None:
         """Change the organization: monthly_quota, developer_api, requests_per_second."""
-        async with await self.connect() as db:
-            await organizations.update(at_home(db), self.organization.id, **changes)
+        async with self.in_cell() as cell:
+            await organizations.update(cell, self.organization.id, **changes)
 
     async def allow(self, *event_types: str) -> None:
         """Whitelist event types."""
-        async with await self.connect() as db:
-            await whitelist.allow(at_home(db), self.organization.id, self.app.id, event_types)
+        async with self.in_cell() as cell:
+            await whitelist.allow(cell, self.organization.id, self.app.id, event_types)
 
     async def deny(self, *event_types: str) -> None:
         """Take event types off the whitelist."""
-        async with await self.connect() as db:
-            await whitelist.deny(at_home(db), self.organization.id, self.app.id, event_types)
+        async with self.in_cell() as cell:
+            await whitelist.deny(cell, self.organization.id, self.app.id, event_types)
 
     async def another_app(self, event_types: Iterable[str] = EVENT_TYPES) -> Tenant:
         """Another app of the same organization, with a key."""
-        async with await self.connect() as db:
+        async with self.in_cell() as cell:
             slug = f"app-{next(_numbers)}"
             app = await apps.create(
-                db, self.organization, slug, slug.upper(), event_types, now_us()
+                cell.db, self.organization, slug, slug.upper(), event_types, now_us()
             )
-            return await self._with_key(db, app)
+            return await self._with_key(cell, app)
 
     async def another_key(self, **options: Any) -> Tenant:
         """Another key of the same app: expires_us, requests_per_second."""
-        async with await self.connect() as db:
-            return await self._with_key(db, self.app, **options)
+        async with self.in_cell() as cell:
+            return await self._with_key(cell, self.app, **options)
 
-    async def _with_key(self, db: AsyncConnection[Any], app: apps.App, **options: Any) -> Tenant:
-        secret = await deployment_secret(db, None)
+    async def _with_key(self, cell: CellSession, app: apps.App, **options: Any) -> Tenant:
+        secret = await deployment_secret(cell.home, None)
         options = {"requests_per_second": FAST, **options}
-        api_key, key = await keys.create(at_home(db), app, secret, now_us(), **options)
-        return Tenant(self.database_url, self.organization, app, api_key, key)
+        api_key, key = await keys.create(cell, app, secret, now_us(), **options)
+        return Tenant(self.database_url, self.organization, app, api_key, key, self.cell)
 
     async def revoke(self) -> None:
         """Revoke the key."""
-        async with await self.connect() as db:
-            await keys.revoke(at_home(db), self.api_key, now_us())
+        async with self.in_cell() as cell:
+            await keys.revoke(cell, self.api_key, now_us())
 
     async def expire(self) -> None:
         """Let the key expire now."""
-        await self.rows(
+        await self.change_rights(
             "UPDATE api_keys SET expires_at = now() WHERE organization_id = %s AND id = %s",
             self.organization.id,
             self.api_key.id,
@@ -198,10 +211,10 @@ async def until_stored(tenant: Tenant, least: int, *, seconds: float = WAIT_SECO
     await eventually(enough, f"{least} events are stored", seconds=seconds)
 
 
-async def make_tenant(database_url: str, secret: bytes | None = None, **options: Any) -> Tenant:
+async def make_tenant(database_url: str, cell_name: str | None = None, **options: Any) -> Tenant:
     """A new organization; options: monthly_quota, developer_api, requests_per_second (its own),
     key_requests_per_second, expires_us, event_types. A rate of None is the service's default.
-    ``secret``: of the deployment, where the database is not the home one."""
+    ``cell_name``: the cell whose turn it is, if none is given."""
     key_options = {"requests_per_second": options.pop("key_requests_per_second", FAST)}
     if "expires_us" in options:
         key_options["expires_us"] = options.pop("expires_us")
@@ -210,10 +223,10 @@ async def make_tenant(database_url: str, secret: bytes | None = None, **options:
     for given in (options, key_options):
         if given["requests_per_second"] is None:
             del given["requests_per_second"]
-    async with await sessions.connect(database_url) as db:
+    async with cell_session(database_url, cell_name) as cell:
         name = f"Organization {next(_numbers)} {time.time_ns()}"
-        organization = await organizations.create(at_home(db), name, now_us(), **options)
-        app = await apps.create(db, organization, "crm-hub", "CRM Hub", event_types, now_us())
-        secret = secret or await deployment_secret(db, None)
-        api_key, key = await keys.create(at_home(db), app, secret, now_us(), **key_options)
-    return Tenant(database_url, organization, app, api_key, key)
+        organization = await organizations.create(cell, name, now_us(), **options)
+        app = await apps.create(cell.db, organization, "crm-hub", "CRM Hub", event_types, now_us())
+        secret = await deployment_secret(cell.home, None)
+        api_key, key = await keys.create(cell, app, secret, now_us(), **key_options)
+    return Tenant(database_url, organization, app, api_key, key, cell.record)

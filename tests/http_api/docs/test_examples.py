@@ -21,9 +21,9 @@ from service.demo import EVENT_TYPES
 from tests.generators.tools import GENERATE_SECONDS, missing
 from tests.http_api.docs.page_examples import PageExample, page_examples
 from tests.http_api.docs.programs import LANGUAGES, finish
-from tests.support.databases import new_database
 from tests.support.service_process import ServiceProcess, service_on
 from tests.support.tenant import Tenant, make_tenant
+from tests.support.two_cells import copied_database
 
 EXPORT: Final = "export WEPEOPLE_API_KEY="
 PAGE_PATHS: Final = (OVERVIEW_PATH, GUIDE_PATH, REFERENCE_PATH)
@@ -72,7 +72,7 @@ def effect_of(code: str) -> Effect:
 def demo(postgres: str, template_database: str) -> Iterator[ServiceProcess]:
     """``serve --demo``, on a database of its own."""
     with (
-        new_database(postgres, f"wepeople_examples_{os.getpid()}", template_database) as url,
+        copied_database(postgres, f"wepeople_examples_{os.getpid()}", template_database) as url,
         service_on(url, demo=True) as service,
     ):
         yield service
