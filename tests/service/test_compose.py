@@ -22,7 +22,8 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 STORED = (
-    "SELECT 1 FROM events, workers, snapshot_cards, idempotency_keys, producers, quota_usage LIMIT 1"
+    "SELECT 1 FROM events, workers, snapshot_cards, idempotency_keys, producers, quota_usage "
+    "LIMIT 1"
 )
 
 
