@@ -94,7 +94,8 @@ def parsed(text: str) -> list[Node]:
     numbers = iter(range(1, 100))
     text = _PLACEHOLDER.sub(lambda _: f"${next(numbers)}", text).replace("%%", "%")
     text = _IDENTIFIER.sub("x", text)
-    return [raw.stmt(skip_none=True) for raw in pglast.parse_sql(text)]
+    trees = [raw.stmt for raw in pglast.parse_sql(text)]
+    return [tree(skip_none=True) for tree in trees if tree is not None]
 
 
 # --- rules about a statement --------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_all_statements_are_looked_at() -> None:
         "core.journal.quota._CHARGE",
         "core.journal.workers._INSERT_LINKS",
         "core.journal.commit_lock._TAKE",
-        "core.access.authentication._FIND_KEYS",
+        "core.access.callers._FIND",
         "core.postgres.copy_rows.COPY_EVENTS",
         "core.postgres.partitions._ATTACH",
     } <= found.keys()
