@@ -8,6 +8,7 @@ all of it.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,8 @@ from core.postgres import email_keys
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.partitions import ensure_partitions
 from core.postgres.sessions import Connection, connect
+
+log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK: Final = 7_227_001  # any fixed number; one process at a time migrates
 LOCK_WAIT_SECONDS: Final = 60
@@ -78,9 +81,9 @@ def available() -> Sequence[Migration]:
 async def migrate(conninfo: str, clock: Clock | None = None) -> list[Applied]:
     """Bring the database to this release's schema; returns the files applied.
 
-    Makes the partitions of this month and the next ones, too. Raises
-    :class:`DatabaseUnusableError` if an applied file was changed since, or if the database is newer
-    than this release.
+    Makes the partitions of this month and the next ones, too. A newer database stays as it is:
+    migrations only expand, so that this release can be rolled back to. Raises
+    :class:`DatabaseUnusableError` if an applied file was changed since.
     """
     async with await connect(conninfo) as db:
         await db.execute(
@@ -114,11 +117,8 @@ async def _pending(db: Connection) -> list[Migration]:
     applied = {int(str(version)): (name, checksum) async for version, name, checksum in rows}
     for version, (name, checksum) in sorted(applied.items()):
         if version not in known:
-            raise DatabaseUnusableError(
-                f"the database has migration {name}, which this release does not know: "
-                "run the newer release"
-            )
-        if known[version].checksum != checksum:
+            log.warning("the database has %s of a newer release, which leaves it usable", name)
+        elif known[version].checksum != checksum:
             raise DatabaseUnusableError(
                 f"migration {name} was changed after it was applied: restore the original file"
             )
