@@ -16,6 +16,7 @@ import typer
 from service.cli.commands import (
     apps,
     bench,
+    database,
     events,
     keys,
     organizations,
@@ -84,6 +85,9 @@ app.add_typer(keys.app, name="key")
 app.add_typer(workers.app, name="worker")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
+app.command(cls=Command, epilog=database.EXAMPLES, context_settings=dict(database.CONTEXT))(
+    database.database
+)
 app.command(cls=Command, epilog=usage.EXAMPLES)(usage.usage)
 app.command(cls=Command, epilog=events.EXAMPLES)(events.events)
 app.command(cls=Command, epilog=snapshots.EXAMPLES)(snapshots.snapshots)
