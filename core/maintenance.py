@@ -83,7 +83,7 @@ class Maintenance:
 
     async def _attempt(self, work: Callable[[Connection], Awaitable[None]]) -> None:
         try:
-            async with self._database.connection() as db:
+            async with self._database.background_connection() as db:
                 await work(db)
         except Exception as error:  # such as a want of descriptors: never the end of the service
             failures = self._failures.setdefault(work, FailureLog(log, self._clock))

@@ -34,7 +34,8 @@ from core.ingest import Ingestor
 from core.journal.journal import Journal
 from core.journal.rejection_statistics import RejectionStatistics
 from core.maintenance import Maintenance
-from core.postgres.database import MAX_POOL_CONNECTIONS, Database
+from core.postgres.database import Database
+from core.postgres.node import MAX_POOL_CONNECTIONS
 from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer

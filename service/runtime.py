@@ -52,10 +52,13 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 async def bring_up_to_date(conninfo: str) -> None:
     """Apply the migrations of this release, and warn of a server that logs statements."""
-    for applied in await migrate(conninfo):
+    migrated = await migrate(conninfo)
+    for applied in migrated.applied:
         log.info("applied migration %s", applied.name)
         for line in applied.notes:
             log.warning("%s", line)
+    for line in migrated.left:
+        log.error("%s", line)
     async with await connect(conninfo) as db:
         if await logs_statements(db):
             log.warning(

@@ -73,7 +73,7 @@ class Journal:
         self._queues = (self._single, self._streamed)
         self._closing = False
         self._due_timer: asyncio.TimerHandle | None = None
-        self._lock_waits = LockWaits(self._write_locked, self._put_back)
+        self._lock_waits = LockWaits(self._write_locked, self._put_back, database.locked_writers)
 
     def enqueue(self, request: PendingRequest) -> asyncio.Future[Outcome]:
         """Add a request behind all earlier ones; the future is its answer after the commit.

@@ -23,7 +23,6 @@ from core.journal.stored_receipt import Scope
 
 log = logging.getLogger(__name__)
 
-MAX_LOCKED_WRITERS: Final = 3  # transactions at a time, of all lock waits
 MAX_KEY_WAITS: Final = 3  # of an organization: finding each holds up the others for a while
 TRY_SECONDS: Final = 1.0  # a lock wait tries for so long, then another one does
 
@@ -59,18 +58,20 @@ class LockWaits:
 
     ``write`` tries a request once and returns whether it is still locked out; a request that it
     answered is done with. ``put_back`` takes the requests whose lock is gone, in their order.
+    ``writers`` bounds the tries at a time.
     """
 
     def __init__(
         self,
         write: Callable[[PendingRequest], Awaitable[bool]],
         put_back: Callable[[Sequence[PendingRequest]], None],
+        writers: asyncio.Semaphore,
     ) -> None:
         self._write = write
         self._put_back = put_back
         self._waits: dict[LockWaitKey, deque[PendingRequest]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writers = asyncio.Semaphore(MAX_LOCKED_WRITERS)
+        self._writers = writers
 
     def __len__(self) -> int:
         return len(self._waits)

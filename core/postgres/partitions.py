@@ -32,6 +32,8 @@ SELECT child.relname::text
 FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
 WHERE inhparent = 'events'::regclass
 """
+_MAKE: Final = "CREATE TABLE {0} (LIKE events INCLUDING ALL)"
+_ATTACH: Final = "ALTER TABLE events ATTACH PARTITION {0} FOR VALUES FROM ({1}) TO ({2})"
 _NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 
@@ -55,16 +57,13 @@ async def ensure_partitions(db: Connection, now_us: int) -> list[str]:
         for month in wanted:
             if _name(month) in existing:
                 continue
-            await db.execute(
-                sql.SQL(
-                    "CREATE TABLE {0} (LIKE events INCLUDING ALL); "
-                    "ALTER TABLE events ATTACH PARTITION {0} FOR VALUES FROM ({1}) TO ({2})"
-                ).format(
-                    sql.Identifier(_name(month)),
-                    sql.Literal(str(ids.first_at(from_datetime(month)))),
-                    sql.Literal(str(ids.first_at(from_datetime(_add_months(month, 1))))),
-                )
+            values = (
+                sql.Identifier(_name(month)),
+                sql.Literal(str(ids.first_at(from_datetime(month)))),
+                sql.Literal(str(ids.first_at(from_datetime(_add_months(month, 1))))),
             )
+            await db.execute(sql.SQL(_MAKE).format(*values))
+            await db.execute(sql.SQL(_ATTACH).format(*values))
             created.append(_name(month))
     return created
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from psycopg.types.json import Json, set_json_dumps
 
 from core import ids
-from core.postgres.database import MAX_JOURNAL_CONNECTIONS
+from core.postgres.node import MAX_JOURNAL_CONNECTIONS
 from core.postgres.sessions import Connection, configure, session_conninfo
 from core.timestamps import to_datetime
 from service.bench import sample

@@ -97,9 +97,9 @@ async def _run(work: Callable[[Session], Awaitable[T]]) -> T:
                         "the database does not have this release's tables: run "
                         "`wepeople-ingest migrate`"
                     )
-                for applied in await migrate(conninfo):
-                    for line in applied.notes:
-                        note(line)
+                migrated = await migrate(conninfo)
+                for line in migrated.lines:
+                    note(line)
             await db.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
             return await work(Session(settings, db))
 

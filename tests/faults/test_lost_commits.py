@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 import core.journal.commit_status
-import core.postgres.database
+import core.postgres.node
 from tests.faults.conftest import Client, check_unavailable
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.postgres_proxy import PostgresProxy
@@ -97,7 +97,7 @@ async def test_the_rejections_of_a_producer_outlive_a_commit_that_was_not_answer
 @pytest.fixture
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the service give up soon on a database that is away."""
-    monkeypatch.setattr(core.postgres.database, "CHECKOUT_SECONDS", 2.0)
+    monkeypatch.setattr(core.postgres.node, "CHECKOUT_SECONDS", 2.0)
     monkeypatch.setattr(core.journal.commit_status, "STATUS_SECONDS", 0.3)
 
 

@@ -174,21 +174,21 @@ def migrate(as_json: Json = False) -> None:
 
     Safe beside running servers, and to repeat. It lists the workers for whom a new rule counts.
     """
-    from core.postgres.migrate import Applied
+    from core.postgres.migrate import Migrated
     from core.postgres.migrate import migrate as apply
     from service.settings import Settings
 
-    async def work() -> list[Applied]:
+    async def work() -> Migrated:
         async with reachable_database(Settings.from_environment(os.environ)) as conninfo:
             return await apply(conninfo)
 
-    applied = asyncio.run(work())
+    migrated = asyncio.run(work())
     if as_json:
-        notes = [line for one in applied for line in one.notes]
-        print_json({"applied": [one.name for one in applied], "notes": notes})
-    elif applied:
-        lines = [line for one in applied for line in (f"applied {one.name}", *one.notes)]
-        print_text("\n".join(lines))
+        applied = [one.name for one in migrated.applied]
+        print_json({"applied": applied, "notes": list(migrated.lines)})
+    elif migrated.applied or migrated.left:
+        done = [line for one in migrated.applied for line in (f"applied {one.name}", *one.notes)]
+        print_text("\n".join([*done, *migrated.left]))
     else:
         print_text("The database is up to date.")
 

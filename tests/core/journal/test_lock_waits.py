@@ -36,7 +36,7 @@ class Locked:
         self.free = asyncio.Event()
         self.tried: list[str] = []
         self.put_back: list[str] = []
-        self.waits = LockWaits(self._write, self._put_back)
+        self.waits = LockWaits(self._write, self._put_back, asyncio.Semaphore(3))
 
     async def _write(self, request: PendingRequest) -> bool:
         self.tried.append(request.request_id)

@@ -11,9 +11,9 @@ import time
 import pytest
 
 from core.errors import IngestError
-from core.postgres import database as database_module
 from core.postgres.database import Database
 from core.postgres.errors import DatabaseUnusableError, NoAnswerError
+from core.postgres.node import MAX_POOL_CONNECTIONS
 from core.postgres.pipeline import BEGIN, Command, send
 from tests.support.database import connect
 from tests.support.tenant import make_tenant
@@ -60,10 +60,10 @@ async def test_a_statement_that_waits_for_too_long_is_a_temporary_failure(
 
 async def test_stale_connections_are_replaced(database_url: str) -> None:
     async with Database(database_url) as database, await connect(database_url) as admin:
-        await database._pool.wait()
+        await database._node.pool.wait()
         await admin.execute(END_POOLED)
         await database.discard_stale()
-        for _ in range(2 * database_module.MAX_POOL_CONNECTIONS):
+        for _ in range(2 * MAX_POOL_CONNECTIONS):
             async with database.connection() as db:
                 await db.execute("SELECT 1")
         async with database.journal_connection(60) as db:
@@ -85,7 +85,7 @@ async def test_work_that_takes_too_long_is_cancelled_but_not_waited_for(
 
     with pytest.raises(NoAnswerError, match=r"within 0\.05 s"):
         await database.within(0.05, stubborn())
-    assert len(database._abandoned) == 1
+    assert len(database._node._abandoned) == 1
     may_end.set()
     await asyncio.wait_for(ended.wait(), 20)
 

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-import core.postgres.database
+import core.postgres.node
 from core.errors import IngestError
-from core.postgres.database import MAX_POOL_CONNECTIONS, Database
+from core.postgres.database import Database
+from core.postgres.node import MAX_POOL_CONNECTIONS
 
 pytestmark = pytest.mark.anyio
 
@@ -32,13 +33,13 @@ async def test_borrowers_that_are_cancelled_at_any_moment_lose_no_connection(
             await asyncio.gather(*tasks, return_exceptions=True)
         async with asyncio.timeout(10):
             await asyncio.gather(*(borrow(database) for _ in range(MAX_POOL_CONNECTIONS)))
-        assert database._pool.get_stats()["pool_size"] <= MAX_POOL_CONNECTIONS
+        assert database._node.pool.get_stats()["pool_size"] <= MAX_POOL_CONNECTIONS
 
 
 async def test_a_borrower_too_many_is_refused_at_once(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core.postgres.database, "MAX_POOL_WAITERS", 2)
+    monkeypatch.setattr(core.postgres.node, "MAX_POOL_WAITERS", 2)
     async with Database(database_url, max_connections=2) as database:
         async with database.connection(), database.connection():
             waiting = [asyncio.create_task(borrow(database)) for _ in range(2)]

@@ -48,7 +48,9 @@ async def test_without_the_right_to_insert_nothing_can_be_written(database_url: 
         role = f"wepeople_reader_{os.getpid()}"
         await db.execute(f"CREATE ROLE {role}".encode())
         try:
-            await db.execute(f"GRANT SELECT ON schema_migrations TO {role}".encode())
+            await db.execute(
+                f"GRANT SELECT ON schema_migrations, cell_migrations TO {role}".encode()
+            )
             await db.execute(f"SET ROLE {role}".encode())
             assert await write_problem(db, now_us()) == "the service may not write to the database"
         finally:

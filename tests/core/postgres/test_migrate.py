@@ -3,15 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection, sql
 
+from core.postgres import directory, partitions
+from core.postgres.directory import CellRecord
 from core.postgres.errors import DatabaseUnusableError
-from core.postgres.migrate import available, is_migrated, migrate
+from core.postgres.migrate import (
+    Applied,
+    Kind,
+    available,
+    is_cell_migrated,
+    is_migrated,
+    migrate,
+    migrate_cell,
+)
 from tests.support.database import connect
+from tests.support.postgres_server import free_port
+from tests.support.tenant import now_us
 
 pytestmark = pytest.mark.anyio
+
+NOW: Final = datetime(2026, 7, 1, tzinfo=UTC)
+DIRECTORY: Final = ("directory_organizations", "directory_keys")
+
+# All of a table but triggers and comments, as text without the schema's name.
+TABLES: Final = """
+SELECT relname::text, relkind::text, reloptions, ARRAY(
+    SELECT concat_ws(' ', attnum, attname, format_type(atttypid, atttypmod), attnotnull,
+        pg_get_expr(adbin, adrelid))
+    FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    WHERE attrelid = pg_class.oid AND attnum > 0 ORDER BY 1
+), ARRAY(
+    SELECT conname || ' ' || replace(pg_get_constraintdef(oid), %(schema)s || '.', '')
+    FROM pg_constraint WHERE conrelid = pg_class.oid ORDER BY 1
+), ARRAY(
+    SELECT replace(pg_get_indexdef(indexrelid), %(schema)s || '.', '')
+    FROM pg_index WHERE indrelid = pg_class.oid ORDER BY 1
+), pg_get_expr(relpartbound, oid)
+FROM pg_class WHERE relnamespace = (%(schema)s::text)::regnamespace AND relkind IN ('r', 'p')
+"""
+
+
+async def tables(db: AsyncConnection[Any], schema: str) -> dict[str, object]:
+    cursor = await db.execute(TABLES, {"schema": schema})
+    return {name: rest for name, *rest in await cursor.fetchall()}
+
+
+async def make_cell(db: AsyncConnection[Any], cell: CellRecord) -> None:
+    assert cell.schema is not None
+    await db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(cell.schema)))
+    assert await directory.add_cell(db, cell, NOW)
 
 
 async def test_a_newer_database_is_ready_for_an_older_release_which_leaves_it_as_it_is(
@@ -21,7 +67,7 @@ async def test_a_newer_database_is_ready_for_an_older_release_which_leaves_it_as
         assert await is_migrated(db)
         await db.execute("INSERT INTO schema_migrations VALUES (9999, '9999_later.sql', '')")
         assert await is_migrated(db)
-        assert await migrate(database_url) == []
+        assert not (await migrate(database_url)).applied
         assert "9999_later.sql" in caplog.text
         assert await is_migrated(db)
         await db.execute("DELETE FROM schema_migrations")
@@ -43,13 +89,65 @@ async def test_processes_that_migrate_at_once_apply_each_file_once(postgres: str
         try:
             url = psycopg.conninfo.make_conninfo(postgres, dbname=name)
             applied = await asyncio.gather(*(migrate(url) for _ in range(4)))
-            assert sorted(map(len, applied))[:3] == [0, 0, 0]
-            assert max(applied, key=len)[0].name == "0001_initial.sql"
+            names = sorted([one.name for one in done.applied] for done in applied)
+            assert names[:3] == [[], [], []]
+            assert names[3] == [file.name for file in available("home")]
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-async def test_migrations_are_numbered_without_gaps() -> None:
-    assert [migration.version for migration in available()] == [
-        *range(1, len(available()) + 1),
-    ]
+@pytest.mark.parametrize("kind", ["home", "cell"])
+def test_migrations_are_numbered_without_gaps(kind: Kind) -> None:
+    versions = [migration.version for migration in available(kind)]
+    assert versions == [*range(1, len(versions) + 1)]
+
+
+async def test_a_new_cell_has_the_tables_of_the_home_cell(database_url: str) -> None:
+    async with await connect(database_url) as db:
+        await make_cell(db, CellRecord("north", schema="north"))
+        assert (await migrate(database_url)).applied == [Applied("north: 0001_cell.sql", [])]
+        home, north = [await tables(db, schema) for schema in ("public", "north")]
+        of_home_alone = {"deployment", "schema_migrations", "cells", *DIRECTORY}
+        assert home.keys() - north.keys() == of_home_alone
+        for name in of_home_alone:
+            del home[name]
+        assert north == home
+        assert (await migrate(database_url)).applied == []
+
+
+async def test_a_cell_that_cannot_be_reached_does_not_hinder_the_others(database_url: str) -> None:
+    async with await connect(database_url) as db:
+        dead = CellRecord("dead", f"host=127.0.0.1 port={free_port()} dbname=x", "dead")
+        await directory.add_cell(db, dead, NOW)
+        await make_cell(db, CellRecord("north", schema="north"))
+        changed = CellRecord("changed", schema="changed")
+        await make_cell(db, changed)
+        await migrate_cell(changed, database_url, now_us())
+        await db.execute("UPDATE changed.cell_migrations SET checksum = 'other'")
+
+        migrated = await migrate(database_url)
+        assert [one.name for one in migrated.applied] == ["north: 0001_cell.sql"]
+        assert [line.split(" is not up to date: ")[0] for line in migrated.left] == [
+            "the cell changed",
+            "the cell dead",
+        ]
+        assert "0001_cell.sql was changed" in migrated.left[0]
+
+
+async def test_a_session_of_a_cell_tells_whether_it_is_migrated(database_url: str) -> None:
+    north = CellRecord("north", schema="north")
+    async with await connect(database_url) as db:
+        await make_cell(db, north)
+        async with await directory.connect_to(north, database_url) as cell:
+            assert not await is_cell_migrated(cell)
+            await migrate(database_url)
+            assert await is_cell_migrated(cell)
+
+
+async def test_a_cell_has_partitions_of_its_own(database_url: str) -> None:
+    north = CellRecord("north", schema="north")
+    async with await connect(database_url) as db:
+        await make_cell(db, north)
+        await migrate(database_url)
+        async with await directory.connect_to(north, database_url) as cell:
+            assert await partitions.horizon_us(cell) == await partitions.horizon_us(db)

@@ -10,10 +10,9 @@ from uuid import UUID
 import pytest
 from psycopg import AsyncConnection
 
-import core.postgres.migrate
 from core import ids
 from core.admin import workers
-from core.postgres.migrate import available, migrate
+from core.postgres.migrate import apply_all, available, migrate
 from core.timestamps import to_datetime
 from tests.support.database import connect
 from tests.support.databases import new_database
@@ -29,18 +28,15 @@ At = Callable[[int], Awaitable[Db]]
 
 
 @pytest.fixture
-async def at(postgres: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[At]:
+async def at(postgres: str) -> AsyncIterator[At]:
     """Makes a database as a release with so many migrations has left it, with an organization."""
     name = f"wepeople_migrations_{os.getpid()}"
     with new_database(postgres, name) as url:
         opened: list[Db] = []
 
         async def at(version: int) -> Db:
-            old = available()[:version]
-            with monkeypatch.context() as patch:
-                patch.setattr(core.postgres.migrate, "available", lambda: old)
-                await migrate(url)
             opened.append(db := await connect(url))
+            await apply_all(db, available("home")[:version])
             await db.execute(
                 "INSERT INTO organizations VALUES (%s, 'Acme', true, NULL, 600, now())",
                 (ORGANIZATION,),
@@ -125,7 +121,7 @@ async def test_0005_folds_e_mails_and_merges_nobody(at: At) -> None:
     await make_worker(db, 1, "Zoë@a.example")
     await make_worker(db, 2, "Alex@a.example")
 
-    applied = {one.name: one.notes for one in await migrate(db.info.dsn)}
+    applied = {one.name: one.notes for one in (await migrate(db.info.dsn)).applied}
     lines = applied["0005_email_keys.sql"]
     assert [line.split()[1] for line in lines] == [younger, youngest, greek]
     assert all(oldest in line for line in lines[:2])

@@ -121,7 +121,7 @@ def test_migrate_lists_whose_e_mail_loses_its_match(run: Run, acme: str, databas
             "UPDATE workers SET email = 'STRASSE@a.example',"
             " email_key = 'strasse@a.example' WHERE display_name = 'Other'"
         )
-        db.execute("DELETE FROM schema_migrations WHERE version >= 5")
+        db.execute("DELETE FROM schema_migrations WHERE version = 5")
     answer = run("migrate", "--json").json()
     assert answer["applied"][0] == "0005_email_keys.sql"
     (line,) = answer["notes"]
