@@ -182,6 +182,10 @@ class Page:
         """Run the next blocks of a section, each in its place; returns what they print."""
         return "".join(self._run(self._left[heading].pop(0)) for _ in range(blocks))
 
+    def skip(self, heading: str) -> None:
+        """Leave out the next block of a section."""
+        self._left[heading].pop(0)
+
     def is_done(self, *headings: str) -> bool:
         """Whether all blocks of those sections have run."""
         return not any(self._left[heading] for heading in headings)

@@ -20,7 +20,8 @@ from tests.support.waiting import wait_until
 
 ARCHIVE: Final = "Base backups and an archive"
 BACK: Final = "Back to a moment before"
-HEADINGS: Final = (ARCHIVE, BACK)
+DISKS: Final = "Disks"
+HEADINGS: Final = (ARCHIVE, BACK, DISKS)
 MOMENT: Final = "2026-01-05 03:12:00+00"  # on the page
 LINES: Final = 300
 
@@ -75,6 +76,7 @@ def test_a_moment_is_restored_by_the_commands_of_the_page(hosts: Hosts) -> None:
     produce(hosts, tenant, file, 3 * LINES)
     assert numbers(primary) == list(range(3 * LINES))
 
+    page.run(DISKS)
     with psycopg.connect(primary, autocommit=True) as db:
         [(last,)] = db.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchall()
     archived = Path(page.names["/srv"], "archive", last)

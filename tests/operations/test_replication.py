@@ -47,7 +47,7 @@ def make_pair(hosts: Hosts) -> str:
     return make_conninfo(hosts.service.environment["DATABASE_URL"], password=PASSWORD)
 
 
-def live_through(hosts: Hosts, load: BatchLoad) -> None:
+def live_through(hosts: Hosts, load: BatchLoad, *, is_planned: bool) -> None:
     """Lose the standby, go on without it, have it back; lose the primary, promote."""
     service, page = load.service, hosts.page
     page.names["http://127.0.0.1:8080"] = service.url
@@ -63,8 +63,10 @@ def live_through(hosts: Hosts, load: BatchLoad) -> None:
     wait_until(lambda: is_confirmed_by(hosts.db1, "db2"), "the standby confirms commits")
     load.acknowledges(BATCHES)
 
-    hosts.db1.kill()
-    page.run(PROMOTE)
+    if not is_planned:
+        hosts.db1.kill()
+        page.skip(PROMOTE)
+    page.run(PROMOTE, 2 if is_planned else 1)
     load.acknowledges(1, SERVED_SECONDS)
     wait_until(lambda: is_ready(service), "the service is ready", seconds=SERVED_SECONDS)
     load.acknowledges(BATCHES)
@@ -73,12 +75,16 @@ def live_through(hosts: Hosts, load: BatchLoad) -> None:
     load.acknowledges(BATCHES)
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(240)
-def test_a_pair_lives_through_the_loss_of_either_by_the_commands_of_the_page(hosts: Hosts) -> None:
+@pytest.mark.parametrize("is_planned", [False, True], ids=["killed", "planned"])
+def test_a_pair_lives_through_the_loss_of_either_by_the_commands_of_the_page(
+    hosts: Hosts, is_planned: bool
+) -> None:
     url = make_pair(hosts)
     service = hosts.service.start_service()
     load = BatchLoad(service, asyncio.run(make_tenant(url)))
-    asyncio.run(load.run(lambda: live_through(hosts, load)))
+    asyncio.run(load.run(lambda: live_through(hosts, load, is_planned=is_planned)))
     batches, _, used = stored(url)
     load.check(batches)
     assert used == batches.total()

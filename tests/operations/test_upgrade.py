@@ -23,8 +23,7 @@ from tests.support.tenant import make_tenant
 UPGRADE: Final = "Upgrade and roll back"
 HEADINGS: Final = (UPGRADE,)
 BATCHES: Final = 30
-# Two seconds are promised; a busy machine may add to them.
-REFUSED_SECONDS: Final = 2.0 + 1.5
+MAX_REFUSED_SECONDS: Final = 2.0  # as the page says
 COLUMNS: Final = """
 SELECT table_name || '.' || column_name, data_type,
     is_nullable = 'YES' OR column_default IS NOT NULL
@@ -70,6 +69,7 @@ def empty_database(postgres: str) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(240)
 def test_releases_replace_each_other_under_load(empty_database: str, tmp_path: Path) -> None:
     host = ServiceHost(tmp_path, DATABASE_URL=empty_database)
@@ -106,7 +106,7 @@ def test_releases_replace_each_other_under_load(empty_database: str, tmp_path: P
     load.check(batches)
     assert streamed == Counter(range(sent[0]))
     assert used == batches.total() + streamed.total()
-    assert load.longest_seconds < REFUSED_SECONDS
+    assert load.longest_seconds < MAX_REFUSED_SECONDS
     assert page.is_done(*HEADINGS)
 
 
