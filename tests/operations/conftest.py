@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from service.postgres.embedded import installed
 from tests.matrix import installed as system_postgresql
 from tests.operations.hosts import (
     ADDRESSES,
@@ -63,7 +64,7 @@ def running_hosts(service_folder: Path, binaries: Path | None) -> Iterator[Hosts
     with server_folder() as folder:
         port = shared_port()
         if binaries is None:
-            binaries = programs(folder / "programs")
+            binaries = programs(folder / "programs", installed())
         db1, db2 = (DatabaseHost(name, folder, port, binaries) for name in ADDRESSES)
         for name in ("archive", "backups"):
             db1.own(folder / name)

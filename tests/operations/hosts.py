@@ -18,7 +18,7 @@ from typing import Final
 from psycopg.conninfo import make_conninfo
 
 from service.postgres.account import Account
-from service.postgres.embedded import installed
+from service.postgres.home import tail
 from tests.operations.document import Block, sections
 from tests.support.postgres_server import SUPERUSER, kill_postmaster, ordinary_account, run_as
 from tests.support.service_process import (
@@ -37,7 +37,7 @@ BIN: Final = Path(sys.executable).parent
 # Of the test's own: what a server on a machine of its own needs not be told.
 LOCAL: Final = """
 listen_addresses = '{address}'
-unix_socket_directories = ''
+unix_socket_directories = '{folder}'
 shared_buffers = '32MB'
 """
 
@@ -54,13 +54,13 @@ def shared_port() -> int:
             return port
 
 
-def programs(folder: Path) -> Path:
-    """A copy of all of PostgreSQL's programs, which every user may run."""
-    install = installed()
+def programs(folder: Path, install: Path) -> Path:
+    """A copy of all programs of an embedded PostgreSQL, which every user may run."""
     package = install.parent.name
     for source in (install, install.parents[1] / f"{package}.libs"):
         if source.is_dir():
-            shutil.copytree(source, folder / source.relative_to(install.parents[1]))
+            copy = folder / source.relative_to(install.parents[1])
+            shutil.copytree(source, copy, dirs_exist_ok=True)
     subprocess.run(["/bin/chmod", "-R", "a+rX", os.fspath(folder)], check=True)
     return folder / package / install.name / "bin"
 
@@ -79,13 +79,15 @@ class DatabaseHost:
             "HOME": os.fspath(self._folder),
             "LC_ALL": "C",
             "PGDATA": os.fspath(self.data),
-            "PGHOST": self.address,
+            "PGHOST": os.fspath(self._folder),
             "PGPORT": str(port),
             "PGUSER": SUPERUSER,
             "PGPASSWORD": PASSWORD,
         }
         self.own(self._folder)
-        (self._folder / "local.conf").write_text(LOCAL.format(address=self.address))
+        (self._folder / "local.conf").write_text(
+            LOCAL.format(address=self.address, folder=self._folder)
+        )
 
     def own(self, folder: Path) -> None:
         """Make a folder of this host's user."""
@@ -104,7 +106,7 @@ class DatabaseHost:
         self.run(
             "initdb --username=$PGUSER --pwfile=<(echo $PGPASSWORD) --encoding=UTF8 --no-sync\n"
             "echo \"include_if_exists = '../local.conf'\" >> $PGDATA/postgresql.conf\n"
-            'echo "host all $PGUSER 127.0.0.1/32 scram-sha-256" > $PGDATA/pg_hba.conf\n'
+            'echo "local all $PGUSER scram-sha-256" > $PGDATA/pg_hba.conf\n'
             "pg_ctl start --log=postgres.log"
         )
 
@@ -114,18 +116,22 @@ class DatabaseHost:
 
     def conninfo(self, **parameters: str) -> str:
         """A superuser's connection string."""
-        way = {"host": self.address, "port": str(self.port), "user": SUPERUSER}
+        way = {"host": os.fspath(self._folder), "port": str(self.port), "user": SUPERUSER}
         return make_conninfo(**{**way, "password": PASSWORD, "dbname": "postgres", **parameters})
 
     def kill(self) -> None:
         """SIGKILL to all processes of the server, if it runs."""
+        lock = self.data / "postmaster.pid"
         try:
-            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            pid = int(lock.read_text().split()[0])
         except FileNotFoundError:
             return
         if is_alive(pid):
             kill_postmaster(pid)
             wait_until(lambda: not is_alive(pid), "the server has ended")
+        # No process has its id after a power cut; here nobody may have taken note of its end yet.
+        for path in (lock, *self._folder.glob(".s.PGSQL.*")):
+            path.unlink()
 
 
 class ServiceHost:
@@ -214,6 +220,7 @@ def _run(
         check=False,
         **run_as(account),
     )
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    said = f"{done.stdout}\n{done.stderr}\n{tail(folder / 'postgres.log')}"
+    assert done.returncode == 0, f"{script}\n{said}"
     exported = dict(re.findall(r"([^=\0]+)=([^\0]*)\0", variables.read_text()))
     return done.stdout, exported

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 
-from tests.operations import test_embedded, test_recovery, test_replication, test_upgrade
+from tests.operations import (
+    test_embedded,
+    test_major_version,
+    test_recovery,
+    test_replication,
+    test_upgrade,
+)
 from tests.operations.document import PAGE, sections
 
 PLACES = {"db1", "db2", "a service's host", "a service's host, with the old release"}
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    tests = (test_embedded, test_recovery, test_replication, test_upgrade)
+    tests = (test_embedded, test_major_version, test_recovery, test_replication, test_upgrade)
     assert set(sections()) == {heading for test in tests for heading in test.HEADINGS}
 
 
