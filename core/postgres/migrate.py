@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from core.postgres.directory import CellRecord
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.partitions import ensure_partitions
 from core.postgres.sessions import SESSION_SECONDS, Connection, connect, cut_after
+
+log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK: Final = 7_227_001  # any fixed number; one process at a time migrates
 LOCK_WAIT_SECONDS: Final = 60
@@ -137,9 +140,10 @@ _STEPS: Final[Mapping[int, Callable[[Connection], Awaitable[list[str]]]]] = {
 async def migrate(conninfo: str, clock: Clock | None = None) -> Migrated:
     """Bring the home database and every cell to this release's schema.
 
-    Makes the partitions of this month and the next ones, too. Raises
-    :class:`DatabaseUnusableError` if an applied file was changed since, or if the home database is
-    newer than this release. A cell that fails or cannot be reached does not hinder the others.
+    Makes the partitions of this month and the next ones, too. A newer database stays as it is:
+    migrations only expand, so that this release can be rolled back to. Raises
+    :class:`DatabaseUnusableError` if an applied file was changed since. A cell that fails or cannot
+    be reached does not hinder the others.
     """
     now_us = (clock or Clock()).now_us()
     async with only_migrator(conninfo) as db:
@@ -226,11 +230,8 @@ async def _pending(db: Connection, migrations: Sequence[Migration]) -> list[Migr
     applied = await _applied(db, migrations[0].kind)
     for version, (name, checksum) in sorted(applied.items()):
         if version not in known:
-            raise DatabaseUnusableError(
-                f"the database has migration {name}, which this release does not know: "
-                "run the newer release"
-            )
-        if known[version].checksum != checksum:
+            log.warning("the database has %s of a newer release, which leaves it usable", name)
+        elif known[version].checksum != checksum:
             raise DatabaseUnusableError(
                 f"migration {name} was changed after it was applied: restore the original file"
             )

@@ -17,6 +17,7 @@ from service.cli.commands import (
     apps,
     bench,
     cells,
+    database,
     events,
     keys,
     organizations,
@@ -87,6 +88,9 @@ app.add_typer(workers.app, name="worker")
 app.add_typer(cells.app, name="cells")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
+app.command(cls=Command, epilog=database.EXAMPLES, context_settings=dict(database.CONTEXT))(
+    database.database
+)
 app.command(cls=Command, epilog=usage.EXAMPLES)(usage.usage)
 app.command(cls=Command, epilog=events.EXAMPLES)(events.events)
 app.command(cls=Command, epilog=rejections.EXAMPLES)(rejections.rejections)

@@ -153,7 +153,7 @@ class EmbeddedPostgres:
         command = [sys.executable, "-S", "-m", "service.postgres.keeper"]
         try:
             done = subprocess.run(
-                [*command, self._home().parent, _install()],
+                [*command, self._home().parent, installed()],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -190,8 +190,11 @@ def started_early(data_dir: Path) -> Iterator[None]:
             lease.close()
 
 
-def _install() -> Path:
-    """The folder of PostgreSQL's binaries, found without importing the package around them."""
+def installed() -> Path:
+    """The folder of the wheel's PostgreSQL, found without importing the package around it.
+
+    Raises EmbeddedPostgresError if the wheel is not installed.
+    """
     spec = importlib.util.find_spec(WHEEL)
     for package in (spec.submodule_search_locations if spec else None) or ():
         install = Path(os.path.realpath(package)) / f"pginstall{MAJOR_VERSION}"

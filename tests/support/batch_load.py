@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 
-from tests.support.service_process import ServiceProcess
 from tests.support.tenant import Tenant, event
 from tests.support.waiting import wait_until
 
@@ -20,14 +20,22 @@ ACKNOWLEDGED_SECONDS: Final = 30.0
 BATCH_SIZES: Final = (1, 3, 40)
 
 
+class Service(Protocol):
+    """One service, or whichever of several a balancer names."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @dataclass
 class BatchLoad:
     """Clients that post batch after batch, each again under its key until it is acknowledged."""
 
-    service: ServiceProcess
+    service: Service
     tenant: Tenant
     sent: Counter[str] = field(default_factory=Counter)  # events of each batch
     acknowledged: set[str] = field(default_factory=set)
+    longest_seconds: float = 0.0  # from a batch's first attempt to its acknowledgement
     is_over: bool = False
 
     async def run(self, faults: Callable[[], None], clients: int = 6) -> None:
@@ -66,9 +74,12 @@ class BatchLoad:
                 events: list[dict[str, Any]] = [
                     event(f"w-{n % 7}", metadata={"batch": batch, "n": n}) for n in range(count)
                 ]
+                begun = time.monotonic()
                 while True:
                     if await self._post(http, batch, events):
                         self.acknowledged.add(batch)
+                        took_seconds = time.monotonic() - begun
+                        self.longest_seconds = max(self.longest_seconds, took_seconds)
                         break
                     await asyncio.sleep(RETRY_SECONDS)
 

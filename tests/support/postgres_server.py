@@ -18,7 +18,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from service.postgres.account import Account, idle_account, reachable_install
-from service.postgres.embedded import _install
+from service.postgres.embedded import installed
 from tests.support.waiting import wait_until
 
 SUPERUSER: Final = "postgres"
@@ -53,6 +53,15 @@ def run_as(account: Account | None) -> dict[str, Any]:
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
+def kill_postmaster(pid: int) -> None:
+    """SIGKILL to a server's first process and all of its others at once."""
+    listing = ["ps", "-o", "pid=", "--ppid", str(pid)]
+    children = subprocess.run(listing, capture_output=True, text=True, check=False).stdout
+    for one in (pid, *map(int, children.split())):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
 class PostgresServer:
     """One server and its data folder; the binaries are the embedded ones, or those in ``binaries``.
 
@@ -65,7 +74,7 @@ class PostgresServer:
         self._folder = folder
         self._account = ordinary_account()
         if binaries is None:
-            install = _install()
+            install = installed()
             if self._account is not None:
                 install = reachable_install(install, self._account)
             binaries = install / "bin"
@@ -151,11 +160,7 @@ class PostgresServer:
         """SIGKILL to all of its processes at once."""
         if self._process is None:
             return
-        listing = ["ps", "-o", "pid=", "--ppid", str(self._process.pid)]
-        children = subprocess.run(listing, capture_output=True, text=True, check=False).stdout
-        for pid in (self._process.pid, *map(int, children.split())):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_postmaster(self._process.pid)
         self._process.wait()
         self._process = None
 

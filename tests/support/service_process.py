@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ class ServiceProcess:
         arguments = ["--json", "--workers", str(server_processes), "--http", ANY_PORT]
         self._command = [*PROGRAM, "serve", *arguments, "--grpc", grpc]
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not _is_setting(name)},
+            **without_settings(os.environ),
             "PYTHONPATH": os.pathsep.join((os.fspath(PROJECT), os.fspath(PROJECT / "client"))),
             "WEPEOPLE_LOG_LEVEL": "error",
             **settings,
@@ -161,8 +161,13 @@ class ServiceProcess:
         return seen
 
 
-def _is_setting(name: str) -> bool:
-    return name == "DATABASE_URL" or name.startswith("WEPEOPLE_")
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without the settings of a service."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name != "DATABASE_URL" and not name.startswith("WEPEOPLE_")
+    }
 
 
 class EmbeddedServiceProcess(ServiceProcess):

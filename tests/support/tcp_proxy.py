@@ -18,8 +18,7 @@ class TcpProxy:
     """
 
     def __init__(self, target: str, cut_after: Callable[[], int | None] = lambda: None) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
+        self.lead_to(target)
         self._cut_after = cut_after
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -37,6 +36,11 @@ class TcpProxy:
         self._answers.set()
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def lead_to(self, target: str) -> None:
+        """Forward the connections that come from now on to another target."""
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
 
     def cut(self) -> None:
         """Reset every connection."""

@@ -76,7 +76,7 @@ def test_root_takes_the_account_of_the_folders_owner() -> None:
 
 @ONLY_ROOT
 def test_binaries_out_of_reach_are_copied_to_where_the_account_can_run_them() -> None:
-    install, nobody = service.postgres.embedded._install(), account_for(65_534, 65_534)
+    install, nobody = service.postgres.embedded.installed(), account_for(65_534, 65_534)
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="wp-") as base:
         Path(base).chmod(0o755)
         closed = Path(base, "closed")

@@ -53,7 +53,7 @@ def test_an_orphaned_postmaster_is_stopped_by_the_next_keeper(data_dir: Path) ->
         "from service.postgres import cluster as c, keeper as k;"
         "c.die_with_parent = lambda s: None; k.main()"
     )
-    install = service.postgres.embedded._install()
+    install = service.postgres.embedded.installed()
     subprocess.run(
         [sys.executable, "-c", without, data_dir.resolve(), install],
         env={**os.environ, "PYTHONPATH": SEARCH_PATH},

@@ -18,7 +18,7 @@ import pytest
 
 from service.postgres import own_id
 from service.postgres.account import Account, idle_account, is_former_owner
-from service.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, _install
+from service.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError, installed
 from service.postgres.home import DATABASE, SUPERUSER
 from service.postgres.own_id import choose_id, has_name, ids_of_processes, is_own_id
 from service.postgres.ownership import move_files
@@ -192,7 +192,7 @@ def run_keeper(data_dir: Path, change: str) -> None:
         + ";k.main()"
     )
     subprocess.run(
-        [sys.executable, "-c", program, data_dir.resolve(), _install()],
+        [sys.executable, "-c", program, data_dir.resolve(), installed()],
         env={**os.environ, "PYTHONPATH": SEARCH_PATH},
         timeout=WAIT_SECONDS,
         check=True,
