@@ -60,10 +60,10 @@ async def measure(options: Options, display: Display) -> Report:
             else started(options.serve_options)
         )
         owner = await stack.enter_async_context(tenant(target, display.note))
-        url = await stack.enter_async_context(bare(target, owner))
+        yardsticks = await stack.enter_async_context(bare(target, owner))
         findings = await run(
             stages(options.choice, options.stored, yardsticks=options.yardsticks),
-            Destination(target, owner, url),
+            Destination(target, owner, yardsticks),
             seconds=options.seconds,
             rounds=options.rounds,
             display=display,
