@@ -79,7 +79,9 @@ class IngestServicer:
     ) -> pb.IngestEventsResponse:
         """Store a batch."""
         check_count(len(request.events))  # before the cost of converting them
-        events, size_bytes = await convert.events(request, self._ingestor.in_turns(caller))
+        events, size_bytes = await convert.events(
+            request, call.message_bytes, self._ingestor.in_turns(caller)
+        )
         batch = EventBatch(
             call.request_id,
             events,
@@ -99,7 +101,7 @@ class IngestServicer:
         except ValueError as error:
             raise IngestError(ErrorCode.INVALID_BODY, str(error)) from None
         key = request.idempotency_key if request.HasField("idempotency_key") else None
-        wanted = SnapshotRequest(call.request_id, snapshot, key, request.ByteSize())
+        wanted = SnapshotRequest(call.request_id, snapshot, key, call.message_bytes)
         receipt = await self._ingestor.ingest_snapshot(caller, wanted)
         call.request_id = receipt.request_id
         return responses.snapshot_response(receipt)
