@@ -191,10 +191,14 @@ class Rejection(Struct, frozen=True, gc=False):
 
 
 class AcceptedEvent(Struct, frozen=True, gc=False):
-    """One stored event as its client is told of it: ``timestamp`` in UTC with Z."""
+    """One stored event as its client is told of it.
+
+    ``timestamp``: RFC 3339 in UTC with Z if it came as text, else microseconds since the epoch:
+    each API has the form that it got, and the other is not made.
+    """
 
     event_type: str
-    timestamp: str
+    timestamp: str | int
 
 
 class Receipt(Struct, frozen=True):

@@ -50,6 +50,7 @@ class Call:
         self.code: str | None = None  # of the error that ended it
         self.events: int | None = None  # in the batch of a unary call, once it is read
         self._began_at = clock.monotonic()
+        self.message_bytes = 0  # of the message that was parsed last
         self._renderer = renderer
         self._connections = connections
         self._has_sent_id = False
@@ -79,16 +80,24 @@ class Call:
 
         ``run`` parses a large one.
         """
-        message: object = await self.context.read()
-        if isinstance(message, LargeMessage):
-            message = await run(message.parsed())
-        if isinstance(message, IngestError):
-            raise message
-        if not isinstance(message, message_type):
+        received: Any = await self.context.read()
+        if received is grpc.aio.EOF:
             raise IngestError(ErrorCode.INVALID_BODY, "The call has no message.")
+        message = await self.parse(received, run)
+        del received  # its bytes, while the end of the call is awaited
+        assert isinstance(message, message_type)
         if await self.context.read() is not grpc.aio.EOF:
             raise IngestError(ErrorCode.INVALID_BODY, "The call has more than one message.")
         return message
+
+    async def parse(self, received: Received | IngestError, run: InTurns) -> Message:
+        """The message that was received; raises the error that refuses it."""
+        if isinstance(received, IngestError):
+            raise received
+        self.message_bytes = len(received.data)
+        if self.message_bytes < MIN_SLICED_BYTES:
+            return received.parse()
+        return await run(received.parsed())
 
     async def fail(self, error: Exception) -> NoReturn:
         """End the call with the error's status and details; raises the library's AbortError.
@@ -128,41 +137,38 @@ def _authorization(context: Context) -> str | None:
     return ", ".join(values) if values else None
 
 
-class LargeMessage(NamedTuple):
-    """A message that takes a slice of its own to parse."""
+class Received(NamedTuple):
+    """A message as it came. It is parsed by its reader: what a deserializer does takes no turn.
+
+    Its size would be lost with the bytes, and to find it out encodes all of the message anew.
+    """
 
     message_type: type[Message]
     data: bytes
 
-    def parsed(self) -> Sliced[Message | IngestError]:
-        """The message, or the error that refuses it."""
+    def parse(self) -> Message:
+        """The message. Raises ``invalid_body`` if it cannot be parsed."""
+        try:
+            return self.message_type.FromString(self.data)
+        except DecodeError as error:
+            reason = f"The message cannot be parsed: {error}"
+        raise IngestError(ErrorCode.INVALID_BODY, reason)
+
+    def parsed(self) -> Sliced[Message]:
+        """:meth:`parse`, as a slice of its own."""
         yield from ()
-        return _parsed(self.message_type, self.data)
+        return self.parse()
 
 
-def _parsed(message_type: type[Request], data: bytes) -> Request | IngestError:
-    try:
-        return message_type.FromString(data)
-    except DecodeError as error:
-        return IngestError(ErrorCode.INVALID_BODY, f"The message cannot be parsed: {error}")
+def deserializer(message_type: type[Message]) -> Callable[[bytes], Received | IngestError]:
+    """A deserializer that returns an error where the library would fail without details."""
 
-
-def deserializer(
-    message_type: type[Request],
-) -> Callable[[bytes], Request | LargeMessage | IngestError]:
-    """A deserializer that returns an error where the library would fail without details.
-
-    It leaves large messages for later: what is parsed at once takes no turn.
-    """
-
-    def deserialize(data: bytes) -> Request | LargeMessage | IngestError:
+    def deserialize(data: bytes) -> Received | IngestError:
         if len(data) > MAX_BODY_BYTES:
             return IngestError(
                 ErrorCode.BATCH_TOO_LARGE,
                 f"The message is over {MAX_BODY_BYTES} bytes; send smaller batches.",
             )
-        if len(data) >= MIN_SLICED_BYTES:
-            return LargeMessage(message_type, data)
-        return _parsed(message_type, data)
+        return Received(message_type, data)
 
     return deserialize

@@ -28,16 +28,14 @@ STRUCT_SLICE_BYTES: Final = 16_384  # of Structs are read in one turn of the eve
 
 
 async def events(
-    batch: columnar.BatchMessage, run: InTurns = in_turns, message_bytes: int | None = None
+    batch: columnar.BatchMessage, message_bytes: int, run: InTurns = in_turns
 ) -> tuple[Events, int]:
     """The events of a batch, and the batch's size in bytes.
 
     A message that cannot be an event becomes a :class:`Malformed`, which the core rejects alone.
-    ``run`` reads Structs, with turns of the event loop for others between some and the next.
-    ``message_bytes``: about the size of the batch, where it is known; to find it out encodes all.
+    ``message_bytes``: of the message that the batch came in. ``run`` reads Structs, with turns of
+    the event loop for others between some and the next.
     """
-    if message_bytes is None:
-        message_bytes = batch.ByteSize()
     if message_bytes >= MIN_SLICED_BYTES:
         merged, size_bytes = await run(_merged(batch))
     else:

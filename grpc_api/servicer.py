@@ -80,7 +80,9 @@ class IngestServicer:
         """Store a batch."""
         call.events = len(request.events)
         check_count(call.events)  # before the cost of converting them
-        events, size_bytes = await convert.events(request, self._ingestor.in_turns(caller))
+        events, size_bytes = await convert.events(
+            request, call.message_bytes, self._ingestor.in_turns(caller)
+        )
         batch = EventBatch(
             call.request_id,
             events,
@@ -100,7 +102,7 @@ class IngestServicer:
         except ValueError as error:
             raise IngestError(ErrorCode.INVALID_BODY, str(error)) from None
         key = request.idempotency_key if request.HasField("idempotency_key") else None
-        wanted = SnapshotRequest(call.request_id, snapshot, key, request.ByteSize())
+        wanted = SnapshotRequest(call.request_id, snapshot, key, call.message_bytes)
         receipt = await self._ingestor.ingest_snapshot(caller, wanted)
         call.request_id = receipt.request_id
         return responses.snapshot_response(receipt)

@@ -24,7 +24,7 @@ from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
 from core.slices import InTurns
 from grpc_api import convert, responses
-from grpc_api.call import Call, LargeMessage
+from grpc_api.call import Call
 from grpc_api.open_streams import EndRequest, OpenStreams, ProducerStream
 from grpc_api.pb import ingest_pb2 as pb
 
@@ -164,11 +164,10 @@ class EventStream:
             await self._send_opened(pb.StreamOpened())
         while message is not None:
             events = min(len(message.batch.events), MAX_BATCH_EVENTS)
-            message_bytes = message.ByteSize()
             caller, room = await self._ingestor.admit_batch(
-                self._call.authorization, events, message_bytes
+                self._call.authorization, events, self._call.message_bytes
             )
-            await self._submit(caller, message, message_bytes, room)
+            await self._submit(caller, message, room)
             self._has_message = False
             if self._stops_reading:
                 return
@@ -178,18 +177,18 @@ class EventStream:
 
     async def _next(self) -> pb.StreamEventsRequest | None:
         self._awaits_message = True
-        message: Any = await self._call.context.read()
+        received: Any = await self._call.context.read()
         self._awaits_message = False
-        if message is grpc.aio.EOF:
+        if received is grpc.aio.EOF:
             return None
         self._has_message = True
-        if isinstance(message, LargeMessage):
-            caller = self._call.caller
-            assert caller is not None
-            message = await self._ingestor.in_turns(caller)(message.parsed())
-        if isinstance(message, IngestError):
+        caller = self._call.caller
+        assert caller is not None
+        try:
+            message = await self._call.parse(received, self._ingestor.in_turns(caller))
+        except IngestError:
             self._has_message = False
-            raise message
+            raise
         assert isinstance(message, pb.StreamEventsRequest)
         return message
 
@@ -213,9 +212,7 @@ class EventStream:
         opened.max_in_flight = MAX_IN_FLIGHT
         await self._write(pb.StreamEventsResponse(opened=opened))
 
-    async def _batch(
-        self, message: pb.StreamEventsRequest, message_bytes: int, run: InTurns
-    ) -> EventBatch:
+    async def _batch(self, message: pb.StreamEventsRequest, run: InTurns) -> EventBatch:
         if message.WhichOneof("message") != "batch":
             raise _invalid("a stream opens once, with its first message; then it has batches")
         batch = message.batch
@@ -229,7 +226,7 @@ class EventStream:
         elif batch.sequence:
             raise _invalid("sequence: must not be set in a stream without a producer_id")
         check_count(len(batch.events))  # before the cost of converting them
-        events, size_bytes = await convert.events(batch, run, message_bytes)
+        events, size_bytes = await convert.events(batch, self._call.message_bytes, run)
         return EventBatch(
             ids.new_request_id(self._call.clock.now_us()),
             events,
@@ -239,12 +236,10 @@ class EventStream:
             size_bytes=size_bytes,
         )
 
-    async def _submit(
-        self, caller: Caller, message: pb.StreamEventsRequest, message_bytes: int, room: Holding
-    ) -> None:
+    async def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
         try:
             run = self._ingestor.in_turns(caller)
-            batch = await prepared(await self._batch(message, message_bytes, run), run)
+            batch = await prepared(await self._batch(message, run), run)
             receipt = self._ingestor.enqueue(caller, batch)
         except BaseException:
             room.release()

@@ -32,10 +32,11 @@ def column_to_us(encoded: Sequence[bytes]) -> Sequence[int] | None:
     return [since * 1_000_000 + part // 1_000 for since, part in zip(seconds, nanos, strict=True)]
 
 
-def from_text(text: str) -> Timestamp:
-    """The message of a timestamp as the core writes it, in RFC 3339."""
-    us, _ = parse(text)
-    return Timestamp(seconds=us // 1_000_000, nanos=us % 1_000_000 * 1_000)
+def set_moment(timestamp: Timestamp, moment: str | int) -> None:
+    """Set a timestamp as the core tells of it: in microseconds since the epoch, or as a text."""
+    us = moment if isinstance(moment, int) else parse(moment)[0]
+    timestamp.seconds = us // 1_000_000
+    timestamp.nanos = us % 1_000_000 * 1_000
 
 
 def _check_nanos(*nanos: int) -> None:

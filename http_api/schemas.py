@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import Raw
 from core import ids
 from core.limits import MAX_BATCH_EVENTS
 from core.models import Actor, Caller, Event, Receipt, Snapshot, SnapshotReceipt
+from core.timestamps import format_us
 from http_api.errors import rejected_members
 
 # The value of an absent member; an explicit null is of a wrong type.
@@ -77,6 +79,11 @@ class WireAcceptedEvent(msgspec.Struct, rename="camel", gc=False):
 
 
 _encode = msgspec.json.Encoder().encode
+_format_us = lru_cache(1)(format_us)  # events without a timestamp have that of their receipt
+
+
+def _text(timestamp: str | int) -> str:
+    return timestamp if isinstance(timestamp, str) else _format_us(timestamp)
 
 
 def render_receipt(receipt: Receipt) -> tuple[int, bytes]:
@@ -88,7 +95,7 @@ def render_receipt(receipt: Receipt) -> tuple[int, bytes]:
         "batchLimit": MAX_BATCH_EVENTS,
         "results": {
             "accepted": [
-                WireAcceptedEvent(one.event_type, one.timestamp) for one in receipt.echoes
+                WireAcceptedEvent(one.event_type, _text(one.timestamp)) for one in receipt.echoes
             ],
             "rejected": rejected_members(receipt.rejected),
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from core.errors import IngestError
 from core.journal.pending import PendingRequest, Verdict
 from core.journal.stored_receipt import Claim, Scope, StoredReceipt, replay_events
 from core.json_text import Stored
-from core.models import Caller, Event, EventBatch, Malformed, Receipt
+from core.models import Caller, EventBatch, EventColumns, Events, Malformed, Receipt
 from core.rules import fingerprint
 from core.rules.event_batch import CheckedEvents, check_events, check_metadata
 from core.slices import SLICE_BYTES, InTurns, at_once, in_turns, uncollected
@@ -34,6 +33,12 @@ async def prepared(batch: EventBatch, run: InTurns = in_turns) -> EventBatch:
     return structs.replace(batch, stored=stored, digest=digest)
 
 
+def _without_content(events: Events) -> Events:
+    if isinstance(events, EventColumns):
+        return events
+    return [_REFUSED if isinstance(event, Malformed) else event for event in events]
+
+
 class PendingEvents(PendingRequest):
     """A batch of events, judged by the rules that need no database."""
 
@@ -47,7 +52,7 @@ class PendingEvents(PendingRequest):
     ) -> None:
         self.checked = checked
         self.position = batch.position
-        self._events: Sequence[Event | Malformed] = ()
+        self._events: Events = ()
         claim = None
         if batch.idempotency_key is not None:
             scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
@@ -56,9 +61,7 @@ class PendingEvents(PendingRequest):
                 with uncollected(batch.size_bytes):
                     digest = fingerprint.events_digest(batch.events, stored)
             claim = Claim(scope, digest)
-            self._events = [
-                _REFUSED if isinstance(event, Malformed) else event for event in batch.events
-            ]
+            self._events = _without_content(batch.events)
         super().__init__(
             caller,
             batch.request_id,

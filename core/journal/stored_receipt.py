@@ -19,7 +19,7 @@ from core.models import (
     AcceptedEvent,
     Endpoint,
     Event,
-    Malformed,
+    Events,
     Receipt,
     Rejection,
     Snapshot,
@@ -27,7 +27,6 @@ from core.models import (
     Worker,
 )
 from core.rules import fields
-from core.timestamps import format_us
 
 
 class Scope(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
@@ -74,14 +73,13 @@ def other_body() -> IngestError:
     )
 
 
-def replay_events(stored: StoredReceipt, events: Sequence[Event | Malformed]) -> Receipt:
+def replay_events(stored: StoredReceipt, events: Events) -> Receipt:
     """The receipt of the first request, rebuilt from an equal request's events."""
     refused = {rejection.index for rejection in stored.rejected}
-    received = format_us(stored.received_us)
     echoes = [
         AcceptedEvent(
             event.event_type,
-            received if event.timestamp is None else fields.moment(event.timestamp)[1],
+            stored.received_us if event.timestamp is None else fields.moment(event.timestamp)[1],
         )
         for index, event in enumerate(events)
         if index not in refused and isinstance(event, Event)

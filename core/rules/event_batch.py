@@ -34,9 +34,9 @@ from core.postgres import copy_rows
 from core.rules.fields import (
     NO_ACTOR,
     category,
+    check_instants,
     duration,
     event_issues,
-    instant,
     issues_message,
     moment,
     recurring_worker_name,
@@ -136,7 +136,7 @@ def _check_by_columns(
         raise _NotAllValid
 
     seconds = {given: None if given is None else duration(given) for given in set(events.durations)}
-    instants, echoed = _moments(events.timestamps, received_us, echo)
+    instants, echoed = _moments(events.timestamps, received_us)
     first_id = ids.first_of_batch(received_us)
     tails = copy_rows.tails(
         first_id,
@@ -146,28 +146,28 @@ def _check_by_columns(
         cast("Sequence[bytes | None]", stored),
     )
     types = [event_type for event_type, _ in events.kinds]
-    echoes = list(map(AcceptedEvent, map(types.__getitem__, events.kind_indexes), echoed))
+    echoes = (
+        list(map(AcceptedEvent, map(types.__getitem__, events.kind_indexes), echoed))
+        if echo
+        else ()
+    )
     indexes = range(len(events))
     return CheckedEvents(first_id, indexes, events.actor_indexes, names, actors, tails, echoes)
 
 
-def _moments(
-    given: Sequence[Any], received_us: int, echo: bool
-) -> tuple[Sequence[int], Sequence[str]]:
-    """The times of the events in microseconds since the epoch, and their echoes if wanted.
+def _moments(given: Sequence[Any], received_us: int) -> tuple[Sequence[int], Sequence[str | int]]:
+    """The times of the events in microseconds since the epoch, and their echoes.
 
     Raises ValueError, as :func:`moment`.
     """
     types = set(map(type, given))
     if types == {str} and (instants := timestamps.parse_together(given)) is not None:
-        return instants, timestamps.echo_together(given) if echo else ()
-    if types == {int} and not echo:
-        for extreme in (min(given), max(given)):
-            instant(extreme)
-        return given, ()
-    received = _moment(None, received_us, echo)
-    both = [received if one is None else _moment(one, received_us, echo) for one in given]
-    return [us for us, _ in both], [text for _, text in both] if echo else ()
+        return instants, timestamps.echo_together(given)
+    if types == {int}:
+        check_instants(*given)
+        return given, given
+    both = [_moment(one, received_us) for one in given]
+    return [us for us, _ in both], [echoed for _, echoed in both]
 
 
 def _check_one_by_one(
@@ -198,7 +198,7 @@ def _check_one_by_one(
         try:
             if (kind := kinds.get(pair)) is None:
                 kind = kinds[pair] = _kind(*pair, caller.allowed_event_types)
-            us, echoed = _moment(event.timestamp, received_us, echo)
+            us, echoed = _moment(event.timestamp, received_us)
             seconds = None if event.duration is None else duration(event.duration)
             if isinstance(metadata, ValueError):
                 raise metadata
@@ -247,11 +247,9 @@ class _Rejections:
         self.listed.append(Rejection(index, code, message))
 
 
-def _moment(given: str | int | None, received_us: int, echo: bool) -> tuple[int, str]:
+def _moment(given: str | int | None, received_us: int) -> tuple[int, str | int]:
     """A timestamp, as :func:`moment`; the time of receipt if there is none."""
-    if given is None:
-        return received_us, timestamps.format_us(received_us) if echo else ""
-    return moment(given) if echo else (instant(given), "")
+    return (received_us, received_us) if given is None else moment(given)
 
 
 def _kind(event_type: str, category_name: str, allowed: Container[str]) -> bytes:

@@ -42,20 +42,26 @@ def category(value: str) -> str:
     return value
 
 
-def moment(value: str | int) -> tuple[int, str]:
-    """A timestamp: microseconds since the epoch, and its text as clients are told of it."""
+def moment(value: str | int) -> tuple[int, str | int]:
+    """A timestamp: microseconds since the epoch, and the same as its client is told of it.
+
+    That is a text in its one form for a text, and otherwise the microseconds.
+    """
     if isinstance(value, str):
         return timestamps.parse(value)
-    return instant(value), timestamps.format_us(value)
+    check_instants(value)
+    return value, value
 
 
 def instant(value: str | int) -> int:
-    """A timestamp, as :func:`moment`, without its text."""
-    if isinstance(value, str):
-        return timestamps.parse(value)[0]
-    if not timestamps.MIN_US <= value <= timestamps.MAX_US:
+    """A timestamp in microseconds since the epoch."""
+    return moment(value)[0]
+
+
+def check_instants(*values: int) -> None:
+    """Raises ValueError if any of the values is out of the range of timestamps."""
+    if min(values) < timestamps.MIN_US or max(values) > timestamps.MAX_US:
         raise ValueError("must be in the years 1 to 9999")
-    return value
 
 
 def duration(value: int | float) -> int:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import partial
+from types import NoneType
 from typing import Any, Final, cast
 
 import msgspec
@@ -110,14 +111,17 @@ def _canonical_content(content: bytes) -> object:
 
 def _canonical_moment(moment: str | int | None) -> object:
     try:
-        return None if moment is None else fields.moment(moment)[0]
+        return None if moment is None else fields.instant(moment)
     except ValueError:
         return moment
 
 
 def _canonical_moments(events: Sequence[Event | Malformed]) -> Sequence[object]:
     given = [event.timestamp if isinstance(event, Event) else None for event in events]
-    if len(given) >= MIN_COLUMN_TIMESTAMPS and set(map(type, given)) == {str}:
+    types = set(map(type, given))
+    if types <= {int, NoneType}:
+        return given  # in or out of their range, an instant is its own form
+    if len(given) >= MIN_COLUMN_TIMESTAMPS and types == {str}:
         together = timestamps.parse_together(cast("list[str]", given))
         if together is not None:
             return together

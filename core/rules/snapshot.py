@@ -64,7 +64,7 @@ def check_snapshot(
     return CheckedSnapshot(
         snapshot.snapshot_type,
         name,
-        received_us if snapshot.timestamp is None else fields.moment(snapshot.timestamp)[0],
+        received_us if snapshot.timestamp is None else fields.instant(snapshot.timestamp),
         metrics.decode(),
         metadata.decode() if isinstance(metadata, bytes) else None,
     )

@@ -4,8 +4,8 @@
 :class:`Message` to standard output, as a line of JSON. It ends when the work is done, and also when
 its standard input is closed, so that it does not outlive the process that started it.
 
-With ``--bare PORT`` it reads a :class:`Storage` and serves the HTTP yardsticks instead. With
-``--serve ARGUMENT...`` it is the service.
+With ``--bare HTTP-PORT GRPC-PORT`` it reads a :class:`Storage` and serves the yardsticks instead.
+With ``--serve ARGUMENT...`` it is the service.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from service.bench.load import (
     Progress,
     Storage,
     StreamLoad,
+    UnaryLoad,
     Work,
 )
 from service.bench.recorder import Recorder, now
@@ -56,8 +57,8 @@ async def make(work: Work) -> Done:
 
     Raises LoadError if one of them cannot be made.
     """
-    if any(isinstance(load, StreamLoad) for load in work.loads):
-        import service.bench.stream_load  # noqa: F401 - takes a while, so import it before the warm-up
+    if any(isinstance(load, StreamLoad | UnaryLoad) for load in work.loads):
+        import service.bench.unary_load  # noqa: F401 - takes a while, so import it before the warm-up
     begins = now() + min(WARM_UP_SECONDS, work.seconds / 3)
     recorders = [Recorder(begins, work.seconds) for _ in work.loads]
     cpu_seconds = 0.0
@@ -114,6 +115,10 @@ async def _run(load: Load, recorder: Recorder) -> None:
             await asyncio.to_thread(run_copy, load, recorder, stop)
         finally:
             stop.set()
+    elif isinstance(load, UnaryLoad):
+        from service.bench.unary_load import run_unary
+
+        await run_unary(load, recorder)
     else:
         from service.bench.stream_load import run_streams
 
@@ -137,7 +142,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--bare"]:
         storage = msgspec.json.decode(sys.stdin.buffer.readline(), type=Storage)
         _die_with_parent()
-        serve_bare(int(sys.argv[2]), storage)
+        serve_bare(int(sys.argv[2]), int(sys.argv[3]), storage)
         return
     if sys.argv[1:2] == ["--serve"]:
         from service.cli.main import main as command

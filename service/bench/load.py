@@ -39,6 +39,22 @@ class StreamLoad(Struct, frozen=True, tag="grpc"):
     rate: float | None = None
 
 
+class UnaryLoad(Struct, frozen=True, tag="unary"):
+    """Unary calls of equal batches, so many at a time.
+
+    ``rate``: calls a second in all, None for a new one with each answer. ``idempotency_keys``: a
+    different one with each call.
+    """
+
+    server: str
+    tls: bool
+    key: str
+    batch: int
+    calls: int
+    rate: float | None = None
+    idempotency_keys: bool = False
+
+
 class Storage(Struct, frozen=True):
     """The database that a yardstick stores in, and the UUIDs of its organization and its app.
 
@@ -58,7 +74,7 @@ class CopyLoad(Struct, frozen=True, tag="copy"):
     rows: int | None = None
 
 
-Load = HttpLoad | StreamLoad | CopyLoad
+Load = HttpLoad | StreamLoad | UnaryLoad | CopyLoad
 
 
 class Work(Struct, frozen=True):

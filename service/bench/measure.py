@@ -63,10 +63,10 @@ async def measure(options: Options, display: Display) -> Report:
             else started(options.serve_options)
         )
         owner = await stack.enter_async_context(tenant(target, options.cell, display.note))
-        url = await stack.enter_async_context(bare(owner.storage))
+        yardsticks = await stack.enter_async_context(bare(owner.storage))
         findings = await run(
             stages(options.choice, options.stored, yardsticks=options.yardsticks),
-            Destination(target, owner, url),
+            Destination(target, owner, yardsticks),
             seconds=options.seconds,
             rounds=options.rounds,
             display=display,

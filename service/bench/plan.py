@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from core.limits import MAX_BATCH_EVENTS
-from service.bench.rows import COPY, Measurement, Row, Stage, alone, echo, http, streams
+from service.bench.rows import (
+    COPY,
+    Measurement,
+    Row,
+    Stage,
+    alone,
+    bare_unary,
+    echo,
+    http,
+    streams,
+    unary,
+)
 
 # One-event requests beside a stream: enough for a percentile, too few to be a load themselves.
 BESIDE_REQUESTS_PER_SECOND: Final = 200.0
@@ -15,7 +26,7 @@ BESIDE_CONNECTIONS: Final = 16
 # The lowest rate of the stream at half speed, for a round in which nothing was acked before.
 MIN_BATCHES_PER_SECOND: Final = 1.0
 
-Protocol = Literal["http", "grpc", "both"]
+Protocol = Literal["http", "grpc", "grpc-unary", "both"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +62,11 @@ def _usual(protocol: Protocol, *, yardsticks: bool) -> list[Measurement]:
     """Full and single-event batches, each beside its yardstick."""
     by_copy = "copy" if yardsticks else None
     rows = [COPY] if yardsticks else []
-    if protocol != "http":
+    if protocol in ("grpc", "both"):
         rows += _usual_streams(by_copy)
-    if protocol != "grpc":
+    if protocol != "http":
+        rows += _usual_calls(by_copy)
+    if protocol in ("http", "both"):
         rows += _usual_requests(by_copy)
     measurements = [Measurement((row,)) for row in rows]
     if protocol == "both":
@@ -67,6 +80,27 @@ def _usual_streams(by_copy: str | None) -> list[Row]:
         streams("grpc_1", "gRPC stream, 500 a batch, 1 producer", by_copy, full, 1),
         streams("grpc_4", "gRPC streams, 500 a batch, 4 producers", by_copy, full, 4),
     ]
+
+
+def _usual_calls(by_copy: str | None) -> list[Row]:
+    small = unary(
+        "unary_1",
+        "gRPC calls, 1 a call, 32 at a time",
+        "bare_1" if by_copy else None,
+        batch=1,
+        calls=32,
+        idempotency_keys=True,
+    )
+    large = unary(
+        "unary_500",
+        "gRPC calls, 500 a call, 16 at a time",
+        by_copy,
+        batch=MAX_BATCH_EVENTS,
+        calls=16,
+    )
+    if not by_copy:
+        return [small, large]
+    return [bare_unary("bare_1", "bare gRPC, 1 a call, 32 at a time", 1, 32), small, large]
 
 
 def _usual_requests(by_copy: str | None) -> list[Row]:
@@ -136,13 +170,30 @@ def _chosen(choice: Choice, yardsticks: bool, suffix: str) -> list[Measurement]:
     batch = choice.batch or MAX_BATCH_EVENTS
     pace = "" if choice.rate is None else f", {choice.rate:,} events/s"
     rows = []
-    if choice.protocol != "http":
+    if choice.protocol in ("grpc", "both"):
         producers = choice.concurrency or 1
         many = "1 producer" if producers == 1 else f"{producers} producers"
         title = f"gRPC stream, {batch} a batch, {many}{pace}{suffix}"
         by_copy = "copy" if yardsticks else None
         rows.append(streams("grpc", title, by_copy, batch, producers, lambda _: choice.rate))
-    if choice.protocol != "grpc":
+    if choice.protocol == "grpc-unary":
+        calls = choice.concurrency or 16
+        title = f"{batch} a call, {calls} at a time"
+        if yardsticks:
+            rows.append(bare_unary("bare", f"bare gRPC, {title}", batch, calls))
+        by = ("bare" if batch == 1 else "copy") if yardsticks else None
+        rows.append(
+            unary(
+                "unary",
+                f"gRPC calls, {title}{pace}{suffix}",
+                by,
+                batch=batch,
+                calls=calls,
+                rate=None if choice.rate is None else choice.rate / batch,
+                idempotency_keys=choice.idempotency_keys,
+            )
+        )
+    if choice.protocol in ("http", "both"):
         connections = choice.concurrency or 8
         title = f"{batch} a request, {connections} connections"
         if yardsticks:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from service.bench.load import CopyLoad, HttpLoad, Load, StreamLoad
-from service.bench.target import BenchError, Target
+from service.bench.load import CopyLoad, HttpLoad, Load, StreamLoad, UnaryLoad
+from service.bench.target import Bare, BenchError, Target
 from service.bench.tenant import Tenant
 from service.bench.yardsticks import ALONE_PATH, ECHO_PATH
 
@@ -20,7 +20,7 @@ class Destination:
 
     target: Target
     tenant: Tenant
-    bare: str  # the URL of the HTTP yardsticks
+    bare: Bare
 
 
 # The second argument: events a second of each row measured before in the same round, by name.
@@ -29,18 +29,22 @@ MakeLoad = Callable[[Destination, Mapping[str, float]], Load]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the report. ``yardstick``: the row of the same round that it is compared with."""
+    """A line of the report. ``yardstick``: the row of the same round that it is compared with.
+
+    ``is_bare``: whether the load goes to a yardstick that is served, and the CPU time is its.
+    """
 
     name: str
     title: str
     load: MakeLoad
     unit: Literal["events", "requests"] = "events"
     yardstick: str | None = None
+    is_bare: bool = False
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Rows that are measured at the same time."""
+    """Rows that are measured at the same time; one whose load goes to a yardstick is alone."""
 
     rows: tuple[Row, ...]
 
@@ -72,9 +76,10 @@ def echo(name: str, title: str, batch: int, connections: int) -> Row:
         name,
         title,
         lambda destination, _: HttpLoad(
-            destination.bare, ECHO_PATH, destination.tenant.key, batch, connections
+            destination.bare.http, ECHO_PATH, destination.tenant.key, batch, connections
         ),
         "requests",
+        is_bare=True,
     )
 
 
@@ -83,9 +88,10 @@ def alone(name: str, title: str, connections: int, yardstick: str) -> Row:
 
     def load(destination: Destination, _found: Mapping[str, float]) -> Load:
         key = destination.tenant.key
-        return HttpLoad(destination.bare, ALONE_PATH, key, 1, connections, idempotency_keys=True)
+        url = destination.bare.http
+        return HttpLoad(url, ALONE_PATH, key, 1, connections, idempotency_keys=True)
 
-    return Row(name, title, load, "requests", yardstick)
+    return Row(name, title, load, "requests", yardstick, is_bare=True)
 
 
 def streams(
@@ -112,6 +118,32 @@ def streams(
         )
 
     return Row(name, title, load, "events", yardstick)
+
+
+def unary(name: str, title: str, yardstick: str | None, **options: object) -> Row:
+    """Batches in unary gRPC calls; ``options`` are the fields of :class:`UnaryLoad`."""
+
+    def load(destination: Destination, _found: Mapping[str, float]) -> Load:
+        target, key = destination.target, destination.tenant.key
+        if target.grpc is None:
+            raise BenchError("there is no HOST:PORT of the gRPC API: give it with --server")
+        return UnaryLoad(target.grpc, target.tls, key, **options)  # type: ignore[arg-type]
+
+    unit: Literal["events", "requests"] = "requests" if options["batch"] == 1 else "events"
+    return Row(name, title, load, unit, yardstick)
+
+
+def bare_unary(name: str, title: str, batch: int, calls: int) -> Row:
+    """The same calls to the server that answers without storing."""
+    return Row(
+        name,
+        title,
+        lambda destination, _: UnaryLoad(
+            destination.bare.grpc, False, destination.tenant.key, batch, calls
+        ),
+        "requests",
+        is_bare=True,
+    )
 
 
 def copy_load(destination: Destination, rows: int | None = None) -> CopyLoad:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import msgspec
 
 from core.postgres.partitions import vacuum_and_checkpoint
 from service.bench.display import Display
-from service.bench.load import Began, Done, Ended, Failed, Load, Message, Progress, Work
+from service.bench.load import Began, Done, Ended, Failed, Message, Progress, Work
 from service.bench.recorder import Result
 from service.bench.resources import Processes
 from service.bench.rows import Destination, Row, Stage, copy_load
@@ -75,8 +75,9 @@ async def run(
             for measurement in stage.measurements:
                 title = f"round {number + 1} of {rounds}, {measurement.rows[0].title}"
                 display.begin(title, seconds)
-                loads = [row.load(destination, speeds) for row in measurement.rows]
-                results, cpu = await _measure(loads, seconds, destination, memory, display)
+                results, cpu = await _measure(
+                    measurement.rows, speeds, seconds, destination, memory, display
+                )
                 events = sum(result.events for result in results)
                 for row, result in zip(measurement.rows, results, strict=True):
                     rows.setdefault(row.name, (row, []))[1].append(Measured(result, cpu, events))
@@ -88,18 +89,21 @@ async def run(
 
 
 async def _measure(
-    loads: list[Load],
+    rows: Sequence[Row],
+    speeds: Mapping[str, float],
     seconds: float,
     destination: Destination,
     memory: Memory | None,
     display: Display,
 ) -> tuple[list[Result], Cpu]:
     service, database = destination.target.service, destination.target.database
+    loads = [row.load(destination, speeds) for row in rows]
+    serving = destination.bare.processes if rows[0].is_bare else service
     cpu = Cpu(None, None, 0.0)
     async with aclosing(_messages(Work(loads, seconds))) as lines:
         async for message in lines:
             if isinstance(message, Began):
-                cpu.service, cpu.database = _cpu(service), _cpu(database)
+                cpu.service, cpu.database = _cpu(serving), _cpu(database)
                 display.warm()
             elif isinstance(message, Progress):
                 display.progress(sum(message.events))
@@ -107,7 +111,7 @@ async def _measure(
                     memory.most = max(memory.most, service.resident_bytes())
             elif isinstance(message, Ended):
                 if cpu.service is not None:
-                    cpu.service = service.cpu_seconds() - cpu.service
+                    cpu.service = serving.cpu_seconds() - cpu.service
                 if cpu.database is not None:
                     cpu.database = database.cpu_seconds() - cpu.database
             elif isinstance(message, Done):

@@ -7,6 +7,8 @@ hundred workers.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from typing import Any, Final
 
 from core.timestamps import format_us
@@ -55,17 +57,7 @@ class StreamBatches:
     """The messages of a stream, encoded once: they differ in their sequence alone."""
 
     def __init__(self, events: int) -> None:
-        batch = pb.StreamBatch()
-        for number in range(events):
-            event = batch.events.add(
-                event_type=EVENT_TYPE,
-                category=CATEGORY,
-                actor=pb.Actor(external_id=external_id(number)),
-                duration_seconds=DURATION_SECONDS,
-                metadata_json=metadata(number).encode(),
-            )
-            event.timestamp.FromMicroseconds(occurred_us(number))
-        self._events = batch.SerializeToString()
+        self._events = pb.StreamBatch(events=_messages(events)).SerializeToString()
 
     def message(self, sequence: int) -> bytes:
         """A StreamEventsRequest whose batch has this sequence.
@@ -76,6 +68,32 @@ class StreamBatches:
         numbered = pb.StreamBatch(sequence=sequence).SerializeToString()
         length = len(numbered) + len(self._events)
         return b"".join((_BATCH_TAG, _varint(length), numbered, self._events))
+
+
+def unary_requests(events: int, *, idempotency_keys: bool) -> Iterator[bytes]:
+    """IngestEventsRequests without end, encoded once: they differ in the idempotency key alone."""
+    batch = pb.IngestEventsRequest(events=_messages(events)).SerializeToString()
+    prefix, number = os.urandom(8).hex(), 0
+    while True:
+        number += 1
+        # An encoded message is its fields one after the other, as above.
+        key = f"bench-{prefix}-{number}" if idempotency_keys else None
+        yield batch + pb.IngestEventsRequest(idempotency_key=key).SerializeToString()
+
+
+def _messages(events: int) -> list[pb.IngestEvent]:
+    messages = []
+    for number in range(events):
+        event = pb.IngestEvent(
+            event_type=EVENT_TYPE,
+            category=CATEGORY,
+            actor=pb.Actor(external_id=external_id(number)),
+            duration_seconds=DURATION_SECONDS,
+            metadata_json=metadata(number).encode(),
+        )
+        event.timestamp.FromMicroseconds(occurred_us(number))
+        messages.append(event)
+    return messages
 
 
 _BATCH_TAG: Final = bytes([pb.StreamEventsRequest.BATCH_FIELD_NUMBER << 3 | 2])  # length-delimited

@@ -13,6 +13,7 @@ import grpc
 from grpc_api.pb import ingest_pb2 as pb
 from service.bench.http_load import ANSWER_SECONDS, CONNECT_SECONDS, LoadError
 from service.bench.load import StreamLoad
+from service.bench.pace import Pace, paces
 from service.bench.recorder import Recorder, now
 from service.bench.sample import StreamBatches
 
@@ -27,15 +28,22 @@ async def run_streams(load: StreamLoad, recorder: Recorder) -> None:
     """
     batches = StreamBatches(load.batch)
     run = os.urandom(8).hex()
-    interval = None if load.rate is None else load.producers / load.rate
     async with (
         asyncio.timeout(recorder.ends - now() + ANSWER_SECONDS),
         asyncio.TaskGroup() as group,
     ):
-        for number in range(load.producers):
-            first = 0.0 if interval is None else interval * number / load.producers
-            producer = _Producer(load, recorder, batches, interval, now() + first)
+        for number, pace in enumerate(paces(recorder, load.rate, load.producers)):
+            producer = _Producer(load, recorder, batches, pace)
             group.create_task(producer.run(f"bench-{run}-{number}"))
+
+
+def open_channel(server: str, *, tls: bool) -> grpc.aio.Channel:
+    """A channel with a connection of its own."""
+    # Otherwise channels to one address share a connection.
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    if tls:
+        return grpc.aio.secure_channel(server, grpc.ssl_channel_credentials(), options)
+    return grpc.aio.insecure_channel(server, options)
 
 
 class _Producer:
@@ -46,26 +54,17 @@ class _Producer:
         load: StreamLoad,
         recorder: Recorder,
         batches: StreamBatches,
-        interval: float | None,
-        first: float,
+        pace: Pace,
     ) -> None:
         self._load = load
         self._recorder = recorder
         self._batches = batches
-        self._interval = interval
-        self._next_due = first
+        self._pace = pace
         self._sent: deque[float] = deque()  # times at which the batches without an ack were due
         self._sent_all = False
 
     async def run(self, producer_id: str) -> None:
-        # Otherwise channels to one address share a connection.
-        options = (("grpc.use_local_subchannel_pool", 1),)
-        channel = (
-            grpc.aio.secure_channel(self._load.server, grpc.ssl_channel_credentials(), options)
-            if self._load.tls
-            else grpc.aio.insecure_channel(self._load.server, options)
-        )
-        async with channel:
+        async with open_channel(self._load.server, tls=self._load.tls) as channel:
             call: Any = channel.stream_stream(METHOD, None, pb.StreamEventsResponse.FromString)(
                 metadata=(("authorization", f"Bearer {self._load.key}"),)
             )
@@ -83,7 +82,7 @@ class _Producer:
 
     async def _send(self, call: Any, room: asyncio.Semaphore) -> None:
         sequence = 0
-        while (intended := await self._due()) < self._recorder.ends:
+        while (intended := await self._pace.due()) < self._recorder.ends:
             try:
                 async with asyncio.timeout(max(self._recorder.ends - now(), 0)):
                     await room.acquire()
@@ -91,7 +90,7 @@ class _Producer:
                 self._recorder.unsent(intended)
                 continue
             sequence += 1
-            self._sent.append(intended if self._interval is not None else now())
+            self._sent.append(intended if self._pace.interval is not None else now())
             try:
                 await call.write(self._batches.message(sequence))
             except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
@@ -99,17 +98,6 @@ class _Producer:
         self._sent_all = True
         with contextlib.suppress(grpc.aio.InternalError):  # the same
             await call.done_writing()
-
-    async def _due(self) -> float:
-        """Wait until the next batch is due, or the end; returns the time at which it was due."""
-        if self._interval is None:
-            return now()
-        intended = self._next_due
-        self._next_due += self._interval
-        wait = min(intended, self._recorder.ends) - now()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        return intended
 
     async def _receive(self, call: Any, room: asyncio.Semaphore) -> None:
         while (response := await call.read()) is not grpc.aio.EOF:

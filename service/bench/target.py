@@ -149,18 +149,30 @@ async def _connect(conninfo: str) -> Connection:
     return db
 
 
+@dataclass(frozen=True)
+class Bare:
+    """The yardsticks that are served. ``http``: a URL; ``grpc``: HOST:PORT."""
+
+    http: str
+    grpc: str
+    processes: Processes
+
+
 @contextlib.asynccontextmanager
-async def bare(storage: Storage) -> AsyncIterator[str]:
-    """The URL of the HTTP yardsticks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    async with child([*GENERATOR, "--bare", str(port)]) as process:
+async def bare(storage: Storage) -> AsyncIterator[Bare]:
+    """The yardsticks, served by a process of their own."""
+    with socket.socket() as http_probe, socket.socket() as grpc_probe:
+        ports = []
+        for probe in (http_probe, grpc_probe):
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    async with child([*GENERATOR, "--bare", *map(str, ports)]) as process:
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(storage) + b"\n")
         await process.stdin.drain()
-        await _wait_until_listening(port)
-        yield f"http://127.0.0.1:{port}"
+        http_port, grpc_port = ports
+        await _wait_until_listening(http_port)  # gRPC is served before
+        yield Bare(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", of_pid(process.pid))
 
 
 async def _wait_until_listening(port: int) -> None:
@@ -171,7 +183,7 @@ async def _wait_until_listening(port: int) -> None:
             writer.close()
             return
         await asyncio.sleep(PAUSE_SECONDS)
-    raise BenchError("the HTTP yardsticks do not start")
+    raise BenchError("the yardsticks do not start")
 
 
 @contextlib.asynccontextmanager

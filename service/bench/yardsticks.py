@@ -1,7 +1,7 @@
-"""The yardsticks that the service is compared with: bare FastAPI applications, and psycopg's COPY.
+"""The yardsticks that the service is compared with: bare FastAPI and gRPC, and psycopg's COPY.
 
-They show the machine's speed for HTTP without storage, for storage without HTTP, and for requests
-that each commit a transaction of their own.
+They show the machine's speed for either protocol without storage, for storage without a protocol,
+and for requests that each commit a transaction of their own.
 """
 
 from __future__ import annotations
@@ -67,11 +67,12 @@ VALUES (
 """
 
 
-def serve_bare(port: int, storage: Storage) -> None:
-    """Serve the HTTP yardsticks until SIGINT or SIGTERM, as bare as FastAPI can be.
+def serve_bare(http_port: int, grpc_port: int, storage: Storage) -> None:
+    """Serve the yardsticks until SIGINT or SIGTERM, as bare as FastAPI and grpc.aio can be.
 
-    One answers requests with their own body. The other stores the one event of each in a
-    transaction of its own, with its idempotency key and its charge, and judges nothing.
+    Over HTTP, one answers requests with their own body. The other stores the one event of each in a
+    transaction of its own, with its idempotency key and its charge, and judges nothing. Over gRPC,
+    calls are answered as if their events were stored.
     """
     import uvicorn
     from fastapi import FastAPI, Request, Response
@@ -89,7 +90,7 @@ def serve_bare(port: int, storage: Storage) -> None:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with pool:
+        async with pool, _bare_grpc(grpc_port):
             yield
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
@@ -125,7 +126,39 @@ def serve_bare(port: int, storage: Storage) -> None:
     for path, answer in ((ECHO_PATH, echo), (ALONE_PATH, alone)):
         answer.__annotations__ = {"request": Request, "return": Response}
         app.post(path)(answer)
-    uvicorn.run(app, port=port, http="httptools", loop="uvloop", access_log=False, log_config=None)
+    uvicorn.run(
+        app, port=http_port, http="httptools", loop="uvloop", access_log=False, log_config=None
+    )
+
+
+@contextlib.asynccontextmanager
+async def _bare_grpc(port: int) -> AsyncIterator[None]:
+    """A server of IngestEvents that reads each call and answers it, and does nothing else."""
+    import grpc
+
+    from grpc_api.pb import ingest_pb2 as pb
+
+    async def answer(request: pb.IngestEventsRequest, _: object) -> pb.IngestEventsResponse:
+        return pb.IngestEventsResponse(
+            accepted=[
+                pb.AcceptedEvent(event_type=event.event_type, timestamp=event.timestamp)
+                for event in request.events
+            ]
+        )
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        answer, pb.IngestEventsRequest.FromString, pb.IngestEventsResponse.SerializeToString
+    )
+    server = grpc.aio.server()
+    server.add_registered_method_handlers(
+        pb.DESCRIPTOR.services_by_name["IngestService"].full_name, {"IngestEvents": handler}
+    )
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(None)
 
 
 async def _configure(schema: str | None, db: Connection) -> None:

@@ -48,7 +48,7 @@ async def send_snapshot(client: GrpcDriver, tenant: Tenant, **members: Any) -> R
 def read_events(events: Sequence[pb.IngestEvent]) -> list[Event | Malformed]:
     """The events of a batch that went over the wire."""
     data = pb.StreamBatch(sequence=1, events=events).SerializeToString()
-    read, size_bytes = asyncio.run(convert.events(pb.StreamBatch.FromString(data)))
+    read, size_bytes = asyncio.run(convert.events(pb.StreamBatch.FromString(data), len(data)))
     assert size_bytes == len(data)
     assert len(read) == len(events)
     return list(read)

@@ -58,7 +58,7 @@ def test_members_that_were_sent_twice_stay_with_their_event(with_actor: bool) ->
     request = pb.IngestEventsRequest.FromString(_sent_in_pieces())
     if with_actor:
         request.events[1].actor.external_id = "somebody"
-    read = list(asyncio.run(convert.events(request))[0])
+    read = list(asyncio.run(convert.events(request, request.ByteSize()))[0])
     assert read == [
         Event("new", "new", Actor(None, "new", "a@b"), 2_000_001, 2, b"new"),
         Event("", "", Actor(None, "somebody") if with_actor else None),
@@ -75,6 +75,6 @@ def test_numbers_of_another_wire_type_are_unknown(numbers: bytes, count: int) ->
     events = [pb.IngestEvent.FromString(odd)] + [usual] * (count - 1)
     assert not events[0].HasField("duration_seconds")
     batch = pb.StreamBatch(events=events)
-    assert list(asyncio.run(convert.events(batch))[0]) == [
+    assert list(asyncio.run(convert.events(batch, batch.ByteSize()))[0]) == [
         expected_event(event) for event in events
     ]

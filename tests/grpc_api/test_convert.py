@@ -56,7 +56,7 @@ _others = st.one_of(
 @given(st.lists(_well_formed, max_size=8))
 def test_columns_have_the_events_that_were_sent(events: list[pb.IngestEvent]) -> None:
     batch = pb.StreamBatch(events=events)
-    assert isinstance(asyncio.run(convert.events(batch))[0], EventColumns)
+    assert isinstance(asyncio.run(convert.events(batch, batch.ByteSize()))[0], EventColumns)
     assert read_events(events) == [expected_event(event) for event in events]
 
 

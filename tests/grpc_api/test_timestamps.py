@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from core.timestamps import format_us
 from grpc_api import timestamps
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.messages import message
@@ -41,3 +42,14 @@ def test_nanos_out_of_their_range_are_an_error(nanos: int) -> None:
         timestamps.to_us(wrong)
     with pytest.raises(ValueError, match="nanos must be 0 to 999999999"):
         timestamps.column_to_us([right.SerializeToString(), wrong.SerializeToString()])
+
+
+@pytest.mark.parametrize(
+    "us", [0, 1, -1, -1_000_000, 1_776_600_300_123_456, 253_402_300_799_999_999]
+)
+def test_a_moment_of_the_core_is_the_same_in_either_form(us: int) -> None:
+    from_text, from_us = Timestamp(), Timestamp()
+    timestamps.set_moment(from_text, format_us(us))
+    timestamps.set_moment(from_us, us)
+    assert from_text == from_us
+    assert timestamps.to_us(from_us) == us

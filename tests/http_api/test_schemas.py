@@ -47,6 +47,13 @@ def test_an_absent_member_is_allowed_and_a_null_is_not(member: str) -> None:
             msgspec.json.decode(json.dumps(minimal | {member: None}), type=WireEvent)
 
 
+def test_instants_are_told_of_as_text() -> None:
+    echoes = [AcceptedEvent("a.b", us) for us in (1_776_600_300_000_000, 1, 1)]
+    _, body = render_receipt(Receipt("req_1", 3, echoes, []))
+    told = [one["timestamp"] for one in json.loads(body)["results"]["accepted"]]
+    assert told == ["2026-04-19T12:05:00Z", *["1970-01-01T00:00:00.000001Z"] * 2]
+
+
 @pytest.mark.parametrize(("rejected", "status"), [([], 202), ([REJECTED], 207)])
 def test_the_status_says_whether_all_events_are_stored(
     rejected: list[Rejection], status: int

@@ -11,12 +11,12 @@ import psycopg
 import pytest
 
 from service.postgres.embedded import installed
-from tests.faults.test_failover import stored
 from tests.operations.conftest import running_hosts
 from tests.operations.hosts import programs
 from tests.operations.test_recovery import url_of
 from tests.operations.test_replication import PAIR
 from tests.support.batch_load import BatchLoad
+from tests.support.streaming import stored
 from tests.support.tenant import make_tenant
 
 MAJOR: Final = "A new major version of a server"

@@ -10,10 +10,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.faults.test_failover import SERVED_SECONDS, stored
+from tests.faults.test_failover import SERVED_SECONDS
 from tests.operations.conftest import Hosts
 from tests.operations.hosts import PASSWORD, DatabaseHost
 from tests.support.batch_load import BatchLoad, Service
+from tests.support.streaming import stored
 from tests.support.tenant import make_tenant
 from tests.support.waiting import wait_until
 

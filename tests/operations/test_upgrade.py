@@ -12,11 +12,12 @@ from typing import Final
 import psycopg
 import pytest
 
-from tests.faults.test_failover import SERVED_SECONDS, Streaming, stored
+from tests.faults.test_failover import SERVED_SECONDS
 from tests.operations.hosts import Page, ServiceHost
 from tests.operations.releases import earlier_release
 from tests.support.batch_load import BatchLoad
 from tests.support.databases import new_database
+from tests.support.streaming import Streaming, stored
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import make_tenant
 

@@ -15,7 +15,6 @@ from core.clock import Clock
 from core.errors import IngestError
 from core.ingest import Ingestor
 from core.models import AcceptedEvent, Receipt
-from core.timestamps import format_us
 from service.cli.main import main
 
 HASTE_SECONDS: Final = 0.05
@@ -36,7 +35,7 @@ async def _ingest_hastily(ingestor: Ingestor, caller: Any, batch: Any) -> Receip
     task = asyncio.create_task(_write_later(ingestor, caller, batch))
     _writing.add(task)
     task.add_done_callback(_writing.discard)
-    echo = AcceptedEvent("ticket.resolved", format_us(Clock().now_us()))
+    echo = AcceptedEvent("ticket.resolved", Clock().now_us())
     count = len(batch.events)
     return Receipt(batch.request_id, count, [echo] * count, [])
 

@@ -111,7 +111,7 @@ async def _judge_events(body: bytes) -> None:
 async def _judge_message(data: bytes) -> None:
     request = pb.IngestEventsRequest.FromString(data)
     await asyncio.sleep(0)  # to be admitted
-    events, size_bytes = await convert.events(request)
+    events, size_bytes = await convert.events(request, request.ByteSize())
     await _judge(EventBatch("req_", events, "the key", size_bytes=size_bytes))
 
 

@@ -30,7 +30,7 @@ MAX_CONCURRENCY: Final = 1_024
 MAX_RATE: Final = 10_000_000
 MAX_STORED: Final = 100_000_000
 AS_FAST_AS_ANSWERED: Final = "max"
-PROTOCOLS: Final = ("http", "grpc", "both")
+PROTOCOLS: Final = ("http", "grpc", "grpc-unary", "both")
 EXAMPLES: Final = examples(
     "bench",
     "bench --protocol http --batch 50 --concurrency 16 --rate 20000 --seconds 30 --plot http.svg",
@@ -39,7 +39,13 @@ EXAMPLES: Final = examples(
 )
 
 
-ProtocolOption = Annotated[str, typer.Option(metavar="http|grpc|both", help="What to measure.")]
+ProtocolOption = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(PROTOCOLS),
+        help="What to measure. A chosen load over grpc is streams; grpc-unary is calls.",
+    ),
+]
 Batch = Annotated[
     int | None,
     typer.Option(
@@ -56,7 +62,7 @@ Concurrency = Annotated[
         metavar="N",
         min=1,
         max=MAX_CONCURRENCY,
-        help="HTTP connections, gRPC producers. Default: 8 connections, 1 producer.",
+        help="HTTP connections, gRPC producers or calls at a time. Default: 8, 1 or 16.",
         show_default=False,
     ),
 ]
@@ -98,7 +104,8 @@ IdempotencyKeys = Annotated[
 Yardsticks = Annotated[
     bool,
     typer.Option(
-        "--yardsticks/--no-yardsticks", help="Measure bare FastAPI and COPY in the same run."
+        "--yardsticks/--no-yardsticks",
+        help="Measure bare FastAPI, bare gRPC and COPY in the same run.",
     ),
 ]
 Server = Annotated[
@@ -167,7 +174,7 @@ def bench(
     It starts a service of its own, with a database of its own that is gone afterwards. With
     --server it loads a running one, as an organization of its own that is removed with all its
     events, also after Ctrl-C. Figures of one machine mean little elsewhere; the ratios to the
-    yardsticks (COPY by psycopg, bare FastAPI applications) mean more.
+    yardsticks (COPY by psycopg, bare FastAPI and gRPC servers) mean more.
     """
     servers, serve_options = server or [], serve_option or []
     measured = _protocol(protocol, servers)
@@ -194,7 +201,8 @@ def bench(
 def _protocol(given: str, servers: list[str]) -> Protocol:
     """The protocol to measure: of a single server, the one that it is given for."""
     if given not in PROTOCOLS:
-        raise typer.BadParameter(f"{given!r} is not http, grpc or both", param_hint="--protocol")
+        expected = f"{given!r} is none of {', '.join(PROTOCOLS)}"
+        raise typer.BadParameter(expected, param_hint="--protocol")
     if given == "both" and len(servers) == 1:
         return "http" if "://" in servers[0] else "grpc"
     return given  # type: ignore[return-value]

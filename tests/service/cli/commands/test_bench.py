@@ -106,13 +106,14 @@ def test_a_run_beside_other_data_reports_everything_and_leaves_nothing(server: A
     )
     lines = {line["name"]: line for line in report["measurements"]}
     assert set(lines) == {
-        *("copy", "echo_1", "echo_500", "grpc_1", "grpc_4"),
+        *("copy", "echo_1", "echo_500", "grpc_1", "grpc_4", "bare_1", "unary_1", "unary_500"),
         *("http_1", "alone_1", "http_500", "half_grpc", "half_http"),
     }
     for line in lines.values():
         check_line(line, 1)
     for name, yardstick in {
-        **dict.fromkeys(("grpc_1", "grpc_4", "http_500"), "copy"),
+        **dict.fromkeys(("grpc_1", "grpc_4", "unary_500", "http_500"), "copy"),
+        "unary_1": "bare_1",
         "http_1": "echo_1",
         "alone_1": "http_1",
     }.items():
@@ -120,6 +121,7 @@ def test_a_run_beside_other_data_reports_everything_and_leaves_nothing(server: A
         assert lines[name]["ratio"] > 0
     # The service is a thread of this process, so its CPU time and memory can be seen.
     assert lines["http_1"]["cpu"]["serviceSeconds"] > 0
+    assert lines["bare_1"]["cpu"]["serviceSeconds"] > 0  # of the yardstick, not of the service
     assert lines["copy"]["cpu"]["databaseSeconds"] > 0
     assert report["memory"]["mostBytes"] >= report["memory"]["beforeBytes"] > 0
     assert report["machine"]["cores"] >= 1
@@ -177,6 +179,19 @@ def test_streams_at_a_low_rate_are_open_until_the_end(server: Addresses) -> None
     check_line(line, 1)
     assert line["eventsPerSecond"] <= 40
     assert 0 < line["cpu"]["generatorSeconds"] <= 3
+
+
+def test_calls_at_a_rate_are_each_stored_under_a_key_of_their_own(server: Addresses) -> None:
+    report = run(
+        *("--server", server.grpc, "--protocol", "grpc-unary", "--batch", "10"),
+        *("--concurrency", "70", "--rate", "200", "--seconds", "2", "--rounds", "1"),
+        DATABASE_URL=server.database_url,
+    )
+    lines = {line["name"]: line for line in report["measurements"]}
+    assert set(lines) == {"copy", "bare", "unary"}
+    for line in lines.values():
+        check_line(line, 1)
+    assert lines["unary"]["eventsPerSecond"] <= 220
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
