@@ -112,15 +112,15 @@ class Ingestor:
 
     def hold(self, caller: Caller) -> Holding:
         """The memory of a body that arrives; for an adapter, until it hands the body over."""
-        return Holding(self._admission.memory, caller.organization_id)
+        return Holding(self._admission.memory, caller.organization_id.int)
 
     def in_turns(self, caller: Caller) -> InTurns:
         """A function that does long work for the caller in slices, each in its turn."""
-        return partial(self._admission.slices.run, caller.organization_id)
+        return partial(self._admission.slices.run, caller.organization_id.int)
 
     async def begin_reading(self, caller: Caller) -> None:
         """Return when another piece of the caller's body may be read."""
-        await self._admission.reading.begin(caller.organization_id)
+        await self._admission.reading.begin(caller.organization_id.int)
 
     async def ingest(self, caller: Caller, batch: EventBatch) -> Receipt:
         """Store the batch of a single request; its accepted events are durable on return.
@@ -134,7 +134,7 @@ class Ingestor:
         memory.grow(request_bytes(batch.size_bytes, count))
         try:
             if count >= MIN_JUDGED_IN_TURN:
-                await self._admission.judging.begin(caller.organization_id, count)
+                await self._admission.judging.begin(caller.organization_id.int, count)
             answer = self.enqueue(caller, await prepared(batch, self.in_turns(caller)))
             # The pending request has what is needed. Memory that is free before the commit is used
             # again while it is still in the processor's caches.
@@ -165,7 +165,7 @@ class Ingestor:
         if not request.actor_indexes and request.claim is None and not request.is_streamed:
             raise self._counted_refusal(request)
         answer = cast("asyncio.Future[Receipt]", self._journal.enqueue(request))
-        answer.add_done_callback(partial(self._count_outcome, request.account))
+        answer.add_done_callback(partial(self._count_rejections, request.account))
         return answer
 
     async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
@@ -190,7 +190,7 @@ class Ingestor:
 
         Raises ``internal_error``, transient, if the organization's share of places is used up.
         """
-        places, flow = self._admission.open_streams, caller.organization_id
+        places, flow = self._admission.open_streams, caller.organization_id.int
         if not places.try_take(flow, 1):
             raise unavailable("Too many streams are open. Close some of yours, or retry later.")
         return Holding.of(places, flow, 1)
@@ -210,7 +210,7 @@ class Ingestor:
 
     async def _open(self, caller: Caller, producer: producers.ProducerKey) -> Progress:
         # Openings that wait for locks must not have all of the connections.
-        openings, flow = self._admission.stream_openings, caller.organization_id
+        openings, flow = self._admission.stream_openings, caller.organization_id.int
         await openings.take(flow, 1)
         try:
             async with self._database.connection() as db:
@@ -227,7 +227,7 @@ class Ingestor:
         acknowledgement. The batch is to be decoded and enqueued at once.
         """
         caller = await self._pace(authorization)
-        flow, amount = caller.organization_id, streamed_events(message_bytes, events)
+        flow, amount = caller.organization_id.int, streamed_events(message_bytes, events)
         waited = await self._admission.streamed.take(flow, amount)
         room = Holding.of(self._admission.streamed, flow, amount)
         try:
@@ -277,7 +277,7 @@ class Ingestor:
         self._count_rejected(request.account, refusal.rejected)
         return refusal
 
-    def _count_outcome(self, account: Account, answer: asyncio.Future[Receipt]) -> None:
+    def _count_rejections(self, account: Account, answer: asyncio.Future[Receipt]) -> None:
         if answer.cancelled():
             return
         error = answer.exception()
@@ -285,8 +285,7 @@ class Ingestor:
             self._count_rejected(account, error.rejected)
         elif error is None:
             receipt = answer.result()
-            if not (receipt.replayed or receipt.duplicate):
-                self._counters.accept(receipt.accepted)
+            if receipt.rejected and not (receipt.replayed or receipt.duplicate):
                 self._count_rejected(account, receipt.rejected)
 
     def _count_rejected(self, account: Account, rejected: Sequence[Rejection] | None) -> None:

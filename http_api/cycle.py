@@ -25,6 +25,8 @@ def render(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> 
 class Cycle(RequestResponseCycle):
     """A request and its answer, which may be sent as one message."""
 
+    scope: Any
+
     async def receive(self) -> Any:
         """Return the next event of ASGI; a body that came whole is not waited for."""
         is_here = self.message_event.is_set() and not self.more_body

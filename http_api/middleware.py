@@ -24,6 +24,7 @@ from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 log = logging.getLogger(__name__)
 
 _KEY: Final = "wepeople.context"
+_VERSION: Final = (b"x-api-version", API_VERSION.encode())
 # The names of the endpoints in metrics.
 _ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "snapshots"}
 
@@ -81,7 +82,7 @@ class RequestContext:
         """Return the response headers of contract section 3."""
         headers = [
             (b"x-request-id", self.request_id.encode()),
-            (b"x-api-version", API_VERSION.encode()),
+            _VERSION,
         ]
         if self.budget is not None:
             headers += [

@@ -6,7 +6,7 @@ The class builds on internals of uvicorn's connections, as http_api/protocol.py 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -153,8 +153,7 @@ class RequestParser(HttpToolsProtocol):
 
     def _is_answered(self) -> bool:
         """Whether no request waits for its answer."""
-        cycle = cast("Cycle | None", self.cycle)  # None before the first request
-        return cycle is None or cycle.response_complete
+        return getattr(self.cycle, "response_complete", True)  # None before the first request
 
     def _new_cycle(self, scope: Any, *, keeps_alive: bool) -> Cycle:
         return Cycle(

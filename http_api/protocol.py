@@ -85,7 +85,7 @@ class HttpProtocol(RequestParser):
         """Whether the key of the request under way is known by now."""
         if self._is_answered() or self._begun is None:
             return False
-        context = RequestContext.if_begun(cast("Scope", self._begun.scope))
+        context = RequestContext.if_begun(self._begun.scope)
         return context is not None and context.caller is not None
 
     def evict(self) -> None:
@@ -236,8 +236,8 @@ class HttpProtocol(RequestParser):
     def on_response_complete(self) -> None:
         """Begin the next request if it was read already; otherwise wait for it."""
         assert self._begun is not None
-        caller = RequestContext.of(cast("Scope", self._begun.scope)).caller
-        self.places.end_request(self, caller.organization_id if caller else None)
+        caller = RequestContext.of(self._begun.scope).caller
+        self.places.end_request(self, caller.organization_id.int if caller else None)
         if self.transport.is_closing():
             return
         if self.pipeline:

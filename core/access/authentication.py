@@ -140,7 +140,7 @@ class Authenticator:
         """The flow of a request: the organization of a cached key, or that of all strangers."""
         cached = self._known.get(key_digest)
         caller = cached and cached.caller
-        return caller.organization_id if caller else STRANGERS
+        return caller.organization_id.int if caller else STRANGERS
 
     def recall(self, authorization: str) -> Caller | None:
         """The caller behind the Authorization value of a key if known without asking, or None."""
