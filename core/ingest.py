@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from core import limits
 from core.access.admission import MIN_JUDGED_IN_TURN, Admission
@@ -40,9 +40,6 @@ from core.refusal_log import RefusalLog, RefusedRequest
 from core.rules.snapshot import check_texts
 from core.slices import InTurns
 
-# Counts and keeps the rejected items of a batch.
-Note = Callable[[Sequence[Rejection] | None], None]
-
 MAX_PACE_SECONDS: Final = 0.25
 OPEN_STREAM_SECONDS: Final = 8.0  # its turn, a connection, and a lock that is waited for
 
@@ -56,6 +53,16 @@ def check_count(events: int) -> None:
         )
     if not events:
         raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
+
+
+class _Batch(NamedTuple):
+    """What is known of a batch whose rejections are noted; its events if they are to be kept."""
+
+    cell: Cell
+    caller: Caller
+    request_id: str
+    account: Account
+    events: Events | None
 
 
 class Ingestor:
@@ -114,15 +121,15 @@ class Ingestor:
 
     def hold(self, caller: Caller) -> Holding:
         """The memory of a body that arrives; for an adapter, until it hands the body over."""
-        return Holding(self._admission.memory, caller.organization_id)
+        return Holding(self._admission.memory, caller.organization_id.int)
 
     def in_turns(self, caller: Caller) -> InTurns:
         """A function that does long work for the caller in slices, each in its turn."""
-        return partial(self._admission.slices.run, caller.organization_id)
+        return partial(self._admission.slices.run, caller.organization_id.int)
 
     async def begin_reading(self, caller: Caller) -> None:
         """Return when another piece of the caller's body may be read."""
-        await self._admission.reading.begin(caller.organization_id)
+        await self._admission.reading.begin(caller.organization_id.int)
 
     async def ingest(self, caller: Caller, batch: EventBatch) -> Receipt:
         """Store the batch of a single request; its accepted events are durable on return.
@@ -136,7 +143,7 @@ class Ingestor:
         memory.grow(request_bytes(batch.size_bytes, count))
         try:
             if count >= MIN_JUDGED_IN_TURN:
-                await self._admission.judging.begin(caller.organization_id, count)
+                await self._admission.judging.begin(caller.organization_id.int, count)
             answer = self.enqueue(caller, await prepared(batch, self.in_turns(caller)))
             # The pending request has what is needed. Memory that is free before the commit is used
             # again while it is still in the processor's caches.
@@ -166,11 +173,11 @@ class Ingestor:
         request = PendingEvents.check(caller, batch, self._clock.now_us())
         cell = self._cells.of(caller)
         events = batch.events if cell.rejections.keep_items else None
-        note = partial(self._note_rejected, caller, batch.request_id, request.account, events)
+        of = _Batch(cell, caller, batch.request_id, request.account, events)
         if not request.actor_indexes and request.claim is None and not request.is_streamed:
-            raise _noted_refusal(request, note)
+            raise self._noted_refusal(request, of)
         answer = cast("asyncio.Future[Receipt]", cell.journal.enqueue(request))
-        answer.add_done_callback(partial(self._count_outcome, note))
+        answer.add_done_callback(partial(self._note_rejections, of))
         return answer
 
     async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
@@ -195,7 +202,7 @@ class Ingestor:
 
         Raises ``internal_error``, transient, if the organization's share of places is used up.
         """
-        places, flow = self._admission.open_streams, caller.organization_id
+        places, flow = self._admission.open_streams, caller.organization_id.int
         if not places.try_take(flow, 1):
             raise unavailable("Too many streams are open. Close some of yours, or retry later.")
         return Holding.of(places, flow, 1)
@@ -216,7 +223,7 @@ class Ingestor:
 
     async def _open(self, cell: Cell, producer: producers.ProducerKey) -> Progress:
         # Openings that wait for locks must not have all of the connections.
-        openings, flow = cell.stream_openings, producer.organization_id
+        openings, flow = cell.stream_openings, producer.organization_id.int
         await openings.take(flow, 1)
         try:
             async with cell.database.connection() as db:
@@ -233,7 +240,7 @@ class Ingestor:
         acknowledgement. The batch is to be decoded and enqueued at once.
         """
         caller = await self._pace(authorization)
-        flow, amount = caller.organization_id, streamed_events(message_bytes, events)
+        flow, amount = caller.organization_id.int, streamed_events(message_bytes, events)
         waited = await self._admission.streamed.take(flow, amount)
         room = Holding.of(self._admission.streamed, flow, amount)
         try:
@@ -282,35 +289,25 @@ class Ingestor:
         if caller is not None and error.rejected is None:
             self._cells.of(caller).rejections.note_request(caller, request.request_id, error)
 
-    def _count_outcome(self, note: Note, answer: asyncio.Future[Receipt]) -> None:
+    def _noted_refusal(self, request: PendingEvents, of: _Batch) -> IngestError:
+        # Not in the frame that raises it: an error and a frame that has a name for it hold each
+        # other, and the batch with them, until the garbage collector looks.
+        refusal = request.refusal()
+        self._note_rejected(of, refusal.rejected)
+        return refusal
+
+    def _note_rejections(self, of: _Batch, answer: asyncio.Future[Receipt]) -> None:
         if answer.cancelled():
             return
         error = answer.exception()
         if isinstance(error, IngestError):
-            note(error.rejected)
+            self._note_rejected(of, error.rejected)
         elif error is None:
             receipt = answer.result()
-            if not (receipt.replayed or receipt.duplicate):
-                self._counters.accept(receipt.accepted)
-                note(receipt.rejected)
+            if receipt.rejected and not (receipt.replayed or receipt.duplicate):
+                self._note_rejected(of, receipt.rejected)
 
-    def _note_rejected(
-        self,
-        caller: Caller,
-        request_id: str,
-        account: Account,
-        events: Events | None,
-        rejected: Sequence[Rejection] | None,
-    ) -> None:
+    def _note_rejected(self, of: _Batch, rejected: Sequence[Rejection] | None) -> None:
         if rejected:
-            rejections = self._cells.of(caller).rejections
-            rejections.note_items(caller, request_id, account, rejected, events)
+            of.cell.rejections.note_items(of.caller, of.request_id, of.account, rejected, of.events)
             self._counters.reject(rejected)
-
-
-def _noted_refusal(request: PendingEvents, note: Note) -> IngestError:
-    # Not in the frame that raises it: an error and a frame that has a name for it hold each
-    # other, and the batch with them, until the garbage collector looks.
-    refusal = request.refusal()
-    note(refusal.rejected)
-    return refusal

@@ -15,7 +15,7 @@ import msgspec
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US_PER_SECOND: Final = 1_000_000
 _US_PER_MINUTE: Final = 60 * _US_PER_SECOND
-_US_PER_DAY: Final = 86_400 * _US_PER_SECOND
+US_PER_DAY: Final = 86_400 * _US_PER_SECOND
 # Most events come from a few recent minutes, and formatting the minute is the costly part.
 MAX_CACHED_MINUTES: Final = 4_096
 MAX_CACHED_DAYS: Final = 64
@@ -105,7 +105,7 @@ def parse_together(given: Sequence[str]) -> Sequence[int] | None:
     except ValueError:  # not a date and time, or surrogates
         return None
     return [
-        since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
+        since.days * US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
         for since in map(sub, moments, repeat(_EPOCH))
     ]
 
@@ -139,12 +139,12 @@ def to_datetime(us: int) -> datetime:
 def from_datetime(moment: datetime) -> int:
     """Microseconds since the epoch of an aware datetime."""
     since = moment - _EPOCH
-    return since.days * _US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
+    return since.days * US_PER_DAY + since.seconds * _US_PER_SECOND + since.microseconds
 
 
 def month_start(us: int) -> datetime:
     """The first instant of the calendar month (UTC) that contains the moment."""
-    return _month_start(us // _US_PER_DAY)
+    return _month_start(us // US_PER_DAY)
 
 
 @lru_cache(MAX_CACHED_DAYS)

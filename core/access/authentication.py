@@ -111,7 +111,7 @@ class Authenticator:
     def flow_of(self, key_digest: bytes) -> Flow:
         """The flow of a request: the organization of a cached key, or that of all strangers."""
         caller = self._cache.last_caller(key_digest)
-        return caller.organization_id if caller else STRANGERS
+        return caller.organization_id.int if caller else STRANGERS
 
     def recall(self, authorization: str) -> Caller | None:
         """The caller behind the Authorization value of a key if known without asking, or None."""

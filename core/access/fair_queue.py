@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
-from uuid import UUID
 
-# The party that work is done for: an organization, or all callers without a known key together.
-Flow = UUID
-STRANGERS: Final = Flow(int=0)
+# The party that work is done for: an organization, or all callers without a known key together. It
+# is the integer of the organization's id: Python code makes the hash of a UUID.
+Flow = int
+STRANGERS: Final = 0
 # All who ask for pages and health, which need no key. Those whose key is not known yet are not
 # behind them.
-UNKEYED: Final = Flow(int=1)
+UNKEYED: Final = 1
 
 T = TypeVar("T")
 

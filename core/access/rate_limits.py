@@ -46,8 +46,8 @@ class OwnBuckets:
     """
 
     def __init__(self) -> None:
-        # Tokens, and when they were updated.
-        self._buckets: OrderedDict[UUID, list[float]] = OrderedDict()
+        # Tokens, and when they were updated, by the integer of the id, which is hashed in C.
+        self._buckets: OrderedDict[int, list[float]] = OrderedDict()
         self._exclusive = nullcontext()
 
     def exclusive(self) -> AbstractContextManager[object]:
@@ -56,25 +56,25 @@ class OwnBuckets:
 
     def fill(self, owner: UUID, rate: int, now: float) -> float:
         """As :meth:`Buckets.fill`."""
-        buckets = self._buckets
-        bucket = buckets.get(owner)
+        buckets, key = self._buckets, owner.int
+        bucket = buckets.get(key)
         if bucket is None:
-            buckets[owner] = [rate * BURST_SECONDS, now]
+            buckets[key] = [rate * BURST_SECONDS, now]
             while len(buckets) > MAX_BUCKETS:
                 buckets.popitem(last=False)
             return rate * BURST_SECONDS
-        buckets.move_to_end(owner)
+        buckets.move_to_end(key)
         bucket[0] = refilled(bucket[0], bucket[1], rate, now)
         bucket[1] = now
         return bucket[0]
 
     def take(self, owner: UUID) -> None:
         """As :meth:`Buckets.take`."""
-        self._buckets[owner][0] -= 1
+        self._buckets[owner.int][0] -= 1
 
     def put(self, owner: UUID, tokens: float) -> None:
         """As :meth:`Buckets.put`."""
-        self._buckets[owner][0] = tokens
+        self._buckets[owner.int][0] = tokens
 
 
 def refilled(tokens: float, updated: float, rate: int, now: float) -> float:

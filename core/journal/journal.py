@@ -34,6 +34,7 @@ from core.journal.queue import (
 )
 from core.journal.workers import WorkerCache
 from core.journal.writer import Writer
+from core.models import Receipt
 from core.postgres.database import Database
 from core.postgres.errors import is_away
 
@@ -271,6 +272,7 @@ class Journal:
         self._counters.transaction(events, self._clock.monotonic() - begin, committed=committed)
 
     def _answer(self, requests: Sequence[PendingRequest], outcomes: Sequence[Verdict]) -> None:
+        accepted = 0
         for request, outcome in zip(requests, outcomes, strict=True):
             if request.answer.done():
                 continue
@@ -278,6 +280,9 @@ class Journal:
                 request.answer.set_exception(outcome)
             else:
                 request.answer.set_result(outcome)
+                if isinstance(outcome, Receipt) and not (outcome.replayed or outcome.duplicate):
+                    accepted += outcome.accepted
+        self._counters.accept(accepted)
 
     def _fail(self, requests: Sequence[PendingRequest], error: Exception) -> None:
         # The adapters log the answer of each client, with its request id and this cause.

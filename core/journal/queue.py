@@ -41,20 +41,20 @@ class Queue:
 
     def append(self, request: PendingRequest) -> None:
         """Add a request behind the others of its organization."""
-        self._requests.append(request.caller.organization_id, request)
+        self._requests.append(request.caller.organization_id.int, request)
         self.wake()
 
     def remove(self, request: PendingRequest) -> bool:
         """Take out a request, unless it has left already; returns whether it was here."""
         with contextlib.suppress(ValueError):
-            self._requests.remove(request.caller.organization_id, request)
+            self._requests.remove(request.caller.organization_id.int, request)
             return True
         return False
 
     def put_back(self, requests: Sequence[PendingRequest]) -> None:
         """Add requests that had left, before all others and in this order."""
         for request in reversed(requests):
-            self._requests.prepend(request.caller.organization_id, request)
+            self._requests.prepend(request.caller.organization_id.int, request)
         self.wake()
 
     def wake(self) -> None:

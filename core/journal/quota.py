@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -18,7 +19,9 @@ from psycopg.errors import DivisionByZero
 
 from core.journal.commit_lock import CommitLock
 from core.postgres.pipeline import Command, Statement, as_records, to_json
-from core.timestamps import month_start
+from core.timestamps import US_PER_DAY, month_start
+
+MAX_CACHED_ACCOUNTS: Final = 4_096  # one for all requests of a day is soon found equal to itself
 
 
 class Account(Struct, frozen=True, order=True, gc=False, cache_hash=True):
@@ -86,7 +89,12 @@ LEFT JOIN organizations o ON o.id = charged.organization_id
 
 def account(organization_id: UUID, received_us: int) -> Account:
     """The account that pays for an event received at that moment."""
-    return Account(organization_id, month_start(received_us).date())
+    return _account(organization_id, received_us // US_PER_DAY)
+
+
+@lru_cache(MAX_CACHED_ACCOUNTS)
+def _account(organization_id: UUID, day: int) -> Account:
+    return Account(organization_id, month_start(day * US_PER_DAY).date())
 
 
 def read(accounts: Iterable[Account], lock: CommitLock) -> Command:

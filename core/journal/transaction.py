@@ -266,9 +266,12 @@ class Transaction:
 
     def _pack_rows(self) -> None:
         pieces: list[bytes] = []
-        for request in self._live():
-            if not (isinstance(request, PendingEvents) and request.accepted):
-                continue
+        written = [
+            request
+            for request in self._live()
+            if isinstance(request, PendingEvents) and request.accepted
+        ]
+        for request in written:
             organization_id, app_id = request.caller.organization_id, request.caller.app_id
             first_id = request.checked.first_id
             actor_indexes, tails = request.actor_indexes, request.checked.tails
@@ -278,7 +281,8 @@ class Transaction:
             pieces += copy_rows.assemble(
                 organization_id, app_id, first_id, request.workers, actor_indexes, tails
             )
-            self.probe_row = (organization_id, request.first_id())
+        if written:
+            self.probe_row = (written[-1].caller.organization_id, written[-1].first_id())
         self._rows = copy_rows.table(pieces)
 
     def _arrived(self) -> list[SnapshotRow]:

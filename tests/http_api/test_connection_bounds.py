@@ -9,13 +9,13 @@ import socket
 from typing import Any
 
 import pytest
-from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 import core.descriptors
 import http_api.connections
+import http_api.parsing
 import http_api.protocol
 from core.ingest import Ingestor
+from http_api.cycle import Cycle
 from http_api.parsing import MAX_HEADERS
 from tests.support.raw_http import ONE, PING, RawConnection, ask, check_error, connect, head, post
 from tests.support.running_service import Addresses, RunningService
@@ -133,13 +133,13 @@ class TestUnread:
         monkeypatch.setattr(http_api.protocol, "MAX_UNREAD_SECONDS", 1.0)
         begun = 0
 
-        class Counted(RequestResponseCycle):
+        class Counted(Cycle):
             async def run_asgi(self, app: Any) -> None:
                 nonlocal begun
                 begun += 1
                 await super().run_asgi(app)
 
-        monkeypatch.setattr(httptools_impl, "RequestResponseCycle", Counted)
+        monkeypatch.setattr(http_api.parsing, "Cycle", Counted)
         with RunningService(database_url) as running:
             host, port = running.addresses.http.removeprefix("http://").split(":")
             with socket.socket() as client:
@@ -226,14 +226,14 @@ async def test_no_more_is_parsed_ahead_than_a_kilobyte_of_requests(
 ) -> None:
     longest = 0
 
-    class Watched(RequestResponseCycle):
+    class Watched(Cycle):
         async def run_asgi(self, app: Any) -> None:
             nonlocal longest
             connection = self.on_response.__self__  # type: ignore[attr-defined]
             longest = max(longest, len(connection.pipeline))
             await super().run_asgi(app)
 
-    monkeypatch.setattr(httptools_impl, "RequestResponseCycle", Watched)
+    monkeypatch.setattr(http_api.parsing, "Cycle", Watched)
     shortest = b"GET /0 HTTP/1.1\r\nHost:a\r\n\r\n"
     count = 5_000
     async with connect(server.http) as connection:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from uuid import UUID
 
 from core.access.fair_queue import STRANGERS
 from http_api.connections import NEWCOMER_SECONDS, Connections
 
-ONE, OTHER = UUID(int=1), UUID(int=2)
+ONE, OTHER = 2, 3
 
 
 class FakeConnection:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import pytest
 
 from core.access.fair_queue import FairQueue
 
-GREEDY, QUIET, THIRD = (UUID(int=number) for number in (1, 2, 3))
+GREEDY, QUIET, THIRD = 1, 2, 3
 
 
 def test_flows_take_turns_and_each_keeps_its_order() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID
 
 import pytest
 
@@ -14,14 +13,14 @@ from tests.support.waiting import turns
 
 pytestmark = pytest.mark.anyio
 
-GREEDY, QUIET = (UUID(int=number) for number in (1, 2))
+GREEDY, QUIET = 1, 2
 
 
 async def test_a_quiet_flow_begins_in_the_next_turn_whatever_a_flood_has_waiting() -> None:
     fair = FairTurns(2, SharedBudget(1_000))
-    begun: list[UUID] = []
+    begun: list[int] = []
 
-    async def begin(flow: UUID) -> None:
+    async def begin(flow: int) -> None:
         await fair.begin(flow)
         begun.append(flow)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID
 
 import pytest
 
@@ -12,10 +11,10 @@ from tests.support.waiting import turns
 
 pytestmark = pytest.mark.anyio
 
-GREEDY, QUIET, THIRD = (UUID(int=number) for number in (1, 2, 3))
+GREEDY, QUIET, THIRD = 1, 2, 3
 
 
-def fill(budget: SharedBudget, flow: UUID) -> int:
+def fill(budget: SharedBudget, flow: int) -> int:
     """Take one at a time until the flow is refused; returns how many it got."""
     taken = 0
     while budget.try_take(flow, 1):
@@ -52,9 +51,9 @@ def test_an_amount_above_every_share_is_let_in_alone() -> None:
 async def test_who_waits_gets_what_is_given_back_one_of_each_flow_in_turn() -> None:
     budget = SharedBudget(4)
     assert budget.try_take(THIRD, 4)
-    order: list[UUID] = []
+    order: list[int] = []
 
-    async def take(flow: UUID) -> None:
+    async def take(flow: int) -> None:
         assert await budget.take(flow, 1)
         order.append(flow)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID
 
 import pytest
 
@@ -13,7 +12,7 @@ from tests.support.waiting import turns
 
 pytestmark = pytest.mark.anyio
 
-GREEDY, QUIET = (UUID(int=number) for number in (1, 2))
+GREEDY, QUIET = 1, 2
 
 
 class Work:
@@ -21,17 +20,17 @@ class Work:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.done: list[UUID] = []
+        self.done: list[int] = []
         self.turns = SliceTurns(lambda: self.now)
 
-    def slices(self, flow: UUID, seconds: float, count: int) -> Sliced[int]:
+    def slices(self, flow: int, seconds: float, count: int) -> Sliced[int]:
         for _ in range(count):
             self.now += seconds
             self.done.append(flow)
             yield
         return count
 
-    def begin(self, flow: UUID, seconds: float, count: int) -> asyncio.Task[int]:
+    def begin(self, flow: int, seconds: float, count: int) -> asyncio.Task[int]:
         return asyncio.create_task(self.turns.run(flow, self.slices(flow, seconds, count)))
 
     async def until(self, count: int) -> None:
