@@ -123,7 +123,7 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin = self._clock.monotonic() if log.isEnabledFor(logging.DEBUG) else None
+        begin = self._clock.monotonic()
         context = scope[_KEY] = new_context(self._clock)
         status = 0
 
@@ -152,8 +152,10 @@ class RequestContextMiddleware:
             is_preflight = scope["method"] == "OPTIONS"
             endpoint = OTHER if is_preflight else _ENDPOINTS.get(scope["path"], OTHER)
             # No status: the connection ended before the answer, or the time to drain did.
-            self._counters.request("http", endpoint, context.code if status else CANCELLED)
-        if begin is not None:
+            code = context.code if status else CANCELLED
+            seconds = self._clock.monotonic() - begin
+            self._counters.request("http", endpoint, code, seconds)
+        if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "%s %s %d",
                 scope["method"],
@@ -161,6 +163,6 @@ class RequestContextMiddleware:
                 status,
                 extra={
                     "request_id": context.request_id,
-                    "milliseconds": round((self._clock.monotonic() - begin) * 1_000, 3),
+                    "milliseconds": round(seconds * 1_000, 3),
                 },
             )

@@ -162,6 +162,10 @@ class Database:
                 task.add_done_callback(self._end_abandoned)
         raise NoAnswerError(f"the database did not answer within {seconds:g} s")
 
+    def pool_stats(self) -> dict[str, dict[str, int]]:
+        """The statistics of each pool by its name, as psycopg_pool calls them."""
+        return {"general": self._pool.get_stats(), "journal": self._journal_pool.get_stats()}
+
     def _end_abandoned(self, task: asyncio.Task[Any]) -> None:
         self._abandoned.discard(task)
         if not task.cancelled():
