@@ -21,9 +21,45 @@ OTHER: Final = "other"  # an endpoint or a code without a name of its own
 CANCELLED: Final = "cancelled"  # the client went away
 PROTOCOLS: Final = ("http", "grpc")
 ENDPOINTS: Final = ("ping", "events", "snapshots", "stream", OTHER)
-CODES: Final = (OK, *ErrorCode, *StreamReason, "not_found", "method_not_allowed", CANCELLED, OTHER)
+NOT_FOUND: Final = "not_found"
+METHOD_NOT_ALLOWED: Final = "method_not_allowed"
+CODES: Final = (OK, *ErrorCode, *StreamReason, NOT_FOUND, METHOD_NOT_ALLOWED, CANCELLED, OTHER)
+# The reasons for which a single event is refused.
+EVENT_CODES: Final = (
+    ErrorCode.INVALID_BODY,
+    ErrorCode.MISSING_ACTOR,
+    ErrorCode.FORBIDDEN_EVENT_TYPE,
+    ErrorCode.WORKER_NOT_FOUND,
+    ErrorCode.QUOTA_EXCEEDED,
+)
+_ANY: Final = (OK, ErrorCode.INTERNAL_ERROR, CANCELLED)
+_KEYED: Final = (
+    *_ANY,
+    ErrorCode.MISSING_AUTHORIZATION,
+    ErrorCode.INVALID_KEY,
+    ErrorCode.KEY_REVOKED,
+    ErrorCode.KEY_EXPIRED,
+    ErrorCode.PLAN_DISABLED,
+    ErrorCode.RATE_LIMITED,
+)
+_WITH_BODY: Final = (*_KEYED, ErrorCode.INVALID_BODY, ErrorCode.BATCH_TOO_LARGE)
+_EVENTS: Final = tuple(dict.fromkeys((*_WITH_BODY, *EVENT_CODES)))
+_SNAPSHOTS: Final = tuple(code for code in _EVENTS if code != ErrorCode.FORBIDDEN_EVENT_TYPE)
+# The codes that an endpoint can end a request with. Their series are there from the start, at 0: a
+# rate needs a first value to rise from.
+ENDPOINT_CODES: Final = {
+    ("http", "ping"): (*_KEYED, METHOD_NOT_ALLOWED),
+    ("http", "events"): (*_EVENTS, METHOD_NOT_ALLOWED),
+    ("http", "snapshots"): (*_SNAPSHOTS, METHOD_NOT_ALLOWED),
+    ("http", OTHER): (*_ANY, ErrorCode.INVALID_BODY, NOT_FOUND, METHOD_NOT_ALLOWED),
+    ("grpc", "ping"): _WITH_BODY,
+    ("grpc", "events"): _EVENTS,
+    ("grpc", "snapshots"): _SNAPSHOTS,
+    ("grpc", "stream"): (*_WITH_BODY, *StreamReason),
+}
 TRANSACTION_EVENTS: Final = (0.0, 1.0, 5.0, 20.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0)
 COMMIT_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+ANSWER_SECONDS: Final = (*COMMIT_SECONDS, 12.5)
 MAX_REQUEST_SERIES: Final = len(PROTOCOLS) * len(ENDPOINTS) * len(CODES)
 
 
@@ -44,6 +80,9 @@ class Counters:
             registry=registry,
         )
         self._request_series = lru_cache(MAX_REQUEST_SERIES)(self._requests.labels)
+        for (protocol, endpoint), codes in ENDPOINT_CODES.items():
+            for code in codes:
+                self._request_series(protocol, endpoint, code)
         self._accepted = Counter("wepeople_events_accepted", "Events stored.", registry=registry)
         self._snapshots = Counter(
             "wepeople_snapshots_accepted", "Snapshots stored.", registry=registry
@@ -54,7 +93,7 @@ class Counters:
             ["code"],
             registry=registry,
         )
-        self._rejected = {code: rejected.labels(code) for code in ErrorCode}
+        self._rejected = {code: rejected.labels(code) for code in EVENT_CODES}
         transactions = Counter(
             "wepeople_journal_transactions",
             "Transactions of the journal, by outcome.",
@@ -75,8 +114,28 @@ class Counters:
             buckets=COMMIT_SECONDS,
             registry=registry,
         )
+        self._add_latencies(registry)
         self._add_gauges(registry)
         self._add_rate_store(registry)
+
+    def _add_latencies(self, registry: CollectorRegistry) -> None:
+        answers = Histogram(
+            "wepeople_request_seconds",
+            "Time to answer a request that succeeded, from its head to its answer.",
+            ["protocol", "endpoint"],
+            buckets=ANSWER_SECONDS,
+            registry=registry,
+        )
+        # A stream lasts; its batches have a histogram of their own.
+        self._answer_seconds = {
+            labels: answers.labels(*labels) for labels in ENDPOINT_CODES if labels[1] != "stream"
+        }
+        self._batch_seconds = Histogram(
+            "wepeople_stream_batch_seconds",
+            "Time to acknowledge a batch of a stream, from its turn to its ack.",
+            buckets=ANSWER_SECONDS,
+            registry=registry,
+        )
 
     def _add_gauges(self, registry: CollectorRegistry) -> None:
         self._waiting = Gauge(
@@ -115,9 +174,19 @@ class Counters:
         )
         self._rates_alone.set(0)
 
-    def request(self, protocol: str, endpoint: str, code: str) -> None:
-        """Count a request or stream that has ended; a code that is none of ``CODES`` as other."""
+    def request(self, protocol: str, endpoint: str, code: str, seconds: float) -> None:
+        """Count a request or stream that has ended; a code that is none of ``CODES`` as other.
+
+        Only requests that succeeded are among the latencies: refusals are quick, and many of them
+        would hide that others wait.
+        """
         self._request_series(protocol, endpoint, code if code in CODES else OTHER).inc()
+        if code == OK and (latencies := self._answer_seconds.get((protocol, endpoint))) is not None:
+            latencies.observe(seconds)
+
+    def stream_batch(self, seconds: float) -> None:
+        """Count a batch of a stream that was acknowledged."""
+        self._batch_seconds.observe(seconds)
 
     def accept(self, events: int) -> None:
         """Count stored events."""

@@ -110,7 +110,7 @@ class IngestServicer:
     async def stream_events(self, _: object, context: Context) -> None:
         """Store the batches of a stream; see :class:`EventStream`."""
         call = Call(context, self._renderer, self._clock, self.connections)
-        stream = EventStream(call, self._ingestor, self._streams)
+        stream = EventStream(call, self._ingestor, self._streams, self._counters)
         with (
             self._streams.open(stream.end),
             self._counted("stream", call),
@@ -140,12 +140,14 @@ class IngestServicer:
 
     @contextlib.contextmanager
     def _counted(self, endpoint: str, call: Call) -> Iterator[None]:
+        begin = self._clock.monotonic()
         code = CANCELLED
         try:
             yield
             code = OK
         finally:
-            self._counters.request("grpc", endpoint, call.code or code)
+            seconds = self._clock.monotonic() - begin
+            self._counters.request("grpc", endpoint, call.code or code, seconds)
 
     def _unary(
         self,

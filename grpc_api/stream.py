@@ -16,6 +16,7 @@ import grpc
 
 from core import ids
 from core.access.shared_budget import Holding
+from core.counters import Counters
 from core.error_codes import ErrorCode, StreamReason
 from core.errors import IngestError, StreamError, unavailable
 from core.ingest import Ingestor, check_count
@@ -47,13 +48,17 @@ class _Unacked(NamedTuple):
     sequence: int
     receipt: asyncio.Future[Receipt]
     room: Holding  # for the batch, and then for its receipt
+    admitted_at: float  # by the monotonic clock
 
 
 class EventStream:
     """One call of StreamEvents, served by :meth:`run` and told to end by :meth:`end`."""
 
-    def __init__(self, call: Call, ingestor: Ingestor, streams: OpenStreams) -> None:
+    def __init__(
+        self, call: Call, ingestor: Ingestor, streams: OpenStreams, counters: Counters
+    ) -> None:
         self._call = call
+        self._counters = counters
         self._ingestor = ingestor
         self._streams = streams
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -237,6 +242,7 @@ class EventStream:
         )
 
     async def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
+        admitted_at = self._call.clock.monotonic()
         try:
             run = self._ingestor.in_turns(caller)
             batch = await prepared(await self._batch(message, run), run)
@@ -245,7 +251,7 @@ class EventStream:
             room.release()
             raise
         sequence = batch.position.sequence if batch.position else 0
-        self._unacked.append(_Unacked(sequence, receipt, room))
+        self._unacked.append(_Unacked(sequence, receipt, room, admitted_at))
         self._wake_ack_writer.set()
 
     # --- writing -----------------------------------------------------------------------------
@@ -260,6 +266,7 @@ class EventStream:
             unacked = self._unacked[0]
             await self._write(responses.ack(await unacked.receipt, unacked.sequence))
             self._unacked.popleft().room.release()
+            self._counters.stream_batch(self._call.clock.monotonic() - unacked.admitted_at)
             self._slots.release()
 
     async def _write(self, ack: pb.StreamEventsResponse) -> None:

@@ -57,6 +57,8 @@ class Connections:
     not :data:`NEWCOMER_SECONDS` ago, it takes the place of the longest idle of the party that holds
     most, all strangers being one. A connection in the middle of a request with a known key is never
     evicted.
+
+    ``most``: the bound. ``refused``: how many found no place.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class Connections:
     ) -> None:
         self._seconds = seconds
         self.discarding = Discarding()
-        self._most = most
+        self.most = most
+        self.refused = 0
         self._most_per_address = most_per_address
         self._flow_of: dict[Connection, Flow] = {}
         self._held: Counter[Flow] = Counter()
@@ -83,9 +86,9 @@ class Connections:
         """Take a new connection in; returns whether there is a place for it."""
         address = _address(connection)
         limit = self._most_per_address
-        if limit is not None and self._addresses[address] >= limit:
-            return False
-        if len(self._flow_of) >= self._most and not self.evict():
+        is_full = limit is not None and self._addresses[address] >= limit
+        if is_full or (len(self._flow_of) >= self.most and not self.evict()):
+            self.refused += 1
             return False
         self._addresses[address] += 1
         self._enter(connection, STRANGERS)

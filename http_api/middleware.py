@@ -170,7 +170,8 @@ class RequestContextMiddleware:
         finally:
             # No status: the connection ended before the answer, or the time to drain did.
             code = context.code if status else CANCELLED
-            self._counters.request("http", context.endpoint, code)
+            seconds = self._clock.monotonic() - context.began_at
+            self._counters.request("http", context.endpoint, code, seconds)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "%s %s %d",
@@ -179,6 +180,6 @@ class RequestContextMiddleware:
                 status,
                 extra={
                     "request_id": context.request_id,
-                    "milliseconds": context.milliseconds(),
+                    "milliseconds": round(seconds * 1_000, 3),
                 },
             )

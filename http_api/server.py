@@ -27,7 +27,10 @@ _CLOSE: Final = (b"connection", b"close")
 
 
 class HttpServer:
-    """Serves an ASGI application on a bound socket until :meth:`stop`."""
+    """Serves an ASGI application on a bound socket until :meth:`stop`.
+
+    ``connections``: those that are open.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class HttpServer:
         max_connections: int = MAX_CONNECTIONS,
         max_connections_per_address: int | None = None,
     ) -> None:
-        connections = Connections(max_connections, max_connections_per_address)
+        self.connections = connections = Connections(max_connections, max_connections_per_address)
 
         class ServiceProtocol(HttpProtocol):
             places = connections

@@ -69,6 +69,7 @@ from service.runtime import (
     stop_signal,
 )
 from service.settings import Settings
+from service.state_metrics import StateMetrics
 from service.tls import tls_files
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ async def running(
     shared = shared_state is not None
     shared_state = shared_state or SharedState.of_one()
     counters = Counters()
+    admission = Admission()
     async with contextlib.AsyncExitStack() as stack:
         listener = bind(*host_and_port(settings.http), shared=shared)
         stack.callback(listener.close)
@@ -114,7 +116,7 @@ async def running(
             Database(conninfo, max_connections=_max_connections(shared_state))
         )
         ingestor = await stack.enter_async_context(
-            _ingestor(settings, database, clock, counters, shared_state, failure)
+            _ingestor(settings, admission, database, clock, counters, shared_state, failure)
         )
 
         readiness = Readiness(database, shared_state, clock)
@@ -130,6 +132,10 @@ async def running(
         site = _site(settings, base_url, grpc_port, shown_key)
         http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
+        state = StateMetrics(
+            counters.registry, admission, database, http_server.connections, readiness
+        )
+        await stack.enter_async_context(background(state.run(), failure))
         await stack.enter_async_context(background(return_memory(), failure))
         await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
         await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
@@ -160,6 +166,7 @@ def _site(settings: Settings, base_url: str, grpc_port: int, shown_key: str | No
 @contextlib.asynccontextmanager
 async def _ingestor(
     settings: Settings,
+    admission: Admission,
     database: Database,
     clock: Clock,
     counters: Counters,
@@ -190,7 +197,7 @@ async def _ingestor(
         limiter = RateLimiter(clock, shared_state.buckets, rates)
         refusals = RefusalLog(clock)
         await stack.enter_async_context(background(refusals.run(), failure))
-        yield Ingestor(Admission(), authenticator, limiter, cells, refusals, counters, clock)
+        yield Ingestor(admission, authenticator, limiter, cells, refusals, counters, clock)
 
 
 @contextlib.asynccontextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterable
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, disable_created_metrics, values
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -18,6 +21,8 @@ from service.processes.shared_state import SharedState
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+DISTRIBUTION: Final = "wepeople-ingest"
+_BUILD: Final = ("version", "python")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -68,3 +73,22 @@ class _Processes(Collector):
             "Server processes that were replaced.",
             state.restarts(),
         )
+        build = GaugeMetricFamily(
+            "wepeople_build_info", "1, with the release and the Python it runs on.", labels=_BUILD
+        )
+        build.add_metric((version(DISTRIBUTION), platform.python_version()), 1.0)
+        yield build
+        yield from self._processes()
+
+    def _processes(self) -> Iterable[Metric]:
+        """Time, memory and descriptors of each process, by its slot, where the system tells."""
+        families: dict[str, Metric] = {}
+        for slot, process_id in self._shared_state.process_ids():
+            collector = ProcessCollector(pid=partial(int, process_id), registry=None)
+            for family in collector.collect():
+                known = families.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                for sample in family.samples:
+                    known.add_sample(sample.name, {"process": str(slot)}, sample.value)
+        return families.values()

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -20,6 +21,7 @@ from tests.support.databases import new_database
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
+from tests.support.metrics import made_later
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, make_tenant
 from tests.support.two_cells import copied_database, second_cell
@@ -125,6 +127,9 @@ def server(postgres: str, template_database: str) -> Iterator[Addresses]:
         RunningService(url) as service,
     ):
         yield service.addresses
+        # Whatever the tests of a whole run have asked of it.
+        page = httpx.get(f"{service.addresses.http}/metrics").text
+        assert made_later(page) == set(), "every series is there from the start"
 
 
 @pytest.fixture(scope="session")

@@ -32,16 +32,17 @@ class Admission:
 
     ``beginning``: turns to begin a request, whatever becomes of it. ``reading``: turns to read one
     more piece of a body that did not come at once. ``judging``: turns to decode and judge the
-    events of a batch. ``slices``: turns of long work, by the time that it takes. ``memory``: bytes
-    of single requests. ``streamed``: events of streamed batches (core/access/memory_bounds.py).
-    ``open_streams``: streams.
+    events of a batch. ``waiting_steps``: the places of those who wait for these turns.
+    ``slices``: turns of long work, by the time that it takes. ``memory``: bytes of single requests.
+    ``streamed``: events of streamed batches (core/access/memory_bounds.py). ``open_streams``:
+    streams.
     """
 
     def __init__(self) -> None:
-        waiting = SharedBudget(MAX_WAITING_STEPS)
-        self.beginning = FairTurns(MAX_BEGUN_A_TURN, waiting)
-        self.reading = FairTurns(MAX_READ_A_TURN, waiting)
-        self.judging = FairTurns(MAX_JUDGED_A_TURN, waiting)
+        self.waiting_steps = SharedBudget(MAX_WAITING_STEPS)
+        self.beginning = FairTurns(MAX_BEGUN_A_TURN, self.waiting_steps)
+        self.reading = FairTurns(MAX_READ_A_TURN, self.waiting_steps)
+        self.judging = FairTurns(MAX_JUDGED_A_TURN, self.waiting_steps)
         self.slices = SliceTurns()
         self.memory = SharedBudget(MAX_REQUEST_BYTES)
         self.streamed = SharedBudget(MAX_STREAMED_EVENTS)

@@ -51,24 +51,33 @@ class Holding:
 class SharedBudget:
     """A bounded amount of something, of which each flow gets a fair share.
 
+    ``most``: the whole amount. ``refused``: how often :meth:`try_take` has found too little.
+
     A request that asks gets its part at once or is refused (:meth:`try_take`); a stream can wait
     for it (:meth:`take`). Whoever took something gives it back.
     """
 
     def __init__(self, most: int) -> None:
         self.free = most
-        self._most = most
+        self.most = most
+        self.refused = 0
         self._taken: defaultdict[Flow, int] = defaultdict(int)
         self._waiting: FairQueue[tuple[int, asyncio.Future[None]]] = FairQueue()
 
     @property
     def taken(self) -> int:
         """The amount that all flows together hold."""
-        return self._most - self.free
+        return self.most - self.free
+
+    @property
+    def waiting(self) -> int:
+        """How many wait in :meth:`take`."""
+        return len(self._waiting)
 
     def try_take(self, flow: Flow, amount: int) -> bool:
         """Take an amount, or nothing if the flow's share or the whole is used up."""
         if flow in self._waiting or not self._fits(flow, amount):
+            self.refused += 1
             return False
         self._take(flow, amount)
         return True
@@ -78,7 +87,8 @@ class SharedBudget:
 
         A large amount is not overtaken by smaller ones of its flow. Nothing is taken if cancelled.
         """
-        if self.try_take(flow, amount):
+        if flow not in self._waiting and self._fits(flow, amount):
+            self._take(flow, amount)
             return False
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (amount, granted)
@@ -109,7 +119,7 @@ class SharedBudget:
     def _fits(self, flow: Flow, amount: int) -> bool:
         # An amount above any share is let in alone.
         share = self.free - self._taken.get(flow, 0)
-        return amount <= share or (self.free == self._most and amount <= self._most)
+        return amount <= share or (self.free == self.most and amount <= self.most)
 
     def _take(self, flow: Flow, amount: int) -> None:
         self.free -= amount

@@ -147,6 +147,11 @@ class Database:
                 self._node.abandon(task)
         raise NoAnswerError(f"the database did not answer within {seconds:g} s")
 
+    def pool_stats(self) -> dict[str, dict[str, int]]:
+        """The statistics of each pool of the node by its name, as psycopg_pool calls them."""
+        pools = {"general": self._node.pool, "journal": self._node.journal_pool}
+        return {name: pool.get_stats() for name, pool in pools.items()}
+
     async def discard_stale(self) -> None:
         """Wait until the server can be written to, and replace pooled connections that do not work.
 

@@ -1,8 +1,8 @@
 """The state that a supervisor and its server processes share, in one piece of memory.
 
 The supervisor allocates the memory and the server processes map it. It holds which process slots
-are ready, how often each was given a new process, and the rate buckets. A service of a single
-process has a state of its own.
+are ready, which process each has, how often it was given a new one, and the rate buckets. A service
+of a single process has a state of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from core.access.shared_buckets import SharedBuckets
 MIN_READY_SHARE: Final = 0.5
 
 _CELL_BYTES: Final = 8
-_STATE_CELLS: Final = 2  # first those of the service, then those of each process slot
+_STATE_CELLS: Final = 3  # first those of the service, then those of each process slot
 
 
 class _ServiceCell(IntEnum):
@@ -35,6 +35,7 @@ class _ServiceCell(IntEnum):
 class _SlotCell(IntEnum):
     READY = 0
     RESTARTS = 1
+    PROCESS_ID = 2
 
 
 class SharedState:
@@ -58,6 +59,7 @@ class SharedState:
     def of_one(cls) -> SharedState:
         """The state of a service of a single process, which is ready."""
         state = cls(1)
+        state.set_process_id(0, os.getpid())
         state.set_ready(0, True)
         state.start()
         return state
@@ -90,6 +92,10 @@ class SharedState:
         """Note whether the process of a slot accepts traffic."""
         self._cells[_cell(slot, _SlotCell.READY)] = ready
 
+    def set_process_id(self, slot: int, process_id: int) -> None:
+        """Note which process is in a slot."""
+        self._cells[_cell(slot, _SlotCell.PROCESS_ID)] = process_id
+
     def count_restart(self, slot: int) -> None:
         """Note that the process of a slot has ended and another replaces it."""
         self._cells[_cell(slot, _SlotCell.RESTARTS)] += 1
@@ -99,6 +105,13 @@ class SharedState:
     def ready(self) -> int:
         """The number of processes that accept traffic."""
         return sum(bool(self._cells[_cell(slot, _SlotCell.READY)]) for slot in range(self.size))
+
+    def process_ids(self) -> list[tuple[int, int]]:
+        """Each slot with the id of its latest process, which may have ended."""
+        ids = (
+            (slot, int(self._cells[_cell(slot, _SlotCell.PROCESS_ID)])) for slot in range(self.size)
+        )
+        return [(slot, process_id) for slot, process_id in ids if process_id]
 
     def restarts(self) -> int:
         """The number of processes that were replaced."""

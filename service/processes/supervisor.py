@@ -137,6 +137,7 @@ class ProcessSlot:
             pass_fds=(descriptor,),
             start_new_session=True,  # Ctrl-C in the terminal is for the supervisor
         )
+        self._shared_state.set_process_id(self._number, process.pid)
         try:
             if self._stopping.is_set():
                 self.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.counters import CANCELLED, CODES, OTHER, Counters
+from core.counters import CANCELLED, CODES, ENDPOINT_CODES, ENDPOINTS, OK, OTHER, Counters
 from core.error_codes import ErrorCode
 from core.models import Rejection
 
@@ -13,8 +13,8 @@ def value(counters: Counters, name: str, **labels: str) -> float | None:
 
 def test_everything_is_counted_in_a_series_of_its_own() -> None:
     counters = Counters()
-    counters.request("http", "events", "ok")
-    counters.request("grpc", "stream", CANCELLED)
+    counters.request("http", "events", "ok", 0.1)
+    counters.request("grpc", "stream", CANCELLED, 0.1)
     counters.accept(5)
     counters.accept_snapshot()
     counters.reject(
@@ -31,9 +31,35 @@ def test_everything_is_counted_in_a_series_of_its_own() -> None:
 def test_a_code_that_is_not_known_is_counted_as_other() -> None:
     counters = Counters()
     assert OTHER in CODES
-    counters.request("http", "ping", "made up by a client")
+    counters.request("http", "ping", "made up by a client", 0.1)
     labels = {"protocol": "http", "endpoint": "ping"}
     assert value(counters, "wepeople_requests_total", code=OTHER, **labels) == 1
+
+
+def test_every_series_of_requests_is_there_from_the_start() -> None:
+    counters = Counters()
+    series = {
+        (sample.labels["protocol"], sample.labels["endpoint"], sample.labels["code"])
+        for family in counters.registry.collect()
+        for sample in family.samples
+        if sample.name == "wepeople_requests_total"
+    }
+    assert series == {(*labels, code) for labels, codes in ENDPOINT_CODES.items() for code in codes}
+    assert {code for _, _, code in series} == {*CODES} - {OTHER}
+    assert {endpoint for _, endpoint, _ in series} == {*ENDPOINTS}
+
+
+def test_latencies_are_those_of_requests_that_succeeded() -> None:
+    counters = Counters()
+    for endpoint, code in (("events", OK), ("events", "rate_limited"), ("stream", OK)):
+        counters.request("grpc", endpoint, code, 0.004)
+    counters.stream_batch(0.02)
+    name, labels = "wepeople_request_seconds", {"protocol": "grpc", "endpoint": "events"}
+    assert value(counters, f"{name}_bucket", le="0.0025", **labels) == 0
+    assert value(counters, f"{name}_bucket", le="0.005", **labels) == 1
+    assert value(counters, f"{name}_count", **labels) == 1
+    assert value(counters, f"{name}_count", protocol="grpc", endpoint="stream") is None
+    assert value(counters, "wepeople_stream_batch_seconds_sum") == 0.02
 
 
 def test_a_transaction_is_counted_by_its_outcome_size_and_duration() -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -32,7 +37,7 @@ def count(counters: Counters) -> None:
     counters.accept(5)
     counters.waiting(7)
     counters.transaction(5, 0.004, committed=True)
-    counters.request("http", "ping", "no such code")
+    counters.request("http", "ping", "no such code", 0.1)
 
 
 def test_a_process_that_replaces_another_counts_on_and_begins_with_no_queue(folder: Path) -> None:
@@ -59,6 +64,29 @@ def test_a_process_that_replaces_another_counts_on_and_begins_with_no_queue(fold
     ):
         assert line in lines
     assert {file.stem.rpartition("_")[2] for file in folder.glob("*.db")} == {"1", "3"}
+
+
+def test_the_page_names_the_release_and_measures_every_process() -> None:
+    state = SharedState(3)
+    state.set_process_id(0, os.getpid())
+    state.set_process_id(1, os.getppid())
+    page = MetricsPage(state, Counters()).render().decode()
+    release = version("wepeople-ingest")
+    assert (
+        f'wepeople_build_info{{python="{platform.python_version()}",version="{release}"}} 1.0'
+        in page
+    )
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds"):
+        series = re.findall(rf'^process_{name}{{process="(\d)"}} ', page, re.MULTILINE)
+        assert series == ["0", "1"]
+
+
+def test_a_process_that_has_ended_is_not_measured() -> None:
+    state = SharedState(1)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    state.set_process_id(0, ended.pid)
+    assert "\nprocess_" not in MetricsPage(state, Counters()).render().decode()
 
 
 def test_a_single_process_keeps_its_counts_in_memory() -> None:

@@ -149,4 +149,10 @@ async def test_metrics_cover_all_server_processes_and_name_nobody(
         "code",
         "outcome",
         "le",
+        "budget",
+        "bound",
+        "pool",
+        "process",
+        "python",
+        "version",
     }
