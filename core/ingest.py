@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from core import limits
 from core.access.admission import MIN_JUDGED_IN_TURN, Admission
@@ -24,12 +24,11 @@ from core.journal import app_producers, producers, stored_receipt
 from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
-from core.journal.quota import Account
+from core.journal.rejections import Note
 from core.models import (
     Budget,
     Caller,
     EventBatch,
-    Events,
     Receipt,
     Rejection,
     SnapshotReceipt,
@@ -53,16 +52,6 @@ def check_count(events: int) -> None:
         )
     if not events:
         raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
-
-
-class _Batch(NamedTuple):
-    """What is known of a batch whose rejections are noted; its events if they are to be kept."""
-
-    cell: Cell
-    caller: Caller
-    request_id: str
-    account: Account
-    events: Events | None
 
 
 class Ingestor:
@@ -172,12 +161,11 @@ class Ingestor:
             stored_receipt.check_key(batch.idempotency_key)
         request = PendingEvents.check(caller, batch, self._clock.now_us())
         cell = self._cells.of(caller)
-        events = batch.events if cell.rejections.keep_items else None
-        of = _Batch(cell, caller, batch.request_id, request.account, events)
+        note = cell.rejections.of_batch(caller, batch, request.account)
         if not request.actor_indexes and request.claim is None and not request.is_streamed:
-            raise self._noted_refusal(request, of)
+            raise self._noted_refusal(request, note)
         answer = cast("asyncio.Future[Receipt]", cell.journal.enqueue(request))
-        answer.add_done_callback(partial(self._note_rejections, of))
+        answer.add_done_callback(partial(self._note_rejections, note))
         return answer
 
     async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
@@ -289,25 +277,25 @@ class Ingestor:
         if caller is not None and error.rejected is None:
             self._cells.of(caller).rejections.note_request(caller, request.request_id, error)
 
-    def _noted_refusal(self, request: PendingEvents, of: _Batch) -> IngestError:
+    def _noted_refusal(self, request: PendingEvents, note: Note) -> IngestError:
         # Not in the frame that raises it: an error and a frame that has a name for it hold each
         # other, and the batch with them, until the garbage collector looks.
         refusal = request.refusal()
-        self._note_rejected(of, refusal.rejected)
+        self._note_rejected(note, refusal.rejected)
         return refusal
 
-    def _note_rejections(self, of: _Batch, answer: asyncio.Future[Receipt]) -> None:
+    def _note_rejections(self, note: Note, answer: asyncio.Future[Receipt]) -> None:
         if answer.cancelled():
             return
         error = answer.exception()
         if isinstance(error, IngestError):
-            self._note_rejected(of, error.rejected)
+            self._note_rejected(note, error.rejected)
         elif error is None:
             receipt = answer.result()
             if receipt.rejected and not (receipt.replayed or receipt.duplicate):
-                self._note_rejected(of, receipt.rejected)
+                self._note_rejected(note, receipt.rejected)
 
-    def _note_rejected(self, of: _Batch, rejected: Sequence[Rejection] | None) -> None:
+    def _note_rejected(self, note: Note, rejected: Sequence[Rejection] | None) -> None:
         if rejected:
-            of.cell.rejections.note_items(of.caller, of.request_id, of.account, rejected, of.events)
+            note(rejected)
             self._counters.reject(rejected)
