@@ -142,16 +142,21 @@ async def running(
 
         async def begin_to_stop() -> None:
             readiness.drain()
-            http_server.announce_stop()
-            await grpc_server.announce_stop()
-            if not failure.done():
-                await asyncio.sleep(settings.drain_grace_seconds)
-            # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
-            http_server.stop()
+            grace_seconds = 0.0 if failure.done() else settings.drain_grace_seconds
+            await _announce_stop(http_server, grpc_server, grace_seconds)
 
         stack.push_async_callback(begin_to_stop)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
         yield Service(url, grpc_address, failure, grpc_server.reload_certificates)
+
+
+async def _announce_stop(http: HttpServer, grpc: GrpcServer, grace_seconds: float) -> None:
+    """Have clients go elsewhere, and HTTP take no more once the grace is over."""
+    http.announce_stop()
+    await grpc.announce_stop()
+    await asyncio.sleep(grace_seconds)
+    # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
+    http.stop()
 
 
 def _max_connections(shared_state: SharedState) -> int:
