@@ -28,9 +28,8 @@ async def use_schema(db: Connection, schema: str | None) -> None:
     """Have the session find its tables in that schema alone, a cell's name; None: where it began.
 
     It costs nothing if they are found there already. In a transaction, which never spans cells, it
-    is an error. The session is closed if that fails, and is
-    lost after ``SESSION_SECONDS``. Prepared statements take the tables of the schema that is used
-    when they are executed.
+    is an error. The session is closed if that fails, and is lost after ``SESSION_SECONDS``.
+    Prepared statements take the tables of the schema that is used when they are executed.
     """
     turned = _turned.get(db)
     if schema == (turned and turned.schema):
