@@ -34,7 +34,7 @@ run: $(VENV)/run.stamp ## start the service with an embedded database and demo d
 	@exec $(BIN)/wepeople-ingest serve --demo $(ARGS)
 
 # Tests with a target of their own: they take long, or need more than Python.
-APART := --ignore tests/pressure --ignore tests/generators --ignore tests/portal
+APART := --ignore tests/pressure --ignore tests/generators --ignore tests/portal --ignore tests/deploy
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes, but for those apart; ARGS go to pytest
@@ -68,6 +68,10 @@ generator-tests: $(VENV)/dev.stamp ## generate clients from the OpenAPI document
 .PHONY: browser-tests
 browser-tests: $(VENV)/dev.stamp ## try the pages in Debian's Chromium, and html-validate them if `.ci/run` has installed it
 	@exec $(BIN)/python -m pytest tests/portal $(ARGS)
+
+.PHONY: deploy-tests
+deploy-tests: $(VENV)/dev.stamp ## hold deploy/ to its tools, which `.ci/run` installs, and install the service as its image does
+	@exec $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 .PHONY: pressure-tests
 pressure-tests: $(VENV)/dev.stamp ## a few seconds of every flood and of the soak, as tests; ARGS go to pytest
