@@ -16,8 +16,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Callable
+from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp
 
@@ -42,6 +42,7 @@ from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.server import HttpServer, address, bind
 from http_api.site import Site
+from service.background import background
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
 from service.hangup import Hangup
@@ -57,13 +58,12 @@ from service.runtime import (
     configured_secret,
     demo_key,
     grpc_target,
-    host_and_port,
     http_url,
     stop_signal,
 )
-from service.settings import Settings
+from service.settings import Settings, host_and_port
 from service.state_metrics import StateMetrics
-from service.tls import tls_files
+from service.tls import grpc_tls_files, http_tls_files
 
 log = logging.getLogger(__name__)
 
@@ -115,24 +115,26 @@ async def running(
 
         readiness = Readiness(database, shared_state, clock)
         await readiness.check()
-        await stack.enter_async_context(_background(readiness.run(), failure))
+        await stack.enter_async_context(background(readiness.run(), failure))
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
-        url = http_url(*address(listener))
+        has_tls = settings.http_tls_certificate is not None
+        url = http_url(*address(listener), has_tls=has_tls)
         base_url = settings.public_url or url
         servicer = _servicer(settings, ingestor, base_url, counters, clock)
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
-        await stack.enter_async_context(_background(servicer.connections.run(grpc_port), failure))
+        await stack.enter_async_context(background(servicer.connections.run(grpc_port), failure))
         site = _site(settings, base_url, grpc_port, shown_key)
         http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
+        http_server.load_certificates()
         state = StateMetrics(
             counters.registry, admission, database, http_server.connections, readiness
         )
-        await stack.enter_async_context(_background(state.run(), failure))
-        await stack.enter_async_context(_background(return_memory(), failure))
-        await stack.enter_async_context(_background(http_server.serve(), failure, http_server.stop))
-        await stack.enter_async_context(_background(grpc_server.serve(), failure, grpc_server.stop))
+        await stack.enter_async_context(background(state.run(), failure))
+        await stack.enter_async_context(background(return_memory(), failure))
+        await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
+        await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
 
         async def begin_to_stop() -> None:
             readiness.drain()
@@ -145,7 +147,12 @@ async def running(
 
         stack.push_async_callback(begin_to_stop)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
-        yield Service(url, grpc_address, failure, grpc_server.reload_certificates)
+
+        def reload() -> None:
+            http_server.reload_certificates()
+            grpc_server.reload_certificates()
+
+        yield Service(url, grpc_address, failure, reload)
 
 
 def _site(settings: Settings, base_url: str, grpc_port: int, shown_key: str | None) -> Site:
@@ -171,55 +178,24 @@ async def _ingestor(
         rejections = RejectionStatistics()
         maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
         stack.push_async_callback(maintenance.finish)
-        await stack.enter_async_context(_background(maintenance.run(), failure))
+        await stack.enter_async_context(background(maintenance.run(), failure))
 
         invalidation = Invalidation(database, clock)
         authenticator = Authenticator(database, invalidation, clock, secret)
-        await stack.enter_async_context(_background(invalidation.run(), failure))
+        await stack.enter_async_context(background(invalidation.run(), failure))
 
         journal = Journal(database, clock, counters)
-        await stack.enter_async_context(_background(journal.run(), failure, journal.close))
+        await stack.enter_async_context(background(journal.run(), failure, journal.close))
 
         rates = None
         if (store := rate_store(settings)) is not None:
             rates = SharedRates(store, shared_state.buckets, clock, counters)
             await rates.open()
-            await stack.enter_async_context(_background(rates.run(), failure))
+            await stack.enter_async_context(background(rates.run(), failure))
         limiter = RateLimiter(clock, shared_state.buckets, rates)
         yield Ingestor(
             admission, authenticator, limiter, journal, rejections, counters, database, clock
         )
-
-
-@contextlib.asynccontextmanager
-async def _background(
-    work: Coroutine[Any, Any, None],
-    failure: asyncio.Future[None],
-    stop: Callable[[], None] | None = None,
-) -> AsyncIterator[None]:
-    """Run ``work`` beside the block, and wait for its end on leaving the block.
-
-    It is asked to end by ``stop``, or cancelled where there is none. If it ends within the block,
-    ``failure`` gets its exception.
-    """
-    stopping = False
-
-    def note_end(task: asyncio.Task[None]) -> None:
-        if not stopping and not failure.done():
-            error = None if task.cancelled() else task.exception()
-            failure.set_exception(error or RuntimeError(f"{task.get_coro()} ended"))
-
-    task = asyncio.create_task(work)
-    task.add_done_callback(note_end)
-    try:
-        yield
-    finally:
-        stopping = True
-        if stop is None:
-            task.cancel()
-        else:
-            stop()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _http_server(
@@ -233,6 +209,7 @@ def _http_server(
         drain_seconds=settings.drain_seconds,
         max_connections=max_connections(),
         max_connections_per_address=settings.max_connections_per_address,
+        tls=http_tls_files(settings),
     )
 
 
@@ -257,7 +234,7 @@ def _grpc_server(
         readiness.problem,
         address=settings.grpc,
         shared=shared,
-        tls=tls_files(settings),
+        tls=grpc_tls_files(settings),
         drain_seconds=settings.drain_seconds,
     )
 
