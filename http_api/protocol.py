@@ -79,7 +79,8 @@ class HttpProtocol(RequestParser):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection open while a request that came whole has no answer yet."""
         self._ended_by_client = True
-        return not self._is_over()
+        # TLS has no connection of which one side is closed.
+        return self.scheme == "http" and not self._is_over()
 
     def is_authenticated(self) -> bool:
         """Whether the key of the request under way is known by now."""

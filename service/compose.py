@@ -64,13 +64,12 @@ from service.runtime import (
     configured_secret,
     demo_key,
     grpc_target,
-    host_and_port,
     http_url,
     stop_signal,
 )
-from service.settings import Settings
+from service.settings import Settings, host_and_port
 from service.state_metrics import StateMetrics
-from service.tls import tls_files
+from service.tls import grpc_tls_files, http_tls_files
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,8 @@ async def running(
         await readiness.check()
         await stack.enter_async_context(background(readiness.run(), failure))
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
-        url = http_url(*address(listener))
+        has_tls = settings.http_tls_certificate is not None
+        url = http_url(*address(listener), has_tls=has_tls)
         base_url = settings.public_url or url
         servicer = _servicer(settings, ingestor, base_url, counters, clock)
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
@@ -132,6 +132,7 @@ async def running(
         site = _site(settings, base_url, grpc_port, shown_key)
         http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
+        http_server.load_certificates()
         state = StateMetrics(
             counters.registry, admission, database, http_server.connections, readiness
         )
@@ -151,7 +152,12 @@ async def running(
 
         stack.push_async_callback(begin_to_stop)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
-        yield Service(url, grpc_address, failure, grpc_server.reload_certificates)
+
+        def reload() -> None:
+            http_server.reload_certificates()
+            grpc_server.reload_certificates()
+
+        yield Service(url, grpc_address, failure, reload)
 
 
 def _max_connections(shared_state: SharedState) -> int:
@@ -233,6 +239,7 @@ def _http_server(
         drain_seconds=settings.drain_seconds,
         max_connections=max_connections(),
         max_connections_per_address=settings.max_connections_per_address,
+        tls=http_tls_files(settings),
     )
 
 
@@ -257,7 +264,7 @@ def _grpc_server(
         readiness.problem,
         address=settings.grpc,
         shared=shared,
-        tls=tls_files(settings),
+        tls=grpc_tls_files(settings),
         drain_seconds=settings.drain_seconds,
     )
 
