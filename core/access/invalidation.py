@@ -1,6 +1,8 @@
 """Cache invalidation: operators' changes by PostgreSQL's NOTIFY, and proof that none was missed.
 
-Triggers announce the organization of every changed key, app or organization. Values read from the
+One channel, in the home database, serves all cells. Triggers announce the organization of every
+changed key, app or organization of the home cell, and every change of the directory. For another
+cell the functions of ``core/admin`` announce a change before and after it. Values read from the
 database may be cached as long as the notification connection is known to be alive. While it is
 not, :attr:`Invalidation.heard_until` stands still, and caches must read again.
 """

@@ -25,6 +25,7 @@ from tests.support.cells import add_cell, announce, make_tenant_in, url_of
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
+from tests.support.postgres_proxy import PostgresProxy
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.running_service import RunningService
 from tests.support.service_process import ServiceProcess, service_on
@@ -50,29 +51,58 @@ class Party(NamedTuple):
 
 
 class World(NamedTuple):
-    """The home cell, and a cell on another server."""
+    """The home cell, and a cell on another server, which the service reaches by ``way``."""
 
     home: Party
     west: Party
+    way: PostgresProxy
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with postgres_server() as home, postgres_server() as west:
+    with (
+        postgres_server() as home,
+        postgres_server() as west,
+        PostgresProxy(west.conninfo) as way,
+    ):
 
         async def fill() -> World:
             await migrate(home.conninfo)
-            cell = await add_cell(home.conninfo, "west", west.conninfo)
+            cell = await add_cell(home.conninfo, "west", way.conninfo)
+            tables = url_of(cell._replace(conninfo=west.conninfo), home.conninfo)
             return World(
                 Party(home, await make_tenant(home.conninfo), home.conninfo),
-                Party(
-                    west,
-                    await make_tenant_in(cell, home.conninfo),
-                    url_of(cell, home.conninfo),
-                ),
+                Party(west, await make_tenant_in(cell, home.conninfo), tables),
+                way,
             )
 
         yield asyncio.run(fill())
+
+
+class Killed:
+    """The server of the cell is killed, and started again."""
+
+    def __init__(self, world: World) -> None:
+        self._server = world.west.server
+
+    def begin(self) -> None:
+        self._server.kill()
+
+    def end(self) -> None:
+        self._server.start()
+
+
+class Hanging:
+    """The server of the cell, or the way to it, hangs for a while."""
+
+    def __init__(self, world: World) -> None:
+        self._way = world.way
+
+    def begin(self) -> None:
+        self._way.freeze()
+
+    def end(self) -> None:
+        self._way.unfreeze()
 
 
 class Work:
@@ -167,20 +197,22 @@ def is_refused(service: ServiceProcess, tenant: Tenant) -> bool:
 
 @pytest.mark.timed
 @pytest.mark.timeout(240)
-def test_a_cell_whose_server_is_killed_is_noticed_by_its_organizations_alone(
-    world: World,
+@pytest.mark.parametrize("fault_of", [Killed, Hanging])
+def test_a_cell_that_is_away_is_noticed_by_its_organizations_alone(
+    world: World, fault_of: type[Killed | Hanging]
 ) -> None:
-    home, west = world
+    home, west, _ = world
+    fault = fault_of(world)
     with service_on(home.server.conninfo) as service:
         works = Work(service, home), Work(service, west)
         probes = Probes(service, home.tenant.key)
         away = 'wepeople_cell_away{cell="west"} 1.0'
 
-        def kill_west() -> None:
+        def lose_west() -> None:
             for work in works:
                 work.batches.acknowledges(20)
             usual = probes.some_more()
-            west.server.kill()
+            fault.begin()
             since = probes.some_more()
             slowest = max(SLOWEST_SECONDS, SLOWEST_OF_USUAL * statistics.median(usual))
             assert max(since) < slowest, f"usually {statistics.median(usual):.4f} s"
@@ -190,10 +222,10 @@ def test_a_cell_whose_server_is_killed_is_noticed_by_its_organizations_alone(
             assert time.monotonic() - begin < slowest, "nobody waits for a cell that is away"
             assert is_ready(service)
             works[0].batches.acknowledges(20)
-            west.server.start()
+            fault.end()
             works[1].batches.acknowledges(20, BACK_SECONDS)
 
-        asyncio.run(run_all(works, kill_west, probes))
+        asyncio.run(run_all(works, lose_west, probes))
         assert away not in httpx.get(f"{service.url}/metrics").text
     for work in works:
         work.check()
@@ -204,7 +236,7 @@ def test_a_cell_whose_server_is_killed_is_noticed_by_its_organizations_alone(
 def test_without_its_home_database_a_service_goes_on_with_what_it_knows_for_a_moment(
     world: World,
 ) -> None:
-    home, west = world
+    home, west, _ = world
     with service_on(home.server.conninfo) as service:
         works = Work(service, home), Work(service, west)
 
@@ -218,7 +250,7 @@ def test_without_its_home_database_a_service_goes_on_with_what_it_knows_for_a_mo
             if time.monotonic() - began < MAX_KEY_AGE_SECONDS / 2:  # or this machine is busy
                 assert answer.status_code == 202, answer.text
             wait_until(lambda: is_refused(service, west.tenant), "the keys are too old")
-            for party in world:
+            for party in (home, west):
                 check_refused(service, party.tenant)
             wait_until(lambda: not is_ready(service), "the service is not ready")
             home.server.start()

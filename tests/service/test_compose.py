@@ -21,10 +21,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-STORED = (
-    "SELECT 1 FROM events, workers, snapshot_cards, idempotency_keys, producers, quota_usage "
-    "LIMIT 1"
-)
+STORED = "SELECT 1 FROM events, workers, snapshot_cards, idempotency_keys, producers LIMIT 1"
 
 
 async def test_what_an_organization_sends_is_in_the_tables_of_its_cell(database_url: str) -> None:

@@ -135,7 +135,12 @@ class PostgresProxy:
             if self._is_away:
                 client.close()
                 continue
-            connection = ProxiedConnection(client, self._connect())
+            try:
+                server = self._connect()
+            except OSError:  # nobody is there: the client shall see as much
+                client.close()
+                continue
+            connection = ProxiedConnection(client, server)
             self._connections.append(connection)
             for forward in (self._to_server, self._to_client):
                 arguments = (forward, connection)
