@@ -195,7 +195,7 @@ class IdempotencyStep:
     @property
     def has_all(self) -> bool:
         """Whether every key was free."""
-        return self.command is None or len(self.command.rows) == len(self._written)
+        return self.command is None or self.command.row_count == len(self._written)
 
     async def answer_others(self, db: Connection) -> None:
         """Answer the requests whose keys earlier requests hold."""

@@ -32,6 +32,7 @@ from core.postgres.sessions import SESSION_SECONDS, Connection, connect, cut_aft
 _ADVISORY_LOCK: Final = 7_227_001  # any fixed number; one process at a time migrates
 LOCK_WAIT_SECONDS: Final = 60
 MAX_CELLS_AT_ONCE: Final = 8  # that are brought up to date, each by one session
+CELL_SECONDS: Final = 600.0  # for one cell; a server that hangs cannot bound it itself
 
 Kind = Literal["home", "cell"]
 _LEDGERS: Final[Mapping[Kind, sql.Identifier]] = {
@@ -179,12 +180,14 @@ async def _bring(cell: CellRecord, home_conninfo: str, now_us: int) -> Migrated:
 async def migrate_cell(cell: CellRecord, home_conninfo: str, now_us: int) -> list[Applied]:
     """Bring one cell to this release's schema, which is there; the names are told with the cell's.
 
-    Raises psycopg's errors, and :class:`DatabaseUnusableError` as :func:`migrate` does.
+    Gives up after ``CELL_SECONDS``. Raises psycopg's errors, and :class:`DatabaseUnusableError` as
+    :func:`migrate` does.
     """
     async with await directory.connect_to(cell, home_conninfo) as db:
-        await _prepare(db)
-        applied = await apply_all(db, available("cell"))
-        await ensure_partitions(db, now_us)
+        with cut_after(db, CELL_SECONDS):
+            await _prepare(db)
+            applied = await apply_all(db, available("cell"))
+            await ensure_partitions(db, now_us)
     return [Applied(f"{cell.name}: {one.name}", one.notes) for one in applied]
 
 

@@ -36,7 +36,7 @@ class Statement(NamedTuple):
 class Command:
     """A statement with its arguments, all of them text, and its result once it is ``done``.
 
-    ``rows``: values as PostgreSQL's text, None for NULL. ``tag``: PostgreSQL's command tag, such as
+    ``row_count``: the rows that it returned. ``tag``: PostgreSQL's command tag, such as
     ``COMMIT``; its number of rows is not to be trusted on Citus. ``error``: PostgreSQL's, if it
     refused this very statement; a lost connection is no statement's.
     """
@@ -47,13 +47,23 @@ class Command:
         self.done = False
         self.error: psycopg.Error | None = None
         self.tag = ""
-        self.rows: list[list[Any]] = []
+        self.row_count = 0
+        self._result: PGresult | None = None
 
     def complete(self, result: PGresult) -> None:
         """Keep the result."""
         self.done = True
         self.tag = (result.command_status or b"").decode()
-        self.rows = [
+        self.row_count = result.ntuples
+        self._result = result
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """The rows that were returned: values as PostgreSQL's text, None for NULL."""
+        result = self._result
+        if result is None:
+            return []
+        return [
             [_text(result.get_value(row, column)) for column in range(result.nfields)]
             for row in range(result.ntuples)
         ]

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection, sql
 
+import core.postgres.migrate
 from core.postgres import directory, partitions
 from core.postgres.directory import CellRecord
 from core.postgres.errors import DatabaseUnusableError
@@ -131,6 +132,23 @@ async def test_a_cell_that_cannot_be_reached_does_not_hinder_the_others(database
             "the cell newer",
         ]
         assert "9999_later" in migrated.left[1]
+
+
+async def test_a_cell_that_hangs_is_given_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await connect(database_url) as db:
+        await make_cell(db, CellRecord("north", schema="north"))
+        await make_cell(db, CellRecord("south", schema="south"))
+        await migrate(database_url)
+        monkeypatch.setattr(core.postgres.migrate, "CELL_SECONDS", 0.3)
+        async with db.transaction():
+            await db.execute("LOCK TABLE north.cell_migrations")
+            migrated = await asyncio.wait_for(migrate(database_url), 20)
+        assert [line.split(" is not up to date: ")[0] for line in migrated.left] == [
+            "the cell north"
+        ]
+        assert (await migrate(database_url)).left == []
 
 
 async def test_a_session_of_a_cell_tells_whether_it_is_migrated(database_url: str) -> None:
