@@ -25,8 +25,9 @@ MAX_KEY_AGE_SECONDS: Final = 0.8
 MAX_CACHED_KEYS: Final = 50_000
 # Unknown keys are cached apart, so that made-up keys cannot push out real ones.
 MAX_CACHED_UNKNOWN_KEYS: Final = 5_000
-# Longer than any statement that changes a key's rights may take after its announcement.
-RESTLESS_SECONDS: Final = 15.0
+# Longer than a change may take after its announcement, though its maker hangs meanwhile: 10 s for
+# its statement, and 15 s in which its transaction may be left open.
+RESTLESS_SECONDS: Final = 30.0
 MAX_RESTLESS: Final = 10_000  # organizations; of more, all are restless
 
 

@@ -61,6 +61,17 @@ def test_a_process_that_replaces_another_counts_on_and_begins_with_no_queue(fold
     assert {file.stem.rpartition("_")[2] for file in folder.glob("*.db")} == {"1", "3"}
 
 
+def test_a_cell_is_away_if_one_process_says_so(folder: Path) -> None:
+    first = counters_of(folder, 1)
+    first.cell_away("west", away=True)
+    second = counters_of(folder, 2)
+    second.cell_away("west", away=False)
+    page = MetricsPage(SharedState(2), second)
+    assert 'wepeople_cell_away{cell="west"} 1.0' in page.render().decode().splitlines()
+    first.cell_away("west", away=False)
+    assert 'wepeople_cell_away{cell="west"} 0.0' in page.render().decode().splitlines()
+
+
 def test_a_single_process_keeps_its_counts_in_memory() -> None:
     counters = Counters()
     count(counters)
