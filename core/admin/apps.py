@@ -17,6 +17,7 @@ from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
 from core.admin.organizations import Organization
 from core.postgres import directory
+from core.postgres.directory import CellRecord
 from core.postgres.sessions import Connection
 from core.timestamps import to_datetime
 
@@ -137,21 +138,24 @@ async def find(db: Connection, given: str, organization_id: UUID | None = None) 
 
 async def find_everywhere(cells: CellSessions, given: str) -> tuple[CellSession, App]:
     """As :func:`find`, in all cells, with the cell that it is found in."""
-    organization, slash, slug = given.rpartition("/")
-    if slash:
-        owner_id = ids.parse(ids.ORGANIZATION, organization)
-        owner = await directory.find_organization(
-            cells.home, owner_id, checks.storable(organization)
-        )
-        if owner is not None:
-            cell = await cells.named(owner.cell)
-            return cell, await find(cell.db, slug, owner.id)
-    found = await cells.everywhere(lambda db: _matching(db, given, None))
+    found = await _everywhere(cells, given)
     if len(found) == 1:
         record, app = found[0]
         return await cells.named(record.name), app
     known = [] if found else await cells.everywhere(of_organization)
     raise _refusal(given, [app for _, app in found], [app for _, app in known])
+
+
+async def _everywhere(cells: CellSessions, given: str) -> list[tuple[CellRecord, App]]:
+    """The apps that are called so; those of a named organization are looked for in its cell."""
+    organization, slash, slug = given.rpartition("/")
+    if slash:
+        owner_id, name = ids.parse(ids.ORGANIZATION, organization), checks.storable(organization)
+        owner = await directory.find_organization(cells.home, owner_id, name)
+        if owner is not None:
+            cell = await cells.named(owner.cell)
+            return [(cell.record, app) for app in await _matching(cell.db, slug, owner.id)]
+    return await cells.everywhere(lambda db: _matching(db, given, None))
 
 
 async def _matching(db: Connection, given: str, organization_id: UUID | None) -> list[App]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 from uuid import UUID
@@ -117,6 +118,24 @@ async def test_an_interrupted_creation_is_finished_by_the_same_command(world: Wo
     assert (cell.record.name, found.id) == ("north", begun.id)
     with pytest.raises(AlreadyExistsError):
         await world.settle("Acme", None)
+
+
+async def test_of_two_who_take_a_name_at_once_one_gets_it(world: World) -> None:
+    async with (
+        await connect(world.url) as other_home,
+        CellSessions(other_home, world.url, STATEMENT_SECONDS) as others,
+    ):
+        for number in range(5):
+            made = await asyncio.gather(
+                *(
+                    organizations.create_anywhere(sessions, f"Acme {number}", now_us(), "north")
+                    for sessions in (world.cells, others)
+                ),
+                return_exceptions=True,
+            )
+            refused = [one for one in made if isinstance(one, BaseException)]
+            assert [type(one) for one in refused] == [AlreadyExistsError]
+    assert len(await organizations.list_everywhere(world.cells)) == 5
 
 
 async def test_a_rename_is_of_the_cell_and_of_the_directory(world: World) -> None:
