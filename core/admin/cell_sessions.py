@@ -28,7 +28,7 @@ from core.postgres.sessions import Connection
 T = TypeVar("T")
 
 # Of a change of rights in another cell than home. Servers hear of it before and after, and distrust
-# what they have cached of the organization for longer.
+# what they have cached of the organization for longer: core/access/key_cache.py: RESTLESS_SECONDS.
 CHANGE_SECONDS: Final = 10
 MAX_NODES_AT_ONCE: Final = 8  # that a list is read from, by one session each
 
