@@ -186,7 +186,7 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
         while not stop.is_set() and (now() < recorder.ends if left is None else left > 0):
             count = TRANSACTION_ROWS if left is None else min(left, TRANSACTION_ROWS)
             begun = now()
-            bits = ids.first_of_batch(time.time_ns() // 1_000).int
+            bits = ids.first_of_batch(time.time_ns() // 1_000)
             with cursor.copy(_COPY) as copy:
                 copy.set_types(_TYPES)
                 for number in range(count):
