@@ -18,29 +18,16 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
 from core.access.admission import Admission
-from core.access.api_keys import deployment_secret
-from core.access.authentication import Authenticator
-from core.access.invalidation import Invalidation
-from core.access.rate_limits import RateLimiter
-from core.access.shared_budget import SharedBudget
-from core.access.shared_rates import SharedRates
-from core.cells import Cell, Cells
 from core.clock import Clock
 from core.counters import Counters
 from core.descriptors import max_connections
 from core.ingest import Ingestor
-from core.journal.journal import Journal
-from core.journal.rejections import Rejections
-from core.journal.workers import WorkerCache
-from core.maintenance import Maintenance
 from core.postgres.database import Database
-from core.postgres.node import MAX_POOL_CONNECTIONS
-from core.refusal_log import RefusalLog
 from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
@@ -52,16 +39,15 @@ from service.background import background
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
 from service.hangup import Hangup
+from service.ingestion import open_ingestor, pool_connections
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
-from service.rates import rate_store
 from service.readiness import Readiness
 from service.runtime import (
     Ready,
     bring_up_to_date,
     client_address,
-    configured_secret,
     demo_key,
     grpc_target,
     http_url,
@@ -72,9 +58,6 @@ from service.state_metrics import StateMetrics
 from service.tls import grpc_tls_files, http_tls_files
 
 log = logging.getLogger(__name__)
-
-# Of a node, for all server processes: leaves an embedded PostgreSQL connections for other commands.
-MAX_CONNECTIONS_TOGETHER: Final = 128
 
 
 class Service(NamedTuple):
@@ -112,10 +95,10 @@ async def running(
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
         database = await stack.enter_async_context(
-            Database(conninfo, max_connections=_max_connections(shared_state))
+            Database(conninfo, max_connections=pool_connections(shared_state))
         )
         ingestor = await stack.enter_async_context(
-            _ingestor(settings, admission, database, clock, counters, shared_state, failure)
+            open_ingestor(settings, admission, database, clock, counters, shared_state, failure)
         )
 
         readiness = Readiness(database, shared_state, clock)
@@ -141,91 +124,36 @@ async def running(
         await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
         await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
 
-        async def begin_to_stop() -> None:
-            readiness.drain()
-            http_server.announce_stop()
-            await grpc_server.announce_stop()
-            if not failure.done():
-                await asyncio.sleep(settings.drain_grace_seconds)
-            # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
-            http_server.stop()
+        def grace() -> float:
+            return 0.0 if failure.done() else settings.drain_grace_seconds
 
-        stack.push_async_callback(begin_to_stop)
+        stack.push_async_callback(_begin_to_stop, readiness, http_server, grpc_server, grace)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
-
-        def reload() -> None:
-            http_server.reload_certificates()
-            grpc_server.reload_certificates()
-
-        yield Service(url, grpc_address, failure, reload)
+        yield Service(url, grpc_address, failure, partial(_reload, http_server, grpc_server))
 
 
-def _max_connections(shared_state: SharedState) -> int:
-    return min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
+async def _begin_to_stop(
+    readiness: Readiness,
+    http_server: HttpServer,
+    grpc_server: GrpcServer,
+    grace: Callable[[], float],
+) -> None:
+    readiness.drain()
+    http_server.announce_stop()
+    await grpc_server.announce_stop()
+    await asyncio.sleep(grace())
+    # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
+    http_server.stop()
+
+
+def _reload(http_server: HttpServer, grpc_server: GrpcServer) -> None:
+    http_server.reload_certificates()
+    grpc_server.reload_certificates()
 
 
 def _site(settings: Settings, base_url: str, grpc_port: int, shown_key: str | None) -> Site:
     has_tls = settings.grpc_tls_certificate is not None
     return Site(base_url, grpc_target(settings, grpc_port), shown_key, has_tls)
-
-
-@contextlib.asynccontextmanager
-async def _ingestor(
-    settings: Settings,
-    admission: Admission,
-    database: Database,
-    clock: Clock,
-    counters: Counters,
-    shared_state: SharedState,
-    failure: asyncio.Future[None],
-) -> AsyncIterator[Ingestor]:
-    """The core on a database, with what runs in its background."""
-    async with contextlib.AsyncExitStack() as stack:
-        async with database.connection() as db:
-            secret = await deployment_secret(db, configured_secret(settings))
-
-        open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache())
-        connections = _max_connections(shared_state)
-        cells = await stack.enter_async_context(
-            Cells(database, open_cell, clock, counters, connections)
-        )
-        await stack.enter_async_context(background(cells.run(), failure))
-
-        invalidation = Invalidation(database, clock)
-        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secret)
-        await stack.enter_async_context(background(invalidation.run(), failure))
-
-        rates = None
-        if (store := rate_store(settings)) is not None:
-            rates = SharedRates(store, shared_state.buckets, clock, counters)
-            await rates.open()
-            await stack.enter_async_context(background(rates.run(), failure))
-        limiter = RateLimiter(clock, shared_state.buckets, rates)
-        refusals = RefusalLog(clock)
-        await stack.enter_async_context(background(refusals.run(), failure))
-        yield Ingestor(admission, authenticator, limiter, cells, refusals, counters, clock)
-
-
-@contextlib.asynccontextmanager
-async def _cell(
-    settings: Settings,
-    clock: Clock,
-    counters: Counters,
-    failure: asyncio.Future[None],
-    workers: WorkerCache,
-    name: str,
-    database: Database,
-    stream_openings: SharedBudget,
-) -> AsyncIterator[Cell]:
-    """A cell, with what runs in its background."""
-    async with contextlib.AsyncExitStack() as stack:
-        rejections = Rejections(clock, keep_items=settings.keep_rejected_items)
-        maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
-        stack.push_async_callback(maintenance.finish)
-        await stack.enter_async_context(background(maintenance.run(), failure))
-        journal = Journal(database, clock, counters, workers)
-        await stack.enter_async_context(background(journal.run(), failure, journal.close))
-        yield Cell(name, database, stream_openings, journal, rejections)
 
 
 def _http_server(
