@@ -93,7 +93,7 @@ def crash(cell: CellRecord) -> None:
     owner = at_node(cell.conninfo, *_owner(cell))
     [(pid,)] = query(owner, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
     with contextlib.suppress(psycopg.OperationalError):
-        query(owner, f"COPY (SELECT 1) TO PROGRAM 'kill -9 {pid}'")
+        query(owner, f"COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; kill -9 {pid}'")
         query(owner, "SELECT pg_sleep(10)")
 
 
