@@ -25,14 +25,13 @@ from core.journal.rejections import Rejections
 from core.models import Caller
 from core.nodes import Nodes
 from core.postgres.database import Database
-from core.postgres.directory import HOME, CellRecord, find_cell, list_cells
+from core.postgres.directory import HOME, MAX_CELLS, CellRecord, find_cell, list_cells
 from core.postgres.errors import database_away
 from core.postgres.health import Problem, cell_problem
 from core.postgres.node import MAX_POOL_CONNECTIONS
 
 log = logging.getLogger(__name__)
 
-MAX_CELLS: Final = 256  # of a process; each has two queues and some timers
 LIST_SECONDS: Final = 10.0  # between two looks at the directory for cells that are not open yet
 LOOK_SECONDS: Final = 1.0  # between two looks whether a cell answers
 ANSWER_SECONDS: Final = 2.0  # a cell that takes longer does not answer
@@ -175,14 +174,22 @@ class Cells:
             try:
                 async with self._home.connection() as db:
                     records = await list_cells(db)
-                for record in records:
-                    if record.name not in self._cells:
-                        await self._opened(record.name)
             except Exception as error:  # such as a want of descriptors
-                what = "the cells in the directory were not all opened, will be tried again"
-                expected = isinstance(error, (psycopg.Error, IngestError, OSError))
-                self._list_failures.note(what, error.__cause__ or error, expected=expected)
+                self._note_failure("the list of cells was not read", error)
+                records = []
+            for record in records:
+                if record.name not in self._cells:
+                    try:
+                        await self._opened(record.name)
+                    except Exception as error:  # such as a URL that an operator has mistyped
+                        self._note_failure(f"cell {record.name} was not opened", error)
             await asyncio.sleep(LIST_SECONDS)
+
+    def _note_failure(self, what: str, error: Exception) -> None:
+        expected = isinstance(error, (psycopg.Error, IngestError, OSError))
+        self._list_failures.note(
+            f"{what}, will be tried again", error.__cause__ or error, expected=expected
+        )
 
     async def _look_at_all(self) -> None:
         while True:

@@ -7,6 +7,7 @@ CONTEXT, which psycopg appends to the text of its errors. No text here has any.
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from typing import Final
@@ -16,6 +17,8 @@ import psycopg
 from core.clock import Clock
 
 LOG_SECONDS: Final = 60.0
+# libpq repeats a connection string that it cannot read, with the password in it.
+_QUOTED: Final = re.compile(r'".*"', re.DOTALL)
 _DATA_EXCEPTION: Final = "22"  # the class of SQLSTATEs whose very message repeats the value
 
 
@@ -26,7 +29,8 @@ def one_line(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     if not isinstance(error, psycopg.Error) or error.sqlstate is None:
-        return str(error)
+        is_of_a_string = isinstance(error, psycopg.ProgrammingError)
+        return _QUOTED.sub("…", str(error)) if is_of_a_string else str(error)
     diagnosis = error.diag
     is_of_a_value = error.sqlstate.startswith(_DATA_EXCEPTION)
     message = None if is_of_a_value else diagnosis.message_primary

@@ -17,7 +17,7 @@ from core.admin.errors import (
 )
 from core.failure_log import one_line
 from core.postgres import citus, directory
-from core.postgres.directory import MAX_NAME_CHARACTERS, CellRecord
+from core.postgres.directory import MAX_CELLS, MAX_NAME_CHARACTERS, CellRecord
 from core.postgres.migrate import migrate_cell, only_migrator
 from core.postgres.sessions import Connection, check_server, connect
 from core.timestamps import to_datetime
@@ -62,6 +62,11 @@ SELECT count(pg_namespace.oid) > 0, count(pg_class.oid) > 0,
 FROM pg_namespace LEFT JOIN pg_class ON relnamespace = pg_namespace.oid
 WHERE nspname = %s
 """
+# The search path of a home cell's sessions begins with the schema that is called as their role is.
+_IS_FOUND_UNASKED: Final = """
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(name)s) OR %(name)s = ANY (
+    string_to_array(translate(current_setting('search_path'), ' "', ''), ','))
+"""
 _CREATE: Final = "CREATE SCHEMA {}"
 _IS_USED: Final = "SELECT EXISTS (SELECT FROM organizations)"
 
@@ -77,6 +82,8 @@ async def add(home: Connection, home_conninfo: str, cell: CellRecord, now_us: in
         raise AlreadyExistsError(f"a cell {cell.name!r} exists already")
     conninfo = cell.conninfo or home_conninfo
     async with only_migrator(home_conninfo):
+        if len(await directory.list_cells(home)) >= MAX_CELLS:
+            raise AdministrationError(f"there are {MAX_CELLS} cells, and may be no more")
         async with await connect(conninfo) as db, await connect(conninfo) as other:
             await check_server(db, other)
             await _make_schema(db, cell)
@@ -95,6 +102,12 @@ async def _make_schema(db: Connection, cell: CellRecord) -> None:
     is_there, has_tables, is_cell, is_home = row
     if is_home or (has_tables and not is_cell):
         raise _taken(cell.name, "tables of something else")
+    row = await (await db.execute(_IS_FOUND_UNASKED, {"name": cell.name})).fetchone()
+    if row is not None and row[0]:
+        raise AdministrationError(
+            f"{cell.name!r} is the name of a role, or in the search path: sessions of other cells "
+            "would find this one's tables in place of theirs; choose another name"
+        )
     if cell.is_citus:
         await citus.create_schema(db, cell.name)
     elif not is_there:

@@ -18,6 +18,7 @@ from core.postgres.search_path import use_schema
 from core.postgres.sessions import Connection, connect
 
 HOME: Final = "home"  # the cell that every database has
+MAX_CELLS: Final = 256  # each has two queues and some timers in every process
 MAX_NAME_CHARACTERS: Final = 30  # fewer than of a UUID, as which an announcement is read
 _NAME: Final = re.compile(rf"[a-z][a-z0-9_]{{0,{MAX_NAME_CHARACTERS - 1}}}\Z")
 

@@ -112,14 +112,17 @@ async def test_the_home_cell_is_open_at_once_and_another_when_it_is_asked_for(
 
 
 async def test_every_cell_of_the_directory_is_opened_though_one_is_away(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They have maintenance to do."""
     monkeypatch.setattr(core.cells, "LIST_SECONDS", 0.05)
     await enter(database_url, CellRecord("nowhere", AWAY, "nowhere"))
+    await enter(database_url, CellRecord("mistyped", "postgres//ingest:secret@db2", "mistyped"))
     await add_cell(database_url, "west")
     async with opened_cells(database_url) as opened, running(opened.cells):
         await eventually(lambda: len(opened.opened) == 3, "all are open")
+        assert "cell mistyped was not opened" in caplog.text
+        assert "secret" not in caplog.text
         await add_cell(database_url, "east")
         await eventually(lambda: "east" in opened.opened, "a new one is opened")
 

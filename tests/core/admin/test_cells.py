@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 
 from core.admin import cells, organizations
 from core.admin.cell_sessions import CellSessions
@@ -116,3 +117,39 @@ def test_a_password_is_not_shown() -> None:
     url = "postgresql://ingest:secret@db2.internal:5433/events"
     shown = cells.CellDetails(cells.new_record("north", url, is_citus=False), 0).database
     assert shown == "db2.internal:5433/events"
+
+
+@pytest.mark.parametrize("where", ["role", "search_path"])
+async def test_a_cell_does_not_hide_the_tables_of_home(
+    home: AsyncConnection, database_url: str, where: str
+) -> None:
+    """The search path of a session begins with the schema of its role, which may not exist yet."""
+    row = await (await home.execute("SELECT current_user")).fetchone()
+    assert row is not None
+    name = str(row[0])
+    if where == "search_path":
+        name = "later"
+        database_url = make_conninfo(database_url, options="-c search_path=later,public")
+    with pytest.raises(AdministrationError, match="choose another name"):
+        await cells.add(home, database_url, record(name), now_us())
+    assert await directory.find_cell(home, name) is None
+    rows = await home.execute("SELECT FROM pg_namespace WHERE nspname = %s", (name,))
+    assert await rows.fetchone() is None
+
+
+async def test_no_more_cells_are_added_than_a_process_opens(
+    home: AsyncConnection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New organizations would go to one that nobody serves."""
+    monkeypatch.setattr(cells, "MAX_CELLS", len(await directory.list_cells(home)) + 1)
+    await cells.add(home, database_url, record("north"), now_us())
+    with pytest.raises(AdministrationError, match="may be no more"):
+        await cells.add(home, database_url, record("south"), now_us())
+    assert await directory.find_cell(home, "south") is None
+
+
+def test_a_password_is_not_shown_in_what_is_no_url() -> None:
+    for url in ("postgres//ingest:secret@db2/events", "postgresql://ingest:secret@[db2/events"):
+        with pytest.raises(InvalidValueError) as raised:
+            cells.new_record("north", url, is_citus=False)
+        assert "secret" not in str(raised.value)
