@@ -194,10 +194,13 @@ class Cells:
     async def _look_at_all(self) -> None:
         while True:
             others = [cell for cell in self._cells.values() if cell.name != HOME]
-            await asyncio.gather(*map(self._look_at, others))
-            await asyncio.sleep(LOOK_SECONDS)
+            # One after the other: all at once, the cells of a node would fill its pool's queue.
+            pauses = [LOOK_SECONDS * index / len(others) for index in range(len(others))]
+            looks = map(self._look_at, others, pauses)
+            await asyncio.gather(*looks, asyncio.sleep(LOOK_SECONDS))
 
-    async def _look_at(self, cell: Cell) -> None:
+    async def _look_at(self, cell: Cell, pause_seconds: float) -> None:
+        await asyncio.sleep(pause_seconds)
         await cell.database.locate()
         problem: str | None
         try:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, cast
 
-from core import limits
 from core.access.admission import MIN_JUDGED_IN_TURN, Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS, UNKEYED
@@ -18,7 +17,6 @@ from core.access.shared_budget import Holding
 from core.cells import Cell, Cells
 from core.clock import Clock
 from core.counters import Counters
-from core.error_codes import ErrorCode
 from core.errors import IngestError, unavailable
 from core.journal import app_producers, producers, stored_receipt
 from core.journal.pending_events import PendingEvents, prepared
@@ -36,22 +34,12 @@ from core.models import (
 )
 from core.postgres.errors import NoAnswerError, database_away
 from core.refusal_log import RefusalLog, RefusedRequest
+from core.rules.event_batch import check_count
 from core.rules.snapshot import check_texts
 from core.slices import InTurns
 
 MAX_PACE_SECONDS: Final = 0.25
 OPEN_STREAM_SECONDS: Final = 8.0  # its turn, a connection, and a lock that is waited for
-
-
-def check_count(events: int) -> None:
-    """Raises ``batch_too_large`` or ``invalid_body`` if a batch may not have so many events."""
-    if events > limits.MAX_BATCH_EVENTS:
-        raise IngestError(
-            ErrorCode.BATCH_TOO_LARGE,
-            f"events: {events} are too many for one batch; send at most {limits.MAX_BATCH_EVENTS}",
-        )
-    if not events:
-        raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
 
 
 class Ingestor:

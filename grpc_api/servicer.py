@@ -14,9 +14,10 @@ from core.clock import Clock
 from core.counters import CANCELLED, OK, Counters
 from core.error_codes import ErrorCode
 from core.errors import IngestError, unavailable
-from core.ingest import Ingestor, check_count
+from core.ingest import Ingestor
 from core.journal.journal import MAX_ANSWER_SECONDS
 from core.models import Caller, EventBatch, SnapshotRequest
+from core.rules.event_batch import check_count
 from grpc_api import convert, responses
 from grpc_api.arrivals import Arrivals
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Context, Request, deserializer

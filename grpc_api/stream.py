@@ -19,10 +19,11 @@ from core.access.shared_budget import Holding
 from core.counters import Counters
 from core.error_codes import ErrorCode, StreamReason
 from core.errors import IngestError, StreamError, unavailable
-from core.ingest import Ingestor, check_count
+from core.ingest import Ingestor
 from core.journal.pending_events import prepared
 from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
+from core.rules.event_batch import check_count
 from core.slices import InTurns
 from grpc_api import convert, responses
 from grpc_api.call import Call

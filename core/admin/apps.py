@@ -142,6 +142,8 @@ async def find_everywhere(cells: CellSessions, given: str) -> tuple[CellSession,
     if len(found) == 1:
         record, app = found[0]
         return await cells.named(record.name), app
+    if not found:
+        cells.check_all_answered()
     known = [] if found else await cells.everywhere(of_organization)
     raise _refusal(given, [app for _, app in found], [app for _, app in known])
 

@@ -32,6 +32,7 @@ T = TypeVar("T")
 CHANGE_SECONDS: Final = 10
 MAX_NODES_AT_ONCE: Final = 8  # that a list is read from, by one session each
 
+_FAILURES: Final = (psycopg.Error, DatabaseUnusableError, OSError)  # of a cell's database
 _ANNOUNCE: Final = "SELECT pg_notify(%s, %s)"
 _BOUND_CHANGE: Final = f"SET LOCAL statement_timeout = '{CHANGE_SECONDS}s'"
 _BOUND_STATEMENTS: Final = "SELECT set_config('statement_timeout', %s, false)"
@@ -172,24 +173,31 @@ class CellSessions:
         self, records: list[CellRecord], read: Callable[[Connection], Awaitable[Sequence[T]]]
     ) -> list[tuple[CellRecord, T]]:
         found: list[tuple[CellRecord, T]] = []
-        async with AsyncExitStack() as stack:
-            db: Connection | None = None
-            for record in records:
+        others = [record for record in records if record.name != HOME]
+        if len(others) < len(records):
+            home = next(record for record in records if record.name == HOME)
+            found += [(home, row) for row in await read(self.home)]
+        if not others:
+            return found
+        try:
+            db = await self._connect(others[0])
+        except _FAILURES as error:
+            for record in others:  # not tried one by one: a server that hangs takes its time
+                self._leave_out(record, error)
+            return found
+        async with db:
+            for record in others:
                 try:
-                    if record.name == HOME:
-                        rows = await read(self.home)
-                    else:
-                        if db is None:
-                            db = await stack.enter_async_context(await self._connect(record))
-                        await use_schema(db, record.schema)
-                        rows = await read(db)
-                except (psycopg.Error, DatabaseUnusableError, OSError) as error:
-                    if record.name == HOME:
-                        raise
+                    await use_schema(db, record.schema)
+                    found += [(record, row) for row in await read(db)]
+                except _FAILURES as error:
                     self._leave_out(record, error)
-                else:
-                    found += ((record, row) for row in rows)
         return found
+
+    def check_all_answered(self) -> None:
+        """Raises :class:`DatabaseUnusableError` if a cell was left out: the sought may be there."""
+        if self.left_out:
+            raise DatabaseUnusableError("it is in none of the cells that answer: try again later")
 
     def _leave_out(self, record: CellRecord, error: Exception) -> None:
         line = f"the cell {record.name} is left out: {one_line(error)}"
@@ -203,7 +211,7 @@ class CellSessions:
             try:
                 db = await self._stack.enter_async_context(await self._connect(record))
                 migrated = await is_cell_migrated(db)
-            except (psycopg.Error, DatabaseUnusableError, OSError) as error:
+            except _FAILURES as error:
                 raise DatabaseUnusableError(
                     f"the cell {record.name} does not answer: {one_line(error)}"
                 ) from error

@@ -165,6 +165,7 @@ async def find(cells: CellSessions, given: str, secret: bytes) -> tuple[CellSess
                 return cell, key
     found = await cells.everywhere(read)
     if not found:
+        cells.check_all_answered()
         shown = f"{KEY_PREFIX}…" if given.startswith(KEY_PREFIX) else repr(given)
         raise NotFoundError(
             f"there is no key {shown}: `wepeople-ingest key list` shows the ids of those there are"

@@ -152,10 +152,11 @@ async def migrate(conninfo: str, clock: Clock | None = None) -> Migrated:
         await ensure_partitions(db, now_us)
         cells = [cell for cell in await directory.list_cells(db) if cell.name != directory.HOME]
         at_once = asyncio.Semaphore(MAX_CELLS_AT_ONCE)
+        hanging: dict[str | None, str] = {}  # servers, and what was said of each
 
         async def bring(cell: CellRecord) -> Migrated:
             async with at_once:
-                return await _bring(cell, conninfo, now_us)
+                return await _bring(cell, conninfo, now_us, hanging)
 
         done = await asyncio.gather(*map(bring, cells))
     return Migrated(
@@ -173,12 +174,19 @@ async def only_migrator(conninfo: str) -> AsyncIterator[Connection]:
         yield db
 
 
-async def _bring(cell: CellRecord, home_conninfo: str, now_us: int) -> Migrated:
-    try:
-        applied = await migrate_cell(cell, home_conninfo, now_us)
-    except (psycopg.Error, DatabaseUnusableError, OSError) as error:
-        return Migrated([], [f"the cell {cell.name} is not up to date: {one_line(error)}"])
-    return Migrated(applied)
+async def _bring(
+    cell: CellRecord, home_conninfo: str, now_us: int, hanging: dict[str | None, str]
+) -> Migrated:
+    """Bring a cell up to date; one on a server that has let another cell wait is not tried."""
+    reason = hanging.get(cell.conninfo)
+    if reason is None:
+        try:
+            return Migrated(await migrate_cell(cell, home_conninfo, now_us))
+        except (psycopg.Error, DatabaseUnusableError, OSError) as error:
+            reason = one_line(error)
+            if isinstance(error, errors.ConnectionTimeout):
+                hanging[cell.conninfo] = reason
+    return Migrated([], [f"the cell {cell.name} is not up to date: {reason}"])
 
 
 async def migrate_cell(cell: CellRecord, home_conninfo: str, now_us: int) -> list[Applied]:

@@ -15,8 +15,9 @@ from typing import Any, Final, cast
 
 from msgspec import Struct
 
-from core import ids, json_text, timestamps
+from core import ids, json_text, limits, timestamps
 from core.error_codes import ErrorCode
+from core.errors import IngestError
 from core.json_text import Stored
 from core.models import (
     AcceptedEvent,
@@ -47,6 +48,17 @@ from core.slices import Sliced
 MIN_MESSAGE_CHARACTERS: Final = 8_192
 MIN_COLUMN_EVENTS: Final = 16  # fewer are checked sooner one by one
 MAX_CACHED_KINDS: Final = 10_000  # pairs of an event type and a category, both valid
+
+
+def check_count(events: int) -> None:
+    """Raises ``batch_too_large`` or ``invalid_body`` if a batch may not have so many events."""
+    if events > limits.MAX_BATCH_EVENTS:
+        raise IngestError(
+            ErrorCode.BATCH_TOO_LARGE,
+            f"events: {events} are too many for one batch; send at most {limits.MAX_BATCH_EVENTS}",
+        )
+    if not events:
+        raise IngestError(ErrorCode.INVALID_BODY, "events: must hold at least one event")
 
 
 class CheckedEvents(Struct, frozen=True):

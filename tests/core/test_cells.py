@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 import core.cells
+import core.postgres.node
 from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
@@ -224,3 +225,21 @@ async def test_no_more_cells_are_opened_than_a_process_may_work_in(
         with pytest.raises(IngestError) as raised:
             await opened.cells.database_of("east")
         assert raised.value.transient
+
+
+async def test_the_looks_at_many_cells_of_a_node_leave_room_in_its_pool(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.postgres.node, "MAX_POOL_WAITERS", 8)
+    west = await add_cell(database_url, "west")
+    for number in range(40):
+        await enter(database_url, west._replace(name=f"west{number}"))
+    async with opened_cells(database_url) as opened, running(opened.cells):
+        names = [f"west{number}" for number in range(40)]
+
+        def all_are_looked_at() -> bool:
+            away = [opened.away(name) for name in names]
+            assert 1 not in away
+            return None not in away
+
+        await eventually(all_are_looked_at, "all are looked at, and none is away")

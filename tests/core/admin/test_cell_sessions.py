@@ -20,10 +20,12 @@ from core.admin import apps, cell_sessions, cells, keys, organizations, whitelis
 from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.errors import AdministrationError, AlreadyExistsError, NotFoundError
 from core.postgres import directory
-from core.postgres.directory import OrganizationPlace
+from core.postgres.directory import CellRecord, OrganizationPlace
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.sessions import IDLE_IN_TRANSACTION_SECONDS
+from core.timestamps import to_datetime
 from tests.support.database import connect
+from tests.support.hanging_server import hanging_server
 from tests.support.tenant import now_us
 
 pytestmark = pytest.mark.anyio
@@ -290,3 +292,15 @@ async def test_a_cell_without_this_release_s_tables_is_told(world: World) -> Non
         await db.execute("DELETE FROM north.cell_migrations")
     with pytest.raises(DatabaseUnusableError, match="run `wepeople-ingest migrate`"):
         await world.north()
+
+
+async def test_a_list_waits_once_for_a_server_that_hangs(world: World) -> None:
+    await world.settle("Acme")
+    with hanging_server() as server:
+        for name in ("east", "west"):
+            cell = CellRecord(name, server.conninfo, name)
+            assert await directory.add_cell(world.home, cell, to_datetime(now_us()))
+        listed = await organizations.list_everywhere(world.cells)
+        assert [organization.name for _, organization in listed] == ["Acme"]
+        assert [line.split()[2] for line in world.cells.left_out] == ["east", "west"]
+        assert server.connections() == 1

@@ -24,6 +24,7 @@ from core.postgres.migrate import (
     migrate_cell,
 )
 from tests.support.database import connect
+from tests.support.hanging_server import hanging_server
 from tests.support.postgres_server import free_port
 from tests.support.tenant import now_us
 
@@ -172,3 +173,19 @@ async def test_a_cell_has_partitions_of_its_own(database_url: str) -> None:
         await migrate(database_url)
         async with await directory.connect_to(north, database_url) as cell:
             assert await partitions.horizon_us(cell) == await partitions.horizon_us(db)
+
+
+async def test_a_server_that_hangs_is_waited_for_once_and_not_for_each_of_its_cells(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start waits for it, and others wait for the start."""
+    monkeypatch.setattr(core.postgres.migrate, "MAX_CELLS_AT_ONCE", 1)
+    names = ["north", "south", "west"]
+    with hanging_server() as server:
+        async with await connect(database_url) as db:
+            for name in names:
+                cell = CellRecord(name, server.conninfo, name)
+                assert await directory.add_cell(db, cell, NOW)
+        left = (await migrate(database_url)).left
+        assert [line.split()[2] for line in left] == names
+        assert server.connections() == 1

@@ -151,6 +151,11 @@ def test_a_dead_cell_is_left_out_of_lists_and_named(
         found = run("key", "create", "hub", "--json")  # might be an app's of the dead cell, too
         assert found.code == 0
         assert "north" in found.err
+        key_id = "key_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+        for arguments in (("key", "revoke", key_id), ("app", "allow", "no", "deal.won")):
+            unknown = run(*arguments)
+            assert unknown.code == 1
+            assert "it is in none of the cells that answer" in unknown.err
         migrated = run("migrate")
         assert "the cell north is not up to date" in migrated.out
     finally:
