@@ -22,6 +22,7 @@ from core.counters import Counters
 from core.error_codes import REFERENCE_PATH, ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
+from core.tracing import Tracer
 from http_api import errors
 from http_api.cors import Preflight
 from http_api.docs import portal
@@ -55,6 +56,7 @@ def create_app(
     counters: Counters,
     site: Site,
     clock: Clock,
+    tracer: Tracer | None = None,
 ) -> ASGIApp:
     """Return the HTTP API as one ASGI application.
 
@@ -81,7 +83,7 @@ def create_app(
         | _preflights(app, documents, ingestor, fail)
         | _health(app, ingestor, fail)
     )
-    return RequestContextMiddleware(app, endpoints, documents, clock, counters)
+    return RequestContextMiddleware(app, endpoints, documents, clock, counters, tracer)
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
