@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.types import Scope
 
+from core.tracing import Parent
 from http_api.decoding import invalid_body
 
 
@@ -42,6 +43,14 @@ class RequestHeaders:
             return values[0].decode()  # clients that send more than ASCII send UTF-8
         except UnicodeDecodeError:
             return values[0].decode("latin-1")
+
+    def trace_parent(self) -> Parent | None:
+        """Return the caller's span, None without one."""
+        traceparents, tracestates = (
+            [value.decode("latin-1") for value in self._values(name)]
+            for name in (b"traceparent", b"tracestate")
+        )
+        return Parent.of(traceparents, tracestates)
 
     def check_content_type(self) -> None:
         """Raise ``invalid_body`` unless the body is declared to be JSON in UTF-8."""

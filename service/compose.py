@@ -7,7 +7,7 @@ They start in the order in which :func:`running` names them, and stop in the rev
 2. the gRPC API, then the HTTP API, answers the requests that it has begun;
 3. the journal of each cell commits its last transaction;
 4. maintenance writes the cell's last rejections;
-5. the database's connections and the listening socket are closed.
+5. the database's connections are closed, the last traces are sent, and the socket is closed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from core.counters import Counters
 from core.descriptors import max_connections
 from core.ingest import Ingestor
 from core.postgres.database import Database
+from core.tracing import Tracer
 from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
@@ -56,6 +57,7 @@ from service.runtime import (
 from service.settings import Settings, host_and_port
 from service.state_metrics import StateMetrics
 from service.tls import grpc_tls_files, http_tls_files
+from service.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +96,14 @@ async def running(
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
+        tracer = await stack.enter_async_context(tracing(settings))
         database = await stack.enter_async_context(
             Database(conninfo, max_connections=pool_connections(shared_state))
         )
         ingestor = await stack.enter_async_context(
-            open_ingestor(settings, admission, database, clock, counters, shared_state, failure)
+            open_ingestor(
+                settings, admission, database, clock, counters, shared_state, failure, tracer
+            )
         )
 
         readiness = Readiness(database, shared_state, clock)
@@ -108,12 +113,12 @@ async def running(
         has_tls = settings.http_tls_certificate is not None
         url = http_url(*address(listener), has_tls=has_tls)
         base_url = settings.public_url or url
-        servicer = _servicer(settings, ingestor, base_url, counters, clock)
+        servicer = _servicer(settings, ingestor, base_url, counters, clock, tracer)
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
         await stack.enter_async_context(background(servicer.connections.run(grpc_port), failure))
         site = _site(settings, base_url, grpc_port, shown_key)
-        http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
+        http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock, tracer)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         http_server.load_certificates()
         state = StateMetrics(
@@ -172,7 +177,12 @@ def _http_server(
 
 
 def _servicer(
-    settings: Settings, ingestor: Ingestor, base_url: str, counters: Counters, clock: Clock
+    settings: Settings,
+    ingestor: Ingestor,
+    base_url: str,
+    counters: Counters,
+    clock: Clock,
+    tracer: Tracer | None,
 ) -> IngestServicer:
     return IngestServicer(
         ingestor,
@@ -181,6 +191,7 @@ def _servicer(
         clock,
         settings.stream_max_seconds,
         Connections(max_connections()),
+        tracer,
     )
 
 

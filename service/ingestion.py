@@ -26,6 +26,7 @@ from core.maintenance import Maintenance
 from core.postgres.database import Database
 from core.postgres.node import MAX_POOL_CONNECTIONS
 from core.refusal_log import RefusalLog
+from core.tracing import Tracer
 from service.background import background
 from service.processes.shared_state import SharedState
 from service.rates import rate_store
@@ -50,13 +51,14 @@ async def open_ingestor(
     counters: Counters,
     shared_state: SharedState,
     failure: asyncio.Future[None],
+    tracer: Tracer | None,
 ) -> AsyncIterator[Ingestor]:
     """The core on a database, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
         async with database.connection() as db:
             secret = await deployment_secret(db, configured_secret(settings))
 
-        open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache())
+        open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache(), tracer)
         connections = pool_connections(shared_state)
         cells = await stack.enter_async_context(
             Cells(database, open_cell, clock, counters, connections)
@@ -85,6 +87,7 @@ async def _cell(
     counters: Counters,
     failure: asyncio.Future[None],
     workers: WorkerCache,
+    tracer: Tracer | None,
     name: str,
     database: Database,
     stream_openings: SharedBudget,
@@ -95,6 +98,6 @@ async def _cell(
         maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
         stack.push_async_callback(maintenance.finish)
         await stack.enter_async_context(background(maintenance.run(), failure))
-        journal = Journal(database, clock, counters, workers)
+        journal = Journal(database, clock, counters, workers, tracer)
         await stack.enter_async_context(background(journal.run(), failure, journal.close))
         yield Cell(name, database, stream_openings, journal, rejections)

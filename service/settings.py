@@ -193,6 +193,12 @@ class Settings(BaseModel):
         ge=0,
         le=600,
     )
+    otlp_endpoint: Annotated[str, AfterValidator(_url)] | None = _variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "a collector of OpenTelemetry, http://HOST:PORT, that traces are sent to (docs/traces.md); "
+        "by default there are none",
+        default=None,
+    )
     log_level: Annotated[str, AfterValidator(_level)] = _variable(
         "WEPEOPLE_LOG_LEVEL",
         "debug (with a line for every request), info, warning or error",

@@ -73,6 +73,7 @@ class PendingEvents(PendingRequest):
             claim,
         )
         self.is_streamed = batch.streamed
+        self.span = batch.span
 
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
