@@ -25,6 +25,7 @@ def database_url(module_database: str) -> str:
         *(["app", verb] for verb in ("create", "list", "allow", "deny")),
         *(["key", verb] for verb in ("create", "list", "revoke")),
         *(["worker", verb] for verb in ("create", "list")),
+        ["audit"],
         ["usage"],
         ["events"],
         ["snapshots"],
