@@ -24,6 +24,7 @@ from core.journal.rejections import Rejections
 from core.journal.workers import WorkerCache
 from core.maintenance import Maintenance
 from core.postgres.database import Database
+from core.postgres.directory import HOME
 from core.postgres.node import MAX_POOL_CONNECTIONS
 from core.refusal_log import RefusalLog
 from core.tracing import Tracer
@@ -95,7 +96,9 @@ async def _cell(
     """A cell, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
         rejections = Rejections(clock, keep_items=settings.keep_rejected_items)
-        maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
+        maintenance = Maintenance(
+            database, rejections, clock, settings.event_retention_months, is_home=name == HOME
+        )
         stack.push_async_callback(maintenance.finish)
         await stack.enter_async_context(background(maintenance.run(), failure))
         journal = Journal(database, clock, counters, workers, tracer)

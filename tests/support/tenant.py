@@ -17,6 +17,7 @@ from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, whitelist
 from core.admin.cell_sessions import CellSession
 from core.postgres import directory
+from core.postgres.audit import Change
 from core.postgres.directory import CellRecord
 from tests.support.two_cells import cell_session
 from tests.support.waiting import WAIT_SECONDS, eventually
@@ -77,7 +78,8 @@ class Tenant:
 
     async def change_rights(self, statement: str, *parameters: object) -> None:
         """Run a statement by which servers have to hear of a change."""
-        async with self.in_cell() as cell, cell.changing(self.organization.id):
+        change = Change("test", self.organization.id, self.organization_id)
+        async with self.in_cell() as cell, cell.changing(change):
             await cell.db.execute(statement.encode(), parameters)
 
     async def connect(self) -> AsyncConnection[Any]:
@@ -132,7 +134,7 @@ class Tenant:
         async with self.in_cell() as cell:
             slug = f"app-{next(_numbers)}"
             app = await apps.create(
-                cell.db, self.organization, slug, slug.upper(), event_types, now_us()
+                cell, self.organization, slug, slug.upper(), event_types, now_us()
             )
             return await self._with_key(cell, app)
 
@@ -226,7 +228,7 @@ async def make_tenant(database_url: str, cell_name: str | None = None, **options
     async with cell_session(database_url, cell_name) as cell:
         name = f"Organization {next(_numbers)} {time.time_ns()}"
         organization = await organizations.create(cell, name, now_us(), **options)
-        app = await apps.create(cell.db, organization, "crm-hub", "CRM Hub", event_types, now_us())
+        app = await apps.create(cell, organization, "crm-hub", "CRM Hub", event_types, now_us())
         secret = await deployment_secret(cell.home, None)
         api_key, key = await keys.create(cell, app, secret, now_us(), **key_options)
     return Tenant(database_url, organization, app, api_key, key, cell.record)
