@@ -95,7 +95,7 @@ soak: $(VENV)/dev.stamp ## ten minutes of faults and floods at random, with a le
 	@exec $(BIN)/python -m tests.pressure.soak $(ARGS)
 
 .PHONY: matrix
-matrix: $(VENV)/dev.stamp ## run the behaviour suite on two cells, the system's PostgreSQL and PgBouncer; ARGS replace tests/behaviour
+matrix: $(VENV)/dev.stamp ## run the behaviour suite on two cells, Citus, the system's PostgreSQL and PgBouncer; ARGS replace tests/behaviour
 	@exec $(BIN)/python -m tests.matrix $(ARGS)
 
 .PHONY: kills

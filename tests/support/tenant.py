@@ -19,6 +19,7 @@ from core.admin.cell_sessions import CellSession
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.directory import CellRecord
+from tests.support.citus import connect_to_owner
 from tests.support.two_cells import cell_session
 from tests.support.waiting import WAIT_SECONDS, eventually
 
@@ -82,8 +83,15 @@ class Tenant:
         async with self.in_cell() as cell, cell.changing(change):
             await cell.db.execute(statement.encode(), parameters)
 
+    async def change_table(self, statement: str) -> None:
+        """Run a statement that changes a table of the organization's cell."""
+        async with self.in_cell() as cell:
+            await cell.db.execute(statement.encode())
+
     async def connect(self) -> AsyncConnection[Any]:
-        """A connection of the test's own, to the organization's cell."""
+        """A connection of the test's own, to the organization's cell; on Citus, at its owner."""
+        if self.cell.is_citus:
+            return await connect_to_owner(self.cell)
         return await directory.connect_to(self.cell, self.database_url)
 
     def in_cell(self) -> AbstractAsyncContextManager[CellSession]:
