@@ -128,25 +128,24 @@ async def running(
         await stack.enter_async_context(background(return_memory(), failure))
         await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
         await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
-
-        def grace() -> float:
-            return 0.0 if failure.done() else settings.drain_grace_seconds
-
-        stack.push_async_callback(_begin_to_stop, readiness, http_server, grpc_server, grace)
+        begin_to_stop = partial(_begin_to_stop, settings, failure)
+        stack.push_async_callback(begin_to_stop, readiness, http_server, grpc_server)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
         yield Service(url, grpc_address, failure, partial(_reload, http_server, grpc_server))
 
 
 async def _begin_to_stop(
+    settings: Settings,
+    failure: asyncio.Future[None],
     readiness: Readiness,
     http_server: HttpServer,
     grpc_server: GrpcServer,
-    grace: Callable[[], float],
 ) -> None:
     readiness.drain()
     http_server.announce_stop()
     await grpc_server.announce_stop()
-    await asyncio.sleep(grace())
+    if not failure.done():
+        await asyncio.sleep(settings.drain_grace_seconds)
     # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
     http_server.stop()
 
