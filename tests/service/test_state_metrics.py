@@ -104,7 +104,7 @@ async def test_budgets_tell_what_is_taken_who_waits_and_who_was_refused(database
 async def test_pools_tell_what_is_lent_who_waits_and_who_got_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.postgres.database.CHECKOUT_SECONDS", 2.0)
+    monkeypatch.setattr("core.postgres.node.CHECKOUT_SECONDS", 2.0)
     async with Database(database_url, max_connections=2) as database:
         parts = Parts(database)
         async with database.connection(), database.connection():
