@@ -201,9 +201,9 @@ class Cells:
 
     async def _look_at(self, cell: Cell, pause_seconds: float) -> None:
         await asyncio.sleep(pause_seconds)
-        await cell.database.locate()
         problem: str | None
         try:
+            await cell.database.locate()
             problem = await cell.database.within(ANSWER_SECONDS, self._ask(cell))
         except (psycopg.Error, IngestError):
             problem = "its database does not answer"

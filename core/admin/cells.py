@@ -70,6 +70,12 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(name)s) OR %(name)s = ANY 
 """
 _CREATE: Final = "CREATE SCHEMA {}"
 _IS_USED: Final = "SELECT EXISTS (SELECT FROM organizations)"
+# Of the home database, for good, and nothing that tells its secret.
+_MARK: Final = """
+SELECT 'cell of ' || encode(sha256('home'::bytea || key_secret), 'hex') FROM deployment
+"""
+_MARK_FOUND: Final = "SELECT obj_description('cell_migrations'::regclass, 'pg_class')"
+_SET_MARK: Final = "COMMENT ON TABLE cell_migrations IS {}"
 
 
 async def add(
@@ -93,8 +99,9 @@ async def add(
         await migrate_cell(cell, home_conninfo, now_us)
         async with await directory.connect_to(cell, home_conninfo) as db:
             row = await (await db.execute(_IS_USED)).fetchone()
-        if row is not None and row[0]:
-            raise _taken(cell.name, "organizations of another service")
+            if row is not None and row[0]:
+                raise _taken(cell.name, "organizations of another service")
+            await _mark(db, home, cell)
         change = Change("cell.add", None, cell.name)
         change.after = {"database": CellDetails(cell, 0).database, "citus": cell.is_citus}
         async with home.transaction():
@@ -119,6 +126,15 @@ async def _make_schema(db: Connection, cell: CellRecord) -> None:
         await citus.create_schema(db, cell.name)
     elif not is_there:
         await db.execute(sql.SQL(_CREATE).format(sql.Identifier(cell.name)))
+
+
+async def _mark(db: Connection, home: Connection, cell: CellRecord) -> None:
+    """Take the cell for this home database: another's retention would drop events of this one's."""
+    mark = await (await home.execute(_MARK)).fetchone()
+    found = await (await db.execute(_MARK_FOUND)).fetchone()
+    if mark is None or found is None or found[0] not in (None, mark[0]):
+        raise _taken(cell.name, "a cell of another service")
+    await db.execute(sql.SQL(_SET_MARK).format(sql.Literal(mark[0])))
 
 
 def _taken(schema: str, holds: str) -> AdministrationError:

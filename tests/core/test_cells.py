@@ -230,7 +230,8 @@ async def test_no_more_cells_are_opened_than_a_process_may_work_in(
 async def test_the_looks_at_many_cells_of_a_node_leave_room_in_its_pool(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core.postgres.node, "MAX_POOL_WAITERS", 8)
+    monkeypatch.setattr(core.postgres.node, "MAX_POOL_WAITERS", 16)
+    monkeypatch.setattr(core.cells, "LOOK_SECONDS", 4.0)  # so that a busy machine keeps up
     west = await add_cell(database_url, "west")
     for number in range(40):
         await enter(database_url, west._replace(name=f"west{number}"))

@@ -113,6 +113,19 @@ async def test_a_cell_of_another_service_is_not_taken(
     assert await directory.find_cell(home, "north") is None
 
 
+async def test_an_empty_cell_of_another_service_is_not_taken(
+    home: AsyncConnection, database_url: str
+) -> None:
+    """Such as a production's, by the commands of a staging environment."""
+    await cells.add(home, database_url, record("north"), now_us())
+    # As another home database sees it.
+    await home.execute("DELETE FROM cells WHERE name = 'north'")
+    await home.execute("UPDATE deployment SET key_secret = sha256(key_secret)")
+    with pytest.raises(AdministrationError, match="a cell of another service"):
+        await cells.add(home, database_url, record("north"), now_us())
+    assert await directory.find_cell(home, "north") is None
+
+
 def test_a_password_is_not_shown() -> None:
     url = "postgresql://ingest:secret@db2.internal:5433/events"
     shown = cells.CellDetails(cells.new_record("north", url, is_citus=False), 0).database

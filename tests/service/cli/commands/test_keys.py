@@ -74,8 +74,9 @@ def test_a_key_that_cannot_be_shown_is_named_for_revocation(run: Run, acme: str)
 
 def test_a_key_is_replaced_and_works_until_its_end(run: Run, acme: str) -> None:
     [old] = run("key", "list", "--json").json()
+    run("org", "update", "Acme", "--quota", "none")
     with served() as (ready, _):
-        rotated = run("key", "rotate", old["id"], "--old-ends-in", "3s", "--json").json()
+        rotated = run("key", "rotate", old["id"], "--old-ends-in", "10s", "--json").json()
         assert send(ready["http"], acme, 1).status_code == 202
         assert send(ready["http"], rotated["key"], 1).status_code == 202
         wait_until(
