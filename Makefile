@@ -34,7 +34,8 @@ run: $(VENV)/run.stamp ## start the service with an embedded database and demo d
 	@exec $(BIN)/wepeople-ingest serve --demo $(ARGS)
 
 # Tests with a target of their own: they take long, or need more than Python.
-APART := --ignore tests/pressure --ignore tests/generators --ignore tests/portal --ignore tests/operations
+APART := --ignore tests/pressure --ignore tests/generators --ignore tests/portal --ignore tests/operations \
+    --ignore tests/deploy
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run the tests in TEST_PROCESSES processes, but for those apart; ARGS go to pytest
@@ -77,6 +78,10 @@ browser-tests: $(VENV)/dev.stamp ## try the pages in Debian's Chromium, and html
 operations-tests: $(VENV)/dev.stamp ## run the commands of docs/operations.md on real servers, and two releases beside each other
 	@exec $(BIN)/python -m pytest tests/operations $(ARGS)
 
+.PHONY: deploy-tests
+deploy-tests: $(VENV)/dev.stamp ## hold deploy/ to its tools, which `.ci/run` installs, and install the service as its image does
+	@exec $(BIN)/python -m pytest tests/deploy $(ARGS)
+
 .PHONY: pressure-tests
 pressure-tests: $(VENV)/dev.stamp ## a few seconds of every flood and of the soak, as tests; ARGS go to pytest
 	@exec $(BIN)/python -m pytest tests/pressure $(ARGS)
@@ -90,7 +95,7 @@ soak: $(VENV)/dev.stamp ## ten minutes of faults and floods at random, with a le
 	@exec $(BIN)/python -m tests.pressure.soak $(ARGS)
 
 .PHONY: matrix
-matrix: $(VENV)/dev.stamp ## run the behaviour suite on two cells, the system's PostgreSQL and PgBouncer; ARGS replace tests/behaviour
+matrix: $(VENV)/dev.stamp ## run the behaviour suite on two cells, Citus, the system's PostgreSQL and PgBouncer; ARGS replace tests/behaviour
 	@exec $(BIN)/python -m tests.matrix $(ARGS)
 
 .PHONY: kills

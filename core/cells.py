@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 LIST_SECONDS: Final = 10.0  # between two looks at the directory for cells that are not open yet
 LOOK_SECONDS: Final = 1.0  # between two looks whether a cell answers
-ANSWER_SECONDS: Final = 2.0  # a cell that takes longer is away
+ANSWER_SECONDS: Final = 2.0  # a cell that takes longer does not answer
+MAX_FAILED_LOOKS: Final = 1  # one more in a row, and the cell is away; a busy process is late, too
 
 
 class Cell:
@@ -59,6 +60,7 @@ class Cell:
         self.journal = journal
         self.rejections = rejections
         self.problem: str | None = None
+        self.failed_looks = 0  # in a row
 
     def check(self) -> None:
         """Raises ``internal_error``, transient, if the cell is known to take nothing.
@@ -209,8 +211,13 @@ class Cells:
             expected = isinstance(error, OSError)
             self._look_failures.note(f"cell {cell.name} was not asked", error, expected=expected)
             return
-        if problem is not None:
+        if problem is None:
+            cell.failed_looks = 0
+        else:
+            cell.failed_looks += 1
             cell.database.check_soon()
+            if cell.failed_looks <= MAX_FAILED_LOOKS:
+                return
         if problem != cell.problem:
             if problem is None:
                 log.info("cell %s takes requests again", cell.name)

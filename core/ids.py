@@ -35,12 +35,12 @@ def new(now_us: int) -> UUID:
     return UUID(int=_new_bits(now_us))
 
 
-def first_of_batch(now_us: int) -> UUID:
-    """A new id from which a batch counts up.
+def first_of_batch(now_us: int) -> int:
+    """The integer of a new id from which a batch counts up.
 
     The top bit of its last 64 is zero, so that counting never changes its first 64 bits.
     """
-    return UUID(int=_new_bits(now_us) & _ALL_BUT_THE_TOP_BIT_OF_THE_LAST_64)
+    return _new_bits(now_us) & _ALL_BUT_THE_TOP_BIT_OF_THE_LAST_64
 
 
 def first_at(now_us: int) -> UUID:

@@ -18,7 +18,7 @@ from core.errors import IngestError
 from core.failure_log import FailureLog
 from core.journal import app_producers, idempotency
 from core.journal.rejections import FLUSH_SECONDS, Rejections
-from core.postgres import partitions
+from core.postgres import audit, partitions
 from core.postgres.database import Database
 from core.postgres.sessions import JOURNAL_SESSION_NAME, Connection
 
@@ -50,7 +50,8 @@ class Maintenance:
     """Writes rejections, deletes old idempotency keys, makes and drops partitions.
 
     It forgets producers that are not used any more. It also ends the transactions of processes that
-    hang. ``retention_months``: how long events are kept; None for ever.
+    hang. ``retention_months``: how long events are kept; None for ever. ``is_home``: the cell is
+    the home cell, beside which the audit log is; old entries of that are deleted, too.
     """
 
     def __init__(
@@ -59,8 +60,11 @@ class Maintenance:
         rejections: Rejections,
         clock: Clock,
         retention_months: int | None,
+        *,
+        is_home: bool = True,
     ) -> None:
         self._database = database
+        self._is_home = is_home
         self._rejections = rejections
         self._clock = clock
         self._retention_months = retention_months
@@ -75,6 +79,7 @@ class Maintenance:
                 PARTITIONS_SECONDS, self._maintain_partitions, self._database.ddl_connection
             ),
             self._repeat(FORGET_SECONDS, self._forget_producers),
+            *([self._repeat(FORGET_SECONDS, self._clean_audit)] if self._is_home else []),
             self._repeat(HUNG_CHECK_SECONDS, self._end_hung),
         )
 
@@ -109,6 +114,10 @@ class Maintenance:
         deleted = idempotency.MAX_CLEANED_AT_ONCE
         while deleted == idempotency.MAX_CLEANED_AT_ONCE:
             deleted = await idempotency.clean(db, self._clock.now_us())
+
+    async def _clean_audit(self, db: Connection) -> None:
+        while await audit.clean(db) == audit.MAX_CLEANED_AT_ONCE:
+            pass
 
     async def _forget_producers(self, db: Connection) -> None:
         if forgotten := await app_producers.forget_unused(db, self._clock.now_us()):

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from core.error_codes import ErrorCode
 from core.json_text import JsonText, Stored
+from core.tracing import Span
 
 Endpoint = Literal["events", "snapshots"]
 T = TypeVar("T")
@@ -111,6 +112,7 @@ class EventBatch(Struct, frozen=True):
     (core/access/admission.py). ``position``: set if a producer numbers its batches.
     ``size_bytes``: the size of the body or message, which the events keep in memory. ``stored`` and
     ``digest``: set if the batch was prepared (:func:`core.journal.pending_events.prepared`).
+    ``span``: of the request or batch, if traces are on.
     """
 
     request_id: str
@@ -121,6 +123,7 @@ class EventBatch(Struct, frozen=True):
     size_bytes: int = 0
     stored: Stored | None = None
     digest: bytes | None = None
+    span: Span | None = None
 
 
 class Snapshot(Struct, frozen=True, gc=False):
@@ -134,12 +137,13 @@ class Snapshot(Struct, frozen=True, gc=False):
 
 
 class SnapshotRequest(Struct, frozen=True):
-    """The snapshot of one request. ``size_bytes`` as in :class:`EventBatch`."""
+    """The snapshot of one request. ``size_bytes`` and ``span`` as in :class:`EventBatch`."""
 
     request_id: str
     snapshot: Snapshot
     idempotency_key: str | None = None
     size_bytes: int = 0
+    span: Span | None = None
 
 
 class Worker(Struct, frozen=True, gc=False):

@@ -13,12 +13,14 @@ from grpc_status import rpc_status
 
 from core import ids
 from core.clock import Clock
+from core.counters import OK
 from core.error_codes import ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, StreamError, log_internal
 from core.limits import MAX_BODY_BYTES
 from core.models import Caller
 from core.refusal_log import RefusedRequest
 from core.slices import InTurns, Sliced
+from core.tracing import Span, request_attributes
 from grpc_api.connections import Connections
 from grpc_api.convert import MIN_SLICED_BYTES
 from grpc_api.errors import CallError, StatusRenderer, status_of
@@ -54,6 +56,8 @@ class Call:
         self._renderer = renderer
         self._connections = connections
         self._has_sent_id = False
+        self._status_code: int | None = None  # of the error that ended it
+        self.span: Span | None = None  # if traces are on
 
     def admit(self, caller: Caller) -> None:
         """Note whose call it is; the key may be used."""
@@ -66,6 +70,16 @@ class Call:
         status = status_of(error).name
         return RefusedRequest(self.request_id, "grpc", endpoint, status, self.events, milliseconds)
 
+    def end_span(self, code: str) -> None:
+        """End the span of the call, if there is one; ``code`` is that of the metrics."""
+        if self.span is None:
+            return
+        attributes = request_attributes(self.request_id, self.caller, self.events)
+        status = (grpc.StatusCode.OK if code == OK else grpc.StatusCode.CANCELLED).value[0]
+        attributes["rpc.grpc.status_code"] = self._status_code or status
+        self.span.annotate(attributes)
+        self.span.end(None if code == OK else code)
+
     async def send_request_id(self) -> None:
         """Send the request id, once. A unary call has that of its receipt, which may be a replay's.
 
@@ -73,7 +87,10 @@ class Call:
         """
         if not self._has_sent_id:
             self._has_sent_id = True
-            await self.context.send_initial_metadata((("x-request-id", self.request_id),))
+            metadata = [("x-request-id", self.request_id)]
+            if self.span is not None:
+                metadata.append(("traceparent", self.span.traceparent))
+            await self.context.send_initial_metadata(metadata)
 
     async def read(self, message_type: type[Request], run: InTurns) -> Request:
         """The one message of a unary call; raises ``invalid_body`` if there is none, or another.
@@ -115,6 +132,7 @@ class Call:
             self.code = error.reason
         organization = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)
         status = self._renderer.render(error, self.request_id, organization or "")
+        self._status_code = status.code
         # The library's call object and the AbortError it raises refer to each other, and the
         # AbortError's context is the error we handle. The frames of that error's traceback hold
         # whole messages. Without this they would stay in memory until the garbage collector runs.

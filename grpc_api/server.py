@@ -9,9 +9,10 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health
 
+from core.tls_files import TlsFiles
 from grpc_api.accepting import Acceptor
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
-from grpc_api.certificates import Certificates, TlsFiles
+from grpc_api.certificates import Certificates
 from grpc_api.health import Health
 from grpc_api.reflection import enable_reflection
 from grpc_api.servicer import SERVICE, IngestServicer

@@ -18,6 +18,7 @@ from core.ingest import Ingestor
 from core.journal.journal import MAX_ANSWER_SECONDS
 from core.models import Caller, EventBatch, SnapshotRequest
 from core.rules.event_batch import check_count
+from core.tracing import Tracer
 from grpc_api import convert, responses
 from grpc_api.arrivals import Arrivals
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Context, Request, deserializer
@@ -25,6 +26,7 @@ from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer, UnknownMethodError
 from grpc_api.open_streams import OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
+from grpc_api.spans import begin_call
 from grpc_api.stream import EventStream
 
 SERVICE: Final = "wepeople.ingest.v1.IngestService"
@@ -51,8 +53,10 @@ class IngestServicer:
         clock: Clock,
         max_stream_seconds: float,
         connections: Connections,
+        tracer: Tracer | None = None,
     ) -> None:
         self.connections = connections
+        self._tracer = tracer
         self._ingestor = ingestor
         self._counters = counters
         self._renderer = renderer
@@ -89,6 +93,7 @@ class IngestServicer:
             events,
             request.idempotency_key if request.HasField("idempotency_key") else None,
             size_bytes=size_bytes,
+            span=call.span,
         )
         receipt = await self._ingestor.ingest(caller, batch)
         call.request_id = receipt.request_id
@@ -103,7 +108,7 @@ class IngestServicer:
         except ValueError as error:
             raise IngestError(ErrorCode.INVALID_BODY, str(error)) from None
         key = request.idempotency_key if request.HasField("idempotency_key") else None
-        wanted = SnapshotRequest(call.request_id, snapshot, key, call.message_bytes)
+        wanted = SnapshotRequest(call.request_id, snapshot, key, call.message_bytes, call.span)
         receipt = await self._ingestor.ingest_snapshot(caller, wanted)
         call.request_id = receipt.request_id
         return responses.snapshot_response(receipt)
@@ -142,13 +147,18 @@ class IngestServicer:
     @contextlib.contextmanager
     def _counted(self, endpoint: str, call: Call) -> Iterator[None]:
         begin = self._clock.monotonic()
+        if self._tracer is not None:
+            metadata = call.context.invocation_metadata() or ()
+            call.span = begin_call(self._tracer, SERVICE, endpoint, metadata)
         code = CANCELLED
         try:
             yield
             code = OK
         finally:
             seconds = self._clock.monotonic() - begin
-            self._counters.request("grpc", endpoint, call.code or code, seconds)
+            code = call.code or code
+            self._counters.request("grpc", endpoint, code, seconds)
+            call.end_span(code)
 
     def _unary(
         self,

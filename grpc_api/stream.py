@@ -25,10 +25,12 @@ from core.limits import MAX_BATCH_EVENTS
 from core.models import Caller, EventBatch, Receipt, StreamPosition
 from core.rules.event_batch import check_count
 from core.slices import InTurns
+from core.tracing import Span
 from grpc_api import convert, responses
 from grpc_api.call import Call
 from grpc_api.open_streams import EndRequest, OpenStreams, ProducerStream
 from grpc_api.pb import ingest_pb2 as pb
+from grpc_api.spans import end_batch, end_with_receipt
 
 MAX_IN_FLIGHT: Final = 32
 # The time that the batches already read have to be committed and acked when a stream must end:
@@ -218,7 +220,9 @@ class EventStream:
         opened.max_in_flight = MAX_IN_FLIGHT
         await self._write(pb.StreamEventsResponse(opened=opened))
 
-    async def _batch(self, message: pb.StreamEventsRequest, run: InTurns) -> EventBatch:
+    async def _batch(
+        self, message: pb.StreamEventsRequest, run: InTurns, span: Span | None
+    ) -> EventBatch:
         if message.WhichOneof("message") != "batch":
             raise _invalid("a stream opens once, with its first message; then it has batches")
         batch = message.batch
@@ -240,17 +244,23 @@ class EventStream:
             streamed=True,
             position=position,
             size_bytes=size_bytes,
+            span=span,
         )
 
     async def _submit(self, caller: Caller, message: pb.StreamEventsRequest, room: Holding) -> None:
         admitted_at = self._call.clock.monotonic()
+        span = self._call.span and self._call.span.begin_batch()
         try:
             run = self._ingestor.in_turns(caller)
-            batch = await prepared(await self._batch(message, run), run)
+            batch = await prepared(await self._batch(message, run, span), run)
             receipt = self._ingestor.enqueue(caller, batch)
-        except BaseException:
+        except BaseException as error:
             room.release()
+            if span is not None:
+                end_batch(span, error)
             raise
+        if span is not None:
+            end_with_receipt(span, caller, batch, receipt)
         sequence = batch.position.sequence if batch.position else 0
         self._unacked.append(_Unacked(sequence, receipt, room, admitted_at))
         self._wake_ack_writer.set()

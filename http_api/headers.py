@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from starlette.types import Scope
 
+from core.tracing import Parent
 from http_api.decoding import invalid_body
 
 
 class RequestHeaders:
     """The header fields of one request."""
 
-    __slots__ = ("_by_name", "_fields")
+    __slots__ = ("_by_name", "_fields", "_has_repeats")
 
     def __init__(self, scope: Scope) -> None:
         self._fields: list[tuple[bytes, bytes]] = scope["headers"]
         self._by_name = dict(self._fields)  # the last value of a repeated field
+        self._has_repeats = len(self._by_name) < len(self._fields)
 
-    def _values(self, name: bytes) -> list[str]:
+    def _values(self, name: bytes) -> list[bytes]:
         value = self._by_name.get(name)
         if value is None:
             return []
-        if len(self._by_name) == len(self._fields):  # nothing was repeated
-            return [value.decode("latin-1")]
-        return [value.decode("latin-1") for other, value in self._fields if other == name]
+        if not self._has_repeats:
+            return [value]
+        return [value for other, value in self._fields if other == name]
 
     def authorization(self) -> str | None:
         """Return the credential, None without one. Several are joined, which no key matches."""
         values = self._values(b"authorization")
         # Whichever of two credentials we took, the client may have meant the other.
-        return ", ".join(values) if values else None
+        return b", ".join(values).decode("latin-1") if values else None
 
     def idempotency_key(self) -> str | None:
         """Return the key, None without one. Raises ``invalid_body`` if there are several."""
@@ -38,17 +40,25 @@ class RequestHeaders:
         if not values:
             return None
         try:
-            # It was decoded as Latin-1; clients that send more than ASCII send UTF-8.
-            return values[0].encode("latin-1").decode()
+            return values[0].decode()  # clients that send more than ASCII send UTF-8
         except UnicodeDecodeError:
-            return values[0]
+            return values[0].decode("latin-1")
+
+    def trace_parent(self) -> Parent | None:
+        """Return the caller's span, None without one."""
+        traceparents, tracestates = (
+            [value.decode("latin-1") for value in self._values(name)]
+            for name in (b"traceparent", b"tracestate")
+        )
+        return Parent.of(traceparents, tracestates)
 
     def check_content_type(self) -> None:
         """Raise ``invalid_body`` unless the body is declared to be JSON in UTF-8."""
         values = self._values(b"content-type")
-        if values == ["application/json"]:
+        if values == [b"application/json"]:
             return
-        media_type, *parameters = (values[0] if values else "").lower().split(";")
+        declared = values[0].decode("latin-1") if values else ""
+        media_type, *parameters = declared.lower().split(";")
         if media_type.strip() != "application/json":
             raise invalid_body("Content-Type: must be application/json")
         for parameter in parameters:
@@ -64,9 +74,7 @@ class RequestHeaders:
 
     def is_gzipped(self) -> bool:
         """Whether the body is gzipped. Raises ``invalid_body`` for any other encoding."""
-        if b"content-encoding" not in self._by_name:
-            return False
-        encodings = ",".join(self._values(b"content-encoding")).strip().lower()
-        if encodings not in ("", "identity", "gzip", "x-gzip"):
+        encodings = b",".join(self._values(b"content-encoding")).strip().lower()
+        if encodings not in (b"", b"identity", b"gzip", b"x-gzip"):
             raise invalid_body("Content-Encoding: must be gzip or identity")
-        return encodings in ("gzip", "x-gzip")
+        return encodings in (b"gzip", b"x-gzip")

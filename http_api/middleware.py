@@ -19,8 +19,10 @@ from core.ids import new_request_id
 from core.limits import API_VERSION
 from core.models import Budget, Caller, Receipt, SnapshotReceipt
 from core.refusal_log import RefusedRequest
+from core.tracing import Span, Tracer, request_attributes
 from http_api.cors import cors_headers
 from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.spans import begin_span
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class RequestContext:
         "events",
         "replayed",
         "request_id",
+        "span",
     )
 
     def __init__(self, clock: Clock) -> None:
@@ -56,6 +59,7 @@ class RequestContext:
         self.budget: Budget | None = None  # once the key is known
         self.replayed = False
         self.code: str = OK  # or the code of the error that answers it
+        self.span: Span | None = None  # if traces are on
         self._waiting: asyncio.Task[object] | None = None
 
     @staticmethod
@@ -98,6 +102,15 @@ class RequestContext:
         known = ("http", self.endpoint, str(int(status)), self.events)
         return RefusedRequest(self.request_id, *known, self.milliseconds())
 
+    def end_span(self, status: int, code: str) -> None:
+        """End the span of the request; ``status`` is 0 if no answer was sent."""
+        assert self.span is not None
+        attributes = request_attributes(self.request_id, self.caller, self.events)
+        if status:
+            attributes["http.response.status_code"] = status
+        self.span.annotate(attributes)
+        self.span.end(None if code == OK else code)
+
     def take_over(self, receipt: Receipt | SnapshotReceipt) -> None:
         """Take the request id from the receipt: a replay has the id of the first request."""
         self.request_id = receipt.request_id
@@ -116,6 +129,8 @@ class RequestContext:
             ]
         if self.replayed:
             headers.append((b"idempotency-replayed", b"true"))
+        if self.span is not None:
+            headers.append((b"traceparent", self.span.traceparent.encode()))
         return headers
 
 
@@ -133,12 +148,14 @@ class RequestContextMiddleware:
         documents: Container[str],
         clock: Clock,
         counters: Counters,
+        tracer: Tracer | None,
     ) -> None:
         self._app = app
         self._endpoints = endpoints
         self._documents = documents
         self._clock = clock
         self._counters = counters
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -160,6 +177,8 @@ class RequestContextMiddleware:
 
         if scope["method"] != "OPTIONS":  # which is a preflight
             context.endpoint = _ENDPOINTS.get(scope["path"], OTHER)
+        if self._tracer is not None and context.endpoint != OTHER:
+            context.span = begin_span(self._tracer, scope)
         app = self._endpoints.get((scope["method"], scope["path"]), self._app)
         try:
             await app(scope, receive, send_with_headers)
@@ -172,6 +191,8 @@ class RequestContextMiddleware:
             code = context.code if status else CANCELLED
             seconds = self._clock.monotonic() - context.began_at
             self._counters.request("http", context.endpoint, code, seconds)
+            if context.span is not None:
+                context.end_span(status, code)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "%s %s %d",

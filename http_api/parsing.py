@@ -9,6 +9,7 @@ import asyncio
 from typing import Any, Final
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from http_api.cycle import Cycle
@@ -173,11 +174,17 @@ class RequestParser(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
         self._body_left -= len(body)
-        super().on_body(body)
+        if not self.cycle.response_complete:
+            self.cycle.body += body
+            if len(self.cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():  # the body is yet to come, from _decline_upgrade's parser
             return
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
         self._unparsed_bytes = 0
         self._in_body = False

@@ -19,7 +19,7 @@ from core.access.shared_budget import overloaded
 from core.error_codes import ErrorCode
 from core.errors import IngestError
 from http_api.connections import Connections
-from http_api.cycle import CLOSE, Cycle, render
+from http_api.cycle import CLOSE, render
 from http_api.middleware import RequestContext
 from http_api.parsing import RequestParser
 
@@ -48,9 +48,7 @@ class HttpProtocol(RequestParser):
     _send_by: float | None = None  # when the client has sent the rest of a head, or is cut off
     _idle_until: float | None = None  # when a connection without a request is closed
     _ended_by_client = False
-    _is_lost = False
-    _begun: Cycle | None = None  # the latest request that an answer was begun for
-    _next: asyncio.Future[Cycle | None] | None = None  # the request to be run after that, or none
+    _begun: RequestResponseCycle | None = None  # the latest request that an answer was begun for
     _unsent_bytes = 0  # when _check_reading last looked
     _unsent_since = 0.0
 
@@ -72,20 +70,18 @@ class HttpProtocol(RequestParser):
         self.places.remove(self)
         self._disconnect()
         super().connection_lost(exc)
-        self._is_lost = True
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection open while a request that came whole has no answer yet."""
         self._ended_by_client = True
-        return not self._is_over()
+        # TLS has no connection of which one side is closed.
+        return self.scheme == "http" and not self._is_over()
 
     def is_authenticated(self) -> bool:
         """Whether the key of the request under way is known by now."""
         if self._is_answered() or self._begun is None:
             return False
-        context = RequestContext.if_begun(self._begun.scope)
+        context = RequestContext.if_begun(cast("Scope", self._begun.scope))
         return context is not None and context.caller is not None
 
     def evict(self) -> None:
@@ -198,32 +194,14 @@ class HttpProtocol(RequestParser):
     # --- the answers -------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        assert isinstance(cycle, Cycle)
         if self.transport.get_write_buffer_size():
             # It waits until the client has read the answer before it: see resume_writing.
             self.pipeline.append((cycle, app))
             self.flow.pause_reading()
             self.transport.set_write_buffer_limits(0)
-            return
-        self._begun = cycle
-        if self._next is not None:
-            self._next.set_result(cycle)
-            return
-        self._next = self.loop.create_future()
-        task = self.loop.create_task(self._run(cycle))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _run(self, cycle: Cycle | None) -> None:
-        """Run requests one after the other, until the connection is lost.
-
-        A task for each request would take 4 us of CPU more (``bench --protocol http --batch 1``).
-        """
-        while cycle is not None:
-            await cycle.run_asgi(self.app)
-            assert self._next is not None
-            cycle = None if self._is_lost else await self._next
-            self._next = self.loop.create_future()
+        else:
+            self._begun = cycle
+            super()._start_asgi_task(cycle, app)
 
     def resume_writing(self) -> None:
         """Go on when the client has read what was written."""
@@ -236,7 +214,7 @@ class HttpProtocol(RequestParser):
     def on_response_complete(self) -> None:
         """Begin the next request if it was read already; otherwise wait for it."""
         assert self._begun is not None
-        caller = RequestContext.of(self._begun.scope).caller
+        caller = RequestContext.of(cast("Scope", self._begun.scope)).caller
         self.places.end_request(self, caller.organization_id.int if caller else None)
         if self.transport.is_closing():
             return

@@ -64,7 +64,11 @@ class _Endpoints:
         ingesting = self._ingestor.ingest(
             caller,
             EventBatch(
-                context.request_id, events, headers.idempotency_key(), size_bytes=size_bytes
+                context.request_id,
+                events,
+                headers.idempotency_key(),
+                size_bytes=size_bytes,
+                span=context.span,
             ),
         )
         del body, events  # frees their memory before the commit
@@ -80,7 +84,9 @@ class _Endpoints:
             snapshot = await decode_snapshot(body, self._ingestor.in_turns(caller))
         finally:
             memory.release()
-        wanted = SnapshotRequest(context.request_id, snapshot, headers.idempotency_key(), len(body))
+        wanted = SnapshotRequest(
+            context.request_id, snapshot, headers.idempotency_key(), len(body), context.span
+        )
         receipt = await self._ingestor.ingest_snapshot(caller, wanted)
         context.take_over(receipt)
         return render_snapshot_receipt(receipt)

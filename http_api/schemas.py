@@ -82,10 +82,6 @@ _encode = msgspec.json.Encoder().encode
 _format_us = lru_cache(1)(format_us)  # events without a timestamp have that of their receipt
 
 
-def _text(timestamp: str | int) -> str:
-    return timestamp if isinstance(timestamp, str) else _format_us(timestamp)
-
-
 def render_receipt(receipt: Receipt) -> tuple[int, bytes]:
     """Return the status, 202 or with rejected events 207, and the body (contract section 5)."""
     body = {
@@ -95,7 +91,11 @@ def render_receipt(receipt: Receipt) -> tuple[int, bytes]:
         "batchLimit": MAX_BATCH_EVENTS,
         "results": {
             "accepted": [
-                WireAcceptedEvent(one.event_type, _text(one.timestamp)) for one in receipt.echoes
+                WireAcceptedEvent(
+                    one.event_type, moment if isinstance(moment, str) else _format_us(moment)
+                )
+                for one in receipt.echoes
+                for moment in (one.timestamp,)
             ],
             "rejected": rejected_members(receipt.rejected),
         },

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 import uvicorn
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 from core.clock import Clock
 from core.descriptors import MAX_CONNECTIONS
 from core.errors import IngestError
+from core.tls_files import FollowedFiles, TlsFiles, server_context
 from http_api.accepting import Acceptor
 from http_api.connections import Connections
 from http_api.errors import render_error
@@ -21,6 +23,8 @@ from http_api.middleware import RequestContext
 from http_api.protocol import HttpProtocol
 
 KEEP_ALIVE_SECONDS: Final = 75
+# The event loop keeps up to 256 KiB for what it reads of a connection with TLS.
+MAX_TLS_CONNECTIONS: Final = 1_024
 BACKLOG: Final = 2_048
 TICKS_A_SECOND: Final = 10  # of uvicorn
 _CLOSE: Final = (b"connection", b"close")
@@ -29,7 +33,8 @@ _CLOSE: Final = (b"connection", b"close")
 class HttpServer:
     """Serves an ASGI application on a bound socket until :meth:`stop`.
 
-    ``connections``: those that are open.
+    ``connections``: those that are open. With ``tls`` it speaks TLS alone, once
+    :meth:`load_certificates` was called.
     """
 
     def __init__(
@@ -42,7 +47,11 @@ class HttpServer:
         drain_seconds: float,
         max_connections: int = MAX_CONNECTIONS,
         max_connections_per_address: int | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
+        self._certificates = None if tls is None else FollowedFiles(tls, server_context)
+        if tls is not None:
+            max_connections = min(max_connections, MAX_TLS_CONNECTIONS)
         self.connections = connections = Connections(max_connections, max_connections_per_address)
 
         class ServiceProtocol(HttpProtocol):
@@ -70,7 +79,18 @@ class HttpServer:
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
             ),
             connections,
+            None if self._certificates is None else self._certificates.latest,
         )
+
+    def load_certificates(self) -> None:
+        """Read the TLS files, if there are any; raises :class:`TlsFileError`."""
+        if self._certificates is not None:
+            self._certificates.load()
+
+    def reload_certificates(self) -> None:
+        """Use the TLS files as they are now, for new connections."""
+        if self._certificates is not None:
+            self._certificates.reload()
 
     async def serve(self) -> None:
         """Run until :meth:`stop`, then until the requests of that moment are answered."""
@@ -97,9 +117,15 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        connections: Connections,
+        tls_context: Callable[[], ssl.SSLContext] | None,
+    ) -> None:
         super().__init__(config)
         self._connections = connections
+        self._tls_context = tls_context
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -109,7 +135,10 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections in our own way: see :class:`Acceptor`."""
         await self.lifespan.startup()
-        acceptors = [Acceptor(one, self._new_protocol, self._connections) for one in sockets or []]
+        acceptors = [
+            Acceptor(one, self._new_protocol, self._connections, self._tls_context)
+            for one in sockets or []
+        ]
         self.servers = cast("list[asyncio.Server]", acceptors)
         self.started = True
 

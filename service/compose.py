@@ -7,7 +7,7 @@ They start in the order in which :func:`running` names them, and stop in the rev
 2. the gRPC API, then the HTTP API, answers the requests that it has begun;
 3. the journal of each cell commits its last transaction;
 4. maintenance writes the cell's last rejections;
-5. the database's connections and the listening socket are closed.
+5. the database's connections are closed, the last traces are sent, and the socket is closed.
 """
 
 from __future__ import annotations
@@ -18,29 +18,17 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
 from core.access.admission import Admission
-from core.access.api_keys import deployment_secret
-from core.access.authentication import Authenticator
-from core.access.invalidation import Invalidation
-from core.access.rate_limits import RateLimiter
-from core.access.shared_budget import SharedBudget
-from core.access.shared_rates import SharedRates
-from core.cells import Cell, Cells
 from core.clock import Clock
 from core.counters import Counters
 from core.descriptors import max_connections
 from core.ingest import Ingestor
-from core.journal.journal import Journal
-from core.journal.rejections import Rejections
-from core.journal.workers import WorkerCache
-from core.maintenance import Maintenance
 from core.postgres.database import Database
-from core.postgres.node import MAX_POOL_CONNECTIONS
-from core.refusal_log import RefusalLog
+from core.tracing import Tracer
 from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
@@ -52,30 +40,26 @@ from service.background import background
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
 from service.hangup import Hangup
+from service.ingestion import open_ingestor, pool_connections
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
-from service.rates import rate_store
 from service.readiness import Readiness
 from service.runtime import (
     Ready,
     bring_up_to_date,
     client_address,
-    configured_secret,
     demo_key,
     grpc_target,
-    host_and_port,
     http_url,
     stop_signal,
 )
-from service.settings import Settings
+from service.settings import Settings, host_and_port
 from service.state_metrics import StateMetrics
-from service.tls import tls_files
+from service.tls import grpc_tls_files, http_tls_files
+from service.tracing import tracing
 
 log = logging.getLogger(__name__)
-
-# Of a node, for all server processes: leaves an embedded PostgreSQL connections for other commands.
-MAX_CONNECTIONS_TOGETHER: Final = 128
 
 
 class Service(NamedTuple):
@@ -112,26 +96,31 @@ async def running(
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
+        tracer = await stack.enter_async_context(tracing(settings))
         database = await stack.enter_async_context(
-            Database(conninfo, max_connections=_max_connections(shared_state))
+            Database(conninfo, max_connections=pool_connections(shared_state))
         )
         ingestor = await stack.enter_async_context(
-            _ingestor(settings, admission, database, clock, counters, shared_state, failure)
+            open_ingestor(
+                settings, admission, database, clock, counters, shared_state, failure, tracer
+            )
         )
 
         readiness = Readiness(database, shared_state, clock)
         await readiness.check()
         await stack.enter_async_context(background(readiness.run(), failure))
         metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
-        url = http_url(*address(listener))
+        has_tls = settings.http_tls_certificate is not None
+        url = http_url(*address(listener), has_tls=has_tls)
         base_url = settings.public_url or url
-        servicer = _servicer(settings, ingestor, base_url, counters, clock)
+        servicer = _servicer(settings, ingestor, base_url, counters, clock, tracer)
         grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
         grpc_port = grpc_server.start()
         await stack.enter_async_context(background(servicer.connections.run(grpc_port), failure))
         site = _site(settings, base_url, grpc_port, shown_key)
-        http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock)
+        http_app = create_app(ingestor, readiness.problem, metrics, counters, site, clock, tracer)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
+        http_server.load_certificates()
         state = StateMetrics(
             counters.registry, admission, database, http_server.connections, readiness
         )
@@ -139,92 +128,36 @@ async def running(
         await stack.enter_async_context(background(return_memory(), failure))
         await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
         await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
-
-        async def begin_to_stop() -> None:
-            readiness.drain()
-            grace_seconds = 0.0 if failure.done() else settings.drain_grace_seconds
-            await _announce_stop(http_server, grpc_server, grace_seconds)
-
-        stack.push_async_callback(begin_to_stop)
+        begin_to_stop = partial(_begin_to_stop, settings, failure)
+        stack.push_async_callback(begin_to_stop, readiness, http_server, grpc_server)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
-        yield Service(url, grpc_address, failure, grpc_server.reload_certificates)
+        yield Service(url, grpc_address, failure, partial(_reload, http_server, grpc_server))
 
 
-async def _announce_stop(http: HttpServer, grpc: GrpcServer, grace_seconds: float) -> None:
-    """Have clients go elsewhere, and HTTP take no more once the grace is over."""
-    http.announce_stop()
-    await grpc.announce_stop()
-    await asyncio.sleep(grace_seconds)
+async def _begin_to_stop(
+    settings: Settings,
+    failure: asyncio.Future[None],
+    readiness: Readiness,
+    http_server: HttpServer,
+    grpc_server: GrpcServer,
+) -> None:
+    readiness.drain()
+    http_server.announce_stop()
+    await grpc_server.announce_stop()
+    if not failure.done():
+        await asyncio.sleep(settings.drain_grace_seconds)
     # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
-    http.stop()
+    http_server.stop()
 
 
-def _max_connections(shared_state: SharedState) -> int:
-    return min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
+def _reload(http_server: HttpServer, grpc_server: GrpcServer) -> None:
+    http_server.reload_certificates()
+    grpc_server.reload_certificates()
 
 
 def _site(settings: Settings, base_url: str, grpc_port: int, shown_key: str | None) -> Site:
     has_tls = settings.grpc_tls_certificate is not None
     return Site(base_url, grpc_target(settings, grpc_port), shown_key, has_tls)
-
-
-@contextlib.asynccontextmanager
-async def _ingestor(
-    settings: Settings,
-    admission: Admission,
-    database: Database,
-    clock: Clock,
-    counters: Counters,
-    shared_state: SharedState,
-    failure: asyncio.Future[None],
-) -> AsyncIterator[Ingestor]:
-    """The core on a database, with what runs in its background."""
-    async with contextlib.AsyncExitStack() as stack:
-        async with database.connection() as db:
-            secret = await deployment_secret(db, configured_secret(settings))
-
-        open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache())
-        connections = _max_connections(shared_state)
-        cells = await stack.enter_async_context(
-            Cells(database, open_cell, clock, counters, connections)
-        )
-        await stack.enter_async_context(background(cells.run(), failure))
-
-        invalidation = Invalidation(database, clock)
-        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secret)
-        await stack.enter_async_context(background(invalidation.run(), failure))
-
-        rates = None
-        if (store := rate_store(settings)) is not None:
-            rates = SharedRates(store, shared_state.buckets, clock, counters)
-            await rates.open()
-            await stack.enter_async_context(background(rates.run(), failure))
-        limiter = RateLimiter(clock, shared_state.buckets, rates)
-        refusals = RefusalLog(clock)
-        await stack.enter_async_context(background(refusals.run(), failure))
-        yield Ingestor(admission, authenticator, limiter, cells, refusals, counters, clock)
-
-
-@contextlib.asynccontextmanager
-async def _cell(
-    settings: Settings,
-    clock: Clock,
-    counters: Counters,
-    failure: asyncio.Future[None],
-    workers: WorkerCache,
-    name: str,
-    database: Database,
-    stream_openings: SharedBudget,
-) -> AsyncIterator[Cell]:
-    """A cell, with what runs in its background."""
-    async with contextlib.AsyncExitStack() as stack:
-        rejections = Rejections(clock, keep_items=settings.keep_rejected_items)
-        maintenance = Maintenance(database, rejections, clock, settings.event_retention_months)
-        stack.push_async_callback(maintenance.finish)
-        await stack.enter_async_context(background(maintenance.run(), failure))
-        journal = Journal(database, clock, counters, workers)
-        await stack.enter_async_context(background(journal.run(), failure, journal.close))
-        yield Cell(name, database, stream_openings, journal, rejections)
 
 
 def _http_server(
@@ -238,11 +171,17 @@ def _http_server(
         drain_seconds=settings.drain_seconds,
         max_connections=max_connections(),
         max_connections_per_address=settings.max_connections_per_address,
+        tls=http_tls_files(settings),
     )
 
 
 def _servicer(
-    settings: Settings, ingestor: Ingestor, base_url: str, counters: Counters, clock: Clock
+    settings: Settings,
+    ingestor: Ingestor,
+    base_url: str,
+    counters: Counters,
+    clock: Clock,
+    tracer: Tracer | None,
 ) -> IngestServicer:
     return IngestServicer(
         ingestor,
@@ -251,6 +190,7 @@ def _servicer(
         clock,
         settings.stream_max_seconds,
         Connections(max_connections()),
+        tracer,
     )
 
 
@@ -262,7 +202,7 @@ def _grpc_server(
         readiness.problem,
         address=settings.grpc,
         shared=shared,
-        tls=tls_files(settings),
+        tls=grpc_tls_files(settings),
         drain_seconds=settings.drain_seconds,
     )
 

@@ -79,7 +79,9 @@ async def _ensure_organization(db: Connection) -> Organization:
 
 async def _ensure_app(db: Connection, organization: Organization) -> App:
     try:
-        return await apps.create(db, organization, APP_SLUG, APP_NAME, EVENT_TYPES, _now_us())
+        return await apps.create(
+            at_home(db), organization, APP_SLUG, APP_NAME, EVENT_TYPES, _now_us()
+        )
     except AlreadyExistsError:
         return await apps.find(db, APP_SLUG, organization.id)
 

@@ -19,7 +19,7 @@ from core.descriptors import raise_descriptor_limit
 from core.postgres.migrate import migrate
 from core.postgres.sessions import connect, logs_statements
 from service.demo import DemoKey, ensure_demo
-from service.settings import Settings
+from service.settings import Settings, host_and_port
 
 log = logging.getLogger(__name__)
 
@@ -110,12 +110,6 @@ def max_stop_seconds(settings: Settings) -> float:
     return settings.drain_grace_seconds + 2 * settings.drain_seconds + STOP_MARGIN_SECONDS
 
 
-def host_and_port(given: str) -> tuple[str, int]:
-    """The host, without brackets, and the port of HOST:PORT."""
-    host, _, port = given.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def is_every_interface(host: str) -> bool:
     """Whether a listener on that address, given without brackets, is reached by other machines."""
     with contextlib.suppress(ValueError):
@@ -130,9 +124,9 @@ def client_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def http_url(host: str, port: int) -> str:
+def http_url(host: str, port: int, *, has_tls: bool) -> str:
     """The URL of such a listener, as :func:`client_address`."""
-    return f"http://{client_address(host, port)}"
+    return f"{'https' if has_tls else 'http'}://{client_address(host, port)}"
 
 
 def grpc_target(settings: Settings, port: int) -> str:

@@ -50,6 +50,12 @@ def _address(value: str) -> str:
     return value
 
 
+def host_and_port(given: str) -> tuple[str, int]:
+    """The host, without brackets, and the port of HOST:PORT."""
+    host, _, port = given.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def _url(value: str) -> str:
     if not re.match(r"https?://[^\s/?#]+[^\s?#]*\Z", value):
         raise ValueError("must be a URL that starts with http:// or https://")
@@ -105,6 +111,14 @@ class Settings(BaseModel):
         "WEPEOPLE_DATA_DIR",
         "the folder of the embedded database",
         default_factory=_default_data_dir,
+    )
+    http_tls_certificate: Path | None = _variable(
+        "WEPEOPLE_HTTP_TLS_CERTIFICATE",
+        "PEM file with the certificate chain; with the key it makes HTTP speak TLS",
+        default=None,
+    )
+    http_tls_key: Path | None = _variable(
+        "WEPEOPLE_HTTP_TLS_KEY", "PEM file with the certificate's private key", default=None
     )
     grpc_tls_certificate: Path | None = _variable(
         "WEPEOPLE_GRPC_TLS_CERTIFICATE",
@@ -179,6 +193,12 @@ class Settings(BaseModel):
         ge=0,
         le=600,
     )
+    otlp_endpoint: Annotated[str, AfterValidator(_url)] | None = _variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "a collector of OpenTelemetry, http://HOST:PORT, that traces are sent to (docs/traces.md); "
+        "by default there are none",
+        default=None,
+    )
     log_level: Annotated[str, AfterValidator(_level)] = _variable(
         "WEPEOPLE_LOG_LEVEL",
         "debug (with a line for every request), info, warning or error",
@@ -194,10 +214,19 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
-        if (self.grpc_tls_certificate is None) != (self.grpc_tls_key is None):
-            raise ValueError("must be set together with WEPEOPLE_GRPC_TLS_KEY")
+        for api, certificate, key in (
+            ("HTTP", self.http_tls_certificate, self.http_tls_key),
+            ("GRPC", self.grpc_tls_certificate, self.grpc_tls_key),
+        ):
+            if (certificate is None) != (key is None):
+                raise ValueError(
+                    f"WEPEOPLE_{api}_TLS_CERTIFICATE: must be set together with "
+                    f"WEPEOPLE_{api}_TLS_KEY"
+                )
         if self.grpc_tls_client_ca is not None and self.grpc_tls_certificate is None:
-            raise ValueError("must be set if WEPEOPLE_GRPC_TLS_CLIENT_CA is")
+            raise ValueError(
+                "WEPEOPLE_GRPC_TLS_CERTIFICATE: must be set if WEPEOPLE_GRPC_TLS_CLIENT_CA is"
+            )
         return self
 
     @classmethod
@@ -225,9 +254,9 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             reason = str(first.get("ctx", {}).get("error", first["msg"]))
-            # An error between settings is one of the TLS settings.
-            where = first["loc"][0] if first["loc"] else "WEPEOPLE_GRPC_TLS_CERTIFICATE"
-            raise SettingsError(f"{where}: {reason}") from None
+            # An error between settings names the variable itself.
+            where = f"{first['loc'][0]}: " if first["loc"] else ""
+            raise SettingsError(f"{where}{reason}") from None
 
 
 def _variables() -> dict[str, FieldInfo]:

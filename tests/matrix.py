@@ -1,9 +1,10 @@
 """The behaviour suite on other databases and other cells than the usual ones: `make matrix`.
 
 Run as ``python -m tests.matrix [ARGUMENTS OF PYTEST]``. The organizations live by turns in two
-cells, which are schemas of one embedded database and then databases of two servers. Then there is a
+cells, which are schemas of one embedded database and then databases of two servers. Then they all
+live on the Citus cluster of ``WEPEOPLE_TEST_CITUS`` (tests/support/citus.py). Then there is a
 PostgreSQL of the system's own (Debian's package ``postgresql``), and the same behind PgBouncer in
-session mode (``pgbouncer``). One that is not installed is skipped, with a line that says so.
+session mode (``pgbouncer``). One that is not there is skipped, with a line that says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from core.postgres.sessions import MIN_POSTGRES_VERSION
+from tests.support import citus
 from tests.support.pgbouncer import PROGRAM, pgbouncer
 from tests.support.postgres_server import postgres_server
 
@@ -46,6 +48,14 @@ def run_on_cells(arguments: list[str]) -> bool:
     return run_tests("two cells, servers", arguments, WEPEOPLE_TEST_CELLS="servers") or failed
 
 
+def run_on_citus(arguments: list[str]) -> bool:
+    """Run the tests on the Citus cluster that there is; returns whether any failed."""
+    if not os.environ.get(citus.VARIABLE):
+        sys.stdout.write(f"skipped: no Citus cluster ({citus.VARIABLE})\n")
+        return False
+    return run_tests("a cell on Citus", arguments, WEPEOPLE_TEST_CELLS="citus")
+
+
 def run_on_the_systems(arguments: list[str]) -> bool:
     """Run the tests on the PostgreSQL of the system; returns whether any failed."""
     binaries = installed()
@@ -66,7 +76,7 @@ def run_on_the_systems(arguments: list[str]) -> bool:
 def main() -> int:
     """Run the tests on each database there is; returns 1 if any failed."""
     arguments = sys.argv[1:] or list(TESTS)
-    failed = [run(arguments) for run in (run_on_cells, run_on_the_systems)]
+    failed = [run(arguments) for run in (run_on_cells, run_on_citus, run_on_the_systems)]
     return int(any(failed))
 
 

@@ -17,6 +17,7 @@ from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
 from core.admin.organizations import Organization
 from core.postgres import directory
+from core.postgres.audit import Change
 from core.postgres.directory import CellRecord
 from core.postgres.sessions import Connection
 from core.timestamps import to_datetime
@@ -61,7 +62,7 @@ VALUES (%s, %s, %s, %s, %s, %s)
 
 
 async def create(
-    db: Connection,
+    cell: CellSession,
     organization: Organization,
     slug: str,
     name: str,
@@ -79,8 +80,11 @@ async def create(
         to_datetime(now_us),
     )
     row = (app.organization_id, app.id, slug, name, app.allowed_event_types, app.created_at)
+    change = Change("app.create", app.organization_id, ids.text(ids.APP, app.id))
+    change.after = {"slug": slug, "name": name, "allowedEventTypes": app.allowed_event_types}
     try:
-        await db.execute(_INSERT, row)
+        async with cell.recording(change):
+            await cell.db.execute(_INSERT, row)
     except UniqueViolation as error:  # of the slug: the id is new
         raise AlreadyExistsError(
             f"an app {slug!r} exists already in the organization {organization.name!r}"

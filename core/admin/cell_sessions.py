@@ -18,7 +18,8 @@ import psycopg
 from core.access.invalidation import CHANNEL
 from core.admin.errors import AdministrationError, AlreadyExistsError, not_found
 from core.failure_log import one_line
-from core.postgres import directory
+from core.postgres import audit, directory
+from core.postgres.audit import SERVICE, Actor, Change
 from core.postgres.directory import HOME, CellRecord
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.migrate import is_cell_migrated
@@ -28,7 +29,7 @@ from core.postgres.sessions import Connection
 T = TypeVar("T")
 
 # Of a change of rights in another cell than home. Servers hear of it before and after, and distrust
-# what they have cached of the organization for longer.
+# what they have cached of the organization for longer: core/access/key_cache.py: RESTLESS_SECONDS.
 CHANGE_SECONDS: Final = 10
 MAX_NODES_AT_ONCE: Final = 8  # that a list is read from, by one session each
 
@@ -41,12 +42,13 @@ _BOUND_STATEMENTS: Final = "SELECT set_config('statement_timeout', %s, false)"
 class CellSession(NamedTuple):
     """A cell, a session of it, and one of the home database: the same one for the home cell.
 
-    Both are in autocommit mode.
+    Both are in autocommit mode. ``actor``: whoever makes the changes, for the audit log.
     """
 
     record: CellRecord
     db: Connection
     home: Connection
+    actor: Actor = SERVICE
 
     @property
     def is_home(self) -> bool:
@@ -54,25 +56,74 @@ class CellSession(NamedTuple):
         return self.db is self.home
 
     @contextlib.asynccontextmanager
-    async def changing(
-        self, organization_id: UUID, new_name: str | None = None
-    ) -> AsyncIterator[None]:
-        """A block that changes an organization's rights or name; servers hear of it.
+    async def recording(self, change: Change) -> AsyncIterator[None]:
+        """A transaction that makes a change, with its entry in the audit log."""
+        async with self._audited(change), self._transaction():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def changing(self, change: Change, new_name: str | None = None) -> AsyncIterator[None]:
+        """As :meth:`recording`, of an organization's rights or name; servers hear of it.
 
         They hear before and after, so that no moment of a crash leaves them a right for long. The
         name is changed in the directory as soon as the block is committed. Raises
         :class:`AlreadyExistsError` if it is another's.
         """
         if self.is_home:
-            yield
+            async with self.recording(change):
+                yield
             return
+        organization_id = change.organization_id
+        assert organization_id is not None
         await self._announce(organization_id)
         try:
-            async with self._renaming(organization_id, new_name), self.db.transaction():
-                await self.db.execute(_BOUND_CHANGE)
+            async with (
+                self._audited(change),
+                self._renaming(organization_id, new_name),
+                self._transaction(),
+            ):
                 yield
         finally:
             await self._announce(organization_id)
+
+    @contextlib.asynccontextmanager
+    async def recording_steps(self, change: Change) -> AsyncIterator[None]:
+        """A block of several transactions that make a change together.
+
+        Its entry in the audit log says that it was only begun until the block ends.
+        """
+        entry = await audit.begin(self.home, self.actor, change)
+        try:
+            yield
+        except AdministrationError:  # refused, so that nothing was changed
+            await audit.withdraw(self.home, entry)
+            raise
+        await audit.finish(self.home, entry, change)
+
+    @contextlib.asynccontextmanager
+    async def _audited(self, change: Change) -> AsyncIterator[None]:
+        if self.is_home:
+            async with self.home.transaction():
+                yield
+                await audit.record(self.home, self.actor, change)
+            return
+        entry = await audit.begin(self.home, self.actor, change)
+        try:
+            yield
+        except Exception:
+            if not self.db.closed:  # else the change may have been committed
+                await audit.withdraw(self.home, entry)
+            raise
+        await audit.finish(self.home, entry, change)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        if self.is_home:  # the entry's is the change's, too
+            yield
+            return
+        async with self.db.transaction():
+            await self.db.execute(_BOUND_CHANGE)
+            yield
 
     @contextlib.asynccontextmanager
     async def _renaming(self, organization_id: UUID, name: str | None) -> AsyncIterator[None]:
@@ -92,9 +143,9 @@ class CellSession(NamedTuple):
         await self.home.execute(_ANNOUNCE, (CHANNEL, str(organization_id)))
 
 
-def at_home(db: Connection) -> CellSession:
+def at_home(db: Connection, actor: Actor = SERVICE) -> CellSession:
     """The home cell, by a session of the home database."""
-    return CellSession(CellRecord(HOME), db, db)
+    return CellSession(CellRecord(HOME), db, db, actor)
 
 
 def name_taken(name: str) -> AlreadyExistsError:
@@ -106,12 +157,19 @@ class CellSessions:
     """The cells of a home database; a context manager that closes the sessions in the end.
 
     ``home``: a session of the home database, which stays open. ``conninfo``: its connection string.
-    ``statement_seconds``: for statements in other cells. ``left_out``: a line about each cell that
-    a list was not read from.
+    ``statement_seconds``: for statements in other cells. ``actor``: whoever makes the changes.
+    ``left_out``: a line about each cell that a list was not read from.
     """
 
-    def __init__(self, home: Connection, conninfo: str, statement_seconds: int) -> None:
+    def __init__(
+        self,
+        home: Connection,
+        conninfo: str,
+        statement_seconds: int,
+        actor: Actor = SERVICE,
+    ) -> None:
         self.home = home
+        self.actor = actor
         self.left_out: list[str] = []
         self._conninfo = conninfo
         self._statement_seconds = statement_seconds
@@ -206,7 +264,7 @@ class CellSessions:
 
     async def _session(self, record: CellRecord) -> CellSession:
         if record.name == HOME:
-            return CellSession(record, self.home, self.home)
+            return CellSession(record, self.home, self.home, self.actor)
         if record.name not in self._open:
             try:
                 db = await self._stack.enter_async_context(await self._connect(record))
@@ -220,7 +278,7 @@ class CellSessions:
                     f"the cell {record.name} does not have this release's tables: run "
                     "`wepeople-ingest migrate`"
                 )
-            self._open[record.name] = CellSession(record, db, self.home)
+            self._open[record.name] = CellSession(record, db, self.home, self.actor)
         return self._open[record.name]
 
     async def _connect(self, record: CellRecord) -> Connection:

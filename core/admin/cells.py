@@ -16,7 +16,8 @@ from core.admin.errors import (
     not_found,
 )
 from core.failure_log import one_line
-from core.postgres import citus, directory
+from core.postgres import audit, citus, directory
+from core.postgres.audit import SERVICE, Actor, Change
 from core.postgres.directory import MAX_CELLS, MAX_NAME_CHARACTERS, CellRecord
 from core.postgres.migrate import migrate_cell, only_migrator
 from core.postgres.sessions import Connection, check_server, connect
@@ -77,7 +78,9 @@ _MARK_FOUND: Final = "SELECT obj_description('cell_migrations'::regclass, 'pg_cl
 _SET_MARK: Final = "COMMENT ON TABLE cell_migrations IS {}"
 
 
-async def add(home: Connection, home_conninfo: str, cell: CellRecord, now_us: int) -> None:
+async def add(
+    home: Connection, home_conninfo: str, cell: CellRecord, now_us: int, actor: Actor = SERVICE
+) -> None:
     """Make a cell's schema and its tables, and enter it: it takes new organizations from now on.
 
     If that is interrupted, it can be run again to finish. AlreadyExistsError if there is a cell of
@@ -99,8 +102,12 @@ async def add(home: Connection, home_conninfo: str, cell: CellRecord, now_us: in
             if row is not None and row[0]:
                 raise _taken(cell.name, "organizations of another service")
             await _mark(db, home, cell)
-        if not await directory.add_cell(home, cell, to_datetime(now_us)):
-            raise AlreadyExistsError(f"a cell {cell.name!r} exists already")
+        change = Change("cell.add", None, cell.name)
+        change.after = {"database": CellDetails(cell, 0).database, "citus": cell.is_citus}
+        async with home.transaction():
+            if not await directory.add_cell(home, cell, to_datetime(now_us)):
+                raise AlreadyExistsError(f"a cell {cell.name!r} exists already")
+            await audit.record(home, actor, change)
 
 
 async def _make_schema(db: Connection, cell: CellRecord) -> None:
@@ -152,10 +159,16 @@ async def find(home: Connection, name: str) -> CellDetails:
     raise not_found("cell", name, names, "`wepeople-ingest cells list` shows those there are")
 
 
-async def set_closed(home: Connection, name: str, now_us: int, *, is_closed: bool) -> CellDetails:
+async def set_closed(
+    home: Connection, name: str, now_us: int, *, is_closed: bool, actor: Actor = SERVICE
+) -> CellDetails:
     """Close a cell to new organizations, or open it again. Those in it go on."""
     closed_at = to_datetime(now_us) if is_closed else None
-    if not await directory.set_closed(home, name, closed_at):
-        await find(home, name)
-        raise NotFoundError(f"there is no cell {name!r}")
+    change = Change("cell.close" if is_closed else "cell.open", None, name)
+    async with home.transaction():
+        before = await find(home, name)
+        if not await directory.set_closed(home, name, closed_at):
+            raise NotFoundError(f"there is no cell {name!r}")
+        change.before, change.after = {"closed": before.record.is_closed}, {"closed": is_closed}
+        await audit.record(home, actor, change)
     return await find(home, name)

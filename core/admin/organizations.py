@@ -7,7 +7,6 @@ home database (core/access/invalidation.py).
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -20,16 +19,12 @@ from core.admin import checks
 from core.admin.cell_sessions import CellSession, CellSessions, name_taken
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
 from core.postgres import directory
+from core.postgres.audit import Change
 from core.postgres.directory import CellRecord, OrganizationPlace
 from core.postgres.sessions import Connection
 from core.timestamps import to_datetime
 
 MAX_MONTHLY_QUOTA: Final = 1_000_000_000_000_000
-# Between a change of rights and the last commit of a request that was admitted before it.
-QUIET_SECONDS: Final = 2.0
-MAX_REMOVED_AT_ONCE: Final = (
-    20_000  # rows in a transaction, so that other commits do not wait for long
-)
 
 
 class Organization(Struct, frozen=True):
@@ -73,8 +68,11 @@ async def create(
     )
     if not cell.is_home:
         organization = structs.replace(organization, id=await _reserve(cell, organization))
+    change = Change("org.create", organization.id, ids.text(ids.ORGANIZATION, organization.id))
+    change.after = _audited(organization)
     try:
-        await cell.db.execute(_INSERT, structs.astuple(organization))
+        async with cell.recording(change):
+            await cell.db.execute(_INSERT, structs.astuple(organization))
     except UniqueViolation as error:  # the cell has the organization, or home its name
         raise name_taken(name) from error
     return organization
@@ -108,6 +106,10 @@ async def create_anywhere(
     return cell, await create(cell, name, now_us, **settings)
 
 
+_LOCKED: Final = """
+SELECT id, name, developer_api, monthly_quota, requests_per_second, created_at
+FROM organizations WHERE id = %s FOR UPDATE
+"""
 _UPDATE: Final = """
 UPDATE organizations SET
     name = COALESCE(%(name)s, name),
@@ -141,16 +143,29 @@ async def update(
         "quota": None if monthly_quota is UNSET else _quota(monthly_quota),
         "rate": requests_per_second and checks.requests_per_second(requests_per_second),
     }
+    subject = ids.text(ids.ORGANIZATION, organization_id)
+    change = Change("org.update", organization_id, subject)
     try:
-        async with cell.changing(organization_id, name):
-            row = await (await cell.db.execute(_UPDATE, values)).fetchone()
-            if row is None:
-                raise NotFoundError(
-                    f"there is no organization {ids.text(ids.ORGANIZATION, organization_id)}"
-                )
+        async with cell.changing(change, name):
+            before = await (await cell.db.execute(_LOCKED, (organization_id,))).fetchone()
+            after = await (await cell.db.execute(_UPDATE, values)).fetchone()
+            if before is None or after is None:
+                raise NotFoundError(f"there is no organization {subject}")
+            updated = Organization(*after)
+            change.before, change.after = _audited(Organization(*before)), _audited(updated)
     except UniqueViolation as error:  # its name is all of it that is unique and can change
         raise name_taken(name or "") from error
-    return Organization(*row)
+    return updated
+
+
+def _audited(organization: Organization) -> dict[str, object]:
+    """An organization as the audit log has it."""
+    return {
+        "name": organization.name,
+        "developerApi": organization.developer_api,
+        "monthlyQuota": organization.monthly_quota,
+        "requestsPerSecond": organization.requests_per_second,
+    }
 
 
 _ALL: Final = """
@@ -198,87 +213,6 @@ async def find(cells: CellSessions, given: str) -> tuple[CellSession, Organizati
             "`wepeople-ingest org create` with its name finishes it"
         )
     return cell, Organization(*row)
-
-
-# Events are deleted in blocks, in the order of their key, each from the end of the last one. So one
-# partition is read at a time, and the space of deleted rows is never read again.
-_BLOCK_ENDS: Final = """
-SELECT id FROM events WHERE organization_id = %s AND id > %s
-ORDER BY id OFFSET %s LIMIT 1
-"""
-_REMOVE_BLOCK: Final = """
-DELETE FROM events WHERE organization_id = %s AND id > %s AND id <= %s
-"""
-_FIRST_ID: Final = UUID(int=0)
-_LAST_ID: Final = UUID(int=2**128 - 1)
-
-_REMOVE_IDEMPOTENCY_KEYS: Final = """
-DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM idempotency_keys WHERE organization_id = %s LIMIT %s))
-"""
-
-# In the order of the references; concurrent transactions of batches lock quota_usage.
-_REMOVE: Final = (
-    "DELETE FROM api_keys WHERE organization_id = %s",
-    "DELETE FROM quota_usage WHERE organization_id = %s",
-    "DELETE FROM refusals WHERE organization_id = %s",
-    "DELETE FROM rejections WHERE organization_id = %s",
-    "DELETE FROM idempotency_keys WHERE organization_id = %s",
-    "DELETE FROM snapshot_cards WHERE organization_id = %s",
-    "DELETE FROM snapshot_history WHERE organization_id = %s",
-    "DELETE FROM events WHERE organization_id = %s",
-    "DELETE FROM producer_counts WHERE organization_id = %s",
-    "DELETE FROM producers WHERE organization_id = %s",
-    "DELETE FROM worker_links WHERE organization_id = %s",
-    "DELETE FROM workers WHERE organization_id = %s",
-    "DELETE FROM apps WHERE organization_id = %s",
-    "DELETE FROM organizations WHERE id = %s",
-)
-
-
-async def remove(cell: CellSession, organization_id: UUID) -> int:
-    """Remove an organization with all of its data; returns the number of its removed events.
-
-    First the organization is shut out: its plan is disabled, and requests that were admitted before
-    are waited for. A request that is later still meets a quota of 0, so it charges nothing while
-    the rows are removed. Then the rows are removed in bounded transactions, the organization's own
-    last, and what the directory has of it. If this is stopped half-way, it can be run again to
-    finish.
-
-    NotFoundError if there is no such organization.
-    """
-    try:
-        await update(cell, organization_id, developer_api=False, monthly_quota=0)
-    except NotFoundError:
-        if await directory.find_organization(cell.home, organization_id, None) is None:
-            raise
-        await directory.forget_organization(cell.home, organization_id)
-        return 0
-    await asyncio.sleep(QUIET_SECONDS)
-    removed = await _remove_rows(cell.db, organization_id)
-    if not cell.is_home:
-        await directory.forget_organization(cell.home, organization_id)
-    return removed
-
-
-async def _remove_rows(db: Connection, organization_id: UUID) -> int:
-    removed, after, end = 0, _FIRST_ID, _FIRST_ID
-    while end != _LAST_ID:
-        row = await (
-            await db.execute(_BLOCK_ENDS, (organization_id, after, MAX_REMOVED_AT_ONCE - 1))
-        ).fetchone()
-        end = _LAST_ID if row is None else row[0]
-        cursor = await db.execute(_REMOVE_BLOCK, (organization_id, after, end))
-        removed += cursor.rowcount
-        after = end
-    gone = MAX_REMOVED_AT_ONCE
-    while gone == MAX_REMOVED_AT_ONCE:
-        values = (organization_id, MAX_REMOVED_AT_ONCE)
-        gone = (await db.execute(_REMOVE_IDEMPOTENCY_KEYS, values)).rowcount
-    async with db.transaction():
-        for statement in _REMOVE:
-            await db.execute(statement, (organization_id,))
-    return removed
 
 
 def _name(value: str) -> str:

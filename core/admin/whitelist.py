@@ -13,6 +13,7 @@ from core import ids
 from core.admin import checks
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import InvalidValueError, NotFoundError
+from core.postgres.audit import Change
 from core.rules import fields
 
 
@@ -26,11 +27,16 @@ def check_types(event_types: Iterable[str]) -> list[str]:
     )
 
 
-# Both in one statement, so that operators who change the same list at once both succeed.
+# The row is locked, so that operators who change the same list at once both succeed.
+_READ: Final = """
+SELECT allowed_event_types FROM apps WHERE organization_id = %s AND id = %s FOR UPDATE
+"""
+
 _ALLOW: Final = """
 UPDATE apps SET allowed_event_types = ARRAY(
-    SELECT DISTINCT t COLLATE "C" FROM unnest(allowed_event_types || %s::text[]) AS t ORDER BY 1)
-WHERE organization_id = %s AND id = %s
+    SELECT DISTINCT t COLLATE "C" FROM unnest(allowed_event_types || %(types)s::text[]) AS t
+    ORDER BY 1)
+WHERE organization_id = %(organization)s AND id = %(app)s
 RETURNING allowed_event_types
 """
 
@@ -40,11 +46,7 @@ async def allow(
 ) -> list[str]:
     """Add event types, some of which may be there already; returns the whole list."""
     types = _some(event_types)
-    async with cell.changing(organization_id):
-        row = await (await cell.db.execute(_ALLOW, (types, organization_id, app_id))).fetchone()
-    if row is None:
-        raise NotFoundError(f"there is no app {ids.text(ids.APP, app_id)}")
-    return list(row[0])
+    return await _change(cell, "app.allow", _ALLOW, types, organization_id, app_id)
 
 
 _DENY: Final = """
@@ -54,7 +56,6 @@ UPDATE apps SET allowed_event_types = ARRAY(
 WHERE organization_id = %(organization)s AND id = %(app)s AND allowed_event_types @> %(types)s
 RETURNING allowed_event_types
 """
-_READ: Final = "SELECT allowed_event_types FROM apps WHERE organization_id = %s AND id = %s"
 
 
 async def deny(
@@ -66,16 +67,31 @@ async def deny(
     would otherwise leave the one that was meant allowed.
     """
     types = _some(event_types)
+    return await _change(cell, "app.deny", _DENY, types, organization_id, app_id)
+
+
+async def _change(
+    cell: CellSession,
+    action: str,
+    statement: str,
+    types: list[str],
+    organization_id: UUID,
+    app_id: UUID,
+) -> list[str]:
+    app = ids.text(ids.APP, app_id)
     values = {"types": types, "organization": organization_id, "app": app_id}
-    async with cell.changing(organization_id):
-        row = await (await cell.db.execute(_DENY, values)).fetchone()
-    if row is None:
-        row = await (await cell.db.execute(_READ, (organization_id, app_id))).fetchone()
-        if row is None:
-            raise NotFoundError(f"there is no app {ids.text(ids.APP, app_id)}")
-        missing = [event_type for event_type in types if event_type not in row[0]]
-        raise NotFoundError(f"not on the whitelist, so nothing was changed: {', '.join(missing)}")
-    return list(row[0])
+    change = Change(action, organization_id, app)
+    async with cell.changing(change):
+        before = await (await cell.db.execute(_READ, (organization_id, app_id))).fetchone()
+        if before is None:
+            raise NotFoundError(f"there is no app {app}")
+        after = await (await cell.db.execute(statement, values)).fetchone()
+        if after is None:
+            missing = ", ".join(one for one in types if one not in before[0])
+            raise NotFoundError(f"not on the whitelist, so nothing was changed: {missing}")
+        change.before = {"allowedEventTypes": before[0]}
+        change.after = {"allowedEventTypes": after[0]}
+    return list(after[0])
 
 
 def _some(event_types: Iterable[str]) -> list[str]:

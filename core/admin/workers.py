@@ -15,8 +15,10 @@ from psycopg.errors import UniqueViolation
 
 from core import ids
 from core.admin import checks
+from core.admin.cell_sessions import CellSession
 from core.admin.errors import AlreadyExistsError, NotFoundError
 from core.emails import email_key
+from core.postgres.audit import Change
 from core.postgres.sessions import Connection
 from core.rules import fields
 from core.timestamps import to_datetime
@@ -46,7 +48,7 @@ VALUES (%s, %s, %s, %s, %s, %s)
 
 
 async def create(
-    db: Connection, organization_id: UUID, display_name: str, email: str | None, now_us: int
+    cell: CellSession, organization_id: UUID, display_name: str, email: str | None, now_us: int
 ) -> WorkerDetails:
     """Create a worker before the first event; AlreadyExistsError if another has the e-mail."""
     checks.name("worker name", display_name)
@@ -55,8 +57,11 @@ async def create(
     worker = WorkerDetails(ids.new(now_us), display_name, email, to_datetime(now_us))
     key = None if email is None else email_key(email)
     row = (organization_id, worker.id, display_name, email, key, worker.created_at)
+    change = Change("worker.create", organization_id, ids.text(ids.WORKER, worker.id))
+    change.after = {}  # nothing about the person, who may be erased one day
     try:
-        await db.execute(_CREATE, row)
+        async with cell.recording(change):
+            await cell.db.execute(_CREATE, row)
     except UniqueViolation as error:  # of the e-mail: the id is new
         raise AlreadyExistsError(
             f"a worker with the e-mail {email!r} exists already in this organization"

@@ -37,6 +37,7 @@ from core.journal.writer import Writer
 from core.models import Receipt
 from core.postgres.database import Database
 from core.postgres.errors import is_away
+from core.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +64,19 @@ class Journal:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, counters: Counters, cache: WorkerCache
+        self,
+        database: Database,
+        clock: Clock,
+        counters: Counters,
+        cache: WorkerCache,
+        tracer: Tracer | None = None,
     ) -> None:
         self._clock = clock
         self._counters = counters
         self._counted_waiting = 0
         # One writer a queue: the usual outcome of one queue says nothing of the other's.
-        self._single_writer = Writer(database, clock, cache)
-        self._stream_writer = Writer(database, clock, cache)
+        self._single_writer = Writer(database, clock, cache, tracer)
+        self._stream_writer = Writer(database, clock, cache, tracer)
         self._unanswered: dict[PendingRequest, None] = {}  # in the order in which they came
         # One queue each, so that a small request need not wait for the transaction of a stream.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_REQUESTS)

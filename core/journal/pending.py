@@ -23,6 +23,7 @@ from core.models import (
     WorkerById,
     WorkerName,
 )
+from core.tracing import Span
 
 Outcome = Receipt | SnapshotReceipt
 # The answer to a request: an outcome, or the error in its place.
@@ -41,10 +42,12 @@ class PendingRequest(ABC):
     ``accepted`` to ``rejected``. A transaction may be tried more than once, after a lost
     connection, and each attempt begins with :meth:`reset`.
 
-    ``answer`` is the future that :meth:`Journal.enqueue` returns.
+    ``answer`` is the future that :meth:`Journal.enqueue` returns. ``span``: the request's, if
+    traces are on.
     """
 
     answer: asyncio.Future[Outcome]
+    span: Span | None = None
 
     def __init__(
         self,

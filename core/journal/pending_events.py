@@ -73,6 +73,7 @@ class PendingEvents(PendingRequest):
             claim,
         )
         self.is_streamed = batch.streamed
+        self.span = batch.span
 
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
@@ -92,7 +93,7 @@ class PendingEvents(PendingRequest):
 
     def first_id(self) -> UUID:
         """The id of the first event that will be written."""
-        return UUID(int=self.checked.first_id.int + self.accepted[0])
+        return UUID(int=self.checked.first_id + self.accepted[0])
 
     def item_path(self, position: int) -> tuple[int, str]:
         index = self.checked.indexes[position]

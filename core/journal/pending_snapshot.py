@@ -23,6 +23,7 @@ class PendingSnapshot(PendingRequest):
         checked: CheckedSnapshot | IngestError,
     ) -> None:
         self._snapshot = request.snapshot
+        self.span = request.span
         claim = None
         if request.idempotency_key is not None:
             scope = Scope(

@@ -92,11 +92,12 @@ class RejectionLog:
     ) -> None:
         """Note refused items; ``item`` if their content is to be kept, too."""
         listed = list(rejected)
-        its_id = ids.first_of_batch(self._clock.now_us())
-        for one in islice(listed, self._take(caller.organization_id, len(listed))):
+        first_id = ids.first_of_batch(self._clock.now_us())
+        noted = islice(listed, self._take(caller.organization_id, len(listed)))
+        for its_id, one in enumerate(noted, first_id):
             content = None if item is None else item(one.index)[:MAX_ITEM_CHARACTERS]
-            self._note(caller, its_id, request_id, one.index, one.code, one.message, content)
-            its_id = UUID(int=its_id.int + 1)
+            whose = (caller, UUID(int=its_id), request_id)
+            self._note(*whose, one.index, one.code, one.message, content)
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""

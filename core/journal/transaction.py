@@ -24,6 +24,7 @@ from core.models import Actor, Worker, WorkerName
 from core.postgres import copy_rows, partitions
 from core.postgres.pipeline import BEGIN, COMMIT, LOCK_TIMEOUT, Command, CopyCommand, send
 from core.postgres.sessions import Connection
+from core.tracing import UNTRACED
 
 
 class UnexpectedOutcomeError(Exception):
@@ -86,6 +87,7 @@ class Transaction:
         self.has_keys = False
         self.is_as_expected = True
         self.committing = False
+        self.step = UNTRACED
 
     @property
     def is_short(self) -> bool:
@@ -123,7 +125,7 @@ class Transaction:
     ) -> None:
         commands = [*self._first(lock_seconds), copy, *self._last()]
         # The rows are packed while the database is at what comes before them.
-        await send(db, commands, meanwhile=self._pack_rows)
+        await self.step("claim", send(db, commands, meanwhile=self._pack_rows))
         self.is_as_expected = (
             self._idempotency.has_all and self._producer_step.check() and self._apply_quotas()
         )
@@ -131,31 +133,31 @@ class Transaction:
             await copy.abandon(db, "its transaction will be written stepwise")
             raise UnexpectedOutcomeError
         self._expect_outcomes()
-        await copy.write(db, self._rows)
+        await self.step("copy and commit", copy.write(db, self._rows))
 
     async def _write_stepwise(
         self, db: Connection, lock_seconds: float | None, copy: CopyCommand | None
     ) -> None:
-        await send(db, [*self._first(lock_seconds), copy])
+        await self.step("claim", send(db, [*self._first(lock_seconds), copy]))
         has_all_keys = self._idempotency.has_all
         if not has_all_keys:
             if copy is not None:
                 await copy.write(db, copy_rows.NO_ROWS)  # to end it
                 copy = None
-            await self._idempotency.answer_others(db)
+            await self.step("claim held keys", self._idempotency.answer_others(db))
         in_sequence = self._producer_step.check()
-        await self._find_workers(db)
+        await self.step("find workers", self._find_workers(db))
         all_fit = self._apply_quotas()
         self.is_as_expected = has_all_keys and in_sequence and all_fit
-        await self._provide_workers(db)
+        await self.step("provide workers", self._provide_workers(db))
         self._pack_rows()
         if copy is None and self._rows != copy_rows.NO_ROWS:
             copy = self._copy = CopyCommand(copy_rows.COPY_EVENTS)
             await send(db, [copy])
         if copy is not None:
-            await copy.write(db, self._rows)
+            await self.step("copy", copy.write(db, self._rows))
         self._expect_outcomes()
-        await send(db, self._last())
+        await self.step("commit", send(db, self._last()))
 
     def _first(self, lock_seconds: float | None) -> list[Command | None]:
         """The commands that ask and lock, for all requests."""

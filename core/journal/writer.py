@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 import psycopg
@@ -23,6 +24,7 @@ from core.postgres import partitions
 from core.postgres.database import Database
 from core.postgres.errors import is_away, is_connection_loss, is_transient
 from core.postgres.sessions import without_warnings
+from core.tracing import UNTRACED_TRANSACTION, Step, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,13 @@ class Writer:
     whole: where one request is replayed or over its quota, there are often more.
     """
 
-    def __init__(self, database: Database, clock: Clock, cache: WorkerCache) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, cache: WorkerCache, tracer: Tracer | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
         self._cache = cache
+        self._tracer = tracer
         self._stepwise_until = clock.monotonic()
 
     async def write(
@@ -75,7 +80,8 @@ class Writer:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             transaction = Transaction(requests, self._cache, self._clock.now_us(), mode)
             try:
-                return await self._transact(transaction, lock_seconds)
+                with self._traced(requests, mode) as transaction.step:
+                    return await self._transact(transaction, lock_seconds)
             except psycopg.Error as error:
                 give_up = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last_begin
                 if transaction.is_short and not give_up:
@@ -91,6 +97,16 @@ class Writer:
                     await self._database.discard_stale()
                 await asyncio.sleep(RETRY_PAUSE_SECONDS * attempt)
         raise AssertionError("unreachable")
+
+    def _traced(
+        self, requests: Sequence[PendingRequest], mode: Mode
+    ) -> AbstractContextManager[Step]:
+        if self._tracer is None:
+            return UNTRACED_TRANSACTION
+        spans = [request.span for request in requests if request.span is not None]
+        return self._tracer.transaction(
+            spans, {"wepeople.mode": mode.name.lower(), "wepeople.requests": len(requests)}
+        )
 
     async def _make_partitions(self, requests: Sequence[PendingRequest]) -> None:
         """Make the months in which the requests were received: the clock may have been wrong."""
@@ -113,7 +129,8 @@ class Writer:
             # Lost while committing: only the database knows. Not known is not "not written".
             if not (transaction.committing and is_connection_loss(error)):
                 raise
-            if not await was_committed(self._database, self._clock, transaction):
+            status = was_committed(self._database, self._clock, transaction)
+            if not await transaction.step("commit status", status):
                 raise
         finally:
             if not transaction.is_as_expected:

@@ -32,6 +32,7 @@ _NULL: Final = b"\xff\xff\xff\xff"
 _UUID_LENGTH: Final = struct.pack(">i", 16)
 _length: Final = struct.Struct(">i").pack
 _integer: Final = struct.Struct(">ii").pack
+_half_id: Final = struct.Struct(">Q").pack
 _half_id_and_moment: Final = struct.Struct(">Qiq").pack
 # The same, then the duration and the length of the metadata.
 _all_given: Final = struct.Struct(">Qiqiii").pack
@@ -49,7 +50,7 @@ def _fields(*values: bytes) -> bytes:
 
 
 def tails(
-    first_id: UUID,
+    first_id: int,
     kinds: Sequence[bytes],
     instants: Sequence[int],
     durations: Sequence[int | None],
@@ -60,7 +61,7 @@ def tails(
     Ids count up from ``first_id`` (:func:`ids.first_of_batch`). ``kinds``: as :func:`kind` makes
     them. ``instants``: microseconds since 1970. ``durations``: seconds.
     """
-    first = first_id.int & _HALF
+    first = first_id & _HALF
     halves = range(first, first + len(kinds))
     columns: tuple[Any, ...] = (halves, instants, durations, metadata, kinds)
     if None not in durations and None not in metadata:  # of most batches
@@ -80,7 +81,7 @@ def tails(
 def assemble(
     organization_id: UUID,
     app_id: UUID,
-    first_id: UUID,
+    first_id: int,
     workers: Sequence[Worker | None],
     actor_indexes: Sequence[int],
     tails: Sequence[bytes],
@@ -90,7 +91,7 @@ def assemble(
     ``first_id``: the one of the tails. ``actor_indexes``: for each tail, the worker of its event.
     """
     before = _FIELD_COUNT + _fields(organization_id.bytes, app_id.bytes) + _UUID_LENGTH
-    after = _UUID_LENGTH + first_id.bytes[:8]
+    after = _UUID_LENGTH + _half_id(first_id >> 64)
     heads = [b"" if worker is None else before + worker.id.bytes + after for worker in workers]
     pieces = [b""] * (2 * len(tails))
     pieces[::2] = map(heads.__getitem__, actor_indexes)

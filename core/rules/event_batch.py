@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Container, Sequence
 from functools import lru_cache
 from typing import Any, Final, cast
-from uuid import UUID
 
 from msgspec import Struct
 
@@ -71,7 +70,7 @@ class CheckedEvents(Struct, frozen=True):
     part of each row (core/postgres/copy_rows.py), with ids that count up from ``first_id``.
     """
 
-    first_id: UUID
+    first_id: int
     indexes: Sequence[int]
     actor_indexes: Sequence[int]
     names: Sequence[WorkerName]

@@ -11,7 +11,7 @@ from typing import Final
 
 from core import ids
 from core.access.api_keys import deployment_secret
-from core.admin import apps, keys, organizations
+from core.admin import apps, keys, organizations, removal
 from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.checks import MAX_REQUESTS_PER_SECOND
 from service.bench import sample
@@ -62,7 +62,7 @@ async def _tenant_in(
     )
     try:
         organization = await asyncio.shield(creating)
-        app = await apps.create(cell.db, organization, SLUG, name, [sample.EVENT_TYPE], now_us)
+        app = await apps.create(cell, organization, SLUG, name, [sample.EVENT_TYPE], now_us)
         configured = target.settings.key_secret
         secret = await deployment_secret(
             target.db, None if configured is None else configured.get_secret_value()
@@ -83,4 +83,4 @@ async def _tenant_in(
         # A throw-away database is removed as a whole.
         if not target.own:
             tell(f"removing the organization {name!r} and its events")
-            await organizations.remove(cell, (await creating).id)
+            await removal.remove_organization(cell, (await creating).id)

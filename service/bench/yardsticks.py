@@ -19,6 +19,7 @@ import msgspec
 import psycopg
 from msgspec import Struct
 from psycopg.types.json import Json, set_json_dumps
+from psycopg_pool import AsyncConnectionPool
 
 from core import ids
 from core.postgres.node import MAX_JOURNAL_CONNECTIONS
@@ -76,17 +77,8 @@ def serve_bare(http_port: int, grpc_port: int, storage: Storage) -> None:
     """
     import uvicorn
     from fastapi import FastAPI, Request, Response
-    from psycopg_pool import AsyncConnectionPool
 
-    # As many connections as the journal has, which commits many requests in one transaction.
-    pool = AsyncConnectionPool(
-        session_conninfo(storage.conninfo),
-        kwargs={"prepare_threshold": 1},
-        configure=partial(_configure, storage.schema),
-        min_size=MAX_JOURNAL_CONNECTIONS,
-        max_size=MAX_JOURNAL_CONNECTIONS,
-        open=False,
-    )
+    pool = _pool(storage)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -128,6 +120,18 @@ def serve_bare(http_port: int, grpc_port: int, storage: Storage) -> None:
         app.post(path)(answer)
     uvicorn.run(
         app, port=http_port, http="httptools", loop="uvloop", access_log=False, log_config=None
+    )
+
+
+def _pool(storage: Storage) -> AsyncConnectionPool[Connection]:
+    """As many connections as the journal has, which commits many requests in one transaction."""
+    return AsyncConnectionPool(
+        session_conninfo(storage.conninfo),
+        kwargs={"prepare_threshold": 1},
+        configure=partial(_configure, storage.schema),
+        min_size=MAX_JOURNAL_CONNECTIONS,
+        max_size=MAX_JOURNAL_CONNECTIONS,
+        open=False,
     )
 
 
@@ -186,7 +190,7 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
         while not stop.is_set() and (now() < recorder.ends if left is None else left > 0):
             count = TRANSACTION_ROWS if left is None else min(left, TRANSACTION_ROWS)
             begun = now()
-            bits = ids.first_of_batch(time.time_ns() // 1_000).int
+            bits = ids.first_of_batch(time.time_ns() // 1_000)
             with cursor.copy(_COPY) as copy:
                 copy.set_types(_TYPES)
                 for number in range(count):

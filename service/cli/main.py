@@ -15,6 +15,7 @@ import typer
 
 from service.cli.commands import (
     apps,
+    audit,
     bench,
     cells,
     database,
@@ -95,6 +96,7 @@ app.command(cls=Command, epilog=usage.EXAMPLES)(usage.usage)
 app.command(cls=Command, epilog=events.EXAMPLES)(events.events)
 app.command(cls=Command, epilog=rejections.EXAMPLES)(rejections.rejections)
 app.command(cls=Command, epilog=snapshots.EXAMPLES)(snapshots.snapshots)
+app.command(cls=Command, epilog=audit.EXAMPLES)(audit.audit)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from core.admin.apps import App
     from core.admin.cell_sessions import CellSession, CellSessions
     from core.admin.organizations import Organization
+    from core.postgres.audit import Actor
     from core.postgres.sessions import Connection
     from service.settings import Settings
 
@@ -29,6 +31,7 @@ T = TypeVar("T")
 # Longer than a server allows itself: one person waits, and no other request waits behind it.
 STATEMENT_SECONDS: Final = 60
 PATIENCE_SECONDS: Final = 1.0  # before a person is told what a command waits for
+MAX_ACTOR_CHARACTERS: Final = 200  # of a user's name in the audit log
 MAX_DIGITS: Final = 100  # of a number on the command line; its bounds are the core's
 
 
@@ -102,12 +105,28 @@ async def _run(work: Callable[[Session], Awaitable[T]]) -> T:
                 for line in migrated.lines:
                     note(line)
             await db.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-            async with CellSessions(db, conninfo, STATEMENT_SECONDS) as cells:
+            async with CellSessions(db, conninfo, STATEMENT_SECONDS, _operator()) as cells:
                 try:
                     return await work(Session(settings, db, conninfo, cells))
                 finally:
                     for line in cells.left_out:
                         note(line)
+
+
+def _operator() -> Actor:
+    """The person at the command line, by the system's names: no variable can make it another."""
+    from core.postgres.audit import Actor
+
+    user_id = os.getuid()
+    try:
+        name = pwd.getpwuid(user_id).pw_name
+    except KeyError:  # as in a container
+        name = f"user {user_id}"
+    # Root can say what it likes; sudo says who became root.
+    before = os.environ.get("SUDO_USER") if user_id == 0 else None
+    if before and before != name:
+        name = f"{name} ({before})"
+    return Actor("command line", ascii(name)[1:-1][:MAX_ACTOR_CHARACTERS])
 
 
 @contextlib.asynccontextmanager

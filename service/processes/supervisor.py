@@ -35,12 +35,11 @@ from service.runtime import (
     bring_up_to_date,
     client_address,
     demo_key,
-    host_and_port,
     http_url,
     max_stop_seconds,
     stop_signal,
 )
-from service.settings import Settings
+from service.settings import Settings, host_and_port
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +215,8 @@ async def serve(
                 for number in range(shared_state.size)
             ]
             grpc_address = client_address(host_and_port(settings.grpc)[0], address(grpc)[1])
-            ready = Ready(http_url(*address(http)), grpc_address, shown)
+            url = http_url(*address(http), has_tls=settings.http_tls_certificate is not None)
+            ready = Ready(url, grpc_address, shown)
             hangup.reload = partial(_reload, slots)
             await _supervise(slots, shared_state, lambda: on_ready(ready), settings)
     log.info("stopped")

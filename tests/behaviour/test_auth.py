@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from core.timestamps import to_datetime
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import CALLS, within_a_second
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver, Reply
 from tests.support.manual_time import TimedService
-from tests.support.tenant import FAST, UNKNOWN_KEY, Tenant, event
+from tests.support.tenant import FAST, UNKNOWN_KEY, Tenant, event, now_us
 
 pytestmark = pytest.mark.anyio
 
@@ -183,7 +184,8 @@ async def test_a_key_that_expires_soon_stops_working_within_a_second(
     driver: Driver, tenant: Tenant
 ) -> None:
     await tenant.change_rights(
-        "UPDATE api_keys SET expires_at = clock_timestamp() + interval '0.2 s' WHERE id = %s",
+        "UPDATE api_keys SET expires_at = %s WHERE id = %s",
+        to_datetime(now_us() + 200_000),
         tenant.api_key.id,
     )
     await within_a_second(lambda: driver.ping(tenant.key), "key_expired")

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.anyio
 
 WRITTEN = ("events", "snapshot_history", "snapshot_cards", "workers", "worker_links")
 CHARGED = ("quota_usage", "idempotency_keys")
+REFUSE_A_DEAL = "ALTER TABLE events ADD CONSTRAINT whim CHECK (event_type <> 'deal.won')"
 
 
 async def test_what_is_acknowledged_is_seen_by_everybody_at_once(
@@ -47,13 +48,15 @@ async def test_a_batch_that_the_database_refuses_leaves_nothing(
 ) -> None:
     client = connect(own_server)
     tenant = await make_tenant(own_server.database_url, monthly_quota=10)
-    await tenant.rows("ALTER TABLE events ADD CONSTRAINT whim CHECK (event_type <> 'deal.won')")
+    await tenant.change_table(
+        "ALTER TABLE events ADD CONSTRAINT whim CHECK (event_type <> 'deal.won')"
+    )
     events = [event(), event(eventType="deal.won", actor={"email": "alex@example.com"})]
     reply = await client.ingest(tenant.key, events, "the key")
     assert reply.code == "internal_error"
     assert "whim" not in reply.message
     assert await count(tenant, *WRITTEN, *CHARGED) == 0
-    await tenant.rows("ALTER TABLE events DROP CONSTRAINT whim")
+    await tenant.change_table("ALTER TABLE events DROP CONSTRAINT whim")
     reply = await client.ingest(tenant.key, events, "the key")
     assert (len(reply.accepted), reply.replayed) == (2, False)
 
@@ -63,7 +66,7 @@ async def test_a_snapshot_that_the_database_refuses_leaves_nothing(
 ) -> None:
     client = connect(own_server)
     tenant = await make_tenant(own_server.database_url)
-    await tenant.rows("ALTER TABLE snapshot_cards ADD CONSTRAINT whim CHECK (false)")
+    await tenant.change_table("ALTER TABLE snapshot_cards ADD CONSTRAINT whim CHECK (false)")
     assert (await client.snapshot(tenant.key, snapshot(), "the key")).code == "internal_error"
     assert await count(tenant, *WRITTEN, *CHARGED) == 0
 
@@ -73,7 +76,9 @@ async def test_a_batch_that_the_database_refuses_costs_its_neighbours_nothing(
 ) -> None:
     client = connect(own_server)
     tenant = await make_tenant(own_server.database_url, monthly_quota=1_000)
-    await tenant.rows("ALTER TABLE events ADD CONSTRAINT whim CHECK (event_type <> 'deal.won')")
+    await tenant.change_table(
+        "ALTER TABLE events ADD CONSTRAINT whim CHECK (event_type <> 'deal.won')"
+    )
     types = ["ticket.resolved", "deal.won", "ticket.created"] * 10
     replies = await asyncio.gather(
         *(

@@ -12,13 +12,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
 import grpc
 import pytest
-from psycopg import AsyncConnection
 
-from core.postgres import sessions
 from tests.behaviour.history import clients, model, operators, stored, streams
 from tests.behaviour.history.world import World
 from tests.conftest import MakeTenant
@@ -70,18 +67,10 @@ async def channels(
     await asyncio.sleep(LATE_CALLS_SECONDS)
 
 
-@pytest.fixture
-async def database(server: Addresses) -> AsyncIterator[AsyncConnection[Any]]:
-    """A connection that looks at what is stored while the history goes on."""
-    async with await sessions.connect(server.database_url) as connection:
-        yield connection
-
-
 @pytest.mark.timeout(120 + (ROUNDS + MORE_ROUNDS) * (10 + 2 * SECONDS))
 async def test_a_history_of_many_clients_agrees_with_the_model(
     drivers: Sequence[Driver],
     channels: Sequence[grpc.aio.Channel],
-    database: AsyncConnection[Any],
     new_tenant: MakeTenant,
 ) -> None:
     first = int(SEED) if SEED else random.SystemRandom().randrange(10**9)
@@ -89,9 +78,10 @@ async def test_a_history_of_many_clients_agrees_with_the_model(
     for seed in range(first, first + ROUNDS + MORE_ROUNDS):
         if seed >= first + ROUNDS and all(counts[name] for name in MUST_HAPPEN):
             break
-        world = World(seed, SECONDS, database)
-        await world.make_organizations(new_tenant)
-        await act(world, drivers, channels)
+        async with AsyncExitStack() as stack:
+            world = World(seed, SECONDS, stack)
+            await world.make_organizations(new_tenant)
+            await act(world, drivers, channels)
         found = list(world.history.violations)
         for organization in world.history.organizations:
             rows = await stored.read(organization)

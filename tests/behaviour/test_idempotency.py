@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from core.timestamps import to_datetime
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import KEY, broken, send, within_a_second, written
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver, Reply
 from tests.support.http_driver import HttpDriver
 from tests.support.manual_time import TimedService
-from tests.support.tenant import Tenant, event
+from tests.support.tenant import Tenant, event, now_us
 
 pytestmark = pytest.mark.anyio
 
@@ -258,8 +259,8 @@ async def test_a_key_of_ten_minutes_ago_is_free_on_every_clock(
 ) -> None:
     await driver.ingest(tenant.key, [event()], KEY)
     await tenant.rows(
-        "UPDATE idempotency_keys SET created_at = created_at - interval '10 minutes' "
-        "WHERE organization_id = %s",
+        "UPDATE idempotency_keys SET created_at = %s WHERE organization_id = %s",
+        to_datetime(now_us() - 600_000_000),
         tenant.organization.id,
     )
     assert not (await driver.ingest(tenant.key, [event()], KEY)).replayed

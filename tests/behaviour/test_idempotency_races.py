@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import core.journal.journal
+from core.postgres.directory import HOME
 from tests.behaviour.conftest import Connect
 from tests.behaviour.examples import KEY, broken, send, written
 from tests.support.driver import Driver
@@ -87,7 +88,10 @@ HANGS = (
 
 @contextlib.asynccontextmanager
 async def hanging_commits(tenant: Tenant) -> AsyncIterator[None]:
-    """Every COMMIT of an idempotency key in the tenant's database hangs until the block ends."""
+    """Every COMMIT of an idempotency key in the tenant's cell hangs until the block ends.
+
+    The cell is at home: Citus has no triggers.
+    """
     await tenant.rows(HANG_IN_COMMIT)
     async with await tenant.connect() as db:
         await db.execute("SELECT pg_advisory_lock(42)")
@@ -105,7 +109,7 @@ async def test_an_equal_request_waits_for_the_first_as_long_as_any_answer_may_ta
 ) -> None:
     monkeypatch.setattr(core.journal.journal, "MAX_WAIT_SECONDS", 0.5)
     monkeypatch.setattr(core.journal.journal, "MAX_ANSWER_SECONDS", 2.5)
-    tenant = await make_tenant(own_server.database_url)
+    tenant = await make_tenant(own_server.database_url, cell_name=HOME)
     with contextlib.ExitStack() as stack:
         client = other = connect(own_server)
         if where == "another process":

@@ -84,7 +84,7 @@ async def store(
         for _ in range(organizations)
     ]
     for first in range(0, events, TRANSACTION_EVENTS):
-        bits = ids.first_of_batch(time.time_ns() // 1_000).int
+        bits = ids.first_of_batch(time.time_ns() // 1_000)
         async with db.transaction(), db.cursor() as cursor, cursor.copy(_COPY) as copy:
             copy.set_types(_TYPES)
             for number in range(first, min(first + TRANSACTION_EVENTS, events)):

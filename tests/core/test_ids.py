@@ -40,7 +40,7 @@ def test_request_ids_are_ids_of_their_own(us: int) -> None:
 @EXAMPLES
 @given(st.integers(0, timestamps.MAX_US))
 def test_a_batch_counts_up_within_the_last_half_of_its_ids(us: int) -> None:
-    first = ids.first_of_batch(us)
+    first = UUID(int=ids.first_of_batch(us))
     last = UUID(int=first.int + 2**63 - 1)
     assert first.bytes[:8] == last.bytes[:8]
     assert ids.created_us(first) == us // 1_000 * 1_000

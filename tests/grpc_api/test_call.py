@@ -175,7 +175,7 @@ async def test_a_large_message_is_parsed_in_a_turn_of_its_organization(
 
     monkeypatch.setattr(SliceTurns, "run", noted)
     large = [event(metadata={"x": "y" * 10_000})] * 50
-    expected = [(tenant.organization.id, name) for name in ("parsed", "_merged")]
+    expected = [(tenant.organization.id.int, name) for name in ("parsed", "_merged")]
     assert len((await grpc.ingest(tenant.key, large)).accepted) == 50
     assert turns[:2] == expected
     turns.clear()

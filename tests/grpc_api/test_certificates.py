@@ -1,16 +1,15 @@
-"""TLS files: what is wrong with them by name, and their renewal."""
+"""The TLS files of gRPC, when they are renewed."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from core.tls_files import TlsFileError, TlsFiles
 from grpc_api import certificates
-from grpc_api.certificates import TlsFileError, TlsFiles, read
 from tests.support.certificates import Certificates, make_certificates, needs_openssl
 
 pytestmark = needs_openssl
@@ -29,43 +28,6 @@ def files(made: Certificates, tmp_path: Path) -> TlsFiles:
     return TlsFiles(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "authority.pem")
 
 
-def missing(path: Path) -> None:
-    path.unlink()
-
-
-def unreadable(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def garbage(path: Path) -> None:
-    path.write_bytes(b"-----BEGIN CERTIFICATE-----\nno certificate")
-
-
-@pytest.mark.parametrize("role", TlsFiles._fields)
-@pytest.mark.parametrize("spoil", [missing, unreadable, empty, garbage])
-def test_a_file_that_cannot_be_used_is_named(
-    files: TlsFiles, role: str, spoil: Callable[[Path], None]
-) -> None:
-    read(files)
-    path: Path = getattr(files, role)
-    spoil(path)
-    with pytest.raises(TlsFileError, match=str(path)) as caught:
-        read(files)
-    assert caught.value.role == role
-
-
-def test_a_key_of_another_certificate_is_named(files: TlsFiles, made: Certificates) -> None:
-    shutil.copy(made["client.key"], files.key)
-    with pytest.raises(TlsFileError, match="is not the key of") as caught:
-        read(files)
-    assert caught.value.role == "key"
-
-
 def replace(path: Path, new: Path) -> None:
     """Put another file in its place, as a tool that renews certificates does."""
     copy = path.with_suffix(".new")
@@ -79,7 +41,7 @@ def test_renewed_files_are_used_once_both_are_there(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(certificates, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("core.tls_files.CHECK_SECONDS", 0.0)
     watched = certificates.Certificates(files)
     watched.load()
     watched.credentials()
@@ -113,7 +75,7 @@ def test_files_that_could_not_be_read_are_tried_again_although_they_stay_the_sam
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(certificates, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("core.tls_files.CHECK_SECONDS", 0.0)
     watched = certificates.Certificates(files)
     watched.load()
     watched.credentials()
@@ -122,7 +84,7 @@ def test_files_that_could_not_be_read_are_tried_again_although_they_stay_the_sam
         def fail(_: TlsFiles) -> None:
             raise TlsFileError("key", files.key, "too many open files")
 
-        patched.setattr(certificates, "read", fail)
+        patched.setattr(certificates, "server_context", fail)
         watched.reload()
         assert [watched._next() for _ in range(3)] == [None] * 3
     assert caplog.text.count("too many open files") == 1

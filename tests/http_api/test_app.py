@@ -243,3 +243,22 @@ async def test_a_database_without_our_schema_is_not_ready(database_url: str) -> 
 
             await eventually(is_not_ready, "the service is not ready", seconds=5)
             assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_client_that_goes_away_is_no_failure_of_the_service(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    count = 'wepeople_requests_total{{code="{}",endpoint="events",protocol="http"}} {}\n'
+    with RunningService(database_url) as service:
+        async with connect(service.addresses.http) as connection:
+            await connection.send(head(tenant.key, Content_Length=100) + b"{")
+        http = HttpDriver(service.addresses.http)
+
+        async def page() -> str:
+            return (await http.client.get("/metrics")).text
+
+        async def is_counted() -> bool:
+            return count.format("cancelled", "0.0") not in await page()
+
+        await eventually(is_counted, "the request has ended as cancelled")
+        assert count.format("internal_error", "0.0") in await page()
+        await http.close()

@@ -207,10 +207,10 @@ async def test_an_internal_error_is_found_by_its_request_id(
             await tenant.rows("ALTER TABLE events ADD CONSTRAINT no CHECK (event_type = 'none')")
             path = "/api/v1/ingest/events"
             refused = await client.post(path, json={"events": [event(metadata={"a": VALUE})]})
-            await tenant.rows("ALTER TABLE apps RENAME TO gone")
+            await tenant.rows("ALTER TABLE directory_keys RENAME TO gone")
             unknown = {"Authorization": f"Bearer {generate_key()}"}
             crashed = await client.get("/api/v1/ingest/ping", headers=unknown)
-    await tenant.rows("ALTER TABLE gone RENAME TO apps")
+    await tenant.rows("ALTER TABLE gone RENAME TO directory_keys")
     flush()
     err = capfd.readouterr().err
     lines = [json.loads(line) for line in err.splitlines()]

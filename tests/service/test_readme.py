@@ -98,7 +98,7 @@ def test_a_block_of_commands_works_as_it_stands(block: str, demo: dict[str, Any]
 
 
 def test_the_table_of_settings_is_complete() -> None:
-    named = set(re.findall(r"`((?:WEPEOPLE|DATABASE)_[A-Z_]+|…_KEY)`", README))
+    named = set(re.findall(r"`((?:WEPEOPLE|DATABASE|OTEL)_[A-Z_]+|…_KEY)`", README))
     if "…_KEY" in named:
         named = (named - {"…_KEY"}) | {"WEPEOPLE_GRPC_TLS_KEY"}
     assert {str(field.alias) for field in Settings.model_fields.values()} <= named

@@ -42,7 +42,8 @@ async def test_a_server_that_logs_statements_is_warned_of(
 )
 def test_a_client_can_use_the_address_that_is_told(host: str, told: str) -> None:
     assert client_address(host, 80) == told
-    assert http_url(host, 80) == f"http://{told}"
+    assert http_url(host, 80, has_tls=False) == f"http://{told}"
+    assert http_url(host, 80, has_tls=True) == f"https://{told}"
 
 
 @pytest.mark.anyio

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from core.access.admission import Admission
 from core.access.fair_queue import STRANGERS
 from core.postgres.database import Database
+from core.postgres.node import MAX_NODE_JOURNAL_CONNECTIONS
 from http_api.connections import Connections
 from service.state_metrics import StateMetrics
 from tests.support.waiting import eventually, turns
@@ -104,7 +105,7 @@ async def test_budgets_tell_what_is_taken_who_waits_and_who_was_refused(database
 async def test_pools_tell_what_is_lent_who_waits_and_who_got_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.postgres.database.CHECKOUT_SECONDS", 2.0)
+    monkeypatch.setattr("core.postgres.node.CHECKOUT_SECONDS", 2.0)
     async with Database(database_url, max_connections=2) as database:
         parts = Parts(database)
         async with database.connection(), database.connection():
@@ -116,7 +117,10 @@ async def test_pools_tell_what_is_lent_who_waits_and_who_got_nothing(
                 return used == {"general": 2, "journal": 0}
 
             await eventually(is_settled, "the pools are filled")
-            assert parts.values("wepeople_pool_connections_limit") == {"general": 2, "journal": 6}
+            assert parts.values("wepeople_pool_connections_limit") == {
+                "general": 2,
+                "journal": MAX_NODE_JOURNAL_CONNECTIONS,
+            }
             assert parts.values("wepeople_pool_waiting") == {"general": 1, "journal": 0}
             assert parts.values("wepeople_pool_refusals_total") == {"general": 0, "journal": 0}
             await asyncio.wait([refused])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -11,10 +12,13 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from service.settings import Settings
+from service.tls import warn_of_plaintext
 from tests.service.cli.command import WAIT_SECONDS, command, process
 from tests.support.certificates import Certificates, needs_openssl
 from tests.support.service_process import ServiceProcess
@@ -22,6 +26,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = needs_openssl
 
+TLS = {"http_tls_certificate": Path("a.pem"), "http_tls_key": Path("a.key")}
 ANY_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 
 
@@ -30,8 +35,9 @@ def copied(certificates: Certificates, folder: Path) -> dict[str, str]:
     for suffix in ("pem", "key"):
         shutil.copyfile(certificates[f"server.{suffix}"], folder / f"server.{suffix}")
     return {
-        "WEPEOPLE_GRPC_TLS_CERTIFICATE": str(folder / "server.pem"),
-        "WEPEOPLE_GRPC_TLS_KEY": str(folder / "server.key"),
+        f"WEPEOPLE_{api}_TLS_{role}": str(folder / f"server.{suffix}")
+        for api in ("HTTP", "GRPC")
+        for role, suffix in (("CERTIFICATE", "pem"), ("KEY", "key"))
     }
 
 
@@ -41,6 +47,7 @@ def copied(certificates: Certificates, folder: Path) -> dict[str, str]:
         ("WEPEOPLE_GRPC_TLS_CERTIFICATE", b"", "1"),
         ("WEPEOPLE_GRPC_TLS_KEY", None, "2"),
         ("WEPEOPLE_GRPC_TLS_CLIENT_CA", b"no certificate", "1"),
+        ("WEPEOPLE_HTTP_TLS_KEY", b"no key", "2"),
     ],
 )
 def test_files_are_checked_before_the_database_is_touched(
@@ -94,19 +101,29 @@ def test_sighup_has_renewed_files_read_and_ends_nothing(
     renewed = ssl.DER_cert_to_PEM_cert(
         ssl.PEM_cert_to_DER_cert(certificates["client.pem"].read_text())
     )
-    assert shown(service.grpc) != renewed
+    http = service.url.removeprefix("https://")
+    assert renewed not in (shown(service.grpc), shown(http))
     for suffix in ("pem", "key"):
         shutil.copyfile(certificates[f"client.{suffix}"], tmp_path / f"server.{suffix}")
     service.send_signal(signal.SIGHUP)
     wait_until(
-        lambda: all(shown(service.grpc) == renewed for _ in range(10)),
+        lambda: all(shown(each) == renewed for each in 10 * (service.grpc, http)),
         "every process shows the renewed certificate",
     )
     assert service.terminate() == 0
 
 
 def test_failed_handshakes_leave_no_line_that_is_not_json(service: ServiceProcess) -> None:
-    host, _, port = service.grpc.rpartition(":")
+    for address in (service.grpc, service.url.removeprefix("https://")):
+        fail_handshakes(address)
+    assert service.terminate() == 0
+    for line in service.log.read_text().splitlines():
+        assert json.loads(line)["message"]
+
+
+def fail_handshakes(address: str) -> None:
+    """Connect without TLS, with garbage, and without trust."""
+    host, _, port = address.rpartition(":")
     for sent in (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01" + bytes(64)):
         with socket.create_connection((host, int(port)), timeout=WAIT_SECONDS) as plain:
             plain.sendall(sent)
@@ -119,9 +136,27 @@ def test_failed_handshakes_leave_no_line_that_is_not_json(service: ServiceProces
         distrusting.wrap_socket(raw, server_hostname="localhost"),
     ):
         pass
-    assert service.terminate() == 0
-    for line in service.log.read_text().splitlines():
-        assert json.loads(line)["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [
+        ({}, []),
+        ({"http": "[::1]:1", "grpc": "localhost:1"}, []),
+        ({"http": "0.0.0.0:1"}, ["HTTP"]),
+        ({"http": "[::]:1", "grpc": "ingest.example:1"}, ["HTTP", "GRPC"]),
+        ({"http": "10.0.0.1:1", "grpc": "10.0.0.1:2", **TLS}, ["GRPC"]),
+        ({"http": "0.0.0.0:1", "public_url": "http://ingest.example"}, ["HTTP"]),
+        ({"http": "0.0.0.0:1", "public_url": "https://ingest.example"}, []),
+    ],
+)
+def test_an_api_that_others_reach_without_tls_is_warned_of(
+    given: dict[str, Any], warned: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_plaintext(Settings.from_environment({}).model_copy(update=given))
+    assert [
+        re.findall(r"WEPEOPLE_(\w+)_TLS_KEY", one.message)[0] for one in caplog.records
+    ] == warned
 
 
 def test_sighup_ends_nothing_without_tls_and_at_the_start(

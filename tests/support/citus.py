@@ -18,11 +18,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from core.postgres.citus import CitusDatabase, DatabaseAt, at_node, create_schema
+from core.postgres.citus import CitusDatabase, DatabaseAt, at_node, create_schema, owner
 from core.postgres.database import Database
-from core.postgres.directory import CellRecord
+from core.postgres.directory import CellRecord, connect_to
 from core.postgres.migrate import migrate_cell
-from core.postgres.sessions import connect
+from core.postgres.sessions import Connection, connect
 
 VARIABLE: Final = "WEPEOPLE_TEST_CITUS"
 _numbers = itertools.count(1)
@@ -44,10 +44,10 @@ def query(conninfo: str, text: str, *values: object) -> list[tuple[Any, ...]]:
 
 
 @contextlib.contextmanager
-def cell(now_us: int) -> Iterator[CellRecord]:
+def cell(now_us: int, name: str | None = None) -> Iterator[CellRecord]:
     """A migrated cell on the cluster, for the length of a block; no directory has it yet."""
     conninfo = coordinator()
-    name = f"cell_{os.getpid()}_{next(_numbers)}"
+    name = name or f"cell_{os.getpid()}_{next(_numbers)}"
     made = CellRecord(name, conninfo, name, is_citus=True)
 
     async def make() -> None:
@@ -75,6 +75,19 @@ def _owner(cell: CellRecord) -> tuple[str, int]:
     return host, port
 
 
+async def connect_to_owner(cell: CellRecord) -> Connection:
+    """A new session at the node that owns a cell, where the service works on it, too.
+
+    It sees the locks and the sessions there; it cannot change tables.
+    """
+    assert cell.conninfo is not None
+    async with await connect_to(cell, cell.conninfo) as db:
+        found = await owner(db)
+    assert found is not None, f"nobody owns {cell.schema}"
+    at_owner = at_node(cell.conninfo, *found)
+    return await connect_to(cell._replace(conninfo=at_owner), at_owner)
+
+
 def move(cell: CellRecord) -> None:
     """Move a cell to the other node of the cluster."""
     assert cell.conninfo is not None
@@ -93,7 +106,7 @@ def crash(cell: CellRecord) -> None:
     owner = at_node(cell.conninfo, *_owner(cell))
     [(pid,)] = query(owner, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
     with contextlib.suppress(psycopg.OperationalError):
-        query(owner, f"COPY (SELECT 1) TO PROGRAM 'kill -9 {pid}'")
+        query(owner, f"COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; kill -9 {pid}'")
         query(owner, "SELECT pg_sleep(10)")
 
 

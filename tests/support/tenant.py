@@ -17,7 +17,9 @@ from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, whitelist
 from core.admin.cell_sessions import CellSession
 from core.postgres import directory
+from core.postgres.audit import Change
 from core.postgres.directory import CellRecord
+from tests.support.citus import connect_to_owner
 from tests.support.two_cells import cell_session
 from tests.support.waiting import WAIT_SECONDS, eventually
 
@@ -77,11 +79,19 @@ class Tenant:
 
     async def change_rights(self, statement: str, *parameters: object) -> None:
         """Run a statement by which servers have to hear of a change."""
-        async with self.in_cell() as cell, cell.changing(self.organization.id):
+        change = Change("test", self.organization.id, self.organization_id)
+        async with self.in_cell() as cell, cell.changing(change):
             await cell.db.execute(statement.encode(), parameters)
 
+    async def change_table(self, statement: str) -> None:
+        """Run a statement that changes a table of the organization's cell."""
+        async with self.in_cell() as cell:
+            await cell.db.execute(statement.encode())
+
     async def connect(self) -> AsyncConnection[Any]:
-        """A connection of the test's own, to the organization's cell."""
+        """A connection of the test's own, to the organization's cell; on Citus, at its owner."""
+        if self.cell.is_citus:
+            return await connect_to_owner(self.cell)
         return await directory.connect_to(self.cell, self.database_url)
 
     def in_cell(self) -> AbstractAsyncContextManager[CellSession]:
@@ -132,7 +142,7 @@ class Tenant:
         async with self.in_cell() as cell:
             slug = f"app-{next(_numbers)}"
             app = await apps.create(
-                cell.db, self.organization, slug, slug.upper(), event_types, now_us()
+                cell, self.organization, slug, slug.upper(), event_types, now_us()
             )
             return await self._with_key(cell, app)
 
@@ -226,7 +236,7 @@ async def make_tenant(database_url: str, cell_name: str | None = None, **options
     async with cell_session(database_url, cell_name) as cell:
         name = f"Organization {next(_numbers)} {time.time_ns()}"
         organization = await organizations.create(cell, name, now_us(), **options)
-        app = await apps.create(cell.db, organization, "crm-hub", "CRM Hub", event_types, now_us())
+        app = await apps.create(cell, organization, "crm-hub", "CRM Hub", event_types, now_us())
         secret = await deployment_secret(cell.home, None)
         api_key, key = await keys.create(cell, app, secret, now_us(), **key_options)
     return Tenant(database_url, organization, app, api_key, key, cell.record)

@@ -61,7 +61,7 @@ def create(
 
     async def work(session: Session) -> App:
         cell, owner = await session.organization(organization)
-        return await apps.create(cell.db, owner, slug, name, types, now_us())
+        return await apps.create(cell, owner, slug, name, types, now_us())
 
     made = run(work)
     _print(made, as_json)

@@ -65,7 +65,7 @@ def add(
     record = cells.new_record(name, conninfo, is_citus=citus)
 
     async def work(session: Session) -> CellDetails:
-        await cells.add(session.db, session.conninfo, record, now_us())
+        await cells.add(session.db, session.conninfo, record, now_us(), session.cells.actor)
         return await cells.find(session.db, name)
 
     _print(run(work), as_json)
@@ -104,10 +104,12 @@ def close(
     """Send new organizations elsewhere. Those in the cell go on as before."""
     from core.admin import cells
 
-    _print(
-        run(lambda session: cells.set_closed(session.db, name, now_us(), is_closed=not reopen)),
-        as_json,
-    )
+    async def work(session: Session) -> CellDetails:
+        return await cells.set_closed(
+            session.db, name, now_us(), is_closed=not reopen, actor=session.cells.actor
+        )
+
+    _print(run(work), as_json)
 
 
 def _state(cell: CellDetails) -> str:

@@ -93,13 +93,17 @@ def rejections(
         print_json([_to_json(one) for one in found])
     elif found:
         print_table(HEADERS, [_cells(one) for one in found])
-    elif request_id is None:
-        note("There are no such rejections.")
     else:
-        note(
-            f"Nothing of {request_id} was refused among the last 1,000 rejections. It may be "
-            "another organization's, or have been refused for its rate, which is only counted."
-        )
+        note(_nothing(request_id))
+
+
+def _nothing(request_id: str | None) -> str:
+    if request_id is None:
+        return "There are no such rejections."
+    return (
+        f"Nothing of {request_id} was refused among the last 1,000 rejections. It may be "
+        "another organization's, or have been refused for its rate, which is only counted."
+    )
 
 
 async def _follow(db: Connection, selection: Selection, limit: int, as_json: bool) -> None:

@@ -126,7 +126,7 @@ def serve(
     from service.logs import configure_logs
     from service.rates import check_rate_store
     from service.settings import Settings
-    from service.tls import check_tls_files
+    from service.tls import check_tls_files, warn_of_plaintext
 
     postpone_gc()
     hangup = Hangup()
@@ -139,6 +139,7 @@ def serve(
     configure_logs(settings.log_level)
     # Before the database is touched.
     check_tls_files(settings)
+    warn_of_plaintext(settings)
     check_rate_store(settings)
     log = logging.getLogger(__name__)
     with _starting_database(settings):
@@ -212,7 +213,8 @@ def _announce(settings: Settings, ready: Ready, *, as_json: bool) -> None:
 
 def _links_note(settings: Settings, ready: Ready) -> str | None:
     """A word on links that other machines cannot follow, though they reach the service."""
-    from service.runtime import host_and_port, is_every_interface
+    from service.runtime import is_every_interface
+    from service.settings import host_and_port
 
     host, _ = host_and_port(settings.http)
     if settings.public_url is not None or not is_every_interface(host):

@@ -38,7 +38,7 @@ def create(
 
     async def work(session: Session) -> WorkerDetails:
         cell, owner = await session.organization(organization)
-        return await workers.create(cell.db, owner.id, name, email, now_us())
+        return await workers.create(cell, owner.id, name, email, now_us())
 
     made = run(work)
     if as_json:

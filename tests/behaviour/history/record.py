@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -24,9 +25,12 @@ class Setting(Generic[T]):
     def __init__(self, value: T) -> None:
         self._changes: list[tuple[float, float, T]] = [(-inf, -inf, value)]
 
-    def change(self, began: float, ended: float, value: T) -> None:
-        """An operator's change, with the times of its call and its return."""
-        self._changes.append((began, ended, value))
+    async def change(self, value: T, change: Awaitable[object]) -> None:
+        """An operator's change: clients may meet it from its call on, and do from its return on."""
+        began = time.monotonic()
+        self._changes.append((began, inf, value))
+        await change
+        self._changes[-1] = (began, time.monotonic(), value)
 
     def possible(self, began: float, ended: float) -> set[T]:
         """Every value that may have held at some moment of a span of time."""

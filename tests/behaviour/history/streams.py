@@ -221,10 +221,10 @@ async def _taken_over(world: World, sender: Sender, key: KeyRecord) -> int:
 
 
 async def _check_end(world: World, sender: Sender, key: KeyRecord, reasons: set[str]) -> str:
-    now = time.monotonic()
+    begin = time.monotonic() - world.seconds
     reason = await sender.note_end()
     if reason not in reasons:
         world.history.violations.append(f"a stream ended: {sender.end}")
-    if reason == "KEY_REVOKED" and True not in key.revoked.possible(now - world.seconds, now):
+    if reason == "KEY_REVOKED" and True not in key.revoked.possible(begin, time.monotonic()):
         world.history.violations.append("a stream ended by a revocation that was none")
     return reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
 
@@ -43,11 +44,15 @@ _LOOK = {
 
 
 class World:
-    """The organizations, the bodies sent of late, and the workers that clients heard of."""
+    """The organizations, the bodies sent of late, and the workers that clients heard of.
 
-    def __init__(self, seed: int, seconds: float, database: AsyncConnection[Any]) -> None:
+    Its connections to the cells are closed with ``stack``.
+    """
+
+    def __init__(self, seed: int, seconds: float, stack: AsyncExitStack) -> None:
         self.history = History()
-        self._database = database
+        self._stack = stack
+        self._cells: dict[str, AsyncConnection[Any]] = {}
         self._looking = False
         self.seed = seed
         self.deadline = time.monotonic() + seconds
@@ -66,6 +71,9 @@ class World:
         """Make the organizations: without a quota, with one, with one that moves."""
         for quota in (None, None, *FIXED_QUOTAS, FIRST_QUOTA_THAT_MOVES):
             tenant = await new_tenant(monthly_quota=quota)
+            if tenant.cell.name not in self._cells:
+                connection = await self._stack.enter_async_context(await tenant.connect())
+                self._cells[tenant.cell.name] = connection
             organization = OrganizationRecord(tenant, Setting(quota))
             self.history.organizations.append(organization)
             self.workers[organization] = []
@@ -206,8 +214,9 @@ class World:
         body = operation.body
         if answer.wrote and not self._looking:
             self._looking = True
-            values = (body.key.organization.tenant.organization.id, [i.marker for i in body.items])
-            cursor = await self._database.execute(_LOOK[body.endpoint], values)
+            tenant = body.key.organization.tenant
+            values = (tenant.organization.id, [item.marker for item in body.items])
+            cursor = await self._cells[tenant.cell.name].execute(_LOOK[body.endpoint], values)
             row = await cursor.fetchone()
             self._looking = False
             if row is None or row[0] != answer.accepted:

@@ -6,6 +6,7 @@ import pytest
 
 from core import ids
 from core.admin import apps
+from core.admin.cell_sessions import at_home
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from tests.support.tenant import make_tenant, now_us
 
@@ -16,7 +17,7 @@ async def test_an_app_is_found_as_it_was_created(database_url: str) -> None:
     tenant = await make_tenant(database_url)
     async with await tenant.connect() as db:
         types = ["deal.won", "call.ended", "deal.won"]
-        created = await apps.create(db, tenant.organization, "a-1", "Hub", types, now_us())
+        created = await apps.create(at_home(db), tenant.organization, "a-1", "Hub", types, now_us())
         assert created.allowed_event_types == ["call.ended", "deal.won"]
         name, app_id = tenant.organization.name, ids.text(ids.APP, created.id)
         for given in (app_id, "a-1", f"{name}/a-1"):
@@ -29,7 +30,9 @@ async def test_a_slug_is_unique_in_its_organization_only(database_url: str) -> N
     slug = tenant.app.slug
     async with await tenant.connect() as db:
         with pytest.raises(AlreadyExistsError, match=slug):
-            await apps.create(db, tenant.organization, slug, "Again", ["deal.won"], now_us())
+            await apps.create(
+                at_home(db), tenant.organization, slug, "Again", ["deal.won"], now_us()
+            )
         with pytest.raises(NotFoundError, match="several organizations"):
             await apps.find(db, slug)
         assert (await apps.find(db, slug, other.organization.id)).id == other.app.id

@@ -8,6 +8,7 @@ import pytest
 
 from core import ids
 from core.admin import snapshots, workers
+from core.admin.cell_sessions import at_home
 from tests.support.tenant import Tenant, make_tenant, now_us
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +39,7 @@ async def test_cards_are_the_current_snapshots_and_the_history_has_all(database_
     organization = tenant.organization.id
     async with await tenant.connect() as db:
         alex, zoe = [
-            (await workers.create(db, organization, name, None, now_us())).id
+            (await workers.create(at_home(db), organization, name, None, now_us())).id
             for name in ("Alex", "Zoe")
         ]
         old = await store(tenant, alex, '{"open": 1.0}', card=False)

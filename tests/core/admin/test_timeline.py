@@ -8,6 +8,7 @@ import pytest
 
 from core import ids
 from core.admin import timeline, workers
+from core.admin.cell_sessions import at_home
 from core.admin.timeline import Follower, Selection
 from core.postgres.sessions import Connection
 from core.timestamps import to_datetime
@@ -48,7 +49,7 @@ async def test_every_event_is_told_once_however_late_it_commits(database_url: st
     tenant = await make_tenant(database_url)
     base = now_us() - 60 * SECOND_US
     async with await tenant.connect() as reading, await tenant.connect() as writing:
-        worker = await workers.create(writing, tenant.organization.id, "Alex", None, base)
+        worker = await workers.create(at_home(writing), tenant.organization.id, "Alex", None, base)
         selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
         writer = Writer(writing, selection)
         follower = Follower(reading, selection)
@@ -78,7 +79,7 @@ async def test_a_wrong_clock_and_a_commit_half_a_minute_late_leave_nothing_out(
     tenant = await make_tenant(database_url)
     now = now_us()
     async with await tenant.connect() as db, await tenant.connect() as slow:
-        worker = await workers.create(db, tenant.organization.id, "Alex", None, now)
+        worker = await workers.create(at_home(db), tenant.organization.id, "Alex", None, now)
         selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
         writer = Writer(db, selection)
         ahead = await writer.store(now + 86_400 * SECOND_US)
@@ -104,7 +105,7 @@ async def test_a_start_tells_the_latest_and_takes_the_rest_as_told(database_url:
     other = await tenant.another_app()
     base = now_us() - 60 * SECOND_US
     async with await tenant.connect() as db:
-        worker = await workers.create(db, tenant.organization.id, "Alex", None, base)
+        worker = await workers.create(at_home(db), tenant.organization.id, "Alex", None, base)
         selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
         mine = Writer(db, selection)
         others = Writer(db, Selection(tenant.organization.id, other.app.id, worker.id))
@@ -131,7 +132,7 @@ async def test_more_than_one_answer_holds_is_told_in_several(
     tenant = await make_tenant(database_url)
     base = now_us() - 600 * SECOND_US
     async with await tenant.connect() as db:
-        worker = await workers.create(db, tenant.organization.id, "Alex", None, base)
+        worker = await workers.create(at_home(db), tenant.organization.id, "Alex", None, base)
         selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
         follower = Follower(db, selection)
         writer = Writer(db, selection)

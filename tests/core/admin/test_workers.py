@@ -8,6 +8,7 @@ import pytest
 
 from core import ids
 from core.admin import workers
+from core.admin.cell_sessions import at_home
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from core.admin.workers import Link
 from tests.support.tenant import Tenant, make_tenant, now_us
@@ -26,8 +27,8 @@ async def test_a_worker_is_found_by_id_e_mail_or_external_id(database_url: str) 
     tenant = await make_tenant(database_url)
     organization = tenant.organization.id
     async with await tenant.connect() as db:
-        zoe = await workers.create(db, organization, "Zoe", "Zoe@Example.org", now_us())
-        alex = await workers.create(db, organization, "Alex", None, now_us())
+        zoe = await workers.create(at_home(db), organization, "Zoe", "Zoe@Example.org", now_us())
+        alex = await workers.create(at_home(db), organization, "Alex", None, now_us())
         await link(tenant, "crm-1", zoe.id)
         for given in (ids.text(ids.WORKER, zoe.id), "zoe@example.ORG", "crm-1"):
             found = await workers.find(db, organization, given)
@@ -42,7 +43,7 @@ async def test_an_external_id_of_several_workers_names_none(database_url: str) -
     other = await tenant.another_app()
     async with await tenant.connect() as db:
         for app, name in ((tenant, "Alex"), (other, "Zoe")):
-            worker = await workers.create(db, tenant.organization.id, name, None, now_us())
+            worker = await workers.create(at_home(db), tenant.organization.id, name, None, now_us())
             await link(app, "1", worker.id)
         with pytest.raises(NotFoundError, match=r"\(Alex\), .*\(Zoe\)"):
             await workers.find(db, tenant.organization.id, "1")
@@ -52,7 +53,9 @@ async def test_an_organization_s_workers_are_its_own(database_url: str) -> None:
     tenant, other = await make_tenant(database_url), await make_tenant(database_url)
     async with await tenant.connect() as db:
         for owner in (tenant, other):
-            await workers.create(db, owner.organization.id, "Zoe", "zoe@example.org", now_us())
+            await workers.create(
+                at_home(db), owner.organization.id, "Zoe", "zoe@example.org", now_us()
+            )
         found = await workers.find(db, other.organization.id, "zoe@example.org")
         with pytest.raises(NotFoundError, match="worker list"):
             await workers.find(db, tenant.organization.id, ids.text(ids.WORKER, found.id))
@@ -63,9 +66,13 @@ async def test_an_organization_s_workers_are_its_own(database_url: str) -> None:
 async def test_an_e_mail_is_one_worker_s_in_any_case(database_url: str) -> None:
     tenant = await make_tenant(database_url)
     async with await tenant.connect() as db:
-        await workers.create(db, tenant.organization.id, "Zoe", "zoe@example.org", now_us())
+        await workers.create(
+            at_home(db), tenant.organization.id, "Zoe", "zoe@example.org", now_us()
+        )
         with pytest.raises(AlreadyExistsError, match="ZOE@example"):
-            await workers.create(db, tenant.organization.id, "Z", "ZOE@example.org", now_us())
+            await workers.create(
+                at_home(db), tenant.organization.id, "Z", "ZOE@example.org", now_us()
+            )
 
 
 @pytest.mark.parametrize(("name", "email"), [("", None), (" Zoe", None), ("Zoe", "zoe")])
@@ -75,5 +82,5 @@ async def test_a_worker_that_breaks_the_rules_is_not_created(
     tenant = await make_tenant(database_url)
     async with await tenant.connect() as db:
         with pytest.raises(InvalidValueError):
-            await workers.create(db, tenant.organization.id, name, email, now_us())
+            await workers.create(at_home(db), tenant.organization.id, name, email, now_us())
         assert await workers.of_organization(db, tenant.organization.id) == []

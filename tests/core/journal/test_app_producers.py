@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from core import limits
-from core.admin import organizations
+from core.admin import removal
 from core.admin.cell_sessions import at_home
 from core.error_codes import StreamReason
 from core.errors import StreamError
@@ -105,10 +105,10 @@ async def test_a_producer_that_is_forgotten_as_it_is_opened_is_counted_right(
 async def test_a_removed_organization_leaves_no_count(
     own_tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(organizations, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(removal, "QUIET_SECONDS", 0)
     await opened(own_tenant, "one")
     async with await own_tenant.connect() as db:
-        await organizations.remove(at_home(db), own_tenant.organization.id)
+        await removal.remove_organization(at_home(db), own_tenant.organization.id)
     assert await counts(own_tenant) == (0, 0)
 
 

@@ -28,7 +28,7 @@ def test_a_receipt_echoes_the_accepted_events_in_their_order() -> None:
 def test_the_id_of_the_first_written_event_counts_from_the_first_of_the_batch() -> None:
     request = pending(EVENT, EVENT, EVENT)
     request.accepted = [2]
-    assert request.first_id().int == request.checked.first_id.int + 2
+    assert request.first_id().int == request.checked.first_id + 2
 
 
 def test_a_streamed_batch_is_answered_with_a_receipt_even_if_nothing_is_accepted() -> None:

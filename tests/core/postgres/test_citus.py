@@ -135,7 +135,7 @@ async def test_an_event_without_a_partition_is_recognized_through_every_node(
     coordinator = citus.coordinator()
     node = sorted(citus.node_addresses(coordinator))[position]
     worker = Worker(ids.new(NOW_US), "Ann")
-    first_id = ids.first_at(NOW_US + 50 * YEAR_US)
+    first_id = ids.first_at(NOW_US + 50 * YEAR_US).int
     tails = copy_rows.tails(first_id, [copy_rows.kind("a.b", "code")], [NOW_US], [None], [None])
     row = copy_rows.assemble(worker.id, worker.id, first_id, [worker], [0], tails)
     async with Database(at_node(coordinator, *node)) as server:

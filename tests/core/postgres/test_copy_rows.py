@@ -57,7 +57,7 @@ def test_postgresql_reads_what_was_packed(database_url: str) -> None:
         found = asyncio.run(_copied(database_url, checked))
         assert found == [
             (
-                UUID(int=checked.first_id.int + index),
+                UUID(int=checked.first_id + index),
                 UUID(int=index),
                 event.event_type,
                 event.category,

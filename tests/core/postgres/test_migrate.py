@@ -111,7 +111,7 @@ async def test_a_new_cell_has_the_tables_of_the_home_cell(database_url: str) -> 
         expected = [Applied(f"north: {file.name}", []) for file in available("cell")]
         assert (await migrate(database_url)).applied == expected
         home, north = [await tables(db, schema) for schema in ("public", "north")]
-        of_home_alone = {"deployment", "schema_migrations", "cells", *DIRECTORY}
+        of_home_alone = {"deployment", "schema_migrations", "cells", "audit", *DIRECTORY}
         assert home.keys() - north.keys() == of_home_alone
         for name in of_home_alone:
             del home[name]
