@@ -70,7 +70,8 @@ def rows_without_organization(database_url: str) -> dict[str, int]:
     with psycopg.connect(database_url) as db:
         for (name,) in db.execute(
             "SELECT relname::text FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid "
-            "WHERE attname = 'organization_id' AND relkind IN ('r', 'p') AND NOT relispartition"
+            "WHERE attname = 'organization_id' AND relkind IN ('r', 'p') AND NOT relispartition "
+            "AND relname <> 'audit'"  # which tells of what is gone, too
         ).fetchall():
             row = db.execute(
                 sql.SQL(
