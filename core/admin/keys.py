@@ -10,10 +10,10 @@ from msgspec import Struct, structs
 
 from core import ids, limits
 from core.access.api_keys import KEY_PREFIX, digest, generate_key
-from core.admin import checks
+from core.admin import apps, checks
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession, CellSessions
-from core.admin.errors import InvalidValueError, NotFoundError
+from core.admin.errors import AdministrationError, InvalidValueError, NotFoundError
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
@@ -175,9 +175,6 @@ async def find(cells: CellSessions, given: str, secret: bytes) -> tuple[CellSess
     return await cells.named(record.name), key
 
 
-_ENDS: Final = """
-SELECT expires_at, revoked_at FROM api_keys WHERE organization_id = %s AND id = %s FOR UPDATE
-"""
 # The first revocation stays: it tells since when the key has been refused.
 _REVOKE: Final = """
 UPDATE api_keys SET revoked_at = COALESCE(revoked_at, %s)
@@ -197,6 +194,61 @@ async def revoke(cell: CellSession, key: ApiKey, now_us: int) -> ApiKey:
         revoked = structs.replace(before, revoked_at=row[0])
         change.before, change.after = _audited(before), _audited(revoked)
     return revoked
+
+
+_ENDS: Final = """
+SELECT expires_at, revoked_at FROM api_keys WHERE organization_id = %s AND id = %s FOR UPDATE
+"""
+_SHORTEN: Final = """
+UPDATE api_keys SET expires_at = LEAST(expires_at, %s)
+WHERE organization_id = %s AND id = %s
+RETURNING expires_at
+"""
+
+
+async def rotate(
+    cell: CellSession,
+    key: ApiKey,
+    secret: bytes,
+    now_us: int,
+    *,
+    old_ends_us: int,
+    expires_us: int | None = None,
+) -> tuple[ApiKey, ApiKey, str]:
+    """Make a key of the same app and rate, and let the old one expire, if it does not before.
+
+    Returns the record of the old key, that of the new one and the new key itself. The old one is
+    changed last: until the new one is known to every server, it works. AdministrationError if it
+    does not work any more. The rest is as of :func:`create`.
+    """
+    if old_ends_us > MAX_US:
+        raise InvalidValueError("the old key must end before the year 10000")
+    _check_active(key, now_us)
+    app = await apps.find(cell.db, ids.text(ids.APP, key.app_id), key.organization_id)
+    rate = key.requests_per_second
+    new, text = await create(
+        cell, app, secret, now_us, expires_us=expires_us, requests_per_second=rate
+    )
+    change = Change("key.rotate", key.organization_id, ids.text(ids.KEY, key.id))
+    async with cell.changing(change):
+        before = await _locked(cell.db, key)
+        _check_active(before, now_us)
+        values = (to_datetime(old_ends_us), key.organization_id, key.id)
+        row = await (await cell.db.execute(_SHORTEN, values)).fetchone()
+        assert row is not None
+        old = structs.replace(before, expires_at=row[0])
+        change.before = _audited(before)
+        change.after = {**_audited(old), "replacedBy": ids.text(ids.KEY, new.id)}
+    return old, new, text
+
+
+def _check_active(key: ApiKey, now_us: int) -> None:
+    state = key.state(now_us)
+    if state != "active":
+        raise AdministrationError(
+            f"the key {ids.text(ids.KEY, key.id)} is {state}, so there is nothing to replace: "
+            "make a key with `wepeople-ingest key create`"
+        )
 
 
 async def _locked(db: Connection, key: ApiKey) -> ApiKey:

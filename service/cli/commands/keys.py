@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 STDIN: Final = "-"
 MAX_STDIN_CHARACTERS: Final = 65_536
 
+OLD_KEY_SECONDS: Final = 86_400  # that a key goes on after it was replaced, if not told otherwise
+
+KeyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="The key's id; or the key itself, if you found one. - reads it from standard "
+        "input, which keeps a key out of the list of processes.",
+    ),
+]
+ExpiresIn = Annotated[
+    int | None,
+    duration_option("When it stops working: 90s, 15m, 12h, 30d. Never, if not given."),
+]
+
 app = typer.Typer(cls=Group, no_args_is_help=True, help="API keys: what an app authenticates with.")
 
 
@@ -27,10 +42,7 @@ app = typer.Typer(cls=Group, no_args_is_help=True, help="API keys: what an app a
 )
 def create(
     app_name: AppName,
-    expires_in: Annotated[
-        int | None,
-        duration_option("When it stops working: 90s, 15m, 12h, 30d. Never, if not given."),
-    ] = None,
+    expires_in: ExpiresIn = None,
     rate: Annotated[
         int | None,
         typer.Option(
@@ -40,7 +52,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a key and show it, this once: only its digest is stored."""
-    from core import ids, limits
+    from core import limits
     from core.admin import keys
 
     async def work(session: Session) -> tuple[ApiKey, str]:
@@ -51,25 +63,12 @@ def create(
             app,
             await session.secret(),
             created_us,
-            expires_us=None if expires_in is None else created_us + expires_in * 1_000_000,
+            expires_us=_later(created_us, expires_in),
             requests_per_second=rate or limits.DEFAULT_KEY_REQUESTS_PER_SECOND,
         )
 
     made, key = run(work)
-    try:
-        if as_json:
-            print_json({**_to_json(made), "key": key})
-        else:
-            print_fields({"key": key, **_fields(made)})
-    except OSError as error:
-        key_id = ids.text(ids.KEY, made.id)
-        note(
-            f"The key {key_id} was made but could not be shown: {error.strerror or error}. "
-            f"Revoke it: wepeople-ingest key revoke {key_id}"
-        )
-        raise typer.Exit(1) from None
-    if not as_json:
-        note("Keep the key now: it is not stored and cannot be shown again.")
+    _print_new(made, key, as_json)
 
 
 @app.command("list", cls=Command)
@@ -119,32 +118,108 @@ def list_keys(
     cls=Command,
     epilog=examples("key revoke key_01HP3K5V4J3M9NVT8XZKQ9YQ2E", "key revoke - < found.txt"),
 )
-def revoke(
-    key: Annotated[
-        str,
-        typer.Argument(
-            metavar="KEY",
-            help="The key's id; or the key itself, if you found one. - reads it from standard "
-            "input, which keeps a key out of the list of processes.",
-        ),
-    ],
-    as_json: Json = False,
-) -> None:
+def revoke(key: KeyName, as_json: Json = False) -> None:
     """End a key for good, on every running server within a second. Again is harmless."""
     from core.admin import keys
 
-    given = _key_on_stdin() if key == STDIN else key
+    given = _given(key)
 
     async def work(session: Session) -> ApiKey:
-        secret = await session.secret()
-        cell, found = await keys.find(session.cells, given, secret)
+        cell, found = await keys.find(session.cells, given, await session.secret())
         return await keys.revoke(cell, found, now_us())
 
-    revoked = run(work)
+    _print(run(work), as_json)
+
+
+@app.command(cls=Command, epilog=examples("key show key_01HP3K5V4J3M9NVT8XZKQ9YQ2E"))
+def show(key: KeyName, as_json: Json = False) -> None:
+    """Show what is known of a key: its app, whether it works, until when. Never the key itself."""
+    from core.admin import keys
+
+    given = _given(key)
+
+    async def work(session: Session) -> ApiKey:
+        _, found = await keys.find(session.cells, given, await session.secret())
+        return found
+
+    _print(run(work), as_json)
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "key rotate key_01HP3K5V4J3M9NVT8XZKQ9YQ2E",
+        "key rotate key_01HP3K5V4J3M9NVT8XZKQ9YQ2E --old-ends-in 7d --expires-in 365d",
+    ),
+)
+def rotate(
+    key: KeyName,
+    old_ends_in: Annotated[
+        int | None,
+        duration_option(
+            "When the old key stops working, if it does not before. 24h, if not given."
+        ),
+    ] = None,
+    expires_in: ExpiresIn = None,
+    as_json: Json = False,
+) -> None:
+    """Replace a key: a new one now, of the same app and rate; the old one ends a day later."""
+    from core.admin import keys
+
+    given = _given(key)
+    old_seconds = OLD_KEY_SECONDS if old_ends_in is None else old_ends_in
+
+    async def work(session: Session) -> tuple[ApiKey, ApiKey, str]:
+        secret = await session.secret()
+        cell, found = await keys.find(session.cells, given, secret)
+        rotated_us = now_us()
+        return await keys.rotate(
+            cell,
+            found,
+            secret,
+            rotated_us,
+            old_ends_us=rotated_us + old_seconds * 1_000_000,
+            expires_us=_later(rotated_us, expires_in),
+        )
+
+    old, new, text = run(work)
+    _print_new(new, text, as_json, old)
+
+
+def _later(since_us: int, seconds: int | None) -> int | None:
+    return None if seconds is None else since_us + seconds * 1_000_000
+
+
+def _print_new(made: ApiKey, key: str, as_json: bool, old: ApiKey | None = None) -> None:
+    """Show a new key, this once, and the key that it replaces."""
+    from core import ids
+
+    try:
+        if as_json:
+            replaced = {} if old is None else {"old": _to_json(old)}
+            print_json({**_to_json(made), "key": key, **replaced})
+        else:
+            shown = {"key": key, **_fields(made)}
+            if old is not None:
+                shown["old key"] = ids.text(ids.KEY, old.id)
+                shown["old key ends (UTC)"] = moment(old.expires_at)
+            print_fields(shown)
+    except OSError as error:
+        key_id = ids.text(ids.KEY, made.id)
+        note(
+            f"The key {key_id} was made but could not be shown: {error.strerror or error}. "
+            f"Revoke it: wepeople-ingest key revoke {key_id}"
+        )
+        raise typer.Exit(1) from None
+    if not as_json:
+        note("Keep the key now: it is not stored and cannot be shown again.")
+
+
+def _print(key: ApiKey, as_json: bool) -> None:
     if as_json:
-        print_json(_to_json(revoked))
+        print_json(_to_json(key))
     else:
-        print_fields(_fields(revoked))
+        print_fields(_fields(key))
 
 
 def _to_json(key: ApiKey) -> dict[str, object]:
@@ -169,6 +244,8 @@ def _fields(key: ApiKey) -> dict[str, object]:
     fields: dict[str, object] = {
         "id": ids.text(ids.KEY, key.id),
         "app": f"{key.organization_name}/{key.app_slug}",
+        "ends in": f"…{key.hint}",
+        "state": key.state(now_us()),
         "rate limit": f"{key.requests_per_second} requests/s",
         "created (UTC)": moment(key.created_at),
         "expires (UTC)": moment(key.expires_at) or "never",
@@ -178,8 +255,10 @@ def _fields(key: ApiKey) -> dict[str, object]:
     return fields
 
 
-def _key_on_stdin() -> str:
-    """The first key or id on standard input, whatever is around it; nothing of it is shown."""
+def _given(key: str) -> str:
+    """The key or id; from standard input the first one. What is around it is not shown."""
+    if key != STDIN:
+        return key
     from core import ids
     from core.access.api_keys import KEY_PATTERN
 

@@ -23,7 +23,7 @@ def database_url(module_database: str) -> str:
         ["migrate"],
         *(["org", verb] for verb in ("create", "list", "show", "update")),
         *(["app", verb] for verb in ("create", "list", "allow", "deny")),
-        *(["key", verb] for verb in ("create", "list", "revoke")),
+        *(["key", verb] for verb in ("create", "list", "show", "rotate", "revoke")),
         *(["worker", verb] for verb in ("create", "list")),
         ["audit"],
         ["usage"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import subprocess
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -12,10 +13,14 @@ import pytest
 
 from tests.service.cli.command import (
     KEY,
+    WAIT_SECONDS,
     Run,
     command,
+    send,
+    served,
 )
 from tests.support.tenant import UNKNOWN_KEY
+from tests.support.waiting import wait_until
 
 
 def test_a_key_is_shown_once_and_only_its_digest_is_kept(
@@ -65,6 +70,50 @@ def test_a_key_that_cannot_be_shown_is_named_for_revocation(run: Run, acme: str)
     assert done.returncode == 1
     assert re.search(r"key revoke key_\w{26}$", done.stderr.strip())
     assert "wp_live_" not in done.stderr
+
+
+def test_a_key_is_replaced_and_works_until_its_end(run: Run, acme: str) -> None:
+    run("org", "update", "Acme", "--quota", "none")
+    [old] = run("key", "list", "--json").json()
+    with served() as (ready, _):
+        first = run("key", "rotate", old["id"], "--json").json()
+        assert send(ready["http"], acme, 1).status_code == 202
+        assert send(ready["http"], first["key"], 1).status_code == 202
+        # Again, with an end that is sooner.
+        rotated = run("key", "rotate", old["id"], "--old-ends-in", "1s", "--json").json()
+        wait_until(
+            lambda: send(ready["http"], acme, 1).status_code == 401,
+            "the old key has ended",
+            seconds=WAIT_SECONDS,
+        )
+        assert send(ready["http"], rotated["key"], 1).status_code == 202
+    assert (rotated["state"], rotated["expiresAt"]) == ("active", None)
+    assert rotated["old"]["id"] == old["id"]
+    assert (rotated["appId"], rotated["requestsPerSecond"]) == (old["appId"], 60)
+    ended = run("key", "show", old["id"], "--json").json()
+    assert ended == {**old, "state": "expired", "expiresAt": rotated["old"]["expiresAt"]}
+    shown = run("key", "show", rotated["key"])
+    assert rotated["key"] not in shown.out
+    assert f"…{rotated['key'][-4:]}" in shown.out
+    assert "active" in shown.out
+    refused = run("key", "rotate", old["id"])
+    assert (refused.code, refused.out) == (1, "")
+    assert "expired" in refused.err
+    assert len(run("key", "list", "--json").json()) == 3
+
+
+def test_a_replaced_key_ends_a_day_later_or_when_it_would_have(run: Run, acme: str) -> None:
+    [old] = run("key", "list", "--json").json()
+    made = run("key", "rotate", old["id"])
+    assert len(KEY.findall(made.out)) == 1
+    assert old["id"] in made.out
+    [replaced, new] = run("key", "list", "--json").json()
+    day = datetime.fromisoformat(replaced["expiresAt"]) - datetime.fromisoformat(new["createdAt"])
+    assert day == timedelta(days=1)
+    again = run("key", "rotate", old["id"], "--old-ends-in", "30d", "--json").json()
+    assert again["old"]["expiresAt"] == replaced["expiresAt"]
+    actions = [(entry["action"], entry["subject"]) for entry in run("audit", "--json").json()]
+    assert actions[:2] == [("key.rotate", old["id"]), ("key.create", again["id"])]
 
 
 def test_keys_are_not_made_under_another_secret(
