@@ -132,7 +132,9 @@ class IngestServicer:
                 await self._fail(call, "stream", error)
 
     async def _fail(self, call: Call, endpoint: str, error: Exception) -> NoReturn:
-        if isinstance(error, IngestError):
+        # A stream that the service ends, as in a drain, was not refused.
+        is_ended = endpoint == "stream" and isinstance(error, IngestError) and error.transient
+        if isinstance(error, IngestError) and not is_ended:
             self._ingestor.note_refusal(error, call.refused(endpoint, error), call.caller)
         await call.fail(error)
 

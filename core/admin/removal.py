@@ -1,4 +1,4 @@
-"""The removal of an organization: in bounded transactions, after it was shut out."""
+"""The removal of an organization or an app: in bounded transactions, after it was shut out."""
 
 from __future__ import annotations
 
@@ -6,19 +6,76 @@ import asyncio
 from typing import Final
 from uuid import UUID
 
+from msgspec import Struct
+
 from core import ids
 from core.admin import organizations
+from core.admin.apps import App
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import NotFoundError
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
+from core.timestamps import to_datetime
 
 # Between a change of rights and the last commit of a request that was admitted before it.
 QUIET_SECONDS: Final = 2.0
 MAX_REMOVED_AT_ONCE: Final = (
     20_000  # rows in a transaction, so that other commits do not wait for long
 )
+
+MAX_COUNTED: Final = 1_000_000  # events, and snapshots: beyond it nobody wants to wait for more
+
+
+class Extent(Struct, frozen=True):
+    """The rows that a removal takes with it. ``working_keys``: those of the keys that still work.
+
+    Snapshots and events are counted up to MAX_COUNTED.
+    """
+
+    apps: int
+    keys: int
+    working_keys: int
+    workers: int
+    producers: int
+    snapshots: int
+    events: int
+
+
+_COUNT: Final = """
+SELECT
+    (SELECT count(*) FROM apps WHERE organization_id = %(organization)s
+        AND (%(app)s::uuid IS NULL OR id = %(app)s)),
+    (SELECT count(*) FROM api_keys WHERE organization_id = %(organization)s
+        AND (%(app)s::uuid IS NULL OR app_id = %(app)s)),
+    (SELECT count(*) FROM api_keys WHERE organization_id = %(organization)s
+        AND (%(app)s::uuid IS NULL OR app_id = %(app)s)
+        AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %(now)s)),
+    (SELECT count(*) FROM workers WHERE organization_id = %(organization)s
+        AND %(app)s::uuid IS NULL),
+    (SELECT count(*) FROM producers WHERE organization_id = %(organization)s
+        AND (%(app)s::uuid IS NULL OR app_id = %(app)s)),
+    (SELECT count(*) FROM (SELECT FROM snapshot_history WHERE organization_id = %(organization)s
+        AND (%(app)s::uuid IS NULL OR app_id = %(app)s) LIMIT %(most)s) AS counted),
+    (SELECT count(*) FROM (SELECT FROM events WHERE organization_id = %(organization)s
+        AND (%(app)s::uuid IS NULL OR app_id = %(app)s) LIMIT %(most)s) AS counted)
+"""
+
+
+async def extent(
+    db: Connection, organization_id: UUID, now_us: int, app_id: UUID | None = None
+) -> Extent:
+    """The rows that go with an organization, or with one app of it."""
+    values = {
+        "organization": organization_id,
+        "app": app_id,
+        "now": to_datetime(now_us),
+        "most": MAX_COUNTED,
+    }
+    row = await (await db.execute(_COUNT, values)).fetchone()
+    assert row is not None
+    return Extent(*row)
+
 
 # Events are deleted in blocks, in the order of their key, each from the end of the last one. So one
 # partition is read at a time, and the space of deleted rows is never read again.
@@ -28,6 +85,7 @@ ORDER BY id OFFSET %s LIMIT 1
 """
 _REMOVE_BLOCK: Final = """
 DELETE FROM events WHERE organization_id = %s AND id > %s AND id <= %s
+    AND (%s::uuid IS NULL OR app_id = %s)
 """
 _FIRST_ID: Final = UUID(int=0)
 _LAST_ID: Final = UUID(int=2**128 - 1)
@@ -87,15 +145,7 @@ async def remove_organization(cell: CellSession, organization_id: UUID) -> int:
 
 
 async def _remove_rows(db: Connection, organization_id: UUID) -> int:
-    removed, after, end = 0, _FIRST_ID, _FIRST_ID
-    while end != _LAST_ID:
-        row = await (
-            await db.execute(_BLOCK_ENDS, (organization_id, after, MAX_REMOVED_AT_ONCE - 1))
-        ).fetchone()
-        end = _LAST_ID if row is None else row[0]
-        cursor = await db.execute(_REMOVE_BLOCK, (organization_id, after, end))
-        removed += cursor.rowcount
-        after = end
+    removed = await _remove_events(db, organization_id)
     gone = MAX_REMOVED_AT_ONCE
     while gone == MAX_REMOVED_AT_ONCE:
         values = (organization_id, MAX_REMOVED_AT_ONCE)
@@ -103,4 +153,68 @@ async def _remove_rows(db: Connection, organization_id: UUID) -> int:
     async with db.transaction():
         for statement in _REMOVE:
             await db.execute(statement, (organization_id,))
+    return removed
+
+
+async def _remove_events(db: Connection, organization_id: UUID, app_id: UUID | None = None) -> int:
+    removed, after, end = 0, _FIRST_ID, _FIRST_ID
+    while end != _LAST_ID:
+        row = await (
+            await db.execute(_BLOCK_ENDS, (organization_id, after, MAX_REMOVED_AT_ONCE - 1))
+        ).fetchone()
+        end = _LAST_ID if row is None else row[0]
+        block = (organization_id, after, end, app_id, app_id)
+        removed += (await db.execute(_REMOVE_BLOCK, block)).rowcount
+        after = end
+    return removed
+
+
+_REVOKE_KEYS: Final = """
+UPDATE api_keys SET revoked_at = %s
+WHERE organization_id = %s AND app_id = %s AND revoked_at IS NULL
+"""
+_DIGESTS: Final = "SELECT digest FROM api_keys WHERE organization_id = %s AND app_id = %s"
+# In the order of the references, as of an organization. Its workers stay: others know them, too.
+_REMOVE_OF_APP: Final = (
+    """
+    DELETE FROM idempotency_keys WHERE organization_id = %(organization)s AND key_id IN (
+        SELECT id FROM api_keys WHERE organization_id = %(organization)s AND app_id = %(app)s)
+    """,
+    "DELETE FROM api_keys WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM rejections WHERE organization_id = %(organization)s AND app_slug = %(slug)s",
+    "DELETE FROM snapshot_cards WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM snapshot_history WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM events WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM producer_counts WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM producers WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM worker_links WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM apps WHERE organization_id = %(organization)s AND id = %(app)s",
+)
+
+
+async def remove_app(cell: CellSession, app: App, now_us: int) -> int:
+    """Remove an app with its keys, events and snapshots; returns the number of removed events.
+
+    First its keys are revoked, and requests that were admitted before are waited for. If this is
+    stopped half-way, it can be run again to finish. The quota that its events have used stays used.
+    """
+    owner, subject = app.organization_id, ids.text(ids.APP, app.id)
+    change = Change("app.remove", owner, subject)
+    async with cell.recording_steps(change):
+        revoking = Change("app.revoke", owner, subject)
+        async with cell.changing(revoking):
+            values = (to_datetime(now_us), owner, app.id)
+            revoked = (await cell.db.execute(_REVOKE_KEYS, values)).rowcount
+            revoking.before, revoking.after = {"revoked": 0}, {"revoked": revoked}
+        await asyncio.sleep(QUIET_SECONDS)
+        removed = await _remove_events(cell.db, owner, app.id)
+        rows = await (await cell.db.execute(_DIGESTS, (owner, app.id))).fetchall()
+        async with cell.db.transaction():
+            for statement in _REMOVE_OF_APP:
+                of_app = {"organization": owner, "app": app.id, "slug": app.slug}
+                await cell.db.execute(statement, of_app)
+        if not cell.is_home:
+            for (key_digest,) in rows:
+                await directory.forget_key(cell.home, key_digest)
+        change.before = {"slug": app.slug, "name": app.name, "events": removed}
     return removed

@@ -9,6 +9,7 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
+from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
 from service.cli.session import AppName, Json, OrganizationName, Session, now_us, run, to_text
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from core.admin.apps import App
     from core.admin.cell_sessions import CellSession
+    from core.admin.removal import Extent
 
 app = typer.Typer(
     cls=Group,
@@ -127,6 +129,34 @@ def deny(app_name: AppName, event_types: EventTypes, as_json: Json = False) -> N
     from core.admin import whitelist
 
     _change(app_name, event_types, whitelist.deny, as_json)
+
+
+@app.command(cls=Command, epilog=examples("app remove crm-hub --dry-run", "app remove crm-hub"))
+def remove(
+    app_name: AppName, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False
+) -> None:
+    """Remove an app with its keys, events and snapshots. There is no way back.
+
+    While one of its keys works, it asks for the app's slug, or takes --yes. The people stay.
+    """
+    from core.admin import removal
+
+    async def count(session: Session) -> tuple[App, Extent]:
+        cell, found = await session.app(app_name)
+        extent = await removal.extent(cell.db, found.organization_id, now_us(), found.id)
+        return found, extent
+
+    async def work(session: Session) -> None:
+        cell, found = await session.app(app_name)
+        await removal.remove_app(cell, found, now_us())
+
+    found, extent = run(count)
+    if not dry_run and not yes and extent.working_keys:
+        ask_for_name(found.slug, extent)
+    if not dry_run:
+        run(work)
+    name = f"{found.organization_name}/{found.slug}"
+    print_removal({"app": name}, extent, as_json, is_done=not dry_run)
 
 
 def _change(

@@ -8,11 +8,13 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
+from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
 from service.cli.session import Json, OrganizationName, Session, now_us, parse_quota, run, to_text
 
 if TYPE_CHECKING:
     from core.admin.cell_sessions import CellSession
     from core.admin.organizations import Organization
+    from core.admin.removal import Extent
     from core.postgres.directory import CellRecord
 
     # And its cell, where there are several.
@@ -178,6 +180,35 @@ def update(
         return changed, await _shown_cell(session, cell)
 
     _print(*run(work), as_json)
+
+
+@app.command(cls=Command, epilog=examples("org remove Acme --dry-run", "org remove Acme"))
+def remove(
+    organization: OrganizationName,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Remove an organization with all it has: apps, keys, people, events. There is no way back.
+
+    It is shut out first. If the command is interrupted, run it again to finish.
+    """
+    from core.admin import removal
+
+    async def count(session: Session) -> tuple[Organization, Extent]:
+        cell, found = await session.organization(organization)
+        return found, await removal.extent(cell.db, found.id, now_us())
+
+    async def work(session: Session) -> None:
+        cell, found = await session.organization(organization)
+        await removal.remove_organization(cell, found.id)
+
+    owner, extent = run(count)
+    if not dry_run and not yes:
+        ask_for_name(owner.name, extent)
+    if not dry_run:
+        run(work)
+    print_removal({"organization": owner.name}, extent, as_json, is_done=not dry_run)
 
 
 async def _shown_cell(session: Session, cell: CellSession) -> str | None:

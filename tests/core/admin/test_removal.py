@@ -12,6 +12,7 @@ from core.admin import removal
 from core.admin.cell_sessions import at_home
 from core.admin.errors import NotFoundError
 from core.errors import IngestError
+from tests.support.cells import add_cell
 from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import Tenant, make_tenant, now_us, until_somebody_waits_for
 
@@ -136,3 +137,35 @@ async def test_nothing_is_stored_while_an_organization_goes(
     [outcome] = await writing
     assert isinstance(outcome, IngestError)
     assert await left(quota_of_five.tenant) == {}
+
+
+@pytest.mark.parametrize("cell_name", ["home", "north"])
+async def test_an_app_goes_with_its_rows_and_no_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, cell_name: str
+) -> None:
+    monkeypatch.setattr(removal, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(removal, "MAX_REMOVED_AT_ONCE", 2)
+    await add_cell(database_url, "north")
+    going = await make_tenant(database_url, cell_name)
+    staying = await going.another_app()
+    key_place = "SELECT FROM directory_keys WHERE organization_id = %s"
+    for tenant in (going, staying):
+        await tenant.rows(
+            "INSERT INTO producers VALUES (%s, %s, 'p', 1, 1, 0, 1, now())",
+            *(tenant.organization.id, tenant.app.id),
+        )
+        for _ in range(EVENTS):
+            await tenant.rows(
+                "INSERT INTO events VALUES (%s, %s, %s, %s, 'deal.won', 'code', now())",
+                *(tenant.organization.id, tenant.app.id, ids.new(now_us()), tenant.app.id),
+            )
+    async with going.in_cell() as cell:
+        owner = going.organization.id
+        extent = await removal.extent(cell.db, owner, now_us(), going.app.id)
+        assert (extent.apps, extent.working_keys, extent.producers) == (1, 1, 1)
+        assert extent.events == EVENTS
+        assert await removal.remove_app(cell, going.app, now_us()) == EVENTS
+        rest = await removal.extent(cell.db, owner, now_us())
+        assert (rest.apps, rest.keys, rest.producers, rest.events) == (1, 1, 1, EVENTS)
+        known = await (await cell.home.execute(key_place, (owner,))).fetchall()
+        assert len(known) == 1
