@@ -21,13 +21,8 @@ def database_url(module_database: str) -> str:
     [
         ["serve"],
         ["migrate"],
-<<<<<<< HEAD
-        *(["org", verb] for verb in ("create", "list", "show", "update")),
-        *(["app", verb] for verb in ("create", "list", "allow", "deny")),
-=======
         *(["org", verb] for verb in ("create", "list", "show", "update", "remove")),
         *(["app", verb] for verb in ("create", "list", "allow", "deny", "remove")),
->>>>>>> w-rights
         *(["key", verb] for verb in ("create", "list", "show", "rotate", "revoke")),
         *(["worker", verb] for verb in ("create", "list")),
         ["audit"],

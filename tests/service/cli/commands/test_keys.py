@@ -73,14 +73,6 @@ def test_a_key_that_cannot_be_shown_is_named_for_revocation(run: Run, acme: str)
 
 
 def test_a_key_is_replaced_and_works_until_its_end(run: Run, acme: str) -> None:
-<<<<<<< HEAD
-    [old] = run("key", "list", "--json").json()
-    run("org", "update", "Acme", "--quota", "none")
-    with served() as (ready, _):
-        rotated = run("key", "rotate", old["id"], "--old-ends-in", "10s", "--json").json()
-        assert send(ready["http"], acme, 1).status_code == 202
-        assert send(ready["http"], rotated["key"], 1).status_code == 202
-=======
     run("org", "update", "Acme", "--quota", "none")
     [old] = run("key", "list", "--json").json()
     with served() as (ready, _):
@@ -89,7 +81,6 @@ def test_a_key_is_replaced_and_works_until_its_end(run: Run, acme: str) -> None:
         assert send(ready["http"], first["key"], 1).status_code == 202
         # Again, with an end that is sooner.
         rotated = run("key", "rotate", old["id"], "--old-ends-in", "1s", "--json").json()
->>>>>>> w-rights
         wait_until(
             lambda: send(ready["http"], acme, 1).status_code == 401,
             "the old key has ended",
@@ -108,11 +99,7 @@ def test_a_key_is_replaced_and_works_until_its_end(run: Run, acme: str) -> None:
     refused = run("key", "rotate", old["id"])
     assert (refused.code, refused.out) == (1, "")
     assert "expired" in refused.err
-<<<<<<< HEAD
-    assert len(run("key", "list", "--json").json()) == 2
-=======
     assert len(run("key", "list", "--json").json()) == 3
->>>>>>> w-rights
 
 
 def test_a_replaced_key_ends_a_day_later_or_when_it_would_have(run: Run, acme: str) -> None:
