@@ -13,6 +13,7 @@ from tests.support.http_driver import HttpDriver
 from tests.support.postgres_proxy import PostgresProxy
 from tests.support.running_service import RunningService
 from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.two_cells import IN_HOME_DATABASE
 
 GIVE_UP_SECONDS = 15.0
 
@@ -60,7 +61,7 @@ def proxy(database_url: str) -> Iterator[PostgresProxy]:
 @pytest.fixture
 async def client(proxy: PostgresProxy, database_url: str) -> AsyncIterator[Client]:
     """A client of a service behind the proxy, which moves again in the end."""
-    tenant = await make_tenant(database_url)
+    tenant = await make_tenant(database_url, IN_HOME_DATABASE)
     with RunningService(proxy.conninfo) as service:
         http = HttpDriver(service.addresses.http)
         yield Client(tenant, http)

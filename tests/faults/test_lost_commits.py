@@ -15,6 +15,7 @@ from tests.support.postgres_proxy import PostgresProxy
 from tests.support.running_service import RunningService
 from tests.support.stream_client import Stream
 from tests.support.tenant import event, make_tenant
+from tests.support.two_cells import IN_HOME_DATABASE
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +76,7 @@ async def test_commits_that_never_arrive_are_an_error_and_nothing(
 async def test_the_rejections_of_a_producer_outlive_a_commit_that_was_not_answered(
     proxy: PostgresProxy, database_url: str, moment: Literal["before", "after"]
 ) -> None:
-    tenant = await make_tenant(database_url)
+    tenant = await make_tenant(database_url, IN_HOME_DATABASE)
     with RunningService(proxy.conninfo) as service:
         grpc = GrpcDriver(service.addresses.grpc)
         one = Stream(grpc.channel, tenant.key)

@@ -17,6 +17,7 @@ from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
 from tests.support.running_service import RunningService
 from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.two_cells import IN_HOME_DATABASE
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +45,7 @@ async def forbidden(db: AsyncConnection[Any]) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def tenant(database_url: str) -> Tenant:
-    return await make_tenant(database_url)
+    return await make_tenant(database_url, IN_HOME_DATABASE)
 
 
 @pytest.mark.parametrize("fault", [read_only, forbidden])
