@@ -85,9 +85,10 @@ def test_a_full_disk_of_the_embedded_database_is_told_and_nothing_is_lost(
     service = EmbeddedServiceProcess(small_disk)
     try:
         service.start()
-        load = BatchLoad(service, service.tenant())
+        tenant = service.tenant()
+        load = BatchLoad(service, tenant)
         asyncio.run(load.run(lambda: fill_and_free(load, small_disk / "filler")))
-        load.check(service.stored_batches(load.tenant))
+        load.check(service.stored_batches(tenant))
         assert service.terminate() == 0
     finally:
         service.kill()

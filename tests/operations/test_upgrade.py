@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import psycopg
 import pytest
@@ -19,7 +20,6 @@ from tests.support.batch_load import BatchLoad
 from tests.support.databases import new_database
 from tests.support.streaming import Streaming, stored
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.tenant import make_tenant
 
 UPGRADE: Final = "Upgrade and roll back"
 HEADINGS: Final = (UPGRADE,)
@@ -38,6 +38,21 @@ def columns(url: str) -> Columns:
     with psycopg.connect(url) as db:
         rows = db.execute(COLUMNS.encode()).fetchall()
     return {name: (kind, may_be_left_out) for name, kind, may_be_left_out in rows}
+
+
+class Key(NamedTuple):
+    """An API key."""
+
+    key: str
+
+
+def new_key(host: ServiceHost) -> Key:
+    """A key of a new organization, made by the commands of the host's release."""
+    host.run("wepeople-ingest org create Acme --rate 100000")
+    host.run("wepeople-ingest app create Acme crm-hub --name CRM --allow ticket.resolved")
+    return Key(
+        json.loads(host.run("wepeople-ingest key create crm-hub --rate 100000 --json"))["key"]
+    )
 
 
 class Rollout:
@@ -78,7 +93,7 @@ def test_releases_replace_each_other_under_load(empty_database: str, tmp_path: P
     host.run("wepeople-ingest migrate")
     try:
         rollout = Rollout(host)
-        load = BatchLoad(rollout, asyncio.run(make_tenant(empty_database)))
+        load = BatchLoad(rollout, new_key(host))
 
         async def run() -> None:
             async with TcpProxy(rollout.services[0].grpc) as proxy:

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 
-from tests.support.tenant import Tenant, event
+from tests.support.tenant import event
 from tests.support.waiting import wait_until
 
 RETRY_SECONDS: Final = 0.05
@@ -27,12 +27,19 @@ class Service(Protocol):
     def url(self) -> str: ...
 
 
+class KeyHolder(Protocol):
+    """Whoever has an API key."""
+
+    @property
+    def key(self) -> str: ...
+
+
 @dataclass
 class BatchLoad:
     """Clients that post batch after batch, each again under its key until it is acknowledged."""
 
     service: Service
-    tenant: Tenant
+    tenant: KeyHolder
     sent: Counter[str] = field(default_factory=Counter)  # events of each batch
     acknowledged: set[str] = field(default_factory=set)
     longest_seconds: float = 0.0  # from a batch's first attempt to its acknowledgement

@@ -8,7 +8,8 @@ from collections import Counter
 import psycopg
 from psycopg import sql
 
-from tests.support.tenant import Tenant, event
+from tests.support.batch_load import KeyHolder
+from tests.support.tenant import event
 from wepeople_ingest_client import StreamProducer
 
 STREAMED_WORKERS = 5
@@ -18,7 +19,7 @@ _COUNT = sql.SQL("SELECT {0}, count(*) FROM events WHERE {0} IS NOT NULL GROUP B
 class Streaming:
     """A producer that streams numbered events until it is told to end."""
 
-    def __init__(self, target: str, tenant: Tenant, pause_seconds: float = 0.001) -> None:
+    def __init__(self, target: str, tenant: KeyHolder, pause_seconds: float = 0.001) -> None:
         self._target, self._tenant, self._pause_seconds = target, tenant, pause_seconds
         self.sent = 0
         self.is_over = False
