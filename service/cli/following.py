@@ -4,8 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from service.cli.output import print_json_line, print_row
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+POLL_SECONDS: Final = 0.5
+
+
+class Follower(Protocol[T_co]):
+    """What is there, oldest first, and then again and again what has come since."""
+
+    async def start(self, limit: int) -> Sequence[T_co]: ...
+
+    async def news(self) -> Sequence[T_co]: ...
+
+
+async def follow(
+    follower: Follower[T], limit: int, show: Callable[[T], None], full: int | None = None
+) -> None:
+    """Show what is followed until stopped; after a ``full`` answer the next comes at once."""
+    await until_stopped(_follow(follower, limit, show, full))
+
+
+async def _follow(
+    follower: Follower[T], limit: int, show: Callable[[T], None], full: int | None
+) -> None:
+    found = await follower.start(limit)
+    while True:
+        for one in found:
+            show(one)
+        if full is None or len(found) < full:
+            await asyncio.sleep(POLL_SECONDS)
+        found = await follower.news()
+
+
+def printer(
+    to_json: Callable[[T], object],
+    to_cells: Callable[[T], Sequence[str]],
+    widths: Sequence[int],
+    *,
+    as_json: bool,
+) -> Callable[[T], None]:
+    """A function that prints one of what is followed: a line of JSON, or of columns."""
+
+    def show(one: T) -> None:
+        if as_json:
+            print_json_line(to_json(one))
+        else:
+            print_row(to_cells(one), widths)
+
+    return show
 
 
 async def until_stopped(work: Coroutine[Any, Any, None]) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from service.cli.following import until_stopped
+from service.cli.following import follow as follow_until_stopped
+from service.cli.following import printer
 from service.cli.help import examples
-from service.cli.output import moment, note, print_json, print_json_line, print_row, print_table
+from service.cli.output import moment, note, print_json, print_table
 from service.cli.session import Json, Session, run, to_text
 
 if TYPE_CHECKING:
-    from core.admin.audit import AuditEntry, Selection
-    from core.postgres.sessions import Connection
+    from core.admin.audit import AuditEntry
 
-FOLLOW_POLL_SECONDS: Final = 0.5
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 1_000
 HEADERS: Final = ("TIME (UTC)", "BY", "ACTION", "ORGANIZATION", "SUBJECT", "CHANGE")
@@ -53,7 +51,8 @@ def audit(
 
         selection = await entries.select(session.db, organization)
         if follow:
-            await until_stopped(_follow(session.db, selection, limit, as_json))
+            show = printer(_to_json, _cells, FOLLOW_WIDTHS, as_json=as_json)
+            await follow_until_stopped(entries.Follower(session.db, selection), limit, show)
             return []
         return await entries.newest(session.db, selection, limit)
 
@@ -66,22 +65,6 @@ def audit(
         print_table(HEADERS, [_cells(one) for one in found])
     else:
         note("Nothing has been changed.")
-
-
-async def _follow(home: Connection, selection: Selection, limit: int, as_json: bool) -> None:
-    """Print entries until cancelled."""
-    from core.admin.audit import Follower
-
-    follower = Follower(home, selection)
-    found = await follower.start(limit)
-    while True:
-        for one in found:
-            if as_json:
-                print_json_line(_to_json(one))
-            else:
-                print_row(_cells(one), FOLLOW_WIDTHS)
-        await asyncio.sleep(FOLLOW_POLL_SECONDS)
-        found = await follower.news()
 
 
 def _cells(one: AuditEntry) -> tuple[str, ...]:

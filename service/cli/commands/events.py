@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from service.cli.following import until_stopped
+from service.cli.following import follow as follow_until_stopped
+from service.cli.following import printer
 from service.cli.help import examples
 from service.cli.output import (
     json_line,
     moment,
     note,
     print_json,
-    print_json_line,
-    print_row,
     print_table,
 )
 from service.cli.session import Json, OnlyWorker, OrganizationName, Session, run, to_text
 
 if TYPE_CHECKING:
-    from core.admin.timeline import Selection, TimelineEvent
-    from core.postgres.sessions import Connection
+    from core.admin.timeline import TimelineEvent
 
-FOLLOW_POLL_SECONDS: Final = 0.5
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100_000
 HEADERS: Final = (
@@ -80,7 +76,9 @@ def events(
             None if worker is None else (await workers.find(cell.db, owner.id, worker)).id,
         )
         if follow:
-            await until_stopped(_follow(cell.db, selection, limit, as_json))
+            show = printer(_event_to_json, _event_cells, FOLLOW_WIDTHS, as_json=as_json)
+            full = timeline.MAX_EVENTS_A_POLL
+            await follow_until_stopped(timeline.Follower(cell.db, selection), limit, show, full)
             return []
         return await timeline.newest(cell.db, selection, limit)
 
@@ -96,23 +94,6 @@ def events(
             HEADERS,
             [_event_cells(event) for event in found],
         )
-
-
-async def _follow(db: Connection, selection: Selection, limit: int, as_json: bool) -> None:
-    """Print events until cancelled."""
-    from core.admin.timeline import MAX_EVENTS_A_POLL, Follower
-
-    follower = Follower(db, selection)
-    found = await follower.start(limit)
-    while True:
-        for event in found:
-            if as_json:
-                print_json_line(_event_to_json(event))
-            else:
-                print_row(_event_cells(event), FOLLOW_WIDTHS)
-        if len(found) < MAX_EVENTS_A_POLL:
-            await asyncio.sleep(FOLLOW_POLL_SECONDS)
-        found = await follower.news()
 
 
 def _event_cells(event: TimelineEvent) -> tuple[str, ...]:

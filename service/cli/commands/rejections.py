@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from service.cli.following import until_stopped
+from service.cli.following import follow as follow_until_stopped
+from service.cli.following import printer
 from service.cli.help import examples
 from service.cli.output import (
     moment,
     note,
     print_json,
-    print_json_line,
-    print_row,
     print_table,
 )
 from service.cli.session import Json, OrganizationName, Session, run
 
 if TYPE_CHECKING:
-    from core.admin.rejections import RejectionRecord, Selection
-    from core.postgres.sessions import Connection
+    from core.admin.rejections import RejectionRecord
 
-FOLLOW_POLL_SECONDS: Final = 0.5
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 1_000  # that many are kept
 HEADERS: Final = ("TIME (UTC)", "REQUEST", "ITEM", "CODE", "APP", "KEY", "MESSAGE")
@@ -82,7 +78,8 @@ def rejections(
             request_id,
         )
         if follow:
-            await until_stopped(_follow(cell.db, selection, limit, as_json))
+            show = printer(_to_json, _cells, FOLLOW_WIDTHS, as_json=as_json)
+            await follow_until_stopped(records.Follower(cell.db, selection), limit, show)
             return []
         return await records.newest(cell.db, selection, limit)
 
@@ -104,22 +101,6 @@ def _nothing(request_id: str | None) -> str:
         f"Nothing of {request_id} was refused among the last 1,000 rejections. It may be "
         "another organization's, or have been refused for its rate, which is only counted."
     )
-
-
-async def _follow(db: Connection, selection: Selection, limit: int, as_json: bool) -> None:
-    """Print rejections until cancelled."""
-    from core.admin.rejections import Follower
-
-    follower = Follower(db, selection)
-    found = await follower.start(limit)
-    while True:
-        for one in found:
-            if as_json:
-                print_json_line(_to_json(one))
-            else:
-                print_row(_cells(one), FOLLOW_WIDTHS)
-        await asyncio.sleep(FOLLOW_POLL_SECONDS)
-        found = await follower.news()
 
 
 def _cells(one: RejectionRecord) -> tuple[str, ...]:
