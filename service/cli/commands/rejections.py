@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -86,6 +87,10 @@ def rejections(
     found = run(work)
     if follow:
         return
+    _show(found, request_id, as_json=as_json)
+
+
+def _show(found: Sequence[RejectionRecord], request_id: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([_to_json(one) for one in found])
     elif found:
