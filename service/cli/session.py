@@ -109,7 +109,7 @@ async def _run(work: Callable[[Session], Awaitable[T]]) -> T:
                 try:
                     return await work(Session(settings, db, conninfo, cells))
                 finally:
-                    for line in cells.left_out:
+                    for line in cells.left_out.values():
                         note(line)
 
 

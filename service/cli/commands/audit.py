@@ -52,7 +52,7 @@ def audit(
         selection = await entries.select(session.db, organization)
         if follow:
             show = printer(_to_json, _cells, FOLLOW_WIDTHS, as_json=as_json)
-            await follow_until_stopped(entries.Follower(session.db, selection), limit, show)
+            await follow_until_stopped(entries.Follower(selection), session.db, limit, show)
             return []
         return await entries.newest(session.db, selection, limit)
 

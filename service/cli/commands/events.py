@@ -78,7 +78,8 @@ def events(
         if follow:
             show = printer(_event_to_json, _event_cells, FOLLOW_WIDTHS, as_json=as_json)
             full = timeline.MAX_EVENTS_A_POLL
-            await follow_until_stopped(timeline.Follower(cell.db, selection), limit, show, full)
+            follower = timeline.Follower(selection)
+            await follow_until_stopped(follower, cell.db, limit, show, full)
             return []
         return await timeline.newest(cell.db, selection, limit)
 

@@ -80,7 +80,7 @@ def rejections(
         )
         if follow:
             show = printer(_to_json, _cells, FOLLOW_WIDTHS, as_json=as_json)
-            await follow_until_stopped(records.Follower(cell.db, selection), limit, show)
+            await follow_until_stopped(records.Follower(selection), cell.db, limit, show)
             return []
         return await records.newest(cell.db, selection, limit)
 
