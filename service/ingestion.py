@@ -21,6 +21,7 @@ from core.counters import Counters
 from core.ingest import Ingestor
 from core.journal.journal import Journal
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.journal.workers import WorkerCache
 from core.maintenance import Maintenance
 from core.postgres.database import Database
@@ -100,11 +101,11 @@ async def _cell(
     """A cell, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
         rejections = Rejections(clock, keep_items=settings.keep_rejected_items)
-        maintenance = Maintenance(
-            database, rejections, clock, settings.event_retention_months, is_home=name == HOME
-        )
+        traffic = Traffic(clock)
+        months, is_home = settings.event_retention_months, name == HOME
+        maintenance = Maintenance(database, rejections, traffic, clock, months, is_home=is_home)
         stack.push_async_callback(maintenance.finish)
         await stack.enter_async_context(background(maintenance.run(), failure))
         journal = Journal(database, clock, counters, workers, tracer)
         await stack.enter_async_context(background(journal.run(), failure, journal.close))
-        yield Cell(name, database, stream_openings, journal, rejections)
+        yield Cell(name, database, stream_openings, journal, rejections, traffic)
