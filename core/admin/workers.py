@@ -91,6 +91,69 @@ async def of_organization(db: Connection, organization_id: UUID) -> list[WorkerD
     return [worker for worker, _, _ in await _select(db, organization_id, values)]
 
 
+# The inner query takes the rows off the index before their links are looked for.
+_PAGE: Final = """
+SELECT worker.id, display_name, email, worker.created_at,
+    array_remove(array_agg(slug ORDER BY slug, external_id), NULL),
+    array_remove(array_agg(external_id ORDER BY slug, external_id), NULL)
+FROM (
+    SELECT * FROM workers
+    WHERE organization_id = %(organization)s AND id >= %(first)s AND id <= %(last)s
+        AND (%(search)s::text IS NULL OR starts_with(lower(display_name), lower(%(search)s))
+            OR starts_with(lower(email), lower(%(search)s)))
+    ORDER BY id
+    LIMIT %(limit)s
+) AS worker
+LEFT JOIN worker_links ON worker_links.organization_id = worker.organization_id
+    AND worker_id = worker.id
+LEFT JOIN apps ON apps.organization_id = worker.organization_id AND apps.id = app_id
+GROUP BY worker.organization_id, worker.id, display_name, email, worker.created_at
+ORDER BY worker.id
+"""
+
+
+async def page(
+    db: Connection,
+    organization_id: UUID,
+    limit: int,
+    after: UUID | None = None,
+    search: str | None = None,
+) -> list[WorkerDetails]:
+    """The workers of an organization after that one, the first who was made first.
+
+    ``search``: only those whose name or e-mail begins so, in whatever case.
+    """
+    first = ids.NIL if after is None else ids.next_to(after)
+    return await _range(db, organization_id, first, ids.MAX, limit, search)
+
+
+async def get(db: Connection, organization_id: UUID, worker_id: UUID) -> WorkerDetails:
+    """The worker of an organization with that id; NotFoundError if there is none."""
+    for worker in await _range(db, organization_id, worker_id, worker_id, 1, None):
+        return worker
+    raise NotFoundError(
+        f"there is no worker {ids.text(ids.WORKER, worker_id)} in this organization"
+    )
+
+
+async def _range(
+    db: Connection, organization_id: UUID, first: UUID, last: UUID, limit: int, search: str | None
+) -> list[WorkerDetails]:
+    values = {
+        "organization": organization_id,
+        "first": first,
+        "last": last,
+        "limit": limit,
+        "search": search,
+    }
+    return [
+        WorkerDetails(worker_id, name, email, created_at, tuple(map(Link, slugs, external_ids)))
+        for worker_id, name, email, created_at, slugs, external_ids in await (
+            await db.execute(_PAGE, values)
+        ).fetchall()
+    ]
+
+
 async def find(db: Connection, organization_id: UUID, given: str) -> WorkerDetails:
     """The worker with that id, else with that e-mail, else with that external id in an app.
 

@@ -10,7 +10,7 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.session import AppName, Json, Session, duration_option, now_us, run, to_text
+from service.cli.session import AppName, Json, Session, duration_option, now_us, run
 
 if TYPE_CHECKING:
     from core.admin.keys import ApiKey
@@ -94,6 +94,7 @@ def list_keys(
 ) -> None:
     """List keys, those that no longer work included: of one app, or of all."""
     from core import ids
+    from core.admin import as_json as records
     from core.admin import keys
 
     async def work(session: Session) -> list[ApiKey]:
@@ -104,7 +105,7 @@ def list_keys(
 
     found = run(work)
     if as_json:
-        print_json([_to_json(key) for key in found])
+        print_json([records.key(key, now_us()) for key in found])
     elif not found:
         note("There are no keys yet. Make one: wepeople-ingest key create APP")
     else:
@@ -205,11 +206,11 @@ def _later(since_us: int, seconds: int | None) -> int | None:
 def _print_new(made: ApiKey, key: str, as_json: bool, old: ApiKey | None = None) -> None:
     """Show a new key, this once, and the key that it replaces."""
     from core import ids
+    from core.admin import as_json as records
 
     try:
         if as_json:
-            replaced = {} if old is None else {"old": _to_json(old)}
-            print_json({**_to_json(made), "key": key, **replaced})
+            print_json(records.new_key(made, key, now_us(), old))
         else:
             shown = {"key": key, **_fields(made)}
             if old is not None:
@@ -228,27 +229,12 @@ def _print_new(made: ApiKey, key: str, as_json: bool, old: ApiKey | None = None)
 
 
 def _print(key: ApiKey, as_json: bool) -> None:
+    from core.admin import as_json as records
+
     if as_json:
-        print_json(_to_json(key))
+        print_json(records.key(key, now_us()))
     else:
         print_fields(_fields(key))
-
-
-def _to_json(key: ApiKey) -> dict[str, object]:
-    from core import ids
-
-    return {
-        "id": ids.text(ids.KEY, key.id),
-        "appId": ids.text(ids.APP, key.app_id),
-        "organizationId": ids.text(ids.ORGANIZATION, key.organization_id),
-        "endsIn": key.hint,
-        "state": key.state(now_us()),
-        "requestsPerSecond": key.requests_per_second,
-        "createdAt": to_text(key.created_at),
-        "expiresAt": to_text(key.expires_at),
-        "revokedAt": to_text(key.revoked_at),
-        "lastUsedAt": to_text(key.last_used_at),
-    }
 
 
 def _fields(key: ApiKey) -> dict[str, object]:

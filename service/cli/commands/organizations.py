@@ -9,7 +9,7 @@ import typer
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
 from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
-from service.cli.session import Json, OrganizationName, Session, now_us, parse_quota, run, to_text
+from service.cli.session import Json, OrganizationName, Session, now_us, parse_quota, run
 
 if TYPE_CHECKING:
     from core.admin.cell_sessions import CellSession
@@ -90,6 +90,7 @@ def create(
 def list_all(as_json: Json = False) -> None:
     """List all organizations, by name."""
     from core import ids
+    from core.admin import as_json as records
     from core.admin import organizations
     from core.postgres.directory import list_cells
 
@@ -99,7 +100,9 @@ def list_all(as_json: Json = False) -> None:
 
     several, found = run(work)
     if as_json:
-        print_json([to_json(one, cell.name if several else None) for cell, one in found])
+        print_json(
+            [records.organization(one, cell.name if several else None) for cell, one in found]
+        )
     elif not found:
         note("There are no organizations yet. Make one: wepeople-ingest org create NAME")
     else:
@@ -218,21 +221,6 @@ async def _shown_cell(session: Session, cell: CellSession) -> str | None:
     return cell.record.name if len(await list_cells(session.db)) > 1 else None
 
 
-def to_json(organization: Organization, cell: str | None) -> dict[str, object]:
-    """An organization as scripts get it."""
-    from core import ids
-
-    return {
-        "id": ids.text(ids.ORGANIZATION, organization.id),
-        "name": organization.name,
-        "developerApi": organization.developer_api,
-        "monthlyQuota": organization.monthly_quota,
-        "requestsPerSecond": organization.requests_per_second,
-        "createdAt": to_text(organization.created_at),
-        **({} if cell is None else {"cell": cell}),
-    }
-
-
 def _quota(organization: Organization) -> str:
     quota = organization.monthly_quota
     return "none" if quota is None else f"{quota:,}"
@@ -240,9 +228,10 @@ def _quota(organization: Organization) -> str:
 
 def _print(organization: Organization, cell: str | None, as_json: bool) -> None:
     from core import ids
+    from core.admin import as_json as records
 
     if as_json:
-        print_json(to_json(organization, cell))
+        print_json(records.organization(organization, cell))
         return
     print_fields(
         {

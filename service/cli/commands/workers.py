@@ -8,7 +8,7 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.session import Json, OrganizationName, Session, now_us, run, to_text
+from service.cli.session import Json, OrganizationName, Session, now_us, run
 
 if TYPE_CHECKING:
     from core.admin.workers import WorkerDetails
@@ -34,6 +34,7 @@ def create(
 
     There is no need to: an event that names somebody new by externalId or e-mail makes the worker.
     """
+    from core.admin import as_json as records
     from core.admin import workers
 
     async def work(session: Session) -> WorkerDetails:
@@ -42,7 +43,7 @@ def create(
 
     made = run(work)
     if as_json:
-        print_json(_to_json(made))
+        print_json(records.worker(made))
         return
     from core import ids
 
@@ -60,6 +61,7 @@ def create(
 def list_workers(organization: OrganizationName, as_json: Json = False) -> None:
     """List an organization's workers by name, with what its apps call them."""
     from core import ids
+    from core.admin import as_json as records
     from core.admin import workers
 
     async def work(session: Session) -> list[WorkerDetails]:
@@ -68,7 +70,7 @@ def list_workers(organization: OrganizationName, as_json: Json = False) -> None:
 
     found = run(work)
     if as_json:
-        print_json([_to_json(worker) for worker in found])
+        print_json(list(map(records.worker, found)))
     elif not found:
         note("The organization has no workers yet. The first event about somebody makes one.")
     else:
@@ -85,15 +87,3 @@ def list_workers(organization: OrganizationName, as_json: Json = False) -> None:
                 for worker in found
             ],
         )
-
-
-def _to_json(worker: WorkerDetails) -> dict[str, object]:
-    from core import ids
-
-    return {
-        "id": ids.text(ids.WORKER, worker.id),
-        "displayName": worker.display_name,
-        "email": worker.email,
-        "createdAt": to_text(worker.created_at),
-        "links": [{"app": link.app_slug, "externalId": link.external_id} for link in worker.links],
-    }
