@@ -35,6 +35,7 @@ from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
+from http_api.console.views import Views
 from http_api.server import HttpServer, address, bind
 from http_api.site import Site
 from service.background import background
@@ -121,8 +122,17 @@ async def running(
         site = _site(settings, base_url, grpc_port, shown_key)
         secret = await digest_secret(settings, database)
         administration = Administration(database, clock, (secret,))
+        views = Views()
         http_app = create_app(
-            ingestor, readiness.problem, metrics, counters, site, clock, tracer, administration
+            ingestor,
+            readiness.problem,
+            metrics,
+            counters,
+            site,
+            clock,
+            tracer,
+            administration,
+            views,
         )
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         http_server.load_certificates()
@@ -134,7 +144,7 @@ async def running(
         await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
         await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
         begin_to_stop = partial(_begin_to_stop, settings, failure)
-        stack.push_async_callback(begin_to_stop, readiness, http_server, grpc_server)
+        stack.push_async_callback(begin_to_stop, readiness, http_server, grpc_server, views)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
         yield Service(url, grpc_address, failure, partial(_reload, http_server, grpc_server))
 
@@ -145,12 +155,14 @@ async def _begin_to_stop(
     readiness: Readiness,
     http_server: HttpServer,
     grpc_server: GrpcServer,
+    views: Views,
 ) -> None:
     readiness.drain()
     http_server.announce_stop()
     await grpc_server.announce_stop()
     if not failure.done():
         await asyncio.sleep(settings.drain_grace_seconds)
+    views.end()  # which would last for as long as the drain may
     # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
     http_server.stop()
 
