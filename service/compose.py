@@ -51,9 +51,9 @@ from service.runtime import (
     Ready,
     bring_up_to_date,
     client_address,
-    demo_key,
     grpc_target,
     http_url,
+    make_demo,
     stop_signal,
 )
 from service.settings import Settings, host_and_port
@@ -242,7 +242,7 @@ async def serve(
     hangup.use_loop()
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
-        shown = await demo_key(settings, conninfo) if demo else None
+        shown = await make_demo(settings, conninfo) if demo else None
         key = None if shown is None else shown.key
         async with running(settings, conninfo, shown_key=key) as service:
             hangup.reload = service.reload

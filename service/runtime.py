@@ -18,7 +18,7 @@ from core.access.api_keys import deployment_secret
 from core.descriptors import raise_descriptor_limit
 from core.postgres.migrate import migrate
 from core.postgres.sessions import connect, logs_statements
-from service.demo import DemoKey, ensure_demo
+from service.demo import Demo, ensure_demo
 from service.settings import Settings, host_and_port
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Ready(NamedTuple):
 
     http: str  # a URL
     grpc: str | None  # HOST:PORT
-    demo: DemoKey | None
+    demo: Demo | None
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -68,8 +68,8 @@ async def bring_up_to_date(conninfo: str) -> None:
             )
 
 
-async def demo_key(settings: Settings, conninfo: str) -> DemoKey:
-    """The demo's app and a key for it, made if they are missing."""
+async def make_demo(settings: Settings, conninfo: str) -> Demo:
+    """The demo: what is missing of it is made, and a link to the console."""
     async with await connect(conninfo) as db:
         secret = await deployment_secret(db, configured_secret(settings))
         embedded = settings.database_url is None

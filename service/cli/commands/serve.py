@@ -226,22 +226,29 @@ def _links_note(settings: Settings, ready: Ready) -> str | None:
 
 
 def _print_ready_line(ready: Ready) -> None:
+    from http_api.paths import sign_in_link
+
     line = {"event": "ready", "http": ready.http}
     if ready.grpc is not None:
         line["grpc"] = ready.grpc
     if ready.demo is not None and ready.demo.key is not None:
         line["demoKey"] = ready.demo.key
+    if ready.demo is not None:
+        line["console"] = sign_in_link(ready.http, ready.demo.link)
     print_json_line(line)
 
 
 def _print_welcome(ready: Ready, note: str | None, *, has_tls: bool) -> None:
-    from http_api.paths import OVERVIEW_PATH
+    from http_api.paths import OVERVIEW_PATH, sign_in_link
     from http_api.site import grpcurl
 
     lines = ["", "WePeople ingest is ready.", "", f"  HTTP  {ready.http}"]
     if ready.grpc is not None:
         lines.append(f"  gRPC  {ready.grpc}")
     lines.append(f"  docs  {ready.http}{OVERVIEW_PATH}")
+    if ready.demo is not None:
+        lines += ["", "The console, by a link that signs in once:", ""]
+        lines.append(f"  {sign_in_link(ready.http, ready.demo.link)}")
     if note is not None:
         lines += ["", note]
     if ready.demo is not None:
