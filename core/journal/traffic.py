@@ -117,6 +117,7 @@ class Traffic:
 
     async def flush(self, db: Connection) -> None:
         """Write what was noted; what cannot be written is kept for the next time."""
+        await self.key_uses.flush(db)
         if self._left_out:
             log.warning(
                 "the traffic of %d requests is not in the statistics: there are more than %d apps",
@@ -131,7 +132,6 @@ class Traffic:
             except BaseException:
                 self._put_back(sums[first:])
                 raise
-        await self.key_uses.flush(db)
 
     def _put_back(self, sums: Sequence[tuple[_AppMinute, _Sums]]) -> None:
         for app_minute, earlier in sums:
