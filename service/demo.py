@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from core import ids
 from core.access.api_keys import digest
 from core.access.callers import find_caller_at_home
 from core.admin import apps, keys, operators, organizations, sign_ins
@@ -34,7 +35,7 @@ KEY_FILE: Final = "demo-key"
 OPERATOR_NAME: Final = "demo"
 
 
-class Demo(NamedTuple):
+class DemoAccess(NamedTuple):
     """The key to try the service with, the app it is for as commands name it, and a sign-in.
 
     ``key`` is None when there is one already that can no longer be shown. ``link`` is the secret
@@ -42,20 +43,24 @@ class Demo(NamedTuple):
     """
 
     key: str | None
+    organization_id: str
     app: str
     link: str
 
 
-async def ensure_demo(db: Connection, secret: bytes, data_dir: Path | None) -> Demo:
+async def ensure_demo(db: Connection, secret: bytes, data_dir: Path | None) -> DemoAccess:
     """Make what is missing of the demo organization, its app and a key for it, and a new link.
 
     A key is shown only when it is made. Next to the embedded database it is also kept in the file
     ``demo-key``, readable only by its owner, so that later runs have it; ``data_dir`` is None for
     a database elsewhere. A key in the file that no longer works is replaced.
     """
-    app = await _ensure_app(db, await _ensure_organization(db))
+    organization = await _ensure_organization(db)
+    app = await _ensure_app(db, organization)
     key = await _ensure_key(db, app, secret, data_dir)
-    return Demo(key, f"{ORGANIZATION_NAME}/{APP_SLUG}", await _make_link(db, secret))
+    link = await _make_link(db, secret)
+    organization_id = ids.text(ids.ORGANIZATION, organization.id)
+    return DemoAccess(key, organization_id, f"{ORGANIZATION_NAME}/{APP_SLUG}", link)
 
 
 async def _make_link(db: Connection, secret: bytes) -> str:

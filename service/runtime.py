@@ -18,7 +18,7 @@ from core.access.api_keys import deployment_secret
 from core.descriptors import raise_descriptor_limit
 from core.postgres.migrate import migrate
 from core.postgres.sessions import connect, logs_statements
-from service.demo import Demo, ensure_demo
+from service.demo import DemoAccess, ensure_demo
 from service.settings import Settings, host_and_port
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Ready(NamedTuple):
 
     http: str  # a URL
     grpc: str | None  # HOST:PORT
-    demo: Demo | None
+    demo: DemoAccess | None
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -68,7 +68,7 @@ async def bring_up_to_date(conninfo: str) -> None:
             )
 
 
-async def make_demo(settings: Settings, conninfo: str) -> Demo:
+async def make_demo(settings: Settings, conninfo: str) -> DemoAccess:
     """The demo: what is missing of it is made, and a link to the console."""
     async with await connect(conninfo) as db:
         secret = await deployment_secret(db, configured_secret(settings))

@@ -16,7 +16,7 @@ from core.admin.organizations import Organization
 from http_api.console.query import given
 from http_api.console.rendering import address, page
 from http_api.console.security import ChangingForm, Form, Reader, Visit
-from http_api.paths import CONSOLE_PATH, READING
+from http_api.paths import READING, organization_path
 
 PATH: Final = "/organizations"
 PAGE_ORGANIZATIONS: Final = 50
@@ -89,4 +89,4 @@ async def find(cells: CellSessions, organization_id: str) -> tuple[CellSession, 
 
 def path_of(organization: Organization) -> str:
     """Return the path of an organization's first page."""
-    return f"{CONSOLE_PATH}{PATH}/{ids.text(ids.ORGANIZATION, organization.id)}"
+    return organization_path(ids.text(ids.ORGANIZATION, organization.id))

@@ -85,5 +85,9 @@ function followEvents() {
 document.addEventListener("DOMContentLoaded", () => {
   addCopying();
   followEvents();
+  // On a phone the tabs are wider than the screen.
+  document.querySelector(".tabs [aria-current]")?.scrollIntoView({
+    behavior: "instant", block: "nearest", inline: "center",
+  });
   document.querySelector("form[data-send]")?.requestSubmit();
 });

@@ -19,6 +19,7 @@ from service.cli.output import note, print_json, print_json_line, print_text
 from service.cli.session import Json, reachable_database
 
 if TYPE_CHECKING:
+    from service.demo import DemoAccess
     from service.runtime import Ready
     from service.settings import Settings
 
@@ -226,20 +227,24 @@ def _links_note(settings: Settings, ready: Ready) -> str | None:
 
 
 def _print_ready_line(ready: Ready) -> None:
-    from http_api.paths import sign_in_link
-
     line = {"event": "ready", "http": ready.http}
     if ready.grpc is not None:
         line["grpc"] = ready.grpc
     if ready.demo is not None and ready.demo.key is not None:
         line["demoKey"] = ready.demo.key
     if ready.demo is not None:
-        line["console"] = sign_in_link(ready.http, ready.demo.link)
+        line["console"] = _console_link(ready.http, ready.demo)
     print_json_line(line)
 
 
+def _console_link(url: str, demo: DemoAccess) -> str:
+    from http_api.paths import organization_path, sign_in_link
+
+    return sign_in_link(url, demo.link, organization_path(demo.organization_id))
+
+
 def _print_welcome(ready: Ready, note: str | None, *, has_tls: bool) -> None:
-    from http_api.paths import OVERVIEW_PATH, sign_in_link
+    from http_api.paths import OVERVIEW_PATH
     from http_api.site import grpcurl
 
     lines = ["", "WePeople ingest is ready.", "", f"  HTTP  {ready.http}"]
@@ -248,7 +253,7 @@ def _print_welcome(ready: Ready, note: str | None, *, has_tls: bool) -> None:
     lines.append(f"  docs  {ready.http}{OVERVIEW_PATH}")
     if ready.demo is not None:
         lines += ["", "The console, by a link that signs in once:", ""]
-        lines.append(f"  {sign_in_link(ready.http, ready.demo.link)}")
+        lines.append(f"  {_console_link(ready.http, ready.demo)}")
     if note is not None:
         lines += ["", note]
     if ready.demo is not None:
