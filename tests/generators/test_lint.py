@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
@@ -26,7 +27,7 @@ def manage() -> bytes:
     return json.dumps(app.openapi()).encode()
 
 
-DOCUMENTS: Final = {
+DOCUMENTS: Final[dict[str, Callable[[], bytes]]] = {
     "openapi.json": lambda: render_json(PUBLIC_URL),
     "openapi.yaml": lambda: render(PUBLIC_URL),
     "manage.json": manage,
@@ -36,8 +37,9 @@ DOCUMENTS: Final = {
 @pytest.fixture(params=DOCUMENTS)
 def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Each document as it is served at a public URL."""
-    file = tmp_path / request.param
-    file.write_bytes(DOCUMENTS[request.param]())
+    name: str = request.param
+    file = tmp_path / name
+    file.write_bytes(DOCUMENTS[name]())
     return file
 
 
