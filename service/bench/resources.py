@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import platform
 from pathlib import Path
 from typing import Final
 
 import psutil
 from psycopg import ConnectionInfo
+
+from service.tls import is_local
 
 POSTGRES: Final = "postgres"
 MAX_LOOKS: Final = 5  # at processes of which some end
@@ -85,16 +86,6 @@ def listening(host: str, port: int) -> Processes:
         with contextlib.suppress(psutil.Error):
             found.append(psutil.Process(pid))
     return Processes(found)
-
-
-def is_local(host: str) -> bool:
-    """Whether an address is this machine's own for certain."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def postgres_of(connection: ConnectionInfo) -> Processes:
