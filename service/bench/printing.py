@@ -1,0 +1,74 @@
+"""The report of a run as a person reads it: tables of speed and of cost, and the machine."""
+
+from __future__ import annotations
+
+from service.bench.report import MILLION, Report
+from service.cli.output import print_fields, print_table, print_text
+
+SPEED_HEADERS = ("", "a second", "ratio", "p50 ms", "p99 ms", "p99.9 ms")
+COST_HEADERS = (
+    "CPU, microseconds an event, and events a second of a core",
+    "service",
+    "database",
+    "events by service",
+    "by database",
+)
+
+
+def print_report(report: Report) -> None:
+    """Print the report on stdout."""
+    print_table(list(SPEED_HEADERS), speeds(report))
+    print_text("")
+    print_table(list(COST_HEADERS), costs(report))
+    print_text("")
+    print_fields(_surroundings(report))
+
+
+def speeds(report: Report) -> list[list[str]]:
+    """A line for each row: how fast it was."""
+    rows = []
+    for line in report.measurements:
+        speed = line.events_per_second if line.unit == "events" else line.requests_per_second
+        by = "" if line.ratio is None else f"{line.ratio:.2f} of {line.yardstick}"
+        latency = (line.latency_ms.p50, line.latency_ms.p99, line.latency_ms.p999)
+        milliseconds = (f"{value:,.1f}" for value in latency)
+        rows.append([line.title, f"{speed:,.0f} {line.unit}", by, *milliseconds])
+    return rows
+
+
+def costs(report: Report) -> list[list[str]]:
+    """A line for each row: the CPU time that it took, and the events that a core is enough for."""
+    rows = []
+    for line in report.measurements:
+        both = (line.cpu.service_us_per_event, line.cpu.database_us_per_event)
+        took = ("?" if us is None else f"{us:,.1f}" for us in both)
+        takes = ("?" if us is None else _per_core_second(us) for us in both)
+        rows.append([line.title, *took, *takes])
+    return rows
+
+
+def _per_core_second(us_per_event: float) -> str:
+    """The events that a second of a core is enough for."""
+    return "" if us_per_event == 0 else f"{MILLION / us_per_event:,.0f}"
+
+
+def _surroundings(report: Report) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    memory = report.memory
+    if memory is not None:
+        before, after, most = (
+            f"{size / 1_048_576:,.0f} MiB"
+            for size in (memory.before_bytes, memory.after_bytes, memory.most_bytes)
+        )
+        fields["memory"] = f"{before} before, {after} after, {most} at most (largest process)"
+    about = report.machine
+    postgres = ""
+    if about["postgres"] is not None:
+        where = "" if about["filesystem"] is None else f" on {about['filesystem']}"
+        postgres = f"PostgreSQL {about['postgres']}{where}, "
+    fields["machine"] = (
+        f"{about['cores']} cores of {about['processor']}, {about['system']}, "
+        f"{postgres}Python {about['python']}, "
+        f"load average {about['loadAverageBefore']} before"
+    )
+    return fields
