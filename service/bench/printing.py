@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from service.bench.report import MILLION, Report
 from service.cli.output import print_fields, print_table, print_text
 
+# Less is what processes take that the load does not reach.
+MIN_SHOWN_US: Final = 0.5
 SPEED_HEADERS = ("", "a second", "ratio", "p50 ms", "p99 ms", "p99.9 ms")
 COST_HEADERS = (
     "CPU, microseconds an event, and events a second of a core",
@@ -41,15 +46,16 @@ def costs(report: Report) -> list[list[str]]:
     rows = []
     for line in report.measurements:
         both = (line.cpu.service_us_per_event, line.cpu.database_us_per_event)
-        took = ("?" if us is None else f"{us:,.1f}" for us in both)
-        takes = ("?" if us is None else _per_core_second(us) for us in both)
-        rows.append([line.title, *took, *takes])
+        took = (_shown(us, lambda us: f"{us:,.1f}") for us in both)
+        per_core_second = (_shown(us, lambda us: f"{MILLION / us:,.0f}") for us in both)
+        rows.append([line.title, *took, *per_core_second])
     return rows
 
 
-def _per_core_second(us_per_event: float) -> str:
-    """The events that a second of a core is enough for."""
-    return "" if us_per_event == 0 else f"{MILLION / us_per_event:,.0f}"
+def _shown(us_per_event: float | None, figure: Callable[[float], str]) -> str:
+    if us_per_event is None:
+        return "?"
+    return "" if us_per_event < MIN_SHOWN_US else figure(us_per_event)
 
 
 def _surroundings(report: Report) -> dict[str, object]:
