@@ -187,8 +187,8 @@ class Settings(BaseModel):
     )
     max_connections_per_address: int | None = _variable(
         "WEPEOPLE_MAX_CONNECTIONS_PER_ADDRESS",
-        "how many HTTP connections one address may hold, for a service without a proxy in front; "
-        "by default as many as there may be",
+        "how many HTTP connections one address may hold to each server process, for a service "
+        "without a proxy in front; by default as many as there may be",
         default=None,
         ge=1,
     )

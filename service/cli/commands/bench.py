@@ -196,9 +196,10 @@ def bench(
     _check_servers(servers, serve_options)
     _check_plot(plot)
     peers = _peers(peer or [])
-    source = None
-    if own or not peers:
-        source = Source(servers, serve_options, insecure, cell)
+    source = Source(servers, serve_options, insecure, cell) if own or not peers else None
+    if source is None:
+        chosen = (servers, serve_options, cell, batch, concurrency, rate, stored)
+        _check_peers_alone(any(chosen))
     choice = Choice(measured, batch, concurrency, events_per_second, idempotency_keys)
     report = _measure(Options(choice, source, peers, seconds, rounds, stored, yardsticks))
     if plot is not None:
@@ -255,6 +256,14 @@ def _peers(files: list[Path]) -> list[Peer]:
         return read_peers(files)
     except PeerError as error:
         raise typer.BadParameter(str(error), param_hint="--peer") from None
+
+
+def _check_peers_alone(has_chosen_own: bool) -> None:
+    if has_chosen_own:
+        raise typer.BadParameter(
+            "alone has its load in its file: give --own for what is to be of this service",
+            param_hint="--peer",
+        )
 
 
 def _check_plot(plot: Path | None) -> None:

@@ -19,10 +19,12 @@ from service.bench.recorder import Recorder, now
 from tests.support.peer_servers import Arrived, descriptors, grpc_peer, http_peer
 from tests.support.running_service import Addresses
 from tests.support.service_process import PROGRAM, without_settings
+from tests.support.tenant import Tenant
 
 pytestmark = pytest.mark.anyio
 
-EXAMPLES: Final = sorted((Path(service.bench.__file__).parent / "peers").glob("*.toml"))
+FOLDER: Final = Path(service.bench.__file__).parent / "peers"
+EXAMPLES: Final = sorted(FOLDER.glob("*.toml"))
 BATCH: Final = 7
 SECONDS: Final = 0.5
 WAIT_SECONDS: Final = 90.0
@@ -137,6 +139,23 @@ async def test_an_answer_that_is_no_success_ends_the_load(tmp_path: Path) -> Non
             await make(described(tmp_path, HTTP, arrived.port), Counter(30.0))
 
 
+@pytest.mark.parametrize("name", ["ingest-http", "ingest-grpc"])
+async def test_the_examples_of_our_own_store_what_is_reported(
+    tmp_path: Path, server: Addresses, tenant: Tenant, name: str
+) -> None:
+    text = (FOLDER / f"{name}.toml").read_text()
+    for example, address in (
+        ("http://127.0.0.1:8080", server.http),
+        ("127.0.0.1:50051", server.grpc),
+    ):
+        text = text.replace(example, address)
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    recorder = Counter(2.0)  # of a busy machine, too
+    await make(Peer(file, {"WEPEOPLE_API_KEY": tenant.key}), recorder)
+    assert await tenant.used() == 500 * recorder.answers > 0
+
+
 @pytest.mark.parametrize(
     ("replaced", "by", "reason"),
     [
@@ -244,7 +263,11 @@ async def test_peers_alone_need_no_service(tmp_path: Path) -> None:
     assert "status 503: no more" in err
 
 
-async def test_a_wrong_description_is_wrong_usage(tmp_path: Path) -> None:
-    status, out, err = await bench("--peer", str(tmp_path / "none.toml"))
+@pytest.mark.parametrize(
+    ("file", "option", "reason"),
+    [("none", (), "No such file"), ("postgrest", ("--batch", "9"), "give --own")],
+)
+async def test_wrong_usage_is_told_of(file: str, option: tuple[str, ...], reason: str) -> None:
+    status, out, err = await bench("--peer", str(FOLDER / f"{file}.toml"), *option)
     assert (status, out) == (2, "")
-    assert "No such file" in err
+    assert reason in err
