@@ -100,5 +100,6 @@ def _machine(target: Target | None, load_average: float) -> dict[str, str | int 
     return {
         **machine(target.settings.data_dir if target is not None and embedded else None),
         "postgres": None if target is None else target.db.info.server_version // 10_000,
+        "serverProcesses": target.service.servers() if target is not None else None,
         "loadAverageBefore": load_average,
     }

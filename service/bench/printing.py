@@ -12,11 +12,11 @@ from service.cli.output import print_fields, print_table, print_text
 MIN_SHOWN_US: Final = 0.5
 SPEED_HEADERS = ("", "a second", "ratio", "p50 ms", "p99 ms", "p99.9 ms")
 COST_HEADERS = (
-    "CPU, microseconds an event, and events a second of a core",
-    "service",
-    "database",
-    "events by service",
-    "by database",
+    "",
+    "service us/event",
+    "database us/event",
+    "events/core-second of service",
+    "of database",
 )
 
 
@@ -68,6 +68,8 @@ def _surroundings(report: Report) -> dict[str, object]:
         )
         fields["memory"] = f"{before} before, {after} after, {most} at most (largest process)"
     about = report.machine
+    if about.get("serverProcesses") is not None:
+        fields["processes"] = f"{about['serverProcesses']} of the service"
     postgres = ""
     if about["postgres"] is not None:
         where = "" if about["filesystem"] is None else f" on {about['filesystem']}"

@@ -13,6 +13,7 @@ from psycopg import ConnectionInfo
 from service.tls import is_local
 
 POSTGRES: Final = "postgres"
+SERVER_PROCESS: Final = "service.processes.server_process"
 MAX_LOOKS: Final = 5  # at processes of which some end
 
 
@@ -53,6 +54,16 @@ class Processes:
                 own += times.user + times.system
                 ended += getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
         return own, ended
+
+    def servers(self) -> int | None:
+        """How many of them are server processes; one that has no supervisor is the only one."""
+        if not self.roots:
+            return None
+        count = 0
+        for process in self._all():
+            with contextlib.suppress(psutil.Error):
+                count += SERVER_PROCESS in process.cmdline()
+        return count or 1
 
     def resident_bytes(self) -> int:
         """The resident memory of the largest of them."""
