@@ -43,6 +43,12 @@ def pool_connections(shared_state: SharedState) -> int:
     return min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
 
 
+async def digest_secret(settings: Settings, database: Database) -> bytes:
+    """The secret that keys the digests of API keys and operators' tokens."""
+    async with database.connection() as db:
+        return await deployment_secret(db, configured_secret(settings))
+
+
 @contextlib.asynccontextmanager
 async def open_ingestor(
     settings: Settings,
@@ -56,9 +62,7 @@ async def open_ingestor(
 ) -> AsyncIterator[Ingestor]:
     """The core on a database, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
-        async with database.connection() as db:
-            secret = await deployment_secret(db, configured_secret(settings))
-
+        secret = await digest_secret(settings, database)
         open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache(), tracer)
         connections = pool_connections(shared_state)
         cells = await stack.enter_async_context(

@@ -21,6 +21,7 @@ from service.cli.commands import (
     database,
     events,
     keys,
+    operators,
     organizations,
     produce,
     rejections,
@@ -86,6 +87,7 @@ app.add_typer(organizations.app, name="org")
 app.add_typer(apps.app, name="app")
 app.add_typer(keys.app, name="key")
 app.add_typer(workers.app, name="worker")
+app.add_typer(operators.app, name="operator")
 app.add_typer(cells.app, name="cells")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
