@@ -88,10 +88,8 @@ def check_usage(run: Run) -> None:
 
 
 def minutes(run: Run) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = run("usage", "Acme", "--minutes", "60", "--json").json()[
-        "minutes"
-    ]
-    return found
+    usage: dict[str, Any] = run("usage", "Acme", "--minutes", "60", "--json").json()
+    return list(usage["minutes"])
 
 
 def check_events(run: Run, metadata: dict[str, object]) -> None:
