@@ -23,6 +23,7 @@ from service.cli.commands import (
     keys,
     organizations,
     produce,
+    producers,
     rejections,
     serve,
     snapshots,
@@ -86,6 +87,7 @@ app.add_typer(organizations.app, name="org")
 app.add_typer(apps.app, name="app")
 app.add_typer(keys.app, name="key")
 app.add_typer(workers.app, name="worker")
+app.add_typer(producers.app, name="producer")
 app.add_typer(cells.app, name="cells")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
