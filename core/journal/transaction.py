@@ -31,12 +31,12 @@ from core.tracing import UNTRACED
 class Transaction:
     """One attempt to write requests, in their order of arrival.
 
-    Every process takes locks in one order: idempotency keys, producers, links, workers, cards,
-    quota accounts. Within a statement, rows are locked in sorted order. So transactions cannot
-    deadlock, with one exception: a ``LOCKED`` transaction takes its accounts before links, workers
-    and cards. It can deadlock with one that makes the same worker or replaces the same card and
-    charges the same account. One of the two then fails, by its lock timeout or as PostgreSQL's
-    choice, writes nothing, and is tried again.
+    Every process takes locks in one order: idempotency keys, producers, workers' changes (shared),
+    links, workers, cards, quota accounts. Within a statement, rows are locked in sorted order. So
+    transactions cannot deadlock, with one exception: a ``LOCKED`` transaction takes its accounts
+    before links, workers and cards. It can deadlock with one that makes the same worker or replaces
+    the same card and charges the same account. One of the two then fails, by its lock timeout or as
+    PostgreSQL's choice, writes nothing, and is tried again.
 
     Quotas are read at the beginning and charged together with the COMMIT, so that a charge locks
     its account only for a moment. If another transaction has charged the account in between and too
@@ -167,8 +167,8 @@ class Transaction:
             else Command(LOCK_TIMEOUT, f"{lock_seconds * 1_000 + 1:.0f}ms"),  # 0 has no end
             self._idempotency.command,
             self._producer_step.command,
-            quota.lock(self._accounts) if self._mode is Mode.LOCKED else None,
             self.recalled.lock,
+            quota.lock(self._accounts) if self._mode is Mode.LOCKED else None,
             self._read_quotas,
         ]
 

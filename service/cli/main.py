@@ -20,6 +20,7 @@ from service.cli.commands import (
     cells,
     database,
     events,
+    identities,
     keys,
     organizations,
     produce,
@@ -86,6 +87,7 @@ app.command(cls=Command)(serve.migrate)
 app.add_typer(organizations.app, name="org")
 app.add_typer(apps.app, name="app")
 app.add_typer(keys.app, name="key")
+identities.add_to(workers.app)
 app.add_typer(workers.app, name="worker")
 app.add_typer(producers.app, name="producer")
 app.add_typer(cells.app, name="cells")
