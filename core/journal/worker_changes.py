@@ -20,11 +20,13 @@ from core.journal.workers import WorkerCache
 from core.postgres.pipeline import Command, Statement
 from core.postgres.sessions import Connection
 
-# Organizations share these advisory locks, so that a transaction of many holds few. They are below
-# zero, those of transactions (core/journal/commit_lock.py) are not.
-MAX_LOCKS: Final = 16
-# Transactions that come meanwhile wait behind the one that wants the lock alone.
+# Organizations share these advisory locks, so that a transaction of many holds few: PostgreSQL has
+# room for 64 a connection. They are below zero, those of core/journal/commit_lock.py are not.
+MAX_LOCKS: Final = 32
+# Transactions that come meanwhile wait behind the one that wants the lock alone. After every ten
+# tries it waits for longer, as where all transactions are long.
 ALONE_LOCK_MS: Final = 100
+MAX_ALONE_LOCK_MS: Final = 1_000
 MAX_ALONE_TRIES: Final = 100
 ALONE_PAUSE_SECONDS: Final = 0.1
 ALONE_MS: Final = 2_000  # for each statement under the lock, and between two of them
@@ -34,7 +36,7 @@ _SHARE: Final = Statement(
 )
 # With a row of the cell, so that Citus asks on the node that writes.
 _TAKE: Final = "SELECT pg_advisory_xact_lock(%s) FROM organizations WHERE id = %s"
-_SHORT_WAIT: Final = f"SET LOCAL lock_timeout = {ALONE_LOCK_MS}"
+_SHORT_WAIT: Final = "SELECT set_config('lock_timeout', %s, true)"
 _BOUND: Final = (
     f"SET LOCAL lock_timeout = {ALONE_MS}",
     f"SET LOCAL statement_timeout = {ALONE_MS}",
@@ -90,12 +92,13 @@ async def alone(db: Connection, organization_id: UUID) -> AsyncIterator[None]:
     only; after ``MAX_ALONE_TRIES`` raises :class:`LockNotAvailable`. Its statements must be short.
     """
     async with contextlib.AsyncExitStack() as stack:
-        for left in reversed(range(MAX_ALONE_TRIES)):
+        for tried in range(1, MAX_ALONE_TRIES + 1):
+            wait_ms = min(ALONE_LOCK_MS * (1 + tried // 10), MAX_ALONE_LOCK_MS)
             try:
-                await stack.enter_async_context(_locked(db, organization_id))
+                await stack.enter_async_context(_locked(db, organization_id, wait_ms))
                 break
             except LockNotAvailable:
-                if not left:
+                if tried == MAX_ALONE_TRIES:
                     raise
             await asyncio.sleep(ALONE_PAUSE_SECONDS)
         for bound in _BOUND:
@@ -105,8 +108,8 @@ async def alone(db: Connection, organization_id: UUID) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _locked(db: Connection, organization_id: UUID) -> AsyncIterator[None]:
+async def _locked(db: Connection, organization_id: UUID, wait_ms: int) -> AsyncIterator[None]:
     async with db.transaction():
-        await db.execute(_SHORT_WAIT.encode())
+        await db.execute(_SHORT_WAIT, (f"{wait_ms}ms",))
         await db.execute(_TAKE, (_lock_of(organization_id), organization_id))
         yield

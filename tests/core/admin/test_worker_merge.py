@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 import pytest
@@ -16,8 +17,10 @@ from core.journal import worker_changes
 from core.journal import workers as journal_workers
 from core.models import Worker, WorkerByEmail, WorkerById, WorkerByLink
 from tests.support.cells import add_cell
+from tests.support.direct_writer import DirectWriter
 from tests.support.people import add_events, add_snapshot, add_worker
-from tests.support.tenant import Tenant, make_tenant, now_us
+from tests.support.tenant import Tenant, make_tenant, now_us, until_somebody_waits_for
+from tests.support.waiting import WAIT_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -141,6 +144,30 @@ async def test_an_interrupted_merge_is_finished_by_the_next(
         await merge(cell, owner, staying, last)
         assert {event["worker_id"] for event in await tenant.events()} == {last}
         assert await leads_to(cell, tenant, going, "crm-1") == [last] * 2
+
+
+async def test_an_event_that_is_being_written_meanwhile_is_the_other_s(
+    quota_of_five: DirectWriter,
+) -> None:
+    tenant = quota_of_five.tenant
+    owner = tenant.organization.id
+    await quota_of_five.write(quota_of_five.request(1))  # so that the worker is remembered
+    [going] = await tenant.workers()
+    async with tenant.in_cell() as cell, await tenant.connect() as blocker:
+        staying = await add_worker(cell, tenant, "Zoe", None)
+        await blocker.execute("BEGIN")
+        await blocker.execute("SELECT FROM quota_usage FOR UPDATE")
+        late = quota_of_five.write(quota_of_five.request(1), lock_seconds=WAIT_SECONDS)
+        writing = asyncio.create_task(late)
+        await until_somebody_waits_for(blocker, tenant)  # all but its charge is written
+        merging = asyncio.create_task(merge(cell, owner, going["id"], staying))
+        await asyncio.wait({merging}, timeout=2 * worker_changes.ALONE_LOCK_MS / 1_000)
+        assert not merging.done()
+        await blocker.execute("COMMIT")
+        await writing
+        assert (await merging).events == 2
+    await quota_of_five.write(quota_of_five.request(1))
+    assert [event["worker_id"] for event in await tenant.events()] == [staying] * 3
 
 
 async def test_what_cannot_be_merged_is_refused_and_leaves_no_entry(
