@@ -7,7 +7,7 @@ import io
 import pytest
 
 from core.admin import erasure
-from tests.service.cli.command import Run
+from tests.service.cli.command import Run, send, served
 from tests.service.cli.test_removing import Terminal
 
 
@@ -67,3 +67,27 @@ def test_an_erasure_gives_a_receipt(run: Run, zoe: str, monkeypatch: pytest.Monk
     assert shown["erasedAt"] is not None
     assert "erased (UTC)" in run("worker", "show", "Acme", zoe).out
     assert len(run("worker", "list", "Acme", "--json").json()) == 1
+
+
+def test_people_are_merged_and_erased_beside_a_running_server(run: Run, acme: str) -> None:
+    run("org", "update", "Acme", "--quota", "none")
+    with served() as (ready, _):
+        url = ready["http"]
+        for actor in ({"externalId": "crm-1"}, {"email": "alex@a.example"}):
+            assert send(url, acme, 3, actor=actor, metadata={"who": "Alex"}).status_code == 202
+        merged = run("worker", "merge", "Acme", "crm-1", "alex@a.example", "--yes", "--json").json()
+        assert (merged["links"], merged["events"]) == (1, 3)
+        assert send(url, acme, 1, actor={"externalId": "crm-1"}).status_code == 202
+        shown = run("worker", "show", "Acme", "crm-1", "--json").json()
+        assert (shown["id"], shown["events"]) == (merged["into"], 7)
+        assert shown["firstEventAt"] < shown["lastEventAt"]
+        receipt = run("worker", "erase", "Acme", "crm-1", "--yes", "--json").json()
+        assert (receipt["worker"], receipt["names"]) == (merged["into"], 2)
+        assert receipt["eventContents"] == 6
+        assert send(url, acme, 1, actor={"externalId": "crm-1"}).status_code == 202
+        newest, *earlier = run("events", "Acme", "--json").json()
+        assert newest["worker"]["displayName"] == "crm-1"
+        assert {one["worker"]["displayName"] for one in earlier} == {"erased worker"}
+        assert {one["metadata"] for one in earlier} == {None}
+        by_id = send(url, acme, 1, actor={"workerId": merged["from"]})
+        assert by_id.status_code == 404
