@@ -14,6 +14,7 @@ from core.admin import organizations
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import NotFoundError
+from core.admin.event_blocks import event_blocks
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
@@ -85,18 +86,10 @@ async def extent(
     return Extent(*row)
 
 
-# Events are deleted in blocks, in the order of their key, each from the end of the last one. So one
-# partition is read at a time, and the space of deleted rows is never read again.
-_BLOCK_ENDS: Final = """
-SELECT id FROM events WHERE organization_id = %s AND id > %s
-ORDER BY id OFFSET %s LIMIT 1
-"""
 _REMOVE_BLOCK: Final = """
 DELETE FROM events WHERE organization_id = %s AND id > %s AND id <= %s
     AND (%s::uuid IS NULL OR app_id = %s)
 """
-_FIRST_ID: Final = UUID(int=0)
-_LAST_ID: Final = UUID(int=2**128 - 1)
 
 _REMOVE_IDEMPOTENCY_KEYS: Final = """
 DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
@@ -178,17 +171,12 @@ async def _remove_rows(db: Connection, organization_id: UUID) -> None:
 async def _remove_events(
     db: Connection, organization_id: UUID, deadline: float, app_id: UUID | None = None
 ) -> Removal:
-    removed, after, end = 0, _FIRST_ID, _FIRST_ID
-    while end != _LAST_ID:
+    removed = 0
+    async for block in event_blocks(db, organization_id, MAX_REMOVED_AT_ONCE):
         if asyncio.get_running_loop().time() > deadline:
             return Removal(removed, is_finished=False)
-        row = await (
-            await db.execute(_BLOCK_ENDS, (organization_id, after, MAX_REMOVED_AT_ONCE - 1))
-        ).fetchone()
-        end = _LAST_ID if row is None else row[0]
-        block = (organization_id, after, end, app_id, app_id)
-        removed += (await db.execute(_REMOVE_BLOCK, block)).rowcount
-        after = end
+        values = (organization_id, *block, app_id, app_id)
+        removed += (await db.execute(_REMOVE_BLOCK, values)).rowcount
     return Removal(removed, is_finished=True)
 
 

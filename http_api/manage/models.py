@@ -221,7 +221,9 @@ class Worker(Model):
     id: str
     display_name: str
     email: str | None
+    other_emails: list[str]
     created_at: Timestamp
+    erased_at: Timestamp | None
     links: list[Link]
 
 
@@ -234,6 +236,55 @@ class NewWorker(Model):
 
     display_name: str = Field(examples=["Alex Chen"])
     email: str | None = Field(None, examples=["alex@acme.example"])
+
+
+class WorkerChange(Model):
+    """A new name, and if it is given a new e-mail; null: no e-mail any more."""
+
+    display_name: str = Field(examples=["Alex Chen-Smith"])
+    email: str | None = Field(None, examples=["alex@acme.example"])
+
+
+class WorkerMerge(Model):
+    """The worker that stays, the same person."""
+
+    into: str = Field(examples=["wrk_01HP3K5V4J3M9NVT8XZKQ9YQ2E"])
+
+
+class Activity(Model):
+    """Events and snapshots of a worker; the events among the organization's latest million."""
+
+    events: int
+    all_events_counted: bool
+    first_event_at: Timestamp | None
+    last_event_at: Timestamp | None
+    snapshots: int
+
+
+class MergedWorker(Model):
+    """A merge, with what was moved."""
+
+    from_: str = Field(alias="from")
+    into: str
+    merged: bool
+    links: int
+    events: int
+    snapshots: int
+
+
+class ErasedWorker(Model):
+    """The receipt of an erasure."""
+
+    worker: str
+    erased: bool
+    content_kept: bool
+    names: int
+    emails: int
+    links: int
+    event_contents: int
+    snapshot_contents: int
+    idempotency_receipts: int
+    rejected_items: int
 
 
 class Person(Model):

@@ -13,18 +13,22 @@ from http_api.manage.models import Model
 REMOVAL_SECONDS: Final = 10.0
 
 
-class Removing(Model):
-    """The parameters of a removal."""
+class Confirmed(Model):
+    """The parameters of what has no way back."""
 
-    dry_run: bool = Field(False, description="Only count what would go.")
     confirm: str | None = Field(
-        None, description="The name of what is removed for good; of an app, its slug."
+        None, description="The name of what is to be gone for good; of an app, its slug."
     )
 
     def check(self, name: str) -> None:
         """Raises InvalidValueError unless the name is repeated."""
         if self.confirm != name:
             raise InvalidValueError(
-                "confirm: it must repeat the name of what is removed for good; or count it with "
-                "dryRun=true"
+                "confirm: it must repeat the name of what is to be gone for good"
             )
+
+
+class Removing(Confirmed):
+    """The parameters of a removal."""
+
+    dry_run: bool = Field(False, description="Only count what would go.")

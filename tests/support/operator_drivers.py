@@ -45,6 +45,10 @@ class OperatorDriver(Protocol):
     def rotate_key(self, org: str, key: str) -> Json: ...
     def workers(self, org: str) -> list[Json]: ...
     def create_worker(self, org: str, name: str, email: str | None = None) -> Json: ...
+    def worker(self, org: str, worker: str) -> Json: ...
+    def rename_worker(self, org: str, worker: str, name: str) -> Json: ...
+    def merge_worker(self, org: str, worker: str, name: str, into: str) -> Json: ...
+    def erase_worker(self, org: str, worker: str, name: str) -> Json: ...
     def events(self, org: str, **only: str) -> list[Json]: ...
     def snapshots(self, org: str, **only: str) -> list[Json]: ...
     def cards(self, org: str, **only: str) -> list[Json]: ...
@@ -135,6 +139,18 @@ class CommandLine:
     def create_worker(self, org: str, name: str, email: str | None = None) -> Json:
         given = [] if email is None else ["--email", email]
         return dict(self._json("worker", "create", org, "--name", name, *given))
+
+    def worker(self, org: str, worker: str) -> Json:
+        return dict(self._json("worker", "show", org, worker))
+
+    def rename_worker(self, org: str, worker: str, name: str) -> Json:
+        return dict(self._json("worker", "rename", org, worker, name))
+
+    def merge_worker(self, org: str, worker: str, name: str, into: str) -> Json:
+        return dict(self._json("worker", "merge", org, worker, into, "--yes"))
+
+    def erase_worker(self, org: str, worker: str, name: str) -> Json:
+        return dict(self._json("worker", "erase", org, worker, "--yes"))
 
     def events(self, org: str, **only: str) -> list[Json]:
         return list(self._json("events", org, *_options(only)))
@@ -255,6 +271,24 @@ class ManagementApi:
     def create_worker(self, org: str, name: str, email: str | None = None) -> Json:
         body = {"displayName": name, "email": email}
         return self._request("POST", f"/organizations/{org}/workers", models.Worker, body)
+
+    def worker(self, org: str, worker: str) -> Json:
+        path = f"/organizations/{org}/workers/{worker}"
+        shown = self._request("GET", path, models.Worker)
+        return {**shown, **self._request("GET", f"{path}/activity", models.Activity)}
+
+    def rename_worker(self, org: str, worker: str, name: str) -> Json:
+        path = f"/organizations/{org}/workers/{worker}"
+        return self._request("PATCH", path, models.Worker, {"displayName": name})
+
+    def merge_worker(self, org: str, worker: str, name: str, into: str) -> Json:
+        path = f"/organizations/{org}/workers/{worker}/merge"
+        body, confirmed = {"into": into}, {"confirm": name}
+        return self._request("POST", path, models.MergedWorker, body, confirmed)
+
+    def erase_worker(self, org: str, worker: str, name: str) -> Json:
+        path = f"/organizations/{org}/workers/{worker}/erase"
+        return self._request("POST", path, models.ErasedWorker, None, {"confirm": name})
 
     def events(self, org: str, **only: str) -> list[Json]:
         return self._list(f"/organizations/{org}/events", models.EventPage, only)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from core.admin import removal
+from core.admin import erasure, removal
 from tests.service.cli.command import Result, run_here
 from tests.support.operator_drivers import (
     CommandLine,
@@ -195,6 +195,39 @@ def test_keys(hand: OperatorDriver, name: str, server: Addresses) -> None:
     assert again["revokedAt"] == revoked["revokedAt"]
     with pytest.raises(RefusedError, match="is revoked"):
         hand.rotate_key(org, rotated["id"])
+
+
+def test_workers(
+    hand: OperatorDriver, name: str, server: Addresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "REJECTIONS_SECONDS", 0.0)
+    org = hand.create_organization(name)["id"]
+    app = hand.create_app(org, "hub", "Hub", "ticket.resolved")["id"]
+    key = hand.create_key(org, app)["key"]
+    assert send(server, key, event("a", metadata={"who": "A"}), event("b")).status_code == 202
+    first, second = sorted(hand.workers(org), key=lambda one: str(one["displayName"]))
+    renamed = hand.rename_worker(org, first["id"], "Alex")
+    assert renamed == {**first, "displayName": "Alex"}
+    merged = hand.merge_worker(org, second["id"], "b", first["id"])
+    assert merged == {
+        "from": second["id"],
+        "into": first["id"],
+        "merged": True,
+        "links": 1,
+        "events": 1,
+        "snapshots": 0,
+    }
+    shown = hand.worker(org, first["id"])
+    assert (shown["events"], shown["allEventsCounted"]) == (2, True)
+    assert [link["externalId"] for link in shown["links"]] == ["a", "b"]
+    assert hand.worker(org, second["id"]) == shown
+    erased = hand.erase_worker(org, first["id"], "Alex")
+    assert (erased["worker"], erased["erased"], erased["links"]) == (first["id"], True, 2)
+    assert erased["eventContents"] == 1
+    assert hand.workers(org) == []
+    assert hand.worker(org, first["id"])["displayName"] == "erased worker"
+    with pytest.raises(RefusedError):
+        hand.rename_worker(org, first["id"], "Alex")
 
 
 def test_what_came_in_reads_the_same(
