@@ -21,6 +21,7 @@ from core.counters import Counters
 from core.ingest import Ingestor
 from core.journal.journal import Journal
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.journal.workers import WorkerCache
 from core.maintenance import Maintenance
 from core.postgres.database import Database
@@ -43,6 +44,12 @@ def pool_connections(shared_state: SharedState) -> int:
     return min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
 
 
+async def digest_secret(settings: Settings, database: Database) -> bytes:
+    """The secret that keys the digests of API keys and operators' tokens."""
+    async with database.connection() as db:
+        return await deployment_secret(db, configured_secret(settings))
+
+
 @contextlib.asynccontextmanager
 async def open_ingestor(
     settings: Settings,
@@ -56,9 +63,7 @@ async def open_ingestor(
 ) -> AsyncIterator[Ingestor]:
     """The core on a database, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
-        async with database.connection() as db:
-            secret = await deployment_secret(db, configured_secret(settings))
-
+        secret = await digest_secret(settings, database)
         open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache(), tracer)
         connections = pool_connections(shared_state)
         cells = await stack.enter_async_context(
@@ -96,11 +101,11 @@ async def _cell(
     """A cell, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
         rejections = Rejections(clock, keep_items=settings.keep_rejected_items)
-        maintenance = Maintenance(
-            database, rejections, clock, settings.event_retention_months, is_home=name == HOME
-        )
+        traffic = Traffic(clock)
+        months, is_home = settings.event_retention_months, name == HOME
+        maintenance = Maintenance(database, rejections, traffic, clock, months, is_home=is_home)
         stack.push_async_callback(maintenance.finish)
         await stack.enter_async_context(background(maintenance.run(), failure))
         journal = Journal(database, clock, counters, workers, tracer)
         await stack.enter_async_context(background(journal.run(), failure, journal.close))
-        yield Cell(name, database, stream_openings, journal, rejections)
+        yield Cell(name, database, stream_openings, journal, rejections, traffic)

@@ -27,7 +27,8 @@ State = Literal["active", "expired", "revoked"]
 class ApiKey(Struct, frozen=True):
     """A key as operators see it; the key itself is shown once, at its creation.
 
-    ``hint``: its last characters, to tell keys apart.
+    ``hint``: its last characters, to tell keys apart. ``last_used_at``: the last request that was
+    admitted with it, at most a minute and some seconds too early; None if there was none.
     """
 
     id: UUID
@@ -40,6 +41,7 @@ class ApiKey(Struct, frozen=True):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None = None
 
     def state(self, now_us: int) -> State:
         """Whether the key can be used now, and if not, why."""
@@ -112,10 +114,12 @@ async def create(
 
 _LIST: Final = """
 SELECT api_keys.id, organizations.id, organizations.name, apps.id, slug, hint,
-    api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at
+    api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at, used_at
 FROM api_keys
 JOIN apps ON apps.organization_id = api_keys.organization_id AND apps.id = app_id
 JOIN organizations ON organizations.id = api_keys.organization_id
+LEFT JOIN key_uses ON key_uses.organization_id = api_keys.organization_id
+    AND key_uses.key_id = api_keys.id
 WHERE %(app)s::uuid IS NULL
     OR api_keys.organization_id = %(organization)s AND api_keys.app_id = %(app)s
 ORDER BY organizations.name, slug, api_keys.id
@@ -139,10 +143,12 @@ async def list_everywhere(cells: CellSessions) -> list[ApiKey]:
 
 _FIND: Final = """
 SELECT api_keys.id, organizations.id, organizations.name, apps.id, slug, hint,
-    api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at
+    api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at, used_at
 FROM api_keys
 JOIN apps ON apps.organization_id = api_keys.organization_id AND apps.id = app_id
 JOIN organizations ON organizations.id = api_keys.organization_id
+LEFT JOIN key_uses ON key_uses.organization_id = api_keys.organization_id
+    AND key_uses.key_id = api_keys.id
 WHERE api_keys.id = %s OR digest = %s
 """
 

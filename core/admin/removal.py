@@ -94,6 +94,8 @@ _REMOVE: Final = (
     "DELETE FROM quota_usage WHERE organization_id = %s",
     "DELETE FROM refusals WHERE organization_id = %s",
     "DELETE FROM rejections WHERE organization_id = %s",
+    "DELETE FROM traffic WHERE organization_id = %s",
+    "DELETE FROM key_uses WHERE organization_id = %s",
     "DELETE FROM idempotency_keys WHERE organization_id = %s",
     "DELETE FROM snapshot_cards WHERE organization_id = %s",
     "DELETE FROM snapshot_history WHERE organization_id = %s",
@@ -168,7 +170,12 @@ _REMOVE_OF_APP: Final = (
     DELETE FROM idempotency_keys WHERE organization_id = %(organization)s AND key_id IN (
         SELECT id FROM api_keys WHERE organization_id = %(organization)s AND app_id = %(app)s)
     """,
+    """
+    DELETE FROM key_uses WHERE organization_id = %(organization)s AND key_id IN (
+        SELECT id FROM api_keys WHERE organization_id = %(organization)s AND app_id = %(app)s)
+    """,
     "DELETE FROM api_keys WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM traffic WHERE organization_id = %(organization)s AND app_id = %(app)s",
     "DELETE FROM rejections WHERE organization_id = %(organization)s AND app_slug = %(slug)s",
     "DELETE FROM snapshot_cards WHERE organization_id = %(organization)s AND app_id = %(app)s",
     "DELETE FROM snapshot_history WHERE organization_id = %(organization)s AND app_id = %(app)s",

@@ -22,6 +22,7 @@ from service.cli.commands import (
     events,
     identities,
     keys,
+    operators,
     organizations,
     produce,
     producers,
@@ -90,6 +91,7 @@ app.add_typer(keys.app, name="key")
 identities.add_to(workers.app)
 app.add_typer(workers.app, name="worker")
 app.add_typer(producers.app, name="producer")
+app.add_typer(operators.app, name="operator")
 app.add_typer(cells.app, name="cells")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)

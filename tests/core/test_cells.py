@@ -20,6 +20,7 @@ from core.counters import Counters
 from core.errors import IngestError
 from core.journal.journal import Journal
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.journal.workers import WorkerCache
 from core.postgres.database import Database
 from core.postgres.directory import CellRecord
@@ -52,7 +53,7 @@ class Opened:
     ) -> AsyncIterator[Cell]:
         self.opened.append(name)
         journal = Journal(database, self.clock, self.counters, WorkerCache())
-        yield Cell(name, database, openings, journal, Rejections(self.clock))
+        yield Cell(name, database, openings, journal, Rejections(self.clock), Traffic(self.clock))
         self.closed.append(name)
 
     async def authenticator(self) -> Authenticator:

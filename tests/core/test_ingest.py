@@ -25,6 +25,7 @@ from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
 from core.journal.producers import producer_key
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.journal.workers import WorkerCache
 from core.models import Actor, Caller, Event, EventBatch, StreamPosition
 from core.postgres.database import Database
@@ -90,7 +91,7 @@ async def road(quota_of_five: DirectWriter) -> AsyncIterator[IngestRoad]:
     @contextlib.asynccontextmanager
     async def opened(name: str, database: Database, openings: SharedBudget) -> AsyncIterator[Cell]:
         journal = Journal(database, clock, counters, WorkerCache())
-        yield Cell(name, database, openings, journal, Rejections(clock))
+        yield Cell(name, database, openings, journal, Rejections(clock), Traffic(clock))
 
     async with Cells(quota_of_five.database, opened, clock, counters) as cells:
         yield IngestRoad(quota_of_five, cells, counters)
@@ -114,7 +115,7 @@ async def test_batches_of_a_stream_are_committed_in_the_order_of_enqueuing(
         for sequence in range(1, 6):
             position = StreamPosition("p", 1, sequence)
             streamed = EventBatch("req_1", [EVENT], streamed=True, position=position)
-            answers.append(road.ingestor.enqueue(caller, streamed))
+            answers.append(road.ingestor.enqueue(caller, streamed, 0.0))
             assert len(road.journal) == sequence
         receipts = [await answer for answer in answers]
     assert [receipt.quota_left for receipt in receipts] == [0] * 5

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 STDIN: Final = "-"
 MAX_STDIN_CHARACTERS: Final = 65_536
 
+HEADERS: Final = (
+    "ID",
+    "ENDS IN",
+    "STATE",
+    "RATE",
+    "CREATED (UTC)",
+    "EXPIRES (UTC)",
+    "LAST USED (UTC)",
+    "APP",
+)
+
 OLD_KEY_SECONDS: Final = 86_400  # that a key goes on after it was replaced, if not told otherwise
 
 KeyName = Annotated[
@@ -98,7 +109,7 @@ def list_keys(
         note("There are no keys yet. Make one: wepeople-ingest key create APP")
     else:
         print_table(
-            ("ID", "ENDS IN", "STATE", "RATE", "CREATED (UTC)", "EXPIRES (UTC)", "APP"),
+            HEADERS,
             [
                 (
                     ids.text(ids.KEY, key.id),
@@ -107,6 +118,7 @@ def list_keys(
                     f"{key.requests_per_second}/s",
                     moment(key.created_at),
                     moment(key.expires_at) or "never",
+                    moment(key.last_used_at) or "never",
                     f"{key.organization_name}/{key.app_slug}",
                 )
                 for key in found
@@ -235,6 +247,7 @@ def _to_json(key: ApiKey) -> dict[str, object]:
         "createdAt": to_text(key.created_at),
         "expiresAt": to_text(key.expires_at),
         "revokedAt": to_text(key.revoked_at),
+        "lastUsedAt": to_text(key.last_used_at),
     }
 
 
@@ -249,6 +262,7 @@ def _fields(key: ApiKey) -> dict[str, object]:
         "rate limit": f"{key.requests_per_second} requests/s",
         "created (UTC)": moment(key.created_at),
         "expires (UTC)": moment(key.expires_at) or "never",
+        "last used (UTC)": moment(key.last_used_at) or "never",
     }
     if key.revoked_at is not None:
         fields["revoked (UTC)"] = moment(key.revoked_at)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from core import ids
 from core.access.api_keys import deployment_secret, digest, generate_key
 from core.admin import keys
 from core.admin.cell_sessions import CellSessions, at_home
 from core.admin.errors import InvalidValueError, NotFoundError
-from core.timestamps import MAX_US, from_datetime
+from core.timestamps import MAX_US, from_datetime, to_datetime
 from tests.support.tenant import make_tenant, now_us
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +37,23 @@ async def test_a_key_is_found_by_its_id_or_by_itself(database_url: str) -> None:
                 assert (cell.is_home, found) == (True, tenant.api_key)
         assert await keys.of_app(db, tenant.app) == [tenant.api_key]
         assert await keys.of_app(db) == [tenant.api_key]
+
+
+async def test_a_key_tells_when_it_was_last_used(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    unused = await tenant.another_key()
+    now = to_datetime(now_us())
+    await tenant.rows(
+        "INSERT INTO key_uses VALUES (%s, %s, %s)",
+        *(tenant.organization.id, tenant.api_key.id, now),
+    )
+    used = structs.replace(tenant.api_key, last_used_at=now)
+    async with await tenant.connect() as db:
+        secret = await deployment_secret(db, None)
+        assert await keys.of_app(db, tenant.app) == [used, unused.api_key]
+        async with CellSessions(db, database_url, 10) as cells:
+            assert (await keys.find(cells, tenant.key, secret))[1] == used
+        assert (await keys.revoke(at_home(db), used, now_us())).last_used_at == now
 
 
 async def test_the_message_about_an_unknown_key_does_not_repeat_it(database_url: str) -> None:

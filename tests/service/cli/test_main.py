@@ -66,8 +66,8 @@ def database_url(prepared_database: str) -> str:
         (["events", "Acme", "--limit", "-1"], "--limit"),
         (["serve", "--http", "8080"], "must be HOST:PORT"),
         (["serve", "--grpc", "localhost:99999"], "must be HOST:PORT"),
-        (["serve", "--workers", "0"], "greater than or equal to 1"),
-        (["serve", "--workers", "many"], "valid integer"),
+        (["serve", "--workers", "0"], "must be auto or 1 to 32"),
+        (["serve", "--workers", "many"], "must be auto or 1 to 32"),
     ],
 )
 def test_bad_usage_is_2_and_says_why(run: Run, arguments: list[str], reason: str) -> None:
