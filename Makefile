@@ -62,6 +62,12 @@ gen: $(VENV)/dev.stamp ## regenerate the messages of the server and of the clien
 bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
 	@exec $(BIN)/wepeople-ingest bench $(ARGS)
 
+.PHONY: peers
+peers: $(VENV)/dev.stamp ## measure what else takes events, as files describe it: ARGS="--peer FILE.toml ..." (BENCHMARKS.md)
+	@[ -n '$(findstring --peer,$(ARGS))' ] || \
+	    { echo 'make peers ARGS="--peer FILE.toml ... [--own]"; examples are in service/bench/peers/' >&2; exit 2; }
+	@exec $(BIN)/wepeople-ingest bench $(ARGS)
+
 .PHONY: capacity
 capacity: $(VENV)/dev.stamp ## measure the bytes of an event, and print the tables of docs/scale.md
 	@exec $(BIN)/python -m tests.capacity

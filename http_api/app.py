@@ -25,6 +25,7 @@ from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
 from core.tracing import Tracer
 from http_api import errors
+from http_api.attempts import Attempts
 from http_api.console.app import create_console_app
 from http_api.console.organizations import PATH as ORGANIZATIONS_PATH
 from http_api.console.views import Views
@@ -94,12 +95,10 @@ def create_app(
     app.add_middleware(_FairTurns, ingestor=ingestor)
     _add_operator_routes(app, readiness, metrics)
     if administration is not None:
-        app.mount(MANAGE_PATH, create_manage_app(administration, site.base_url))
-    if administration is not None and views is not None:
-        to_first_page = partial(_redirect, f"{CONSOLE_PATH}{ORGANIZATIONS_PATH}")
-        for spelling in both_spellings(CONSOLE_PATH):
-            app.router.routes.append(Route(spelling, to_first_page, methods=READING))
-        app.mount(CONSOLE_PATH, create_console_app(administration, views, site))
+        attempts = Attempts(clock.monotonic)
+        app.mount(MANAGE_PATH, create_manage_app(administration, site.base_url, attempts))
+        if views is not None:
+            _mount_console(app, create_console_app(administration, views, site, attempts))
     documents = _add_document_routes(app, site)
     _add_exception_handlers(app, fail, site.base_url)
     endpoints = (
@@ -108,6 +107,13 @@ def create_app(
         | _health(app, ingestor, fail)
     )
     return RequestContextMiddleware(app, endpoints, documents, clock, counters, tracer)
+
+
+def _mount_console(app: FastAPI, console: FastAPI) -> None:
+    to_first_page = partial(_redirect, f"{CONSOLE_PATH}{ORGANIZATIONS_PATH}")
+    for spelling in both_spellings(CONSOLE_PATH):
+        app.router.routes.append(Route(spelling, to_first_page, methods=READING))
+    app.mount(CONSOLE_PATH, console)
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:

@@ -11,6 +11,7 @@ from msgspec import Raw
 from core import ids
 from core.admin.apps import App, source
 from core.admin.audit import AuditEntry
+from core.admin.erasure import Erased
 from core.admin.keys import ApiKey
 from core.admin.operators import Operator
 from core.admin.organizations import Organization
@@ -20,6 +21,8 @@ from core.admin.snapshots import StoredSnapshot
 from core.admin.timeline import TimelineEvent
 from core.admin.traffic import AppMinute
 from core.admin.usage import Usage
+from core.admin.worker_activity import Activity
+from core.admin.worker_merge import Moved
 from core.admin.workers import WorkerDetails
 from core.timestamps import format_us, from_datetime
 
@@ -99,8 +102,50 @@ def worker(one: WorkerDetails) -> Json:
         "id": ids.text(ids.WORKER, one.id),
         "displayName": one.display_name,
         "email": one.email,
+        "otherEmails": list(one.other_emails),
         "createdAt": moment(one.created_at),
+        "erasedAt": moment(one.erased_at),
         "links": [{"app": link.app_slug, "externalId": link.external_id} for link in one.links],
+    }
+
+
+def activity(found: Activity) -> Json:
+    """The events and snapshots of a worker in numbers."""
+    first, last = found.first_event_us, found.last_event_us
+    return {
+        "events": found.events,
+        "allEventsCounted": found.is_whole,
+        "firstEventAt": None if first is None else format_us(first),
+        "lastEventAt": None if last is None else format_us(last),
+        "snapshots": found.snapshots,
+    }
+
+
+def merged(from_id: UUID, into_id: UUID, moved: Moved) -> Json:
+    """The merge of two workers, with what was moved."""
+    return {
+        "from": ids.text(ids.WORKER, from_id),
+        "into": ids.text(ids.WORKER, into_id),
+        "merged": True,
+        "links": moved.links,
+        "events": moved.events,
+        "snapshots": moved.snapshots,
+    }
+
+
+def erased(worker_id: UUID, gone: Erased, *, content_kept: bool) -> Json:
+    """The receipt of an erasure."""
+    return {
+        "worker": ids.text(ids.WORKER, worker_id),
+        "erased": True,
+        "contentKept": content_kept,
+        "names": gone.names,
+        "emails": gone.emails,
+        "links": gone.links,
+        "eventContents": gone.event_contents,
+        "snapshotContents": gone.snapshot_contents,
+        "idempotencyReceipts": gone.idempotency_receipts,
+        "rejectedItems": gone.rejected_items,
     }
 
 

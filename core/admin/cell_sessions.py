@@ -211,6 +211,11 @@ class CellSessions:
             )
         return await self._session(record)
 
+    async def shown_name(self, record: CellRecord) -> str | None:
+        """The name of the cell where there are several; None where it is the only one."""
+        several = len(await directory.list_cells(self.home)) > 1
+        return record.name if several else None
+
     async def everywhere(
         self,
         read: Callable[[Connection], Awaitable[Sequence[T]]],

@@ -20,6 +20,7 @@ from core.postgres.sessions import Connection
 from core.timestamps import MAX_US, format_us, from_datetime, to_datetime
 
 HINT_CHARACTERS: Final = 4
+OLD_KEY_SECONDS: Final = 86_400  # that a key goes on after it was replaced, if not told otherwise
 
 State = Literal["active", "expired", "revoked"]
 

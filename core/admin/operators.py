@@ -62,6 +62,10 @@ class TokenRefusedError(Exception):
     """A token that cannot be used; the message says why, without the token."""
 
 
+class UnknownTokenError(TokenRefusedError):
+    """A token that no operator has, or ever had."""
+
+
 _INSERT: Final = """
 INSERT INTO operators (id, name, scope, digest, hint, created_at, expires_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
@@ -171,11 +175,11 @@ async def authenticate(
     ``digest_secrets``: those that are accepted. A digest under another than the first is renewed.
     """
     if not _TOKEN.match(token):
-        raise TokenRefusedError(f"this is no operator token: those begin with {TOKEN_PREFIX}")
+        raise UnknownTokenError(f"this is no operator token: those begin with {TOKEN_PREFIX}")
     digests = [digest(token, secret) for secret in digest_secrets]
     row = await (await home.execute(_BY_DIGEST, (digests,))).fetchone()
     if row is None:
-        raise TokenRefusedError("there is no such operator token")
+        raise UnknownTokenError("there is no such operator token")
     operator = Operator(*row[:-1])
     check_active(operator, now_us)
     is_renewed = not hmac.compare_digest(bytes(row[-1]), digests[0])

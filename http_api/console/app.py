@@ -17,6 +17,7 @@ from core.admin.administration import Administration
 from core.counters import CANCELLED
 from core.error_codes import OperatorCode
 from core.errors import INTERNAL_MESSAGE
+from http_api.attempts import Attempts
 from http_api.console import (
     audit,
     developer,
@@ -44,7 +45,9 @@ _MEDIA_TYPES: Final = {
 }
 
 
-def create_console_app(administration: Administration, views: Views, site: Site) -> FastAPI:
+def create_console_app(
+    administration: Administration, views: Views, site: Site, attempts: Attempts
+) -> FastAPI:
     """Return the console, for the path ``http_api.paths.CONSOLE_PATH``."""
     app = FastAPI(
         openapi_url=None,
@@ -55,6 +58,7 @@ def create_console_app(administration: Administration, views: Views, site: Site)
     )
     app.state.administration = administration
     app.state.views = views
+    app.state.attempts = attempts
     app.state.site = site._replace(demo_key=None)
     app.state.base_url = site.base_url
     for nouns in (sign_in, organizations, timeline, workers, developer, usage, rejections, audit):

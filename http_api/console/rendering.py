@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from functools import cache
+from http import HTTPStatus
 from typing import Any, Final
 
 import jinja2
@@ -42,9 +43,8 @@ def page(
         problem=None if error is None else error.message,
         **values,
     )
-    return Response(
-        text, 200 if error is None else HTTP_STATUS[error.code], CONSOLE_HEADERS, media_type=HTML
-    )
+    status = HTTPStatus.OK if error is None else HTTP_STATUS[error.code]
+    return Response(text, status, _headers(error), media_type=HTML)
 
 
 def _known(problem: Exception) -> ManageError:
@@ -67,10 +67,13 @@ def error_page(request: Request, error: ManageError) -> Response:
         error=error,
         request_id=context.request_id,
     )
-    headers = dict(CONSOLE_HEADERS)
-    if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.retry_after_seconds)
-    return Response(text, status, headers, media_type=HTML)
+    return Response(text, status, _headers(error), media_type=HTML)
+
+
+def _headers(error: ManageError | None) -> dict[str, str]:
+    if error is None or error.retry_after_seconds is None:
+        return CONSOLE_HEADERS
+    return CONSOLE_HEADERS | {"Retry-After": str(error.retry_after_seconds)}
 
 
 def fragment(template: str, **values: Any) -> str:

@@ -19,12 +19,12 @@ from core.admin.errors import InvalidValueError
 from core.admin.operators import Operator, TokenRefusedError
 from core.error_codes import OperatorCode
 from core.postgres.audit import Actor
+from http_api.manage.bounds import MAX_BODY_BYTES
 from http_api.manage.errors import ManageError
 from http_api.manage.security import administration, check_scope
 
 COOKIE: Final = "wp_console"
 HAND: Final = "console"  # in the audit log
-MAX_FORM_BYTES: Final = 65_536
 MAX_FORM_FIELDS: Final = 100
 FORM_SECONDS: Final = 10.0  # for its bytes to arrive
 _FORM_TOKEN: Final = "csrf"  # noqa: S105 -- the name of a field
@@ -144,9 +144,9 @@ async def read_fields(request: Request) -> dict[str, str]:
         async with asyncio.timeout(FORM_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_FORM_BYTES:
+                if len(body) > MAX_BODY_BYTES:
                     raise ManageError(
-                        OperatorCode.BODY_TOO_LARGE, f"The form is over {MAX_FORM_BYTES:,} bytes."
+                        OperatorCode.BODY_TOO_LARGE, f"The form is over {MAX_BODY_BYTES:,} bytes."
                     )
     except TimeoutError:
         raise InvalidValueError("the form arrives too slowly") from None

@@ -9,8 +9,9 @@ from fastapi.responses import RedirectResponse
 
 from core.admin import operators, sign_ins
 from core.admin.administration import Administration
-from core.admin.operators import TokenRefusedError
+from core.admin.operators import TokenRefusedError, UnknownTokenError
 from core.postgres.sessions import Connection
+from http_api.attempts import Attempts, TooManyAttemptsError
 from http_api.console.rendering import page
 from http_api.console.security import COOKIE, SentForm, check_origin, read_fields
 from http_api.manage.security import administration
@@ -42,11 +43,19 @@ async def sign_in(
     check_origin(request)
     fields = await read_fields(request)
     wanted = _wanted(fields.get("next", ""))
+    attempts: Attempts = request.app.state.attempts
+    address = request.client.host if request.client else ""
+    link, token = fields.get("link", ""), fields.get("token", "").strip()
     try:
+        attempts.check(address, link or token)
         async with desk.home() as home:
-            secret = await _begin(home, desk, fields)
-    except TokenRefusedError as error:
+            secret = await _begin(home, desk, link, token)
+    except (TokenRefusedError, TooManyAttemptsError) as error:
+        is_unknown = isinstance(error, UnknownTokenError)
+        if is_unknown or (link and isinstance(error, TokenRefusedError)):
+            attempts.note_unknown(address)
         return page(request, "sign_in.html.jinja", link="", next=wanted, problem=error)
+    attempts.note_known(token)
     answer = RedirectResponse(wanted or FIRST_PAGE, 303)
     answer.set_cookie(
         COOKIE,
@@ -60,12 +69,11 @@ async def sign_in(
     return answer
 
 
-async def _begin(home: Connection, desk: Administration, fields: dict[str, str]) -> str:
+async def _begin(home: Connection, desk: Administration, link: str, token: str) -> str:
     now_us = desk.clock.now_us()
-    if fields.get("link"):
-        operator = await sign_ins.use_link(home, fields["link"], now_us)
+    if link:
+        operator = await sign_ins.use_link(home, link, now_us)
     else:
-        token = fields.get("token", "").strip()
         operator = await operators.authenticate(home, token, desk.digest_secrets, now_us)
     return await sign_ins.begin_session(home, operator, now_us)
 

@@ -20,10 +20,12 @@ from service.cli.commands import (
     cells,
     database,
     events,
+    identities,
     keys,
     operators,
     organizations,
     produce,
+    producers,
     rejections,
     serve,
     snapshots,
@@ -86,7 +88,9 @@ app.command(cls=Command)(serve.migrate)
 app.add_typer(organizations.app, name="org")
 app.add_typer(apps.app, name="app")
 app.add_typer(keys.app, name="key")
+identities.add_to(workers.app)
 app.add_typer(workers.app, name="worker")
+app.add_typer(producers.app, name="producer")
 app.add_typer(operators.app, name="operator")
 app.add_typer(cells.app, name="cells")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)

@@ -167,6 +167,9 @@ Json = Annotated[
 OrganizationName = Annotated[
     str, typer.Argument(metavar="ORG", help="The organization: its id or its name.")
 ]
+WorkerName = Annotated[
+    str, typer.Argument(metavar="W", help="The worker: an id, an e-mail or an externalId.")
+]
 AppName = Annotated[
     str, typer.Argument(metavar="APP", help="The app: its id, its slug, or ORG/SLUG.")
 ]

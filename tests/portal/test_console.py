@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.anyio
 _KEY = re.compile(r"wp_live_[0-9a-f]{32}")
 
 
-def send(filled: FilledConsole, key: str, **members: object) -> httpx.Response:
+def send(filled: FilledConsole, key: str, **members: Any) -> httpx.Response:
     """Send one event."""
     return httpx.post(
         f"{filled.addresses.http}/api/v1/ingest/events",

@@ -9,7 +9,7 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
+from service.cli.removing import DryRun, Yes, ask_for_name, extent_fields, print_removal
 from service.cli.session import AppName, Json, OrganizationName, Session, now_us, run
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def remove(
 
     found, extent = run(count)
     if not dry_run and not yes and extent.working_keys:
-        ask_for_name(found.slug, extent)
+        ask_for_name(found.slug, extent_fields(extent))
     if not dry_run:
         run(work)
     name = f"{found.organization_name}/{found.slug}"

@@ -29,8 +29,6 @@ HEADERS: Final = (
     "APP",
 )
 
-OLD_KEY_SECONDS: Final = 86_400  # that a key goes on after it was replaced, if not told otherwise
-
 KeyName = Annotated[
     str,
     typer.Argument(
@@ -180,7 +178,7 @@ def rotate(
     from core.admin import keys
 
     given = _given(key)
-    old_seconds = OLD_KEY_SECONDS if old_ends_in is None else old_ends_in
+    old_seconds = keys.OLD_KEY_SECONDS if old_ends_in is None else old_ends_in
 
     async def work(session: Session) -> tuple[ApiKey, ApiKey, str]:
         secret = await session.secret()

@@ -8,11 +8,10 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
+from service.cli.removing import DryRun, Yes, ask_for_name, extent_fields, print_removal
 from service.cli.session import Json, OrganizationName, Session, now_us, parse_quota, run
 
 if TYPE_CHECKING:
-    from core.admin.cell_sessions import CellSession
     from core.admin.organizations import Organization
     from core.admin.removal import Extent
     from core.postgres.directory import CellRecord
@@ -81,7 +80,7 @@ def create(
             developer_api=developer_api,
             requests_per_second=rate or limits.DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND,
         )
-        return made, await _shown_cell(session, place)
+        return made, await session.cells.shown_name(place.record)
 
     _print(*run(work), as_json)
 
@@ -130,7 +129,7 @@ def show(organization: OrganizationName, as_json: Json = False) -> None:
 
     async def work(session: Session) -> Placed:
         cell, found = await session.organization(organization)
-        return found, await _shown_cell(session, cell)
+        return found, await session.cells.shown_name(cell.record)
 
     _print(*run(work), as_json)
 
@@ -180,7 +179,7 @@ def update(
             monthly_quota=monthly_quota,
             requests_per_second=rate,
         )
-        return changed, await _shown_cell(session, cell)
+        return changed, await session.cells.shown_name(cell.record)
 
     _print(*run(work), as_json)
 
@@ -208,17 +207,10 @@ def remove(
 
     owner, extent = run(count)
     if not dry_run and not yes:
-        ask_for_name(owner.name, extent)
+        ask_for_name(owner.name, extent_fields(extent))
     if not dry_run:
         run(work)
     print_removal({"organization": owner.name}, extent, as_json, is_done=not dry_run)
-
-
-async def _shown_cell(session: Session, cell: CellSession) -> str | None:
-    """The name of the cell, where there are several; None otherwise."""
-    from core.postgres.directory import list_cells
-
-    return cell.record.name if len(await list_cells(session.db)) > 1 else None
 
 
 def _quota(organization: Organization) -> str:

@@ -286,7 +286,7 @@ async def test_an_organization_of_another_cell_is_removed_with_its_keys_and_its_
         with pytest.raises(psycopg.OperationalError):
             await removal.remove_organization(north, organization_id)
     assert await directory.find_organization(world.home, organization_id, None) is not None
-    assert await removal.remove_organization(north, organization_id) == 0
+    assert (await removal.remove_organization(north, organization_id)).is_finished
     assert await directory.find_organization(world.home, organization_id, None) is None
     assert await directory.find_keys(world.home, [digest(key, secret)]) == {}
     with pytest.raises(NotFoundError):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.support.console_driver import ConsoleDriver
 from tests.support.operator_tokens import make_operator
-from tests.support.running_service import Addresses
+from tests.support.running_service import Addresses, RunningService
+
+
+@pytest.fixture(scope="module")
+def server(server: Addresses) -> Iterator[Addresses]:
+    """A service that counts the unknown tokens of these tests alone."""
+    with RunningService(server.database_url) as service:
+        yield service.addresses
 
 
 @pytest.fixture

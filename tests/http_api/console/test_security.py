@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from http_api.console.security import MAX_FORM_BYTES
+from http_api.manage.bounds import MAX_BODY_BYTES
 from http_api.paths import CONSOLE_PATH, SIGN_IN_PATH
 from tests.support.console_driver import HTML, ConsoleDriver
 from tests.support.running_service import Addresses
@@ -88,7 +88,7 @@ async def test_a_stranger_who_sends_a_form_is_told_to_sign_in(server: Addresses)
 
 
 async def test_a_form_is_bounded(console: ConsoleDriver) -> None:
-    answer = await console.post("/organizations", name="x" * MAX_FORM_BYTES)
+    answer = await console.post("/organizations", name="x" * MAX_BODY_BYTES)
     refused(answer, 413, "body_too_large")
     answer = await console.client.post(ORGANIZATIONS, content=b"&".join([b"a=b"] * 200))
     refused(answer, 400, "invalid_value")

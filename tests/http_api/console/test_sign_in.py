@@ -8,6 +8,7 @@ import pytest
 from core.admin import operators, sign_ins
 from core.admin.cell_sessions import at_home
 from core.postgres.sessions import connect
+from http_api.attempts import MAX_UNKNOWN_A_MINUTE
 from http_api.paths import CONSOLE_PATH, SIGN_IN_PATH
 from tests.support.console_driver import HTML, ConsoleDriver
 from tests.support.operator_tokens import make_operator
@@ -132,3 +133,19 @@ async def test_the_sign_in_repeats_nothing_of_what_failed(server: Addresses) -> 
         page = await driver.client.get(SIGN_IN_PATH, params={"link": secret, "next": secret})
         assert "<script>alert" not in page.text
         assert secret not in (await driver.sign_in(secret)).text
+
+
+async def test_unknown_tokens_are_bounded_and_known_ones_are_not(server: Addresses) -> None:
+    _, token = await make_operator(server.database_url)
+    with RunningService(server.database_url) as service:
+        async with ConsoleDriver(service.addresses.http) as driver:
+            assert (await driver.sign_in(token)).status_code == 303
+            for number in range(MAX_UNKNOWN_A_MINUTE):
+                secret = {"link": "x"} if number % 2 else {}
+                assert (await driver.sign_in(NOBODYS, **secret)).status_code == 401
+            for secret in ({}, {"link": "x"}):
+                answer = await driver.sign_in(NOBODYS, **secret)
+                assert (answer.status_code, 'role="alert"' in answer.text) == (429, True)
+                assert int(answer.headers["retry-after"]) <= 60
+            assert (await driver.sign_in(token)).status_code == 303
+            assert (await driver.get("/organizations")).status_code == 200
