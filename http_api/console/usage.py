@@ -18,8 +18,9 @@ from http_api.console.rendering import page
 from http_api.console.security import Reader
 from http_api.paths import READING
 
-# The time that is shown, in minutes, and how many of them a bar stands for.
-SPANS: Final = {"60": 1, "360": 6, "1440": 24}
+# The time that is shown, in minutes, and how many of them a bar stands for. Every app has a row in
+# each minute, so that a day would be too much to read for a page.
+SPANS: Final = {"60": 1, "180": 3}
 _DEFAULT_SPAN: Final = "60"
 
 router = APIRouter()
