@@ -20,12 +20,14 @@ from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.directory import CellRecord
 from tests.support.citus import connect_to_owner
+from tests.support.driver import Driver
 from tests.support.two_cells import cell_session
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 EVENT_TYPES: Final = ("ticket.resolved", "ticket.created", "deal.won")
 FAST: Final = 100_000  # requests a second: no test but those about limits meets one
 UNKNOWN_KEY = "wp_live_" + "0" * 32  # well-formed, and nobody's
+NOBODY = ids.WORKER + "0" * 26  # the id of no worker
 
 _numbers = itertools.count(1)
 
@@ -219,6 +221,16 @@ async def until_stored(tenant: Tenant, least: int, *, seconds: float = WAIT_SECO
         return len(await tenant.events()) >= least
 
     await eventually(enough, f"{least} events are stored", seconds=seconds)
+
+
+async def until_forbidden(driver: Driver, key: str, event_type: str) -> None:
+    """Return once a service refuses events of that type; nothing is stored for that."""
+    probe = event(eventType=event_type, actor={"workerId": NOBODY})
+
+    async def is_forbidden() -> bool:
+        return (await driver.ingest(key, [probe])).code == "forbidden_event_type"
+
+    await eventually(is_forbidden, f"{event_type} is refused")
 
 
 async def make_tenant(database_url: str, cell_name: str | None = None, **options: Any) -> Tenant:
