@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from core.postgres.migrate import migrate
 from service.postgres.embedded import EmbeddedPostgres
-from tests.support import judging, parallel
+from tests.support import judging, parallel, reruns
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.databases import new_database
 from tests.support.driver import Driver
@@ -34,8 +34,9 @@ settings.load_profile("busy")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the processes of this test run a folder."""
+    """Give the processes of this test run a folder; keep from running again what must not."""
     parallel.share_folder(config)
+    reruns.exclude(config)
 
 
 @pytest.hookimpl(optionalhook=True)  # it is pytest-xdist's
@@ -53,6 +54,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of each kind together, those last that run alone: until then every process
     has something to do."""
     items.sort(key=lambda item: parallel.KINDS.index(parallel.kind_of(item)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell of flaky tests at the end."""
+    reruns.tell(terminalreporter)
 
 
 # Around pytest-timeout's: the time that a test waits to run is not its own.
