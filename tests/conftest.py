@@ -23,7 +23,7 @@ from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
 from tests.support.metrics import made_later
 from tests.support.running_service import Addresses, RunningService
-from tests.support.tenant import Tenant, make_tenant
+from tests.support.tenant import Tenant, make_tenant, make_tenants
 from tests.support.two_cells import copied_database, second_cell
 
 _numbers = itertools.count(1)
@@ -183,12 +183,22 @@ async def http(server: Addresses) -> AsyncIterator[HttpDriver]:
 MakeTenant = Callable[..., Awaitable[Tenant]]
 
 
+@pytest.fixture(scope="session")
+def unused_tenants() -> list[Tenant]:
+    """Organizations on the shared server that no test has got yet."""
+    return []
+
+
 @pytest.fixture
-def new_tenant(server: Addresses) -> MakeTenant:
+def new_tenant(server: Addresses, unused_tenants: list[Tenant]) -> MakeTenant:
     """Makes organizations on the shared server, as :func:`tests.support.tenant.make_tenant`."""
 
-    def make(**options: Any) -> Awaitable[Tenant]:
-        return make_tenant(server.database_url, **options)
+    async def make(**options: Any) -> Tenant:
+        if options:
+            return await make_tenant(server.database_url, **options)
+        if not unused_tenants:
+            unused_tenants.extend(await make_tenants(server.database_url))
+        return unused_tenants.pop()
 
     return make
 
