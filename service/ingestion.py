@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final
 
 from core.access.admission import Admission
-from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
 from core.access.rate_limits import RateLimiter
@@ -31,7 +30,7 @@ from core.tracing import Tracer
 from service.background import background
 from service.processes.shared_state import SharedState
 from service.rates import rate_store
-from service.runtime import configured_secret
+from service.runtime import configured_secrets
 from service.settings import Settings
 
 # Of a node, for all server processes: leaves an embedded PostgreSQL connections for other commands.
@@ -57,7 +56,7 @@ async def open_ingestor(
     """The core on a database, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
         async with database.connection() as db:
-            secret = await deployment_secret(db, configured_secret(settings))
+            secrets = await configured_secrets(settings, db)
 
         open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache(), tracer)
         connections = pool_connections(shared_state)
@@ -67,7 +66,7 @@ async def open_ingestor(
         await stack.enter_async_context(background(cells.run(), failure))
 
         invalidation = Invalidation(database, clock)
-        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secret)
+        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secrets)
         await stack.enter_async_context(background(invalidation.run(), failure))
 
         rates = None

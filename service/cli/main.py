@@ -20,6 +20,7 @@ from service.cli.commands import (
     cells,
     database,
     events,
+    key_secrets,
     keys,
     organizations,
     produce,
@@ -84,6 +85,7 @@ app.command(cls=serve.ServeCommand, epilog=serve.SERVE_EXAMPLES)(serve.serve)
 app.command(cls=Command)(serve.migrate)
 app.add_typer(organizations.app, name="org")
 app.add_typer(apps.app, name="app")
+keys.app.command("rotate-secret", cls=Command)(key_secrets.rotate_secret)
 app.add_typer(keys.app, name="key")
 app.add_typer(workers.app, name="worker")
 app.add_typer(cells.app, name="cells")

@@ -19,6 +19,7 @@ from service.cli.output import note
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from core.access.key_secrets import KeySecrets
     from core.admin.apps import App
     from core.admin.cell_sessions import CellSession, CellSessions
     from core.admin.organizations import Organization
@@ -60,14 +61,11 @@ class Session:
 
         return await apps.find_everywhere(self.cells, given)
 
-    async def secret(self) -> bytes:
-        """The secret of the digests of this deployment's API keys."""
-        from core.access.api_keys import deployment_secret
+    async def secrets(self) -> KeySecrets:
+        """The secrets of the digests of this deployment's API keys."""
+        from service.runtime import configured_secrets
 
-        configured = self.settings.key_secret
-        return await deployment_secret(
-            self.db, None if configured is None else configured.get_secret_value()
-        )
+        return await configured_secrets(self.settings, self.db)
 
 
 def now_us() -> int:
