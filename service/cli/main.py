@@ -30,6 +30,7 @@ from service.cli.commands import (
     usage,
     workers,
 )
+from service.cli.completion import quoting
 from service.cli.entry import FAILED, INTERRUPTED, raising_keyboard_interrupt
 from service.cli.help import PROGRAM, Command, Group, examples
 from service.cli.output import ReaderGoneError, note
@@ -78,6 +79,7 @@ def root(
 
     ORG and APP are ids, or an organization's name and an app's slug; ORG/SLUG is one app where
     several organizations have the slug. Settings come from the environment: see `serve --help`.
+    With --install-completion, Tab completes commands and these names.
     """
 
 
@@ -109,7 +111,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character still gets the rest
             stream.reconfigure(errors="backslashreplace")
     try:
-        with raising_keyboard_interrupt():
+        with raising_keyboard_interrupt(), quoting():
             app()
     except KeyboardInterrupt:
         _interrupted()

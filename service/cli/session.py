@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from service.cli import completion
 from service.cli.durations import parse_seconds
 from service.cli.output import note
 
@@ -172,10 +173,20 @@ Json = Annotated[
     typer.Option("--json", help="Print JSON, for scripts.", callback=_json_anywhere),
 ]
 OrganizationName = Annotated[
-    str, typer.Argument(metavar="ORG", help="The organization: its id or its name.")
+    str,
+    typer.Argument(
+        metavar="ORG",
+        help="The organization: its id or its name.",
+        autocompletion=completion.organizations,
+    ),
 ]
 AppName = Annotated[
-    str, typer.Argument(metavar="APP", help="The app: its id, its slug, or ORG/SLUG.")
+    str,
+    typer.Argument(
+        metavar="APP",
+        help="The app: its id, its slug, or ORG/SLUG.",
+        autocompletion=completion.apps,
+    ),
 ]
 OnlyWorker = Annotated[
     str | None,

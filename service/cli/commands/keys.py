@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from service.cli import completion
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
 from service.cli.session import AppName, Json, Session, duration_option, now_us, run, to_text
@@ -29,6 +30,7 @@ KeyName = Annotated[
         metavar="KEY",
         help="The key's id; or the key itself, if you found one. - reads it from standard "
         "input, which keeps a key out of the list of processes.",
+        autocompletion=completion.keys,
     ),
 ]
 ExpiresIn = Annotated[
@@ -79,7 +81,10 @@ def list_keys(
     app_name: Annotated[
         str | None,
         typer.Argument(
-            metavar="APP", help="Only this app's: its id, slug or ORG/SLUG.", show_default=False
+            metavar="APP",
+            help="Only this app's: its id, slug or ORG/SLUG.",
+            show_default=False,
+            autocompletion=completion.apps,
         ),
     ] = None,
     as_json: Json = False,
