@@ -122,7 +122,13 @@ async def running(
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         http_server.load_certificates()
         state = StateMetrics(
-            counters.registry, admission, database, http_server.connections, readiness
+            counters.registry,
+            admission,
+            database,
+            http_server.connections,
+            servicer.connections,
+            readiness,
+            {"http": http_server.certificate_end, "grpc": grpc_server.certificate_end},
         )
         await stack.enter_async_context(background(state.run(), failure))
         await stack.enter_async_context(background(return_memory(), failure))
