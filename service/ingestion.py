@@ -11,6 +11,7 @@ from typing import Final
 from core.access.admission import Admission
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
+from core.access.key_secrets import KeySecrets
 from core.access.rate_limits import RateLimiter
 from core.access.shared_budget import SharedBudget
 from core.access.shared_rates import SharedRates
@@ -42,6 +43,12 @@ def pool_connections(shared_state: SharedState) -> int:
     return min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
 
 
+async def digest_secrets(settings: Settings, database: Database) -> KeySecrets:
+    """The secret that keys the digests of API keys and operators' tokens."""
+    async with database.connection() as db:
+        return await configured_secrets(settings, db)
+
+
 @contextlib.asynccontextmanager
 async def open_ingestor(
     settings: Settings,
@@ -55,9 +62,7 @@ async def open_ingestor(
 ) -> AsyncIterator[Ingestor]:
     """The core on a database, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
-        async with database.connection() as db:
-            secrets = await configured_secrets(settings, db)
-
+        secrets = await digest_secrets(settings, database)
         open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache(), tracer)
         connections = pool_connections(shared_state)
         cells = await stack.enter_async_context(

@@ -134,6 +134,14 @@ def http_url(host: str, port: int, *, has_tls: bool) -> str:
     return f"{'https' if has_tls else 'http'}://{client_address(host, port)}"
 
 
+def public_base_url(settings: Settings) -> str:
+    """The URL that links to the service begin with, for a command beside it."""
+    if settings.public_url is not None:
+        return settings.public_url
+    has_tls = settings.http_tls_certificate is not None
+    return http_url(*host_and_port(settings.http), has_tls=has_tls)
+
+
 def grpc_target(settings: Settings, port: int) -> str:
     """HOST:PORT at which clients reach gRPC: the public URL's host, or else this machine."""
     if settings.public_url is None:

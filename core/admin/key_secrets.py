@@ -24,12 +24,15 @@ WHERE digest = ANY (%s) AND revoked_at IS NULL AND (expires_at IS NULL OR expire
 """
 
 
-async def keys_with_old_digests(cells: CellSessions, now_us: int) -> set[UUID]:
-    """The keys that work only while a secret is accepted that is not in force any more.
+async def keys_with_old_digests(
+    cells: CellSessions, now_us: int, but: KeySecret | None = None
+) -> set[UUID]:
+    """The keys that work only while a secret is accepted that is not in force, ``but`` for one.
 
     Those of a cell that does not answer are left out, as of :meth:`CellSessions.everywhere`.
     """
-    outdated = await directory.outdated_digests(cells.home)
+    found_outdated = await directory.outdated_digests(cells.home)
+    outdated = [digest for digest, check in found_outdated if but is None or check != but.check]
     found: set[UUID] = set()
     for start in range(0, len(outdated), MAX_DIGESTS_AT_ONCE):
         some = outdated[start : start + MAX_DIGESTS_AT_ONCE]
@@ -41,6 +44,20 @@ async def keys_with_old_digests(cells: CellSessions, now_us: int) -> set[UUID]:
 async def _working(db: Connection, digests: list[bytes], now_us: int) -> list[UUID]:
     rows = await (await db.execute(_WORKING, (digests, to_datetime(now_us)))).fetchall()
     return [key_id for (key_id,) in rows]
+
+
+_WORKING_TOKENS: Final = """
+SELECT secret_check FROM operators JOIN deployment ON secret_check IS DISTINCT FROM key_secret_check
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %s)
+"""
+
+
+async def tokens_with_old_digests(
+    home: Connection, now_us: int, but: KeySecret | None = None
+) -> int:
+    """The number of operators' tokens that work only while such a secret is accepted."""
+    rows = await (await home.execute(_WORKING_TOKENS, (to_datetime(now_us),))).fetchall()
+    return sum(but is None or check != but.check for (check,) in rows)
 
 
 # Servers distrust what they have cached, so that keys that are in use are looked up and renewed.
@@ -63,12 +80,14 @@ async def rotate(cells: CellSessions, secrets: KeySecrets, now_us: int) -> bool:
     old, new = secrets.in_force, secrets.wanted
     if old == new:
         return False
-    waiting = await keys_with_old_digests(cells, now_us)
+    waiting = len(await keys_with_old_digests(cells, now_us, but=new))
     cells.check_all_answered()
-    if waiting:
+    tokens = await tokens_with_old_digests(cells.home, now_us, but=new)
+    if waiting or tokens:
         raise AdministrationError(
-            f"keys that still depend on an even older secret: {len(waiting)}. `wepeople-ingest key "
-            "list` shows them; they are renewed when they are used, or revoke or replace them"
+            f"keys that still depend on an even older secret: {waiting}, operators: {tokens}. "
+            "`wepeople-ingest key list` tells of them; they are renewed when they are used, or "
+            "revoke or replace them"
         )
     change = Change("secret.rotate", None, "key digests")
     change.before, change.after = {"check": _shown(old)}, {"check": _shown(new)}

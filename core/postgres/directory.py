@@ -130,7 +130,8 @@ SELECT digest, organization_id, cell, secret_check IS NOT DISTINCT FROM key_secr
 FROM directory_keys CROSS JOIN deployment WHERE digest = ANY (%s)
 """
 _OUTDATED: Final = """
-SELECT digest FROM directory_keys JOIN deployment ON secret_check IS DISTINCT FROM key_secret_check
+SELECT digest, secret_check
+FROM directory_keys JOIN deployment ON secret_check IS DISTINCT FROM key_secret_check
 ORDER BY digest
 """
 _PUT_KEY: Final = """
@@ -146,9 +147,9 @@ async def find_keys(db: Connection, digests: Sequence[bytes]) -> dict[bytes, Key
     return {digest: KeyPlace(*place) for digest, *place in await cursor.fetchall()}
 
 
-async def outdated_digests(db: Connection) -> list[bytes]:
-    """The digests that were not made with the secret that is in force."""
-    return [digest for (digest,) in await (await db.execute(_OUTDATED)).fetchall()]
+async def outdated_digests(db: Connection) -> list[tuple[bytes, bytes | None]]:
+    """The digests that were not made with the secret in force, each with its secret's check."""
+    return await (await db.execute(_OUTDATED)).fetchall()
 
 
 async def put_key(

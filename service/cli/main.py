@@ -22,6 +22,7 @@ from service.cli.commands import (
     events,
     key_secrets,
     keys,
+    operators,
     organizations,
     produce,
     rejections,
@@ -90,6 +91,7 @@ app.add_typer(apps.app, name="app")
 keys.app.command("rotate-secret", cls=Command)(key_secrets.rotate_secret)
 app.add_typer(keys.app, name="key")
 app.add_typer(workers.app, name="worker")
+app.add_typer(operators.app, name="operator")
 app.add_typer(cells.app, name="cells")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)

@@ -14,18 +14,25 @@ def rotate_secret(as_json: Json = False) -> None:
     """
     from core.admin import key_secrets
 
-    async def work(session: Session) -> tuple[bool, int]:
+    async def work(session: Session) -> tuple[bool, int, int]:
         changed = await key_secrets.rotate(session.cells, await session.secrets(), now_us())
         old = await key_secrets.keys_with_old_digests(session.cells, now_us())
-        return changed, len(old)
+        tokens = await key_secrets.tokens_with_old_digests(session.db, now_us())
+        return changed, len(old), tokens
 
-    changed, old = run(work)
+    changed, old, tokens = run(work)
     if as_json:
-        print_json({"changed": changed, "keysThatNeedPreviousSecret": old})
+        print_json(
+            {
+                "changed": changed,
+                "keysThatNeedPreviousSecret": old,
+                "operatorsThatNeedPreviousSecret": tokens,
+            }
+        )
         return
     note("The secret is in force." if changed else "The secret was in force already.")
-    if old:
+    if old or tokens:
         note(
-            f"Keys that need the one before it until they are used: {old}. `wepeople-ingest key "
-            "list` says how many are left."
+            f"Keys that need the one before it until they are used: {old}, operators: {tokens}. "
+            "`wepeople-ingest key list` says how many are left."
         )

@@ -93,14 +93,15 @@ def list_keys(
     from core import ids
     from core.admin import key_secrets, keys
 
-    async def work(session: Session) -> tuple[list[ApiKey], set[UUID]]:
+    async def work(session: Session) -> tuple[list[ApiKey], set[UUID], int]:
         old = await key_secrets.keys_with_old_digests(session.cells, now_us())
+        tokens = await key_secrets.tokens_with_old_digests(session.db, now_us())
         if app_name is None:
-            return await keys.list_everywhere(session.cells), old
+            return await keys.list_everywhere(session.cells), old, tokens
         cell, app = await session.app(app_name)
-        return await keys.of_app(cell.db, app), old
+        return await keys.of_app(cell.db, app), old, tokens
 
-    found, old = run(work)
+    found, old, tokens = run(work)
     if as_json:
         print_json([{**_to_json(key), "needsPreviousSecret": key.id in old} for key in found])
     elif not found:
@@ -121,11 +122,18 @@ def list_keys(
                 for key in found
             ],
         )
-    if not as_json and (ends := [f"…{key.hint}" for key in found if key.id in old]):
+    if not as_json:
+        _note_old_digests([key.hint for key in found if key.id in old], tokens)
+
+
+def _note_old_digests(hints: list[str], tokens: int) -> None:
+    if hints:
         note(
-            f"Keys that need the secret before WEPEOPLE_KEY_SECRET: {len(ends)}, "
-            f"{', '.join(ends[:MAX_NAMED_KEYS])}. Keep it until they were used or replaced."
+            f"Keys that need the secret before WEPEOPLE_KEY_SECRET: {len(hints)}, "
+            f"…{', …'.join(hints[:MAX_NAMED_KEYS])}. Keep it until they were used or replaced."
         )
+    if tokens:
+        note(f"Operators' tokens that need it until they are used: {tokens}.")
 
 
 @app.command(

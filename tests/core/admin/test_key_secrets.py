@@ -38,6 +38,9 @@ async def test_a_change_is_refused_while_keys_need_an_even_older_secret(
         await tenant.revoke()
         assert await secrets_of_keys.rotate(cells, second, now_us())
         assert await secrets_of_keys.keys_with_old_digests(cells, now_us()) == {new.id}
+        # Back: the key that was not renewed is of the secret that comes into force again.
+        assert await secrets_of_keys.rotate(cells, await key_secrets(db, FIRST, SECOND), now_us())
+        assert await secrets_of_keys.keys_with_old_digests(cells, now_us()) == set()
 
 
 async def test_it_is_in_the_audit_log_without_a_secret(database_url: str) -> None:

@@ -146,8 +146,8 @@ async def test_0005_folds_e_mails_and_merges_nobody(at: At) -> None:
     assert ids.text(ids.WORKER, (await workers.find(db, ORGANIZATION, younger)).id) == younger
 
 
-async def test_0008_knows_by_which_secret_the_keys_were_made(at: At) -> None:
-    db = await at(7)
+async def test_0009_knows_by_which_secret_the_keys_were_made(at: At) -> None:
+    db = await at(8)
     await db.execute("UPDATE deployment SET key_secret_check = 'check'")
     await db.execute("INSERT INTO directory_keys VALUES ('a', %s, 'home')", (ORGANIZATION,))
     await apply_all(db, available("home"))
@@ -158,4 +158,4 @@ async def test_0008_knows_by_which_secret_the_keys_were_made(at: At) -> None:
         "INSERT INTO directory_keys (digest, organization_id, cell) VALUES ('b', %s, 'home')",
         (ORGANIZATION,),
     )
-    assert await directory.outdated_digests(db) == [b"b"]
+    assert await directory.outdated_digests(db) == [(b"b", None)]

@@ -32,7 +32,11 @@ def test_the_secret_changes_while_services_serve(
             assert send(ready["http"], acme, 1).status_code == 202
             assert old_keys(run) == []
             rotated = run("key", "rotate-secret", "--json").json()
-            assert rotated == {"changed": True, "keysThatNeedPreviousSecret": 2}
+            assert rotated == {
+                "changed": True,
+                "keysThatNeedPreviousSecret": 2,
+                "operatorsThatNeedPreviousSecret": 0,
+            }
 
             def acme_is_renewed(url: str = ready["http"]) -> bool:
                 assert send(url, acme, 1).status_code == 202
@@ -46,7 +50,7 @@ def test_the_secret_changes_while_services_serve(
             again = run("key", "rotate-secret")
             assert (again.code, again.out) == (0, "")
             assert "in force already" in again.err
-            assert "until they are used: 1" in again.err
+            assert "until they are used: 1, operators: 0" in again.err
             assert send(ready["http"], unused, 1).status_code == 202
             wait_until(lambda: old_keys(run) == [], "the other is, too", seconds=WAIT_SECONDS)
             made = run("key", "create", "crm-hub", "--json").json()["key"]
