@@ -9,7 +9,6 @@ from uuid import UUID
 from msgspec import Struct
 
 from core import ids
-from core.admin import organizations
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import NotFoundError
@@ -109,6 +108,11 @@ _REMOVE: Final = (
 )
 
 
+_SHUT_OUT: Final = """
+UPDATE organizations SET developer_api = false, monthly_quota = 0 WHERE id = %s RETURNING name
+"""
+
+
 async def remove_organization(cell: CellSession, organization_id: UUID) -> int:
     """Remove an organization with all of its data; returns the number of its removed events.
 
@@ -122,20 +126,18 @@ async def remove_organization(cell: CellSession, organization_id: UUID) -> int:
     """
     change = Change("org.remove", organization_id, ids.text(ids.ORGANIZATION, organization_id))
     async with cell.recording_steps(change):
-        try:
-            shut_out = await organizations.update(
-                cell, organization_id, developer_api=False, monthly_quota=0
-            )
-        except NotFoundError:
+        async with cell.shutting_out(organization_id):
+            shut_out = await (await cell.db.execute(_SHUT_OUT, (organization_id,))).fetchone()
+        if shut_out is None:
             if await directory.find_organization(cell.home, organization_id, None) is None:
-                raise
+                raise NotFoundError(f"there is no organization {change.subject}")
             await directory.forget_organization(cell.home, organization_id)
             return 0
         await asyncio.sleep(QUIET_SECONDS)
         removed = await _remove_rows(cell.db, organization_id)
         if not cell.is_home:
             await directory.forget_organization(cell.home, organization_id)
-        change.before = {"name": shut_out.name, "events": removed}
+        change.before = {"name": shut_out[0], "events": removed}
     return removed
 
 
@@ -193,14 +195,11 @@ async def remove_app(cell: CellSession, app: App, now_us: int) -> int:
     First its keys are revoked, and requests that were admitted before are waited for. If this is
     stopped half-way, it can be run again to finish. The quota that its events have used stays used.
     """
-    owner, subject = app.organization_id, ids.text(ids.APP, app.id)
-    change = Change("app.remove", owner, subject)
+    owner = app.organization_id
+    change = Change("app.remove", owner, ids.text(ids.APP, app.id))
     async with cell.recording_steps(change):
-        revoking = Change("app.revoke", owner, subject)
-        async with cell.changing(revoking):
-            values = (to_datetime(now_us), owner, app.id)
-            revoked = (await cell.db.execute(_REVOKE_KEYS, values)).rowcount
-            revoking.before, revoking.after = {"revoked": 0}, {"revoked": revoked}
+        async with cell.shutting_out(owner):
+            await cell.db.execute(_REVOKE_KEYS, (to_datetime(now_us), owner, app.id))
         await asyncio.sleep(QUIET_SECONDS)
         removed = await _remove_events(cell.db, owner, app.id)
         rows = await (await cell.db.execute(_DIGESTS, (owner, app.id))).fetchall()

@@ -43,7 +43,7 @@ async def reader(
         )
     async with desk.home() as home:
         return await operators.authenticate(
-            home, credentials.credentials, desk.digest_secrets, desk.clock.now_us()
+            home, credentials.credentials, desk.secrets, desk.clock.now_us()
         )
 
 
