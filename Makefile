@@ -62,6 +62,12 @@ gen: $(VENV)/dev.stamp ## regenerate the messages of the server and of the clien
 bench: $(VENV)/dev.stamp ## measure what the service takes; ARGS go to `bench`
 	@exec $(BIN)/wepeople-ingest bench $(ARGS)
 
+.PHONY: peers
+peers: $(VENV)/dev.stamp ## measure what else takes events, as files describe it: ARGS="--peer FILE.toml ..." (BENCHMARKS.md)
+	@[ -n '$(findstring --peer,$(ARGS))' ] || \
+	    { echo 'make peers ARGS="--peer FILE.toml ... [--own]"; examples are in service/bench/peers/' >&2; exit 2; }
+	@exec $(BIN)/wepeople-ingest bench $(ARGS)
+
 .PHONY: capacity
 capacity: $(VENV)/dev.stamp ## measure the bytes of an event, and print the tables of docs/scale.md
 	@exec $(BIN)/python -m tests.capacity
@@ -111,9 +117,10 @@ mutants: $(VENV)/mutants.stamp ## change core/rules and core/journal, and list t
 	@$(BIN)/mutmut export-cicd-stats >/dev/null && cat mutants/mutmut-cicd-stats.json
 
 .PHONY: lock
-lock: $(VENV)/dev.stamp ## resolve both pyproject.toml into the three lock files; ARGS="--upgrade" for newer versions
+lock: $(VENV)/dev.stamp ## resolve both pyproject.toml into the four lock files; ARGS="--upgrade" for newer versions
 	$(LOCK) $(PROJECTS) --group build --output-file requirements.lock
 	$(LOCK) $(PROJECTS) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) $(PROJECTS) --group build --extra otel --constraints requirements-dev.lock --output-file requirements-otel.lock
 	$(LOCK) --group mutants --constraints requirements-dev.lock --output-file requirements-mutants.lock
 
 .PHONY: proto-landed

@@ -22,6 +22,7 @@ from core.errors import INTERNAL_MESSAGE, IngestError, unavailable
 from core.failure_log import FailureLog
 from core.journal.journal import Journal
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.models import Caller
 from core.nodes import Nodes
 from core.postgres.database import Database
@@ -53,12 +54,14 @@ class Cell:
         stream_openings: SharedBudget,
         journal: Journal,
         rejections: Rejections,
+        traffic: Traffic,
     ) -> None:
         self.name = name
         self.database = database
         self.stream_openings = stream_openings
         self.journal = journal
         self.rejections = rejections
+        self.traffic = traffic
         self.problem: str | None = None
         self.failed_looks = 0  # in a row
 

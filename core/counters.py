@@ -13,17 +13,21 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from core.error_codes import ErrorCode, StreamReason
+from core.error_codes import ErrorCode, OperatorCode, StreamReason
 from core.models import Rejection
 
 OK: Final = "ok"
 OTHER: Final = "other"  # an endpoint or a code without a name of its own
 CANCELLED: Final = "cancelled"  # the client went away
 PROTOCOLS: Final = ("http", "grpc")
-ENDPOINTS: Final = ("ping", "events", "snapshots", "stream", OTHER)
+MANAGE: Final = "manage"
+CONSOLE: Final = "console"
+ENDPOINTS: Final = ("ping", "events", "snapshots", "stream", MANAGE, CONSOLE, OTHER)
 NOT_FOUND: Final = "not_found"
 METHOD_NOT_ALLOWED: Final = "method_not_allowed"
-CODES: Final = (OK, *ErrorCode, *StreamReason, NOT_FOUND, METHOD_NOT_ALLOWED, CANCELLED, OTHER)
+CODES: Final = tuple(
+    dict.fromkeys((OK, *ErrorCode, *StreamReason, *OperatorCode, CANCELLED, OTHER))
+)
 # The reasons for which a single event is refused.
 EVENT_CODES: Final = (
     ErrorCode.INVALID_BODY,
@@ -51,6 +55,8 @@ ENDPOINT_CODES: Final = {
     ("http", "ping"): (*_KEYED, METHOD_NOT_ALLOWED),
     ("http", "events"): (*_EVENTS, METHOD_NOT_ALLOWED),
     ("http", "snapshots"): (*_SNAPSHOTS, METHOD_NOT_ALLOWED),
+    ("http", MANAGE): (OK, CANCELLED, *OperatorCode),
+    ("http", CONSOLE): (OK, CANCELLED, *OperatorCode),
     ("http", OTHER): (*_ANY, ErrorCode.INVALID_BODY, NOT_FOUND, METHOD_NOT_ALLOWED),
     ("grpc", "ping"): _WITH_BODY,
     ("grpc", "events"): _EVENTS,

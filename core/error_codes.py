@@ -45,6 +45,23 @@ class StreamReason(StrEnum):
     PRODUCER_LIMIT = "producer_limit"
 
 
+class OperatorCode(StrEnum):
+    """The codes of the management API and the console (docs/contract.md, section 14)."""
+
+    MISSING_TOKEN = "missing_token"  # noqa: S105 -- a code
+    INVALID_TOKEN = "invalid_token"  # noqa: S105 -- a code
+    READ_ONLY = "read_only"
+    FORBIDDEN_ORIGIN = "forbidden_origin"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    INVALID_VALUE = "invalid_value"
+    BODY_TOO_LARGE = "body_too_large"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    UNAVAILABLE = "unavailable"
+    INTERNAL_ERROR = "internal_error"
+
+
 class Retry(Enum):
     """Whether and when a client should send a request again that got the code."""
 

@@ -16,6 +16,7 @@ ORGANIZATION: Final = "org_"
 APP: Final = "app_"
 KEY: Final = "key_"
 WORKER: Final = "wrk_"
+OPERATOR: Final = "ops_"
 EVENT: Final = "evt_"
 REQUEST: Final = "req_"
 

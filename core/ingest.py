@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -19,16 +18,15 @@ from core.clock import Clock
 from core.counters import Counters
 from core.errors import IngestError, unavailable
 from core.journal import app_producers, producers, stored_receipt
+from core.journal.answer_notes import AnswerNotes
 from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
-from core.journal.rejections import Note
 from core.models import (
     Budget,
     Caller,
     EventBatch,
     Receipt,
-    Rejection,
     SnapshotReceipt,
     SnapshotRequest,
 )
@@ -74,12 +72,12 @@ class Ingestor:
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
         """Begin a request in its turn: authenticate, check the plan and take a rate token."""
         try:
-            key_digest = self._authenticator.digest_of(authorization)
+            digests = self._authenticator.digests_of(authorization)
         except IngestError:
             await self._admission.beginning.begin(STRANGERS)
             raise
-        await self._admission.beginning.begin(self._authenticator.flow_of(key_digest))
-        caller = await self._authenticator.identify(key_digest)
+        await self._admission.beginning.begin(self._authenticator.flow_of(digests))
+        caller = await self._authenticator.identify(digests)
         try:
             self._authenticator.check_usable(caller)
             self._cells.of(caller).check()
@@ -87,10 +85,12 @@ class Ingestor:
             error.budget, error.caller = self._rate_limiter.budget(caller), caller
             raise
         try:
-            return caller, await self._rate_limiter.charge_everywhere(caller)
+            budget = await self._rate_limiter.charge_everywhere(caller)
         except IngestError as error:
             error.caller = caller
             raise
+        self._cells.of(caller).traffic.key_uses.note(caller)
+        return caller, budget
 
     async def begin_unkeyed(self, units: int) -> None:
         """Begin a request without a key in its turn; it costs as much as ``units`` usual ones."""
@@ -114,14 +114,15 @@ class Ingestor:
         Raises as :meth:`enqueue` and its future do, and ``internal_error`` if there is no room for
         the batch.
         """
-        count = len(batch.events)
+        count, began_at = len(batch.events), self._clock.monotonic()
         check_count(count)
         memory = self.hold(caller)
         memory.grow(request_bytes(batch.size_bytes, count))
         try:
             if count >= MIN_JUDGED_IN_TURN:
                 await self._admission.judging.begin(caller.organization_id.int, count)
-            answer = self.enqueue(caller, await prepared(batch, self.in_turns(caller)))
+            batch = await prepared(batch, self.in_turns(caller))
+            answer = self.enqueue(caller, batch, began_at)
             # The pending request has what is needed. Memory that is free before the commit is used
             # again while it is still in the processor's caches.
             del batch
@@ -134,11 +135,14 @@ class Ingestor:
         finally:
             memory.release()
 
-    def enqueue(self, caller: Caller, batch: EventBatch) -> asyncio.Future[Receipt]:
+    def enqueue(
+        self, caller: Caller, batch: EventBatch, began_at: float
+    ) -> asyncio.Future[Receipt]:
         """Judge a batch and put it in line to be stored; the future is its answer.
 
         Batches are committed in the order of these calls. The method is no coroutine for that
         reason: a stream calls it for one batch after the other, and no await comes in between.
+        ``began_at``: when the request was decoded, in monotonic seconds.
 
         The future fails as that of :meth:`Journal.enqueue` does. Raises ``batch_too_large`` or
         ``invalid_body`` for a batch that breaks a rule as a whole, the first item's code if every
@@ -149,26 +153,33 @@ class Ingestor:
             stored_receipt.check_key(batch.idempotency_key)
         request = PendingEvents.check(caller, batch, self._clock.now_us())
         cell = self._cells.of(caller)
-        note = cell.rejections.of_batch(caller, batch, request.account)
+        notes = AnswerNotes(
+            caller, batch, request.account, began_at, cell.rejections, cell.traffic, self._counters
+        )
         if not request.actor_indexes and request.claim is None and not request.is_streamed:
-            raise self._noted_refusal(request, note)
+            raise notes.refusal(request)
         answer = cast("asyncio.Future[Receipt]", cell.journal.enqueue(request))
-        answer.add_done_callback(partial(self._note_rejections, note))
+        answer.add_done_callback(notes)
         return answer
 
     async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
         """Store a snapshot; it is durable when this returns."""
         if wanted.idempotency_key is not None:
             stored_receipt.check_key(wanted.idempotency_key)
+        cell, began_at = self._cells.of(caller), self._clock.monotonic()
         memory = self.hold(caller)
         memory.grow(request_bytes(wanted.size_bytes, 1))
         try:
             stored = await self.in_turns(caller)(check_texts(wanted.snapshot))
             request = PendingSnapshot.check(caller, wanted, stored, self._clock.now_us())
-            receipt = await self._cells.of(caller).journal.enqueue(request)
+            receipt = await cell.journal.enqueue(request)
+        except IngestError as error:
+            cell.traffic.note_refusal(caller, error.code, 1, began_at)
+            raise
         finally:
             memory.release()
         assert isinstance(receipt, SnapshotReceipt)
+        cell.traffic.note_answer(caller, int(not receipt.replayed), 0, began_at)
         if not receipt.replayed:
             self._counters.accept_snapshot()
         return receipt
@@ -232,12 +243,15 @@ class Ingestor:
         """Authenticate again and wait for a rate token; this paces a stream, batch by batch."""
         while True:
             caller = await self._authenticator.authenticate(authorization)
-            self._cells.of(caller).check()
+            cell = self._cells.of(caller)
+            cell.check()
             try:
                 await self._rate_limiter.charge_everywhere(caller)
-                return caller
             except IngestError as error:
                 pause = error.retry_after_seconds or 0
+            else:
+                cell.traffic.key_uses.note(caller)
+                return caller
             # Bounded, so that a key that is revoked meanwhile is noticed.
             await asyncio.sleep(min(pause, MAX_PACE_SECONDS))
 
@@ -264,26 +278,3 @@ class Ingestor:
         self._refusals.note(error.code, request, caller)
         if caller is not None and error.rejected is None:
             self._cells.of(caller).rejections.note_request(caller, request.request_id, error)
-
-    def _noted_refusal(self, request: PendingEvents, note: Note) -> IngestError:
-        # Not in the frame that raises it: an error and a frame that has a name for it hold each
-        # other, and the batch with them, until the garbage collector looks.
-        refusal = request.refusal()
-        self._note_rejected(note, refusal.rejected)
-        return refusal
-
-    def _note_rejections(self, note: Note, answer: asyncio.Future[Receipt]) -> None:
-        if answer.cancelled():
-            return
-        error = answer.exception()
-        if isinstance(error, IngestError):
-            self._note_rejected(note, error.rejected)
-        elif error is None:
-            receipt = answer.result()
-            if receipt.rejected and not (receipt.replayed or receipt.duplicate):
-                self._note_rejected(note, receipt.rejected)
-
-    def _note_rejected(self, note: Note, rejected: Sequence[Rejection] | None) -> None:
-        if rejected:
-            note(rejected)
-            self._counters.reject(rejected)

@@ -16,8 +16,9 @@ import psycopg
 from core.clock import Clock
 from core.errors import IngestError
 from core.failure_log import FailureLog
-from core.journal import app_producers, idempotency
-from core.journal.rejections import FLUSH_SECONDS, Rejections
+from core.journal import app_producers, idempotency, key_uses, rejections, traffic
+from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.postgres import audit, partitions
 from core.postgres.database import Database
 from core.postgres.sessions import JOURNAL_SESSION_NAME, Connection
@@ -47,17 +48,19 @@ Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 
 
 class Maintenance:
-    """Writes rejections, deletes old idempotency keys, makes and drops partitions.
+    """Writes rejections and traffic, deletes old idempotency keys, makes and drops partitions.
 
-    It forgets producers that are not used any more. It also ends the transactions of processes that
-    hang. ``retention_months``: how long events are kept; None for ever. ``is_home``: the cell is
-    the home cell, beside which the audit log is; old entries of that are deleted, too.
+    It forgets producers that are not used any more, and old traffic. It also ends the transactions
+    of processes that hang. ``retention_months``: how long events are kept; None for ever.
+    ``is_home``: the cell is the home cell, beside which the audit log is; old entries of that are
+    deleted, too.
     """
 
     def __init__(
         self,
         database: Database,
         rejections: Rejections,
+        traffic: Traffic,
         clock: Clock,
         retention_months: int | None,
         *,
@@ -66,6 +69,7 @@ class Maintenance:
         self._database = database
         self._is_home = is_home
         self._rejections = rejections
+        self._traffic = traffic
         self._clock = clock
         self._retention_months = retention_months
         self._failures: dict[object, FailureLog] = {}
@@ -73,25 +77,31 @@ class Maintenance:
     async def run(self) -> None:
         """Work until cancelled. Work that fails is logged, and tried again at its next turn."""
         await asyncio.gather(
-            self._flush_repeatedly(),
+            self._flush_repeatedly(self._rejections, rejections.FLUSH_SECONDS),
+            self._flush_repeatedly(self._traffic, traffic.FLUSH_SECONDS),
             self._repeat(CLEAN_SECONDS, self._delete_old_keys),
             self._repeat(
                 PARTITIONS_SECONDS, self._maintain_partitions, self._database.ddl_connection
             ),
             self._repeat(FORGET_SECONDS, self._forget_producers),
+            self._repeat(FORGET_SECONDS, self._clean_traffic),
             *([self._repeat(FORGET_SECONDS, self._clean_audit)] if self._is_home else []),
             self._repeat(HUNG_CHECK_SECONDS, self._end_hung),
         )
 
     async def finish(self) -> None:
         """Flush the statistics, before the database is closed."""
-        if self._rejections:
-            await self._attempt(self._rejections.flush)
+        await self._flush(self._rejections)
+        await self._flush(self._traffic)
 
-    async def _flush_repeatedly(self) -> None:
+    async def _flush_repeatedly(self, noted: Rejections | Traffic, seconds: float) -> None:
         while True:
-            await self.finish()
-            await asyncio.sleep(FLUSH_SECONDS)
+            await self._flush(noted)
+            await asyncio.sleep(seconds)
+
+    async def _flush(self, noted: Rejections | Traffic) -> None:
+        if noted:
+            await self._attempt(noted.flush)
 
     async def _repeat(self, seconds: float, work: Work, connection: Connect | None = None) -> None:
         while True:
@@ -117,6 +127,12 @@ class Maintenance:
 
     async def _clean_audit(self, db: Connection) -> None:
         while await audit.clean(db) == audit.MAX_CLEANED_AT_ONCE:
+            pass
+
+    async def _clean_traffic(self, db: Connection) -> None:
+        while await traffic.clean(db, self._clock.now_us()) == traffic.MAX_CLEANED_AT_ONCE:
+            pass
+        while await key_uses.clean(db) == key_uses.MAX_CLEANED_AT_ONCE:
             pass
 
     async def _forget_producers(self, db: Connection) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US_PER_SECOND: Final = 1_000_000
-_US_PER_MINUTE: Final = 60 * _US_PER_SECOND
+US_PER_MINUTE: Final = 60 * _US_PER_SECOND
 US_PER_DAY: Final = 86_400 * _US_PER_SECOND
 # Most events come from a few recent minutes, and formatting the minute is the costly part.
 MAX_CACHED_MINUTES: Final = 4_096
@@ -120,7 +120,7 @@ def echo_together(given: Sequence[str]) -> Sequence[str]:
 
 def format_us(us: int) -> str:
     """UTC with ``Z``, to the microsecond, no trailing zeros: ``2026-04-19T12:05:00.25Z``."""
-    minute, rest = divmod(us, _US_PER_MINUTE)
+    minute, rest = divmod(us, US_PER_MINUTE)
     second, fraction = divmod(rest, _US_PER_SECOND)
     text = _format_minute(minute) + _SECONDS[second]
     return f"{text}.{fraction:06}".rstrip("0") + "Z" if fraction else text + "Z"

@@ -253,7 +253,7 @@ class EventStream:
         try:
             run = self._ingestor.in_turns(caller)
             batch = await prepared(await self._batch(message, run, span), run)
-            receipt = self._ingestor.enqueue(caller, batch)
+            receipt = self._ingestor.enqueue(caller, batch, admitted_at)
         except BaseException as error:
             room.release()
             if span is not None:

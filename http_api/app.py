@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from core.admin.administration import Administration
 from core.clock import Clock
 from core.counters import CANCELLED, Counters
 from core.error_codes import REFERENCE_PATH, ErrorCode
@@ -27,8 +28,16 @@ from http_api import errors
 from http_api.cors import Preflight
 from http_api.docs import portal
 from http_api.documents import DOCUMENT_HEADERS, HTML, PAGE_HEADERS, prefers_html
+from http_api.manage.app import create_manage_app
 from http_api.middleware import RequestContext, RequestContextMiddleware
-from http_api.paths import ENDPOINT_METHODS, PING_PATH, READING, both_spellings, is_api
+from http_api.paths import (
+    ENDPOINT_METHODS,
+    MANAGE_PATH,
+    PING_PATH,
+    READING,
+    both_spellings,
+    is_api,
+)
 from http_api.routes import Fail, add_ingest_routes, data_endpoints
 from http_api.site import Site
 
@@ -57,8 +66,9 @@ def create_app(
     site: Site,
     clock: Clock,
     tracer: Tracer | None = None,
+    administration: Administration | None = None,
 ) -> ASGIApp:
-    """Return the HTTP API as one ASGI application.
+    """Return the HTTP API as one ASGI application; without ``administration`` not for operators.
 
     Links in errors and documents begin with the base URL of ``site``.
     """
@@ -76,6 +86,8 @@ def create_app(
     add_ingest_routes(app, ingestor, fail)
     app.add_middleware(_FairTurns, ingestor=ingestor)
     _add_operator_routes(app, readiness, metrics)
+    if administration is not None:
+        app.mount(MANAGE_PATH, create_manage_app(administration, site.base_url))
     documents = _add_document_routes(app, site)
     _add_exception_handlers(app, fail, site.base_url)
     endpoints = (

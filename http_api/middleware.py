@@ -14,14 +14,21 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.clock import Clock
-from core.counters import CANCELLED, OK, OTHER, Counters
+from core.counters import CANCELLED, CONSOLE, MANAGE, OK, OTHER, Counters
 from core.ids import new_request_id
 from core.limits import API_VERSION
 from core.models import Budget, Caller, Receipt, SnapshotReceipt
 from core.refusal_log import RefusedRequest
 from core.tracing import Span, Tracer, request_attributes
 from http_api.cors import cors_headers
-from http_api.paths import EVENTS_PATH, PING_PATH, SNAPSHOTS_PATH
+from http_api.paths import (
+    CONSOLE_PATH,
+    EVENTS_PATH,
+    MANAGE_PATH,
+    PING_PATH,
+    SNAPSHOTS_PATH,
+    is_below,
+)
 from http_api.spans import begin_span
 
 log = logging.getLogger(__name__)
@@ -30,6 +37,13 @@ _KEY: Final = "wepeople.context"
 _VERSION: Final = (b"x-api-version", API_VERSION.encode())
 # The names of the endpoints in metrics.
 _ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "snapshots"}
+
+
+def _operators_endpoint(path: str) -> str:
+    """Return the name of what operators use, or that of all else."""
+    if is_below(path, MANAGE_PATH):
+        return MANAGE
+    return CONSOLE if is_below(path, CONSOLE_PATH) else OTHER
 
 
 class RequestContext:
@@ -176,8 +190,8 @@ class RequestContextMiddleware:
             await send(message)
 
         if scope["method"] != "OPTIONS":  # which is a preflight
-            context.endpoint = _ENDPOINTS.get(scope["path"], OTHER)
-        if self._tracer is not None and context.endpoint != OTHER:
+            context.endpoint = _ENDPOINTS.get(scope["path"]) or _operators_endpoint(scope["path"])
+        if self._tracer is not None and scope["path"] in _ENDPOINTS:
             context.span = begin_span(self._tracer, scope)
         app = self._endpoints.get((scope["method"], scope["path"]), self._app)
         try:

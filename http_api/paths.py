@@ -12,6 +12,11 @@ GUIDE_PATH: Final = "/developers/docs"
 EXPLORER_PATH: Final = "/developers/explorer"
 ASSETS_PATH: Final = "/developers/assets"
 
+# For operators (contract section 14).
+MANAGE_PATH: Final = "/api/v1/manage"
+CONSOLE_PATH: Final = "/console"
+SIGN_IN_PATH: Final = f"{CONSOLE_PATH}/sign-in"
+
 # The OpenAPI document.
 DOCUMENT_PATH: Final = "/openapi/v1.yaml"
 JSON_DOCUMENT_PATH: Final = "/openapi.json"
@@ -23,7 +28,20 @@ ENDPOINT_METHODS: Final = {PING_PATH: READING, EVENTS_PATH: ["POST"], SNAPSHOTS_
 
 def is_api(path: str) -> bool:
     """Whether a path belongs to the API, which speaks JSON to everybody."""
-    return path == "/api" or path.startswith("/api/")
+    return is_below(path, "/api")
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path is that of the folder or in it."""
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def sign_in_link(base_url: str, secret: str) -> str:
+    """Return a link to the console that signs in once, with the push of a button.
+
+    The push keeps programs that look at links from using it up.
+    """
+    return f"{base_url}{SIGN_IN_PATH}?link={secret}"
 
 
 def both_spellings(path: str) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Final
 
 from core.access.admission import Admission
-from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
+from core.access.key_secrets import KeySecrets
 from core.access.rate_limits import RateLimiter
 from core.access.shared_budget import SharedBudget
 from core.access.shared_rates import SharedRates
@@ -21,6 +21,7 @@ from core.counters import Counters
 from core.ingest import Ingestor
 from core.journal.journal import Journal
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.journal.workers import WorkerCache
 from core.maintenance import Maintenance
 from core.postgres.database import Database
@@ -31,7 +32,7 @@ from core.tracing import Tracer
 from service.background import background
 from service.processes.shared_state import SharedState
 from service.rates import rate_store
-from service.runtime import configured_secret
+from service.runtime import configured_secrets
 from service.settings import Settings
 
 # Of a node, for all server processes: leaves an embedded PostgreSQL connections for other commands.
@@ -41,6 +42,12 @@ MAX_CONNECTIONS_TOGETHER: Final = 128
 def pool_connections(shared_state: SharedState) -> int:
     """The connections that a process may have to a node, beside those of its journals."""
     return min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
+
+
+async def digest_secrets(settings: Settings, database: Database) -> KeySecrets:
+    """The secret that keys the digests of API keys and operators' tokens."""
+    async with database.connection() as db:
+        return await configured_secrets(settings, db)
 
 
 @contextlib.asynccontextmanager
@@ -56,9 +63,7 @@ async def open_ingestor(
 ) -> AsyncIterator[Ingestor]:
     """The core on a database, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
-        async with database.connection() as db:
-            secret = await deployment_secret(db, configured_secret(settings))
-
+        secrets = await digest_secrets(settings, database)
         open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache(), tracer)
         connections = pool_connections(shared_state)
         cells = await stack.enter_async_context(
@@ -67,7 +72,7 @@ async def open_ingestor(
         await stack.enter_async_context(background(cells.run(), failure))
 
         invalidation = Invalidation(database, clock)
-        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secret)
+        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secrets)
         await stack.enter_async_context(background(invalidation.run(), failure))
 
         rates = None
@@ -96,11 +101,11 @@ async def _cell(
     """A cell, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
         rejections = Rejections(clock, keep_items=settings.keep_rejected_items)
-        maintenance = Maintenance(
-            database, rejections, clock, settings.event_retention_months, is_home=name == HOME
-        )
+        traffic = Traffic(clock)
+        months, is_home = settings.event_retention_months, name == HOME
+        maintenance = Maintenance(database, rejections, traffic, clock, months, is_home=is_home)
         stack.push_async_callback(maintenance.finish)
         await stack.enter_async_context(background(maintenance.run(), failure))
         journal = Journal(database, clock, counters, workers, tracer)
         await stack.enter_async_context(background(journal.run(), failure, journal.close))
-        yield Cell(name, database, stream_openings, journal, rejections)
+        yield Cell(name, database, stream_openings, journal, rejections, traffic)

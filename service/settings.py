@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import platformdirs
 from pydantic import (
@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     ValidationError,
     model_validator,
@@ -23,6 +24,7 @@ from pydantic.fields import FieldInfo
 
 MIN_SECRET_CHARACTERS: Final = 16
 MAX_SERVER_PROCESSES: Final = 32  # their connections, a few each, fit into an embedded PostgreSQL
+AUTOMATIC: Final = "auto"
 PREFIX: Final = "WEPEOPLE_"
 # Read by `produce` and by the examples of the reference page; no settings of the service.
 CLIENT_VARIABLES: Final = frozenset({"WEPEOPLE_BASE_URL", "WEPEOPLE_API_KEY"})
@@ -56,6 +58,18 @@ def host_and_port(given: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _server_processes(value: str | int) -> int | Literal["auto"]:
+    if value == AUTOMATIC:
+        return AUTOMATIC
+    given = str(value)
+    if (
+        not re.fullmatch(r"[0-9]{1,2}", given, re.ASCII)
+        or not 1 <= int(given) <= MAX_SERVER_PROCESSES
+    ):
+        raise ValueError(f"must be {AUTOMATIC} or 1 to {MAX_SERVER_PROCESSES}")
+    return int(given)
+
+
 def _url(value: str) -> str:
     if not re.match(r"https?://[^\s/?#]+[^\s?#]*\Z", value):
         raise ValueError("must be a URL that starts with http:// or https://")
@@ -85,6 +99,7 @@ def _level(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+ServerProcesses = Annotated[int | Literal["auto"], PlainValidator(_server_processes)]
 
 
 def _variable(name: str, meaning: str, **options: Any) -> Any:
@@ -133,12 +148,11 @@ class Settings(BaseModel):
         "PEM file of the authority whose certificates gRPC clients must have (mutual TLS)",
         default=None,
     )
-    server_processes: int = _variable(
+    server_processes: ServerProcesses = _variable(
         "WEPEOPLE_WORKERS",
-        "how many processes serve together, on the same two ports; about one for each core",
-        default=1,
-        ge=1,
-        le=MAX_SERVER_PROCESSES,
+        f"how many processes serve together on the same ports, 1 to {MAX_SERVER_PROCESSES}; "
+        "auto: as many as this machine has use for",
+        default=AUTOMATIC,
     )
     stream_max_seconds: float = _variable(
         "WEPEOPLE_STREAM_MAX_SECONDS",
@@ -151,6 +165,11 @@ class Settings(BaseModel):
         "WEPEOPLE_KEY_SECRET",
         f"keys the digests of API keys; set it, at least {MIN_SECRET_CHARACTERS} characters, "
         "before the first key is made, to keep it outside the database",
+        default=None,
+    )
+    key_secret_previous: Annotated[SecretStr, AfterValidator(_secret)] | None = _variable(
+        "WEPEOPLE_KEY_SECRET_PREVIOUS",
+        "the one before, while WEPEOPLE_KEY_SECRET is changed (docs/operations.md)",
         default=None,
     )
     public_url: Annotated[str, AfterValidator(_url)] | None = _variable(
@@ -173,8 +192,8 @@ class Settings(BaseModel):
     )
     max_connections_per_address: int | None = _variable(
         "WEPEOPLE_MAX_CONNECTIONS_PER_ADDRESS",
-        "how many HTTP connections one address may hold, for a service without a proxy in front; "
-        "by default as many as there may be",
+        "how many HTTP connections one address may hold to each server process, for a service "
+        "without a proxy in front; by default as many as there may be",
         default=None,
         ge=1,
     )
@@ -211,6 +230,12 @@ class Settings(BaseModel):
         "be personal data",
         default=False,
     )
+
+    @model_validator(mode="after")
+    def _previous_secret_has_a_successor(self) -> Self:
+        if self.key_secret_previous is not None and self.key_secret is None:
+            raise ValueError("WEPEOPLE_KEY_SECRET: must be set if WEPEOPLE_KEY_SECRET_PREVIOUS is")
+        return self
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

@@ -53,7 +53,7 @@ def warn_of_plaintext(settings: Settings) -> None:
         ("GRPC", settings.grpc, grpc_tls_files(settings)),
     )
     for api, address, files in listeners:
-        if files is None and not _is_local(host_and_port(address)[0]):
+        if files is None and not is_local(host_and_port(address)[0]):
             log.warning(
                 "%s is open to other machines without TLS, and API keys can be read on the way: "
                 "set WEPEOPLE_%s_TLS_CERTIFICATE and WEPEOPLE_%s_TLS_KEY, or WEPEOPLE_PUBLIC_URL "
@@ -64,8 +64,9 @@ def warn_of_plaintext(settings: Settings) -> None:
             )
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether an address is this machine's own for certain."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host in LOCAL_NAMES

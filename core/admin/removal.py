@@ -9,10 +9,10 @@ from uuid import UUID
 from msgspec import Struct
 
 from core import ids
-from core.admin import organizations
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import NotFoundError
+from core.admin.event_blocks import event_blocks
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
@@ -77,18 +77,10 @@ async def extent(
     return Extent(*row)
 
 
-# Events are deleted in blocks, in the order of their key, each from the end of the last one. So one
-# partition is read at a time, and the space of deleted rows is never read again.
-_BLOCK_ENDS: Final = """
-SELECT id FROM events WHERE organization_id = %s AND id > %s
-ORDER BY id OFFSET %s LIMIT 1
-"""
 _REMOVE_BLOCK: Final = """
 DELETE FROM events WHERE organization_id = %s AND id > %s AND id <= %s
     AND (%s::uuid IS NULL OR app_id = %s)
 """
-_FIRST_ID: Final = UUID(int=0)
-_LAST_ID: Final = UUID(int=2**128 - 1)
 
 _REMOVE_IDEMPOTENCY_KEYS: Final = """
 DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
@@ -101,6 +93,8 @@ _REMOVE: Final = (
     "DELETE FROM quota_usage WHERE organization_id = %s",
     "DELETE FROM refusals WHERE organization_id = %s",
     "DELETE FROM rejections WHERE organization_id = %s",
+    "DELETE FROM traffic WHERE organization_id = %s",
+    "DELETE FROM key_uses WHERE organization_id = %s",
     "DELETE FROM idempotency_keys WHERE organization_id = %s",
     "DELETE FROM snapshot_cards WHERE organization_id = %s",
     "DELETE FROM snapshot_history WHERE organization_id = %s",
@@ -112,6 +106,11 @@ _REMOVE: Final = (
     "DELETE FROM apps WHERE organization_id = %s",
     "DELETE FROM organizations WHERE id = %s",
 )
+
+
+_SHUT_OUT: Final = """
+UPDATE organizations SET developer_api = false, monthly_quota = 0 WHERE id = %s RETURNING name
+"""
 
 
 async def remove_organization(cell: CellSession, organization_id: UUID) -> int:
@@ -127,20 +126,18 @@ async def remove_organization(cell: CellSession, organization_id: UUID) -> int:
     """
     change = Change("org.remove", organization_id, ids.text(ids.ORGANIZATION, organization_id))
     async with cell.recording_steps(change):
-        try:
-            shut_out = await organizations.update(
-                cell, organization_id, developer_api=False, monthly_quota=0
-            )
-        except NotFoundError:
+        async with cell.shutting_out(organization_id):
+            shut_out = await (await cell.db.execute(_SHUT_OUT, (organization_id,))).fetchone()
+        if shut_out is None:
             if await directory.find_organization(cell.home, organization_id, None) is None:
-                raise
+                raise NotFoundError(f"there is no organization {change.subject}")
             await directory.forget_organization(cell.home, organization_id)
             return 0
         await asyncio.sleep(QUIET_SECONDS)
         removed = await _remove_rows(cell.db, organization_id)
         if not cell.is_home:
             await directory.forget_organization(cell.home, organization_id)
-        change.before = {"name": shut_out.name, "events": removed}
+        change.before = {"name": shut_out[0], "events": removed}
     return removed
 
 
@@ -157,15 +154,10 @@ async def _remove_rows(db: Connection, organization_id: UUID) -> int:
 
 
 async def _remove_events(db: Connection, organization_id: UUID, app_id: UUID | None = None) -> int:
-    removed, after, end = 0, _FIRST_ID, _FIRST_ID
-    while end != _LAST_ID:
-        row = await (
-            await db.execute(_BLOCK_ENDS, (organization_id, after, MAX_REMOVED_AT_ONCE - 1))
-        ).fetchone()
-        end = _LAST_ID if row is None else row[0]
-        block = (organization_id, after, end, app_id, app_id)
-        removed += (await db.execute(_REMOVE_BLOCK, block)).rowcount
-        after = end
+    removed = 0
+    async for block in event_blocks(db, organization_id, MAX_REMOVED_AT_ONCE):
+        values = (organization_id, *block, app_id, app_id)
+        removed += (await db.execute(_REMOVE_BLOCK, values)).rowcount
     return removed
 
 
@@ -180,7 +172,12 @@ _REMOVE_OF_APP: Final = (
     DELETE FROM idempotency_keys WHERE organization_id = %(organization)s AND key_id IN (
         SELECT id FROM api_keys WHERE organization_id = %(organization)s AND app_id = %(app)s)
     """,
+    """
+    DELETE FROM key_uses WHERE organization_id = %(organization)s AND key_id IN (
+        SELECT id FROM api_keys WHERE organization_id = %(organization)s AND app_id = %(app)s)
+    """,
     "DELETE FROM api_keys WHERE organization_id = %(organization)s AND app_id = %(app)s",
+    "DELETE FROM traffic WHERE organization_id = %(organization)s AND app_id = %(app)s",
     "DELETE FROM rejections WHERE organization_id = %(organization)s AND app_slug = %(slug)s",
     "DELETE FROM snapshot_cards WHERE organization_id = %(organization)s AND app_id = %(app)s",
     "DELETE FROM snapshot_history WHERE organization_id = %(organization)s AND app_id = %(app)s",
@@ -198,14 +195,11 @@ async def remove_app(cell: CellSession, app: App, now_us: int) -> int:
     First its keys are revoked, and requests that were admitted before are waited for. If this is
     stopped half-way, it can be run again to finish. The quota that its events have used stays used.
     """
-    owner, subject = app.organization_id, ids.text(ids.APP, app.id)
-    change = Change("app.remove", owner, subject)
+    owner = app.organization_id
+    change = Change("app.remove", owner, ids.text(ids.APP, app.id))
     async with cell.recording_steps(change):
-        revoking = Change("app.revoke", owner, subject)
-        async with cell.changing(revoking):
-            values = (to_datetime(now_us), owner, app.id)
-            revoked = (await cell.db.execute(_REVOKE_KEYS, values)).rowcount
-            revoking.before, revoking.after = {"revoked": 0}, {"revoked": revoked}
+        async with cell.shutting_out(owner):
+            await cell.db.execute(_REVOKE_KEYS, (to_datetime(now_us), owner, app.id))
         await asyncio.sleep(QUIET_SECONDS)
         removed = await _remove_events(cell.db, owner, app.id)
         rows = await (await cell.db.execute(_DIGESTS, (owner, app.id))).fetchall()

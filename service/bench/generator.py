@@ -27,6 +27,7 @@ from service.bench.http_load import LoadError, run_http
 from service.bench.load import (
     WARM_UP_SECONDS,
     Began,
+    CallLoad,
     CopyLoad,
     Done,
     Ended,
@@ -57,8 +58,8 @@ async def make(work: Work) -> Done:
 
     Raises LoadError if one of them cannot be made.
     """
-    if any(isinstance(load, StreamLoad | UnaryLoad) for load in work.loads):
-        import service.bench.unary_load  # noqa: F401 - takes a while, so import it before the warm-up
+    if any(isinstance(load, StreamLoad | UnaryLoad | CallLoad) for load in work.loads):
+        import service.bench.call_load  # noqa: F401 - takes a while, so import it before the warm-up
     begins = now() + min(WARM_UP_SECONDS, work.seconds / 3)
     recorders = [Recorder(begins, work.seconds) for _ in work.loads]
     cpu_seconds = 0.0
@@ -115,6 +116,10 @@ async def _run(load: Load, recorder: Recorder) -> None:
             await asyncio.to_thread(run_copy, load, recorder, stop)
         finally:
             stop.set()
+    elif isinstance(load, CallLoad):
+        from service.bench.call_load import run_calls
+
+        await run_calls(load, recorder)
     elif isinstance(load, UnaryLoad):
         from service.bench.unary_load import run_unary
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections import deque
 from typing import Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
+
+import httptools
+import msgspec
 
 from service.bench.load import HttpLoad
 from service.bench.recorder import Recorder, now
-from service.bench.sample import json_batch
+from service.bench.success import MAX_SHOWN_CHARACTERS, Success
+from service.bench.templates import Template, length, unique_ids
 
-ACCEPTED: Final = (200, 202)
 CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0  # after the end, for requests in flight
-_KEY_DIGITS: Final = 12
 
 
 class LoadError(Exception):
@@ -32,7 +33,8 @@ async def run_http(load: HttpLoad, recorder: Recorder) -> None:
     assert parts.hostname is not None
     secure = ssl.create_default_context() if parts.scheme == "https" else None
     port = parts.port or (443 if secure else 80)
-    requests = _Requests(load, parts.netloc)
+    target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    requests = _Requests(load, parts.netloc.rpartition("@")[2], target)
     loop = asyncio.get_running_loop()
     dispatcher = _Dispatcher(load, recorder, requests)
     opened: list[_HttpClient] = []
@@ -40,7 +42,7 @@ async def run_http(load: HttpLoad, recorder: Recorder) -> None:
         async with asyncio.timeout(CONNECT_SECONDS):
             for _ in range(load.connections):
                 _, connection = await loop.create_connection(
-                    lambda: _HttpClient(dispatcher), parts.hostname, port, ssl=secure
+                    lambda: _HttpClient(dispatcher, load.success), parts.hostname, port, ssl=secure
                 )
                 opened.append(connection)
         dispatcher.start(opened)
@@ -53,27 +55,17 @@ async def run_http(load: HttpLoad, recorder: Recorder) -> None:
 
 
 class _Requests:
-    """The bytes of the requests, which differ in the idempotency key alone."""
+    """The bytes of the requests, which differ in their ids alone."""
 
-    def __init__(self, load: HttpLoad, host: str) -> None:
-        body = json_batch(load.batch)
-        head = (
-            f"POST {load.path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {load.key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        )
-        self._number = 0
-        self._end = b"\r\n" + body
-        self._start = head.encode()
-        self._prepared = None if load.idempotency_keys else self._start + self._end
-        if load.idempotency_keys:
-            self._start += f"Idempotency-Key: bench-{os.urandom(8).hex()}-".encode()
-            self._end = b"\r\n" + self._end
+    def __init__(self, load: HttpLoad, host: str, target: str) -> None:
+        headers = {"Host": host, **load.headers, "Content-Length": str(length(load.body))}
+        lines = [f"{load.method} {target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self._template = Template.of("\r\n".join([*lines, "", load.body]))
+        self._ids = unique_ids()
 
     def next(self) -> bytes:
-        if self._prepared is not None:
-            return self._prepared
-        self._number += 1
-        return b"".join((self._start, str(self._number).zfill(_KEY_DIGITS).encode(), self._end))
+        return self._template.render(self._ids)
 
 
 class _Dispatcher:
@@ -154,12 +146,14 @@ class _Dispatcher:
 
 
 class _HttpClient(asyncio.Protocol):
-    """A connection with one request at a time; it reads an answer's status and length only."""
+    """A connection with one request at a time; it keeps no more of an answer than is judged."""
 
-    def __init__(self, dispatcher: _Dispatcher) -> None:
+    def __init__(self, dispatcher: _Dispatcher, success: Success) -> None:
         self._dispatcher = dispatcher
-        self._received = b""
-        self._missing = 0  # bytes of the answer, once its head is known
+        self._success = success
+        self._parser = httptools.HttpResponseParser(self)
+        self._status = 0
+        self._body = b""
         self._closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -178,22 +172,36 @@ class _HttpClient(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._missing:
-            self._missing -= len(data)
-            if not self._missing:
-                self._dispatcher.answered(self, self._intended)
-            return
-        self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found:
-            return
-        status = int(head[9:12])
-        if status not in ACCEPTED:
-            text = body[:300].decode(errors="replace")
-            self._dispatcher.failed(f"the server answered with status {status}: {text}")
-            return
-        self._received = b""
-        length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-        self._missing = length - len(body)
-        if not self._missing:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._dispatcher.failed(f"the server's answer is not HTTP/1.1: {error}")
+
+    # --- for the parser --------------------------------------------------------------------------
+
+    def on_headers_complete(self) -> None:
+        self._status = self._parser.get_status_code()
+        self._body = b""
+
+    def on_body(self, body: bytes) -> None:
+        if self._success.path is not None or self._status not in self._success.status:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        problem = self._problem()
+        if problem is None:
             self._dispatcher.answered(self, self._intended)
+        else:
+            self._dispatcher.failed(problem)
+
+    def _problem(self) -> str | None:
+        """The reason why the answer is no success; None if it is one."""
+        if self._status not in self._success.status:
+            text = self._body[:MAX_SHOWN_CHARACTERS].decode(errors="replace")
+            return f"the server answered with status {self._status}: {text}"
+        if self._success.path is None:
+            return None
+        try:
+            return self._success.problem(msgspec.json.decode(self._body))
+        except msgspec.DecodeError as error:
+            return f"an answer is not JSON: {error}"

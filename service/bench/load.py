@@ -5,24 +5,26 @@ from __future__ import annotations
 from msgspec import Struct
 
 from service.bench.recorder import Result
+from service.bench.success import Success
 
 WARM_UP_SECONDS = 1.0
 
 
 class HttpLoad(Struct, frozen=True, tag="http"):
-    """POST requests of equal batches over connections that are kept.
+    """Requests of equal batches over connections that are kept.
 
-    ``rate``: requests a second over all connections, None for a new one with each answer.
-    ``idempotency_keys``: a different one with each request.
+    ``headers`` and ``body``: texts with placeholders (:mod:`service.bench.templates`). ``rate``:
+    requests a second over all connections, None for a new one with each answer.
     """
 
     url: str
-    path: str
-    key: str
+    headers: dict[str, str]
+    body: str
     batch: int
     connections: int
     rate: float | None = None
-    idempotency_keys: bool = False
+    method: str = "POST"
+    success: Success = Success()
 
 
 class StreamLoad(Struct, frozen=True, tag="grpc"):
@@ -55,6 +57,26 @@ class UnaryLoad(Struct, frozen=True, tag="unary"):
     idempotency_keys: bool = False
 
 
+class CallLoad(Struct, frozen=True, tag="call"):
+    """Unary calls of any method, so many at a time.
+
+    ``method``: package, service and method, as ``package.Service/Method``. ``message``: JSON with
+    placeholders. ``descriptors``: a FileDescriptorSet that has the method; None to ask the server's
+    reflection. ``rate``: calls a second in all, None for a new one with each answer.
+    """
+
+    server: str
+    tls: bool
+    method: str
+    metadata: dict[str, str]
+    message: str
+    descriptors: bytes | None
+    batch: int
+    calls: int
+    rate: float | None = None
+    success: Success = Success()
+
+
 class Storage(Struct, frozen=True):
     """The database that a yardstick stores in, and the UUIDs of its organization and its app.
 
@@ -74,7 +96,7 @@ class CopyLoad(Struct, frozen=True, tag="copy"):
     rows: int | None = None
 
 
-Load = HttpLoad | StreamLoad | UnaryLoad | CopyLoad
+Load = HttpLoad | StreamLoad | UnaryLoad | CallLoad | CopyLoad
 
 
 class Work(Struct, frozen=True):

@@ -147,29 +147,3 @@ def _cost(rounds: Sequence[Measured]) -> Cost:
         round(median(service) * MILLION / events, 2) if service else None,
         round(median(database) * MILLION / events, 2) if database else None,
     )
-
-
-def table(whole: Report) -> tuple[list[str], list[list[str]]]:
-    """The headers and the rows that a person reads."""
-    headers = ["", "a second", "ratio", "p50 ms", "p99 ms", "p99.9 ms", "CPU service", "database"]
-    rows = []
-    for line in whole.measurements:
-        speed = line.events_per_second if line.unit == "events" else line.requests_per_second
-        unit = "events" if line.unit == "events" else "requests"
-        by = "" if line.ratio is None else f"{line.ratio:.2f} of {line.yardstick}"
-        latency = (line.latency_ms.p50, line.latency_ms.p99, line.latency_ms.p999)
-        rows.append(
-            [
-                line.title,
-                f"{speed:,.0f} {unit}",
-                by,
-                *(f"{value:,.1f}" for value in latency),
-                _cpu(line.cpu.service_us_per_event),
-                _cpu(line.cpu.database_us_per_event),
-            ]
-        )
-    return headers, rows
-
-
-def _cpu(us_per_event: float | None) -> str:
-    return "?" if us_per_event is None else f"{us_per_event:,.1f} us/event"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import platform
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,10 @@ from typing import Final
 import psutil
 from psycopg import ConnectionInfo
 
+from service.tls import is_local
+
 POSTGRES: Final = "postgres"
+SERVER_PROCESS: Final = "service.processes.server_process"
 MAX_LOOKS: Final = 5  # at processes of which some end
 
 
@@ -53,6 +55,16 @@ class Processes:
                 ended += getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
         return own, ended
 
+    def servers(self) -> int | None:
+        """How many of them are server processes; one that has no supervisor is the only one."""
+        if not self.roots:
+            return None
+        count = 0
+        for process in self._all():
+            with contextlib.suppress(psutil.Error):
+                count += SERVER_PROCESS in process.cmdline()
+        return count or 1
+
     def resident_bytes(self) -> int:
         """The resident memory of the largest of them."""
         sizes = [0]
@@ -85,16 +97,6 @@ def listening(host: str, port: int) -> Processes:
         with contextlib.suppress(psutil.Error):
             found.append(psutil.Process(pid))
     return Processes(found)
-
-
-def is_local(host: str) -> bool:
-    """Whether an address is this machine's own for certain."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def postgres_of(connection: ConnectionInfo) -> Processes:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from service.bench.load import CopyLoad, HttpLoad, Load, StreamLoad, UnaryLoad
+from service.bench.resources import Processes
+from service.bench.sample import json_batch
 from service.bench.target import Bare, BenchError, Target
+from service.bench.templates import ID
 from service.bench.tenant import Tenant
 from service.bench.yardsticks import ALONE_PATH, ECHO_PATH
 
@@ -28,18 +31,44 @@ MakeLoad = Callable[[Destination, Mapping[str, float]], Load]
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """The load of a foreign service; its processes and its database's, as far as they are seen."""
+
+    make: Callable[[], Load]
+    service: Processes
+    database: Processes
+
+
+@dataclass(frozen=True)
 class Row:
     """A line of the report. ``yardstick``: the row of the same round that it is compared with.
 
     ``is_bare``: whether the load goes to a yardstick that is served, and the CPU time is its.
+    ``seconds``: of its own in each round; None for those of the run.
     """
 
     name: str
     title: str
-    load: MakeLoad
+    load: MakeLoad | Foreign
     unit: Literal["events", "requests"] = "events"
     yardstick: str | None = None
     is_bare: bool = False
+    seconds: float | None = None
+
+    def make(self, destination: Destination | None, found: Mapping[str, float]) -> Load:
+        """The load of a round. A foreign one needs no destination."""
+        if isinstance(self.load, Foreign):
+            return self.load.make()
+        assert destination is not None
+        return self.load(destination, found)
+
+    def processes(self, destination: Destination | None) -> tuple[Processes, Processes]:
+        """The processes of the service and of the database whose CPU time is the load's."""
+        if isinstance(self.load, Foreign):
+            return self.load.service, self.load.database
+        assert destination is not None
+        serving = destination.bare.processes if self.is_bare else destination.target.service
+        return serving, destination.target.database
 
 
 @dataclass(frozen=True)
@@ -57,14 +86,30 @@ class Stage:
     fill: int = 0
 
 
+def _posts(
+    destination: Destination,
+    url: str,
+    batch: int,
+    connections: int,
+    rate: float | None = None,
+    idempotency_keys: bool = False,
+) -> HttpLoad:
+    """The tenant's batches. ``idempotency_keys``: a different one with each request."""
+    headers = {
+        "Authorization": f"Bearer {destination.tenant.key}",
+        "Content-Type": "application/json",
+        **({"Idempotency-Key": ID} if idempotency_keys else {}),
+    }
+    return HttpLoad(url, headers, json_batch(batch).decode(), batch, connections, rate)
+
+
 def http(name: str, title: str, yardstick: str | None, **options: object) -> Row:
-    """Batches over HTTP; ``options`` are the fields of :class:`HttpLoad`."""
+    """Batches over HTTP; ``options`` are those of :func:`_posts`."""
 
     def load(destination: Destination, _found: Mapping[str, float]) -> Load:
         if destination.target.http is None:
             raise BenchError("there is no URL of the HTTP API: give it with --server")
-        key = destination.tenant.key
-        return HttpLoad(destination.target.http, EVENTS_PATH, key, **options)  # type: ignore[arg-type]
+        return _posts(destination, destination.target.http + EVENTS_PATH, **options)  # type: ignore[arg-type]
 
     unit: Literal["events", "requests"] = "requests" if options["batch"] == 1 else "events"
     return Row(name, title, load, unit, yardstick)
@@ -75,8 +120,8 @@ def echo(name: str, title: str, batch: int, connections: int) -> Row:
     return Row(
         name,
         title,
-        lambda destination, _: HttpLoad(
-            destination.bare.http, ECHO_PATH, destination.tenant.key, batch, connections
+        lambda destination, _: _posts(
+            destination, destination.bare.http + ECHO_PATH, batch, connections
         ),
         "requests",
         is_bare=True,
@@ -87,9 +132,8 @@ def alone(name: str, title: str, connections: int, yardstick: str) -> Row:
     """Requests of one event, each stored in a transaction of its own without being judged."""
 
     def load(destination: Destination, _found: Mapping[str, float]) -> Load:
-        key = destination.tenant.key
-        url = destination.bare.http
-        return HttpLoad(url, ALONE_PATH, key, 1, connections, idempotency_keys=True)
+        url = destination.bare.http + ALONE_PATH
+        return _posts(destination, url, 1, connections, idempotency_keys=True)
 
     return Row(name, title, load, "requests", yardstick, is_bare=True)
 

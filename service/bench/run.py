@@ -42,6 +42,7 @@ class Measured:
 class Memory:
     """Resident bytes of the largest process of the service."""
 
+    of: Processes
     before: int
     after: int = 0
     most: int = 0
@@ -57,26 +58,31 @@ class Findings:
 
 async def run(
     stages: Sequence[Stage],
-    destination: Destination,
+    destination: Destination | None,
     *,
     seconds: float,
     rounds: int,
     display: Display,
 ) -> Findings:
-    """Measure every row in every round. Raises BenchError if a load cannot be made."""
-    service = destination.target.service
-    memory = Memory(service.resident_bytes()) if service else None
+    """Measure every row in every round. Raises BenchError if a load cannot be made.
+
+    ``destination``: None if all rows are of foreign services.
+    """
+    service = Processes([]) if destination is None else destination.target.service
+    memory = Memory(service, service.resident_bytes()) if service else None
     rows: dict[str, tuple[Row, list[Measured]]] = {}
     for stage in stages:
         if stage.fill:
+            assert destination is not None
             await _fill(stage.fill, destination, display)
         for number in range(rounds):
             speeds: dict[str, float] = {}
             for measurement in stage.measurements:
                 title = f"round {number + 1} of {rounds}, {measurement.rows[0].title}"
-                display.begin(title, seconds)
+                own_seconds = measurement.rows[0].seconds or seconds
+                display.begin(title, own_seconds)
                 results, cpu = await _measure(
-                    measurement.rows, speeds, seconds, destination, memory, display
+                    measurement.rows, speeds, own_seconds, destination, memory, display
                 )
                 events = sum(result.events for result in results)
                 for row, result in zip(measurement.rows, results, strict=True):
@@ -92,13 +98,12 @@ async def _measure(
     rows: Sequence[Row],
     speeds: Mapping[str, float],
     seconds: float,
-    destination: Destination,
+    destination: Destination | None,
     memory: Memory | None,
     display: Display,
 ) -> tuple[list[Result], Cpu]:
-    service, database = destination.target.service, destination.target.database
-    loads = [row.load(destination, speeds) for row in rows]
-    serving = destination.bare.processes if rows[0].is_bare else service
+    loads = [row.make(destination, speeds) for row in rows]
+    serving, database = rows[0].processes(destination)
     cpu = Cpu(None, None, 0.0)
     async with aclosing(_messages(Work(loads, seconds))) as lines:
         async for message in lines:
@@ -108,7 +113,7 @@ async def _measure(
             elif isinstance(message, Progress):
                 display.progress(sum(message.events))
                 if memory is not None:
-                    memory.most = max(memory.most, service.resident_bytes())
+                    memory.most = max(memory.most, memory.of.resident_bytes())
             elif isinstance(message, Ended):
                 if cpu.service is not None:
                     cpu.service = serving.cpu_seconds() - cpu.service

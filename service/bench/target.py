@@ -24,10 +24,11 @@ import psutil
 from core.postgres.database import Database
 from core.postgres.sessions import Connection, forget_libpq_variables
 from service.bench.load import Storage
-from service.bench.resources import Processes, is_local, listening, of_pid, postgres_of
+from service.bench.resources import Processes, listening, of_pid, postgres_of
 from service.postgres.embedded import EmbeddedPostgres
 from service.postgres.open_database import open_database
 from service.settings import Settings
+from service.tls import is_local
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
@@ -42,6 +43,7 @@ NOT_INHERITED: Final = (
     "WEPEOPLE_GRPC",
     "WEPEOPLE_PUBLIC_URL",
     "WEPEOPLE_KEY_SECRET",
+    "WEPEOPLE_KEY_SECRET_PREVIOUS",
     "WEPEOPLE_GRPC_TLS_CERTIFICATE",
     "WEPEOPLE_GRPC_TLS_KEY",
     "WEPEOPLE_GRPC_TLS_CLIENT_CA",

@@ -174,12 +174,13 @@ class ProcessSlot:
 async def serve(
     settings: Settings,
     *,
+    server_processes: int,
     demo: bool,
     hangup: Hangup,
     on_ready: Callable[[Ready], None],
     progress: Callable[[str], None],
 ) -> None:
-    """Serve with ``settings.server_processes`` processes until SIGINT or SIGTERM.
+    """Serve with so many processes until SIGINT or SIGTERM.
 
     A second signal ends all of them at once. SIGHUP is passed on to all of them; it is the end when
     the terminal is gone.
@@ -196,9 +197,9 @@ async def serve(
         async with open_database(settings, progress) as conninfo:
             await bring_up_to_date(conninfo)
             shown = await demo_key(settings, conninfo) if demo else None
-            descriptor = SharedState.share(settings.server_processes)
+            descriptor = SharedState.share(server_processes)
             stack.callback(os.close, descriptor)
-            shared_state = SharedState(settings.server_processes, descriptor)
+            shared_state = SharedState(server_processes, descriptor)
             environment = {
                 **os.environ,
                 FOLDER_VARIABLE: stack.enter_context(

@@ -10,9 +10,9 @@ import pytest
 
 import core.cells
 import core.postgres.node
-from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
+from core.access.key_secrets import key_secrets
 from core.access.shared_budget import SharedBudget
 from core.cells import Cell, Cells
 from core.clock import Clock
@@ -20,6 +20,7 @@ from core.counters import Counters
 from core.errors import IngestError
 from core.journal.journal import Journal
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.journal.workers import WorkerCache
 from core.postgres.database import Database
 from core.postgres.directory import CellRecord
@@ -52,12 +53,12 @@ class Opened:
     ) -> AsyncIterator[Cell]:
         self.opened.append(name)
         journal = Journal(database, self.clock, self.counters, WorkerCache())
-        yield Cell(name, database, openings, journal, Rejections(self.clock))
+        yield Cell(name, database, openings, journal, Rejections(self.clock), Traffic(self.clock))
         self.closed.append(name)
 
     async def authenticator(self) -> Authenticator:
         async with self.database.connection() as db:
-            secret = await deployment_secret(db, None)
+            secret = await key_secrets(db, None)
         changes = Invalidation(self.database, self.clock)  # never run: nothing is heard
         return Authenticator(self.database, self.cells.database_of, changes, self.clock, secret)
 

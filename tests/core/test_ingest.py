@@ -14,6 +14,7 @@ from core.access.admission import Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.invalidation import Invalidation
+from core.access.key_secrets import KeySecret, KeySecrets
 from core.access.rate_limits import OwnBuckets, RateLimiter
 from core.access.shared_budget import SharedBudget
 from core.cells import Cell, Cells
@@ -25,6 +26,7 @@ from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
 from core.journal.producers import producer_key
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.journal.workers import WorkerCache
 from core.models import Actor, Caller, Event, EventBatch, StreamPosition
 from core.postgres.database import Database
@@ -39,6 +41,8 @@ NOBODY = Actor(worker_id="wrk_" + "0" * 26)
 NOT_ALLOWED = Event("not.allowed", "code", SOMEBODY)
 EVENT = Event("ticket.resolved", "code", SOMEBODY)
 OF_NOBODY = Event("ticket.resolved", "code", NOBODY)
+SECRET = KeySecret(b"secret", None)
+SECRETS = KeySecrets(SECRET, (SECRET,))
 
 
 class IngestRoad:
@@ -51,7 +55,7 @@ class IngestRoad:
         self.journal, self.rejections = cells.home.journal, cells.home.rejections
         self.ingestor = Ingestor(
             Admission(),
-            Authenticator(database, cells.database_of, changes, clock, b"secret"),
+            Authenticator(database, cells.database_of, changes, clock, SECRETS),
             RateLimiter(clock, OwnBuckets()),
             cells,
             RefusalLog(clock),
@@ -90,7 +94,7 @@ async def road(quota_of_five: DirectWriter) -> AsyncIterator[IngestRoad]:
     @contextlib.asynccontextmanager
     async def opened(name: str, database: Database, openings: SharedBudget) -> AsyncIterator[Cell]:
         journal = Journal(database, clock, counters, WorkerCache())
-        yield Cell(name, database, openings, journal, Rejections(clock))
+        yield Cell(name, database, openings, journal, Rejections(clock), Traffic(clock))
 
     async with Cells(quota_of_five.database, opened, clock, counters) as cells:
         yield IngestRoad(quota_of_five, cells, counters)
@@ -114,7 +118,7 @@ async def test_batches_of_a_stream_are_committed_in_the_order_of_enqueuing(
         for sequence in range(1, 6):
             position = StreamPosition("p", 1, sequence)
             streamed = EventBatch("req_1", [EVENT], streamed=True, position=position)
-            answers.append(road.ingestor.enqueue(caller, streamed))
+            answers.append(road.ingestor.enqueue(caller, streamed, 0.0))
             assert len(road.journal) == sequence
         receipts = [await answer for answer in answers]
     assert [receipt.quota_left for receipt in receipts] == [0] * 5

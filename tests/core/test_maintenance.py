@@ -13,6 +13,7 @@ from core import limits
 from core.clock import Clock
 from core.journal import idempotency, stored_receipt
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.maintenance import Maintenance
 from core.postgres import partitions
 from core.postgres.database import Database
@@ -56,7 +57,7 @@ async def test_maintenance_alarms_when_months_cannot_be_made(
         await db.execute("ALTER TABLE events RENAME TO gone")
         clock = Clock(lambda: NEW_YEARS_EVE_US)
         async with Database(database_url) as database:
-            maintenance = Maintenance(database, Rejections(clock), clock, None)
+            maintenance = Maintenance(database, Rejections(clock), Traffic(clock), clock, None)
             await maintenance._attempt(maintenance._maintain_partitions)
             assert "maintenance failed" in caplog.text
             await db.execute("ALTER TABLE gone RENAME TO events")
@@ -73,7 +74,9 @@ async def test_a_process_whose_clock_is_wrong_drops_no_month_that_others_keep(
     wrong = Clock(lambda: now_us + months_ahead * MONTH_US)
     async with await connect(database_url) as db, Database(database_url) as database:
         await partitions.ensure_partitions(db, now_us - 2 * MONTH_US)
-        maintenance = Maintenance(database, Rejections(wrong), wrong, retention_months=1)
+        maintenance = Maintenance(
+            database, Rejections(wrong), Traffic(wrong), wrong, retention_months=1
+        )
         await maintenance._maintain_partitions(db)
         kept = set(await partitions._existing(db))
     assert {partitions.name_at(now_us), partitions.name_at(now_us + MONTH_US)} <= kept
@@ -105,7 +108,7 @@ async def test_a_copy_of_a_process_that_hangs_does_not_keep_its_locks(
             )
         hung, other = (db.info.backend_pid for db in sessions)
         maintenance = asyncio.create_task(
-            Maintenance(database, Rejections(Clock()), Clock(), None).run()
+            Maintenance(database, Rejections(Clock()), Traffic(Clock()), Clock(), None).run()
         )
         left: list[dict[str, Any]] = []
         for _ in range(400):

@@ -1,4 +1,4 @@
-"""The README's own commands, run as they stand there, so that they cannot rot.
+"""The commands of the README and of the pages it leads to, run as they stand there.
 
 Only what differs between machines is replaced: the two ports, the path of the command line and the
 key, which `make run` prints.
@@ -22,16 +22,20 @@ import pytest
 from service.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
-README: Final = (ROOT / "README.md").read_text("utf-8")
-BLOCKS: Final = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+PAGES: Final = ("README.md", "docs/first-requests.md", "docs/running.md")
 BIN: Final = Path(sys.executable).parent
 COMMAND_SECONDS: Final = 60
 
-# Something that the output of the block that starts so must have.
+REFUSED: Final = "forbidden_event_type"
+# Something that the output of the block that starts so must have; the first that fits counts.
 _CURL: Final = "curl -s http://127.0.0.1:8080/api/v1/ingest"
+_REFUSED_CURL: Final = (
+    f'{_CURL}/events -H "Authorization: Bearer $KEY" \\\n  -H "Content-Type: application/json" -d'
+)
 _GRPCURL: Final = 'grpcurl -plaintext -emit-defaults -H "authorization: Bearer $KEY"'
 EXPECTED: Final = {
     f"{_CURL}/ping": '"slug":"crm-hub"',
+    _REFUSED_CURL: REFUSED,
     f"{_CURL}/events": '"accepted":1,"rejected":0',
     f"{_CURL}/snapshots": '"snapshotType":"tickets_open"',
     ".venv/bin/wepeople-ingest events": "ticket.resolved",
@@ -65,17 +69,31 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         assert process.wait(30) == 0
 
 
-def _first_words(block: str) -> str:
-    return block.split("\n", 1)[0][:70]
+def _blocks(page: str) -> list[str]:
+    """The commands of a page, block by block, without those that a person fills in."""
+    found = re.findall(r"^( *)```sh\n(.*?)^ *```", _read(page), re.DOTALL | re.MULTILINE)
+    blocks = [re.sub(f"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+    return [block for block in blocks if not block.startswith("KEY=")]
 
 
-COMMANDS: Final = [block for block in BLOCKS if not block.startswith("KEY=")]
+def _read(page: str) -> str:
+    return (ROOT / page).read_text("utf-8")
 
 
-@pytest.mark.parametrize("block", COMMANDS, ids=_first_words)
-def test_a_block_of_commands_works_as_it_stands(block: str, demo: dict[str, Any]) -> None:
-    if "grpcurl" in block and not shutil.which("grpcurl", path=demo["environment"]["PATH"]):
-        pytest.skip("grpcurl is not on this machine")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_work_as_they_stand_one_after_the_other(
+    page: str, demo: dict[str, Any]
+) -> None:
+    blocks = _blocks(page)
+    assert blocks
+    for block in blocks:
+        if "grpcurl" in block and not shutil.which("grpcurl", path=demo["environment"]["PATH"]):
+            print("skipped: grpcurl is not on this machine")
+        else:
+            _run(block, demo)
+
+
+def _run(block: str, demo: dict[str, Any]) -> None:
     script = (
         block.replace("127.0.0.1:8080", demo["http"].removeprefix("http://"))
         .replace("127.0.0.1:50051", demo["grpc"])
@@ -89,16 +107,17 @@ def test_a_block_of_commands_works_as_it_stands(block: str, demo: dict[str, Any]
         text=True,
         timeout=COMMAND_SECONDS,
     )
-    assert done.returncode == 0, done.stderr
-    assert '"error"' not in done.stdout
+    assert done.returncode == 0, (block, done.stderr)
     expected = [text for start, text in EXPECTED.items() if block.startswith(start)]
-    assert expected, "say in EXPECTED what this block must print"
-    for text in expected:
-        assert text in done.stdout + done.stderr
+    assert expected, f"say in EXPECTED what this block must print: {block}"
+    assert expected[0] in done.stdout + done.stderr, block
+    assert ('"error"' in done.stdout) == (expected[0] == REFUSED)
 
 
 def test_the_table_of_settings_is_complete() -> None:
-    named = set(re.findall(r"`((?:WEPEOPLE|DATABASE|OTEL)_[A-Z_]+|…_KEY)`", README))
+    named = set(
+        re.findall(r"`((?:WEPEOPLE|DATABASE|OTEL)_[A-Z_]+|…_KEY)`", _read("docs/running.md"))
+    )
     if "…_KEY" in named:
         named = (named - {"…_KEY"}) | {"WEPEOPLE_GRPC_TLS_KEY"}
     assert {str(field.alias) for field in Settings.model_fields.values()} <= named

@@ -23,7 +23,7 @@ def test_the_defaults() -> None:
     assert settings.public_url is None
     assert settings.event_retention_months is None
     assert settings.drain_seconds == 10
-    assert settings.server_processes == 1
+    assert settings.server_processes == "auto"
     assert settings.log_level == "INFO"
 
 
@@ -138,9 +138,9 @@ def test_the_variables_of_others_are_not_ours() -> None:
         ("WEPEOPLE_EVENT_RETENTION_MONTHS", "-1", "greater than or equal to 1"),
         ("WEPEOPLE_EVENT_RETENTION_MONTHS", "1.5", "valid integer"),
         ("WEPEOPLE_EVENT_RETENTION_MONTHS", "9999", "less than or equal to 1200"),
-        ("WEPEOPLE_WORKERS", "0", "greater than or equal to 1"),
-        ("WEPEOPLE_WORKERS", "33", "less than or equal to 32"),
-        ("WEPEOPLE_WORKERS", "auto", "valid integer"),
+        ("WEPEOPLE_WORKERS", "0", "must be auto or 1 to 32"),
+        ("WEPEOPLE_WORKERS", "33", "must be auto or 1 to 32"),
+        ("WEPEOPLE_WORKERS", "1.0", "must be auto or 1 to 32"),
         ("WEPEOPLE_DRAIN_SECONDS", "0", "greater than 0"),
         ("WEPEOPLE_DRAIN_SECONDS", "nan", ""),
         ("WEPEOPLE_DRAIN_SECONDS", "inf", ""),

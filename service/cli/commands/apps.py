@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli import completion
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
+from service.cli.removing import DryRun, Yes, ask_for_name, extent_fields, print_removal
 from service.cli.session import AppName, Json, OrganizationName, Session, now_us, run, to_text
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ def list_apps(
     organization: Annotated[
         str | None,
         typer.Argument(
-            metavar="ORG", help="Only this organization's: its id or name.", show_default=False
+            metavar="ORG",
+            help="Only this organization's: its id or name.",
+            show_default=False,
+            autocompletion=completion.organizations,
         ),
     ] = None,
     as_json: Json = False,
@@ -152,7 +156,7 @@ def remove(
 
     found, extent = run(count)
     if not dry_run and not yes and extent.working_keys:
-        ask_for_name(found.slug, extent)
+        ask_for_name(found.slug, extent_fields(extent))
     if not dry_run:
         run(work)
     name = f"{found.organization_name}/{found.slug}"

@@ -12,11 +12,12 @@ import typer
 
 from core.limits import MAX_BATCH_EVENTS
 from service.cli.help import PROGRAM, examples
-from service.cli.output import note, print_fields, print_json, print_table, print_text
+from service.cli.output import note, print_json
 from service.cli.session import Json
 
 if TYPE_CHECKING:
     from service.bench.measure import Options
+    from service.bench.peer import Peer
     from service.bench.plan import Protocol
     from service.bench.report import Report
 
@@ -36,6 +37,7 @@ EXAMPLES: Final = examples(
     "bench --protocol http --batch 50 --concurrency 16 --rate 20000 --seconds 30 --plot http.svg",
     "bench --protocol grpc --stored 10000000",
     "bench --server http://127.0.0.1:8080 --server 127.0.0.1:50051 --json",
+    "bench --peer collector.toml --own --protocol http --batch 500",
 )
 
 
@@ -138,6 +140,13 @@ ServeOption = Annotated[
         show_default=False,
     ),
 ]
+PeerOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE.toml", help="Measure what else takes events, as described there."),
+]
+Own = Annotated[
+    bool, typer.Option("--own", help="With --peer: measure this service, too, in turn with it.")
+]
 Plot = Annotated[
     Path | None,
     typer.Option(
@@ -163,6 +172,8 @@ def bench(
     insecure: Insecure = False,
     cell: CellName = None,
     serve_option: ServeOption = None,
+    peer: PeerOption = None,
+    own: Own = False,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -174,20 +185,23 @@ def bench(
     It starts a service of its own, with a database of its own that is gone afterwards. With
     --server it loads a running one, as an organization of its own that is removed with all its
     events, also after Ctrl-C. Figures of one machine mean little elsewhere; the ratios to the
-    yardsticks (COPY by psycopg, bare FastAPI and gRPC servers) mean more.
+    yardsticks (COPY by psycopg, bare FastAPI and gRPC servers) mean more. With --peer it loads what
+    you run beside or instead of this service; the ratios are then to the first of them.
     """
-    servers, serve_options = server or [], serve_option or []
-    measured = _protocol(protocol, servers)
-    events_per_second = _rate(rate)
-    _check_servers(servers, serve_options)
-    _check_plot(plot)
-    from service.bench.measure import Options
+    from service.bench.measure import Options, Source
     from service.bench.plan import Choice
 
+    servers, serve_options = server or [], serve_option or []
+    measured, events_per_second = _protocol(protocol, servers), _rate(rate)
+    _check_servers(servers, serve_options)
+    _check_plot(plot)
+    peers = _peers(peer or [])
+    source = Source(servers, serve_options, insecure, cell) if own or not peers else None
+    if source is None:
+        chosen = (servers, serve_options, cell, batch, concurrency, rate, stored)
+        _check_peers_alone(any(chosen))
     choice = Choice(measured, batch, concurrency, events_per_second, idempotency_keys)
-    report = _measure(
-        Options(choice, servers, serve_options, insecure, seconds, rounds, stored, yardsticks, cell)
-    )
+    report = _measure(Options(choice, source, peers, seconds, rounds, stored, yardsticks))
     if plot is not None:
         from service.bench.plot import svg
 
@@ -195,7 +209,9 @@ def bench(
     if as_json:
         print_json(report)
     else:
-        _print(report)
+        from service.bench.printing import print_report
+
+        print_report(report)
 
 
 def _protocol(given: str, servers: list[str]) -> Protocol:
@@ -233,6 +249,23 @@ def _check_servers(servers: list[str], serve_options: list[str]) -> None:
         raise typer.BadParameter("contradicts --server", param_hint="--serve-option")
 
 
+def _peers(files: list[Path]) -> list[Peer]:
+    from service.bench.peer import PeerError, read_peers
+
+    try:
+        return read_peers(files)
+    except PeerError as error:
+        raise typer.BadParameter(str(error), param_hint="--peer") from None
+
+
+def _check_peers_alone(has_chosen_own: bool) -> None:
+    if has_chosen_own:
+        raise typer.BadParameter(
+            "alone has its load in its file: give --own for what is to be of this service",
+            param_hint="--peer",
+        )
+
+
 def _check_plot(plot: Path | None) -> None:
     if plot is not None and (plot.suffix.lower() != ".svg" or not plot.absolute().parent.is_dir()):
         raise typer.BadParameter(
@@ -261,27 +294,3 @@ def _measure(options: Options) -> Report:
     if report is None:
         raise typer.Exit(FAILED)  # interrupted, and said so
     return report
-
-
-def _print(report: Report) -> None:
-    from service.bench.report import table
-
-    headers, rows = table(report)
-    print_table(headers, rows)
-    print_text("")
-    fields: dict[str, object] = {}
-    memory = report.memory
-    if memory is not None:
-        before, after, most = (
-            f"{size / 1_048_576:,.0f} MiB"
-            for size in (memory.before_bytes, memory.after_bytes, memory.most_bytes)
-        )
-        fields["memory"] = f"{before} before, {after} after, {most} at most (largest process)"
-    about = report.machine
-    where = "" if about["filesystem"] is None else f" on {about['filesystem']}"
-    fields["machine"] = (
-        f"{about['cores']} cores of {about['processor']}, {about['system']}, "
-        f"PostgreSQL {about['postgres']}{where}, Python {about['python']}, "
-        f"load average {about['loadAverageBefore']} before"
-    )
-    print_fields(fields)

@@ -8,7 +8,7 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
+from service.cli.removing import DryRun, Yes, ask_for_name, extent_fields, print_removal
 from service.cli.session import Json, OrganizationName, Session, now_us, parse_quota, run, to_text
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def remove(
 
     owner, extent = run(count)
     if not dry_run and not yes:
-        ask_for_name(owner.name, extent)
+        ask_for_name(owner.name, extent_fields(extent))
     if not dry_run:
         run(work)
     print_removal({"organization": owner.name}, extent, as_json, is_done=not dry_run)

@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -64,9 +65,12 @@ def _checked(variable: str) -> Any:
     return check
 
 
-def _workers(given: int | None) -> int | None:
-    checked = _checked("WEPEOPLE_WORKERS")(None if given is None else str(given))
-    return None if checked is None else int(checked)
+def _workers(given: str | None) -> int | str | None:
+    if _checked("WEPEOPLE_WORKERS")(given) is None:
+        return None
+    from service.settings import Settings
+
+    return Settings.from_environment({"WEPEOPLE_WORKERS": given or ""}).server_processes
 
 
 HttpAddress = Annotated[
@@ -88,10 +92,11 @@ GrpcAddress = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        metavar="N",
-        help="How many processes serve together, on the same two ports. Default: WEPEOPLE_WORKERS.",
+        metavar="N|auto",
+        help="How many processes serve together, on the same two ports; auto: as many as this "
+        "machine has use for. Default: WEPEOPLE_WORKERS.",
         callback=_workers,
         show_default=False,
     ),
@@ -116,10 +121,10 @@ def serve(
     files read again, which also happens by itself when they are renewed; when the terminal is gone
     it ends the service.
 
-    With --workers one process supervises N others, replaces those that end and is the one to
-    signal. /readyz and grpc.health.v1 then speak for all: not ready until all have started,
-    while fewer than half accept traffic, and while stopping. /metrics (Prometheus) needs no key:
-    keep it inside.
+    It is one process or, with free cores or --workers, several: one then supervises the others,
+    replaces those that end and is the one to signal. /readyz and grpc.health.v1 then speak for all:
+    not ready until all have started, while fewer than half accept traffic, and while stopping.
+    /metrics (Prometheus) needs no key: keep it inside.
     """
     from service.gc_settings import postpone_gc
     from service.hangup import Hangup
@@ -145,20 +150,40 @@ def serve(
     with _starting_database(settings):
         from service.runtime import run
 
-        if settings.server_processes > 1:
+        progress = log.info if as_json else note
+        server_processes = _server_processes(settings, progress)
+        serving: Callable[..., Coroutine[Any, Any, None]]
+        if server_processes > 1:
             from service.processes.supervisor import run
-            from service.processes.supervisor import serve as serving
+            from service.processes.supervisor import serve as serve_together
+
+            serving = partial(serve_together, server_processes=server_processes)
         else:
-            from service.compose import serve as serving
+            from service.compose import serve as serve_alone
+
+            serving = serve_alone
         run(
             serving(
                 settings,
                 demo=demo,
                 hangup=hangup,
                 on_ready=partial(_announce, settings, as_json=as_json),
-                progress=log.info if as_json else note,
+                progress=progress,
             )
         )
+
+
+def _server_processes(settings: Settings, progress: Callable[[str], None]) -> int:
+    """As many as are set, or as help; the latter are told of with the reason."""
+    given = settings.server_processes
+    if isinstance(given, int):
+        return given
+    from service.processes.sizing import automatic
+
+    chosen = automatic(settings)
+    many = "1 server process" if chosen.processes == 1 else f"{chosen.processes} server processes"
+    progress(f"{many}, for {chosen.reason}; --workers sets another number")
+    return chosen.processes
 
 
 def _starting_database(settings: Settings) -> contextlib.AbstractContextManager[None]:

@@ -69,6 +69,8 @@ async def furnish(tenant: Tenant) -> None:
         "INSERT INTO quota_usage VALUES (%(o)s, '2026-04-01', 7, 7)",
         "INSERT INTO refusals VALUES (%(o)s, '2026-04-01', 'invalid_body', 1, 1)",
         "INSERT INTO rejections VALUES (%(o)s, %(w)s, 'r', NULL, 'c', NULL, 'm', 's', 'h', NULL)",
+        "INSERT INTO traffic VALUES (%(o)s, now(), %(a)s, 1, 1, 1, 1, 1)",
+        "INSERT INTO key_uses VALUES (%(o)s, %(w)s, now())",
         "INSERT INTO idempotency_keys VALUES (%(o)s, %(a)s, 'events', 'k', '', '{}', now())",
         "INSERT INTO snapshot_history VALUES (%(o)s, %(w)s, %(a)s, %(w)s, 'card', now(), '{}')",
         "INSERT INTO snapshot_cards VALUES (%(o)s, %(w)s, %(a)s, 'card', %(w)s, now())",
@@ -154,6 +156,14 @@ async def test_an_app_goes_with_its_rows_and_no_others(
             "INSERT INTO producers VALUES (%s, %s, 'p', 1, 1, 0, 1, now())",
             *(tenant.organization.id, tenant.app.id),
         )
+        await tenant.rows(
+            "INSERT INTO traffic VALUES (%s, now(), %s, 1, 1, 1, 1, 1)",
+            *(tenant.organization.id, tenant.app.id),
+        )
+        await tenant.rows(
+            "INSERT INTO key_uses VALUES (%s, %s, now())",
+            *(tenant.organization.id, tenant.api_key.id),
+        )
         for _ in range(EVENTS):
             await tenant.rows(
                 "INSERT INTO events VALUES (%s, %s, %s, %s, 'deal.won', 'code', now())",
@@ -167,5 +177,8 @@ async def test_an_app_goes_with_its_rows_and_no_others(
         assert await removal.remove_app(cell, going.app, now_us()) == EVENTS
         rest = await removal.extent(cell.db, owner, now_us())
         assert (rest.apps, rest.keys, rest.producers, rest.events) == (1, 1, 1, EVENTS)
+        assert await staying.rows("SELECT app_id FROM traffic") == [{"app_id": staying.app.id}]
+        left_keys = await staying.rows("SELECT key_id FROM key_uses")
+        assert left_keys == [{"key_id": staying.api_key.id}]
         known = await (await cell.home.execute(key_place, (owner,))).fetchall()
         assert len(known) == 1

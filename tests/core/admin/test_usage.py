@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from core import ids
 from core.admin import usage
 from core.admin.errors import NotFoundError
-from core.admin.usage import RejectionCounts
+from core.admin.usage import Forecast, RejectionCounts
 from core.timestamps import from_datetime
-from tests.support.tenant import make_tenant, now_us
+from tests.support.tenant import Tenant, make_tenant, now_us
 
 pytestmark = pytest.mark.anyio
 
@@ -57,3 +57,51 @@ async def test_an_organization_that_is_gone_is_not_found(database_url: str) -> N
     async with await tenant.connect() as db:
         with pytest.raises(NotFoundError):
             await usage.read(db, ids.new(now_us()), APRIL_US)
+
+
+@pytest.mark.parametrize(
+    ("quota", "used", "forecast"),
+    [
+        (None, 0, Forecast(0, None)),
+        (0, 0, Forecast(0, date(2026, 4, 11))),
+        (1_000, 100, Forecast(300, None)),
+        (300, 100, Forecast(300, None)),
+        (299, 100, Forecast(300, date(2026, 4, 30))),
+        (150, 100, Forecast(300, date(2026, 4, 16))),
+        (100, 100, Forecast(300, date(2026, 4, 11))),
+        (50, 100, Forecast(300, date(2026, 4, 11))),
+        (10**15, 1, Forecast(3, None)),
+    ],
+)
+async def test_the_month_is_foretold_by_its_part_so_far(
+    database_url: str, quota: int | None, used: int, forecast: Forecast
+) -> None:
+    tenant = await make_tenant(database_url, monthly_quota=quota)
+    await use(tenant, datetime(2026, 1, 1, tzinfo=UTC), used)
+    async with await tenant.connect() as db:
+        now = from_datetime(datetime(2026, 4, 11, tzinfo=UTC))
+        assert (await usage.read(db, tenant.organization.id, now)).forecast == forecast
+
+
+async def test_it_is_foretold_from_the_making_of_the_organization_on_after_a_day(
+    database_url: str,
+) -> None:
+    tenant = await make_tenant(database_url, monthly_quota=20)
+    made = datetime(2026, 4, 21, tzinfo=UTC)
+    await use(tenant, made, 10)
+    async with await tenant.connect() as db:
+
+        async def after(time: timedelta) -> Forecast | None:
+            read = await usage.read(db, tenant.organization.id, from_datetime(made + time))
+            return read.forecast
+
+        assert await after(timedelta(hours=23)) is None
+        assert await after(timedelta(days=2)) == Forecast(50, date(2026, 4, 25))
+        assert await after(timedelta(days=10, hours=23)) is None  # another month
+
+
+async def use(tenant: Tenant, made: datetime, used: int) -> None:
+    """An organization that was made then, and has used so much in April."""
+    its_id = tenant.organization.id
+    await tenant.rows("UPDATE organizations SET created_at = %s WHERE id = %s", made, its_id)
+    await tenant.rows("INSERT INTO quota_usage VALUES (%s, '2026-04-01', %s, 0)", its_id, used)

@@ -6,6 +6,7 @@ import pytest
 
 from core.clock import Clock
 from core.journal.rejections import Rejections
+from core.journal.traffic import Traffic
 from core.maintenance import Maintenance
 from core.postgres import audit
 from core.postgres.audit import SERVICE, Change
@@ -27,6 +28,6 @@ async def test_entries_are_kept_for_so_many_days(
                 (audit.KEPT_DAYS + days, subject),
             )
         clock = Clock()
-        await Maintenance(database, Rejections(clock), clock, None)._clean_audit(db)
+        await Maintenance(database, Rejections(clock), Traffic(clock), clock, None)._clean_audit(db)
         rows = await (await db.execute("SELECT subject FROM audit")).fetchall()
     assert rows == [("3",)]

@@ -36,6 +36,8 @@ ALL: Final = [*HOT, *modules_of(core.admin)]
 OF_ALL_ORGANIZATIONS: Final = {
     "core.journal.idempotency._CLEAN",
     "core.journal.app_producers._APPS_WITH_UNUSED",
+    "core.journal.key_uses._CLEAN",
+    "core.journal.traffic._CLEAN",
 }
 
 

@@ -40,7 +40,7 @@ async def test_latency_at_a_rate_counts_from_when_a_request_was_due() -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         recorder = Recorder(now(), 1.5)
-        load = HttpLoad(f"http://127.0.0.1:{port}", "/", "key", 1, 1, 100.0)
+        load = HttpLoad(f"http://127.0.0.1:{port}/", {}, "{}", 1, 1, 100.0)
         await run_http(load, recorder)
         await asyncio.wait_for(gone.wait(), WAIT_SECONDS)
     result = recorder.result()

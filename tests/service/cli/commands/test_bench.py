@@ -126,6 +126,7 @@ def test_a_run_beside_other_data_reports_everything_and_leaves_nothing(server: A
     assert lines["copy"]["cpu"]["databaseSeconds"] > 0
     assert report["memory"]["mostBytes"] >= report["memory"]["beforeBytes"] > 0
     assert report["machine"]["cores"] >= 1
+    assert report["machine"]["serverProcesses"] == 1
     assert report["settings"]["seconds"] == 1
     assert organizations(server.database_url) == []
     assert rows_without_organization(server.database_url) == {}
@@ -144,7 +145,7 @@ def test_a_run_on_its_own_database_leaves_only_the_plot(temporary_folder: Path) 
     plot = temporary_folder / "plot.svg"
     report = run(
         *("--protocol", "http", "--batch", "20", "--concurrency", "2", "--rate", "2000"),
-        *("--seconds", "1", "--rounds", "2", "--plot", str(plot)),
+        *("--seconds", "1", "--rounds", "2", "--plot", str(plot), "--serve-option=--workers=2"),
         TMPDIR=str(temporary_folder),
     )
     lines = {line["name"]: line for line in report["measurements"]}
@@ -152,6 +153,7 @@ def test_a_run_on_its_own_database_leaves_only_the_plot(temporary_folder: Path) 
     for line in lines.values():
         check_line(line, 2)
     assert lines["http"]["eventsPerSecond"] <= 2_200
+    assert report["machine"]["serverProcesses"] == 2
     assert lines["http"]["cpu"]["serviceSeconds"] > 0
     assert ElementTree.parse(plot).getroot().tag.endswith("svg")  # noqa: S314
     assert list(temporary_folder.iterdir()) == [plot]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from typing import Any
 
 import httpx
 
@@ -68,7 +69,27 @@ def check_usage(run: Run) -> None:
     assert usage["accepted"] == 13
     assert usage["rejected"]["forbidden_event_type"]["events"] >= 8
     assert usage["rejected"]["quota_exceeded"]["events"] == 1
+    assert usage["forecast"] is None  # of an organization that is new
     assert re.search(r"left +87\n", run("usage", "Acme").out)
+    wait_until(
+        lambda: sum(one["accepted"] for one in minutes(run)) == 13,
+        "the traffic is written",
+        seconds=WAIT_SECONDS,
+    )
+    assert sum(one["rejected"] for one in minutes(run)) >= 8 + 1 + 1
+    assert {one["app"] for one in minutes(run)} == {"crm-hub"}
+    shown = run("usage", "Acme", "--minutes", "60").out
+    assert "MINUTE (UTC)" in shown
+    assert "crm-hub" in shown
+    [key] = run("key", "list", "--json").json()
+    assert key["lastUsedAt"] > key["createdAt"]
+    assert key["lastUsedAt"][:16].replace("T", " ") in run("key", "list").out
+    assert re.search(r"last used \(UTC\) +20", run("key", "show", key["id"]).out)
+
+
+def minutes(run: Run) -> list[dict[str, Any]]:
+    usage: dict[str, Any] = run("usage", "Acme", "--minutes", "60", "--json").json()
+    return list(usage["minutes"])
 
 
 def check_events(run: Run, metadata: dict[str, object]) -> None:

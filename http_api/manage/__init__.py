@@ -1,0 +1,1 @@
+"""The management API (docs/contract.md, section 14): operators' tools read and change what is."""
