@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from core.access.api_keys import digest
 from core.access.callers import find_caller_at_home
+from core.access.key_secrets import KeySecrets
 from core.admin import apps, keys, organizations
 from core.admin.apps import App
 from core.admin.cell_sessions import at_home
@@ -43,7 +43,7 @@ class DemoKey(NamedTuple):
     app: str
 
 
-async def ensure_demo(db: Connection, secret: bytes, data_dir: Path | None) -> DemoKey:
+async def ensure_demo(db: Connection, secrets: KeySecrets, data_dir: Path | None) -> DemoKey:
     """Make what is missing of the demo organization, its app and a key for it.
 
     A key is shown only when it is made. Next to the embedded database it is also kept in the file
@@ -56,13 +56,13 @@ async def ensure_demo(db: Connection, secret: bytes, data_dir: Path | None) -> D
         now_us = _now_us()
         if any(key.state(now_us) == "active" for key in await keys.of_app(db, app)):
             return DemoKey(None, name)
-        _, key = await keys.create(at_home(db), app, secret, now_us)
+        _, key = await keys.create(at_home(db), app, secrets, now_us)
         return DemoKey(key, name)
     file = data_dir / KEY_FILE
     kept = _read(file)
-    if kept is not None and await _works(db, app, secret, kept):
+    if kept is not None and await _works(db, app, secrets, kept):
         return DemoKey(kept, name)
-    _, key = await keys.create(at_home(db), app, secret, _now_us())
+    _, key = await keys.create(at_home(db), app, secrets, _now_us())
     _write(file, key)
     return DemoKey(key, name)
 
@@ -86,8 +86,8 @@ async def _ensure_app(db: Connection, organization: Organization) -> App:
         return await apps.find(db, APP_SLUG, organization.id)
 
 
-async def _works(db: Connection, app: App, secret: bytes, key: str) -> bool:
-    caller = await find_caller_at_home(db, digest(key, secret))
+async def _works(db: Connection, app: App, secrets: KeySecrets, key: str) -> bool:
+    caller = await find_caller_at_home(db, secrets.digests(key))
     return (
         caller is not None
         and caller.app_id == app.id

@@ -62,7 +62,7 @@ async def create_key(
     made, text = await keys.create(
         owner.cell,
         app,
-        desk.digest_secrets[0],
+        desk.secrets,
         now_us,
         expires_us=_us(given.expires_at),
         requests_per_second=given.requests_per_second,
@@ -98,7 +98,7 @@ async def rotate_key(
     old, new, text = await keys.rotate(
         owner.cell,
         key,
-        desk.digest_secrets[0],
+        desk.secrets,
         now_us,
         old_ends_us=now_us + OLD_KEY_SECONDS * 1_000_000 if old_ends_us is None else old_ends_us,
         expires_us=_us(given.expires_at),

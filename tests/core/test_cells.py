@@ -10,9 +10,9 @@ import pytest
 
 import core.cells
 import core.postgres.node
-from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
+from core.access.key_secrets import key_secrets
 from core.access.shared_budget import SharedBudget
 from core.cells import Cell, Cells
 from core.clock import Clock
@@ -58,7 +58,7 @@ class Opened:
 
     async def authenticator(self) -> Authenticator:
         async with self.database.connection() as db:
-            secret = await deployment_secret(db, None)
+            secret = await key_secrets(db, None)
         changes = Invalidation(self.database, self.clock)  # never run: nothing is heard
         return Authenticator(self.database, self.cells.database_of, changes, self.clock, secret)
 

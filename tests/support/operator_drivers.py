@@ -61,6 +61,12 @@ def _options(values: dict[str, Any]) -> list[str]:
     return [part for name, value in values.items() for part in (f"--{name}", str(value))]
 
 
+def _key(shown: Json) -> Json:
+    """A key without what the command line alone tells: it knows both of the secrets."""
+    assert shown.pop("needsPreviousSecret") is False
+    return shown
+
+
 class CommandLine:
     """Operators' commands, run in this process."""
 
@@ -119,13 +125,13 @@ class CommandLine:
         return dict(self._json("app", "remove", app, "--dry-run" if dry_run else "--yes"))
 
     def keys(self, org: str, app: str) -> list[Json]:
-        return list(self._json("key", "list", app))
+        return list(map(_key, self._json("key", "list", app)))
 
     def create_key(self, org: str, app: str, rate: int = 60) -> Json:
         return dict(self._json("key", "create", app, "--rate", str(rate)))
 
     def key(self, org: str, key: str) -> Json:
-        return dict(self._json("key", "show", key))
+        return _key(self._json("key", "show", key))
 
     def revoke_key(self, org: str, key: str) -> Json:
         return dict(self._json("key", "revoke", key))

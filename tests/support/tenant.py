@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from core import ids
-from core.access.api_keys import deployment_secret
+from core.access.key_secrets import key_secrets
 from core.admin import apps, keys, organizations, whitelist
 from core.admin.cell_sessions import CellSession
 from core.postgres import directory
@@ -152,7 +152,7 @@ class Tenant:
             return await self._with_key(cell, self.app, **options)
 
     async def _with_key(self, cell: CellSession, app: apps.App, **options: Any) -> Tenant:
-        secret = await deployment_secret(cell.home, None)
+        secret = await key_secrets(cell.home, None)
         options = {"requests_per_second": FAST, **options}
         api_key, key = await keys.create(cell, app, secret, now_us(), **options)
         return Tenant(self.database_url, self.organization, app, api_key, key, self.cell)
@@ -237,6 +237,6 @@ async def make_tenant(database_url: str, cell_name: str | None = None, **options
         name = f"Organization {next(_numbers)} {time.time_ns()}"
         organization = await organizations.create(cell, name, now_us(), **options)
         app = await apps.create(cell, organization, "crm-hub", "CRM Hub", event_types, now_us())
-        secret = await deployment_secret(cell.home, None)
+        secret = await key_secrets(cell.home, None)
         api_key, key = await keys.create(cell, app, secret, now_us(), **key_options)
     return Tenant(database_url, organization, app, api_key, key, cell.record)

@@ -120,6 +120,8 @@ def test_a_replaced_key_ends_a_day_later_or_when_it_would_have(run: Run, acme: s
 def test_keys_are_not_made_under_another_secret(
     run: Run, acme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WEPEOPLE_KEY_SECRET", "the secret of the keys")
+    assert run("key", "rotate-secret").code == 0
     monkeypatch.setenv("WEPEOPLE_KEY_SECRET", "another secret than before")
     result = run("key", "create", "crm-hub", "--json")
     assert (result.code, result.out) == (1, "")
