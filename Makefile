@@ -117,9 +117,10 @@ mutants: $(VENV)/mutants.stamp ## change core/rules and core/journal, and list t
 	@$(BIN)/mutmut export-cicd-stats >/dev/null && cat mutants/mutmut-cicd-stats.json
 
 .PHONY: lock
-lock: $(VENV)/dev.stamp ## resolve both pyproject.toml into the three lock files; ARGS="--upgrade" for newer versions
+lock: $(VENV)/dev.stamp ## resolve both pyproject.toml into the four lock files; ARGS="--upgrade" for newer versions
 	$(LOCK) $(PROJECTS) --group build --output-file requirements.lock
 	$(LOCK) $(PROJECTS) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) $(PROJECTS) --group build --extra otel --constraints requirements-dev.lock --output-file requirements-otel.lock
 	$(LOCK) --group mutants --constraints requirements-dev.lock --output-file requirements-mutants.lock
 
 .PHONY: proto-landed

@@ -72,12 +72,12 @@ class Ingestor:
     async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
         """Begin a request in its turn: authenticate, check the plan and take a rate token."""
         try:
-            key_digest = self._authenticator.digest_of(authorization)
+            digests = self._authenticator.digests_of(authorization)
         except IngestError:
             await self._admission.beginning.begin(STRANGERS)
             raise
-        await self._admission.beginning.begin(self._authenticator.flow_of(key_digest))
-        caller = await self._authenticator.identify(key_digest)
+        await self._admission.beginning.begin(self._authenticator.flow_of(digests))
+        caller = await self._authenticator.identify(digests)
         try:
             self._authenticator.check_usable(caller)
             self._cells.of(caller).check()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
+
+from core.certificate_expiry import earliest_end
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,14 @@ def _check_has_certificate(role: str, path: Path) -> None:
         raise TlsFileError(role, path, f"it has no certificate in PEM ({error})") from None
 
 
+def _end(path: Path) -> float:
+    try:
+        return earliest_end(path.read_text("ascii", "replace"))
+    except (OSError, ValueError) as error:  # it serves nevertheless
+        log.warning("cannot tell when the certificate %s ends: %s", path, error)
+        return math.nan
+
+
 class FollowedFiles(Generic[T]):
     """The reading of TLS files as they are now; a change counts for new connections.
 
@@ -83,12 +94,12 @@ class FollowedFiles(Generic[T]):
         self._next_check = 0.0
         self._told = ""  # of files that cannot be used
         self._reading: T | None = None
+        self._ends_at = 0.0
 
     def load(self) -> T:
         """Read the files for the first time; raises :class:`TlsFileError`."""
         self._stamps = list(self._stamps_now())
-        self._reading = self._read_files(self._files)
-        return self._reading
+        return self._take()
 
     def reload(self) -> None:
         """Look at the files now, and read them even if they seem to be the same."""
@@ -109,9 +120,22 @@ class FollowedFiles(Generic[T]):
             assert self._reading is not None
             return self._reading
 
+    def ends_at(self) -> float:
+        """When the certificate in use ends, or one behind it, in seconds since the epoch.
+
+        NaN if that is not known.
+        """
+        self.latest()
+        return self._ends_at
+
+    def _take(self) -> T:
+        self._reading = reading = self._read_files(self._files)
+        self._ends_at = _end(self._files.certificate)
+        return reading
+
     def _read(self) -> None:
         try:
-            self._reading = self._read_files(self._files)
+            self._take()
         except TlsFileError as error:
             self._stamps = []  # it is tried again, whatever made it fail
             if str(error) != self._told:

@@ -27,6 +27,7 @@ class Certificates:
         self._followed = FollowedFiles(files, read)
         self._given: grpc.ServerCertificateConfiguration | None = None
         self.reload = self._followed.reload
+        self.ends_at = self._followed.ends_at
 
     def load(self) -> None:
         """Read the files for the first time; raises :class:`TlsFileError`."""

@@ -19,6 +19,9 @@ from typing import Any, Final, NamedTuple
 LOOK_SECONDS: Final = 0.05
 SECONDS_A_DESCRIPTOR: Final = 0.00003
 LOOKS_A_TURN: Final = 200
+# Between two counts for the metrics, which so take at most a hundredth of the time.
+COUNT_SECONDS: Final = 1.0
+COUNT_SECONDS_A_DESCRIPTOR: Final = 0.0005
 # Parts of the places. Above the first, strangers give way until the second is left, and newcomers
 # among them until the first is: so many find room before the next look.
 CROWDED: Final = 0.5
@@ -52,6 +55,7 @@ class Connections:
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.open = 0  # as counted last
         self._known: set[str] = set()  # the peers of calls with a usable key; some may be gone
 
     def note_known(self, peer: str) -> None:
@@ -59,7 +63,9 @@ class Connections:
         self._known.add(peer)
 
     async def run(self, port: int) -> None:
-        """Have strangers give way whenever there are many connections to the port."""
+        """Count the connections to the port; whenever there are many, strangers give way."""
+        now = asyncio.get_running_loop().time
+        count_at = now()
         while _TCP_INFO is not None:
             descriptors: list[str] = []
             with contextlib.suppress(OSError):  # no descriptor is left to look with
@@ -69,6 +75,10 @@ class Connections:
                     seen = await self._look(port, descriptors)
                     self._known -= known.difference(one.peer for one in seen)
                     await self._make_room(port, seen)
+                if now() >= count_at:
+                    self.open = await self._count(port, descriptors)
+                    pause = max(COUNT_SECONDS, COUNT_SECONDS_A_DESCRIPTOR * len(descriptors))
+                    count_at = now() + pause
             await asyncio.sleep(max(LOOK_SECONDS, SECONDS_A_DESCRIPTOR * len(descriptors)))
 
     async def _look(self, port: int, descriptors: list[str]) -> list[_Seen]:
@@ -79,6 +89,14 @@ class Connections:
             if not number % LOOKS_A_TURN:
                 await asyncio.sleep(0)
         return seen
+
+    async def _count(self, port: int, descriptors: list[str]) -> int:
+        count = 0
+        for number, descriptor in enumerate(descriptors, 1):
+            count += _is_of(int(descriptor), port)
+            if not number % LOOKS_A_TURN:
+                await asyncio.sleep(0)
+        return count
 
     async def _make_room(self, port: int, seen: list[_Seen]) -> None:
         too_many = len(seen) - int(CROWDED * self.most)
@@ -102,6 +120,15 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
         yield one
     finally:
         one.detach()
+
+
+def _is_of(descriptor: int, port: int) -> bool:
+    """Whether a descriptor is a connection to the port; its listener is none."""
+    with contextlib.suppress(OSError), _borrowed(descriptor) as one:
+        if _port(one.getsockname()) == port:
+            one.getpeername()
+            return True
+    return False
 
 
 def _look_at(descriptor: int, port: int) -> _Seen | None:

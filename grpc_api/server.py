@@ -147,6 +147,11 @@ class GrpcServer:
         """Have health say NOT_SERVING at once; calls are served on until :meth:`stop`."""
         self._health.drain()
 
+    @property
+    def certificate_end(self) -> Callable[[], float] | None:
+        """Tells when the certificate in use ends, in seconds since the epoch; None without TLS."""
+        return None if self._certificates is None else self._certificates.ends_at
+
     def reload_certificates(self) -> None:
         """Use the TLS files as they are now, for new connections."""
         if self._certificates is not None:

@@ -42,7 +42,7 @@ from service.background import background
 from service.freed_memory import return_memory
 from service.gc_settings import configure_gc
 from service.hangup import Hangup
-from service.ingestion import digest_secret, open_ingestor, pool_connections
+from service.ingestion import digest_secrets, open_ingestor, pool_connections
 from service.metrics import CONTENT_TYPE, MetricsPage
 from service.postgres.open_database import open_database
 from service.processes.shared_state import SharedState
@@ -120,8 +120,8 @@ async def running(
         grpc_port = grpc_server.start()
         await stack.enter_async_context(background(servicer.connections.run(grpc_port), failure))
         site = _site(settings, base_url, grpc_port, shown_key)
-        secret = await digest_secret(settings, database)
-        administration = Administration(database, clock, (secret,))
+        secrets = await digest_secrets(settings, database)
+        administration = Administration(database, clock, secrets)
         views = Views()
         http_app = create_app(
             ingestor,
@@ -137,7 +137,13 @@ async def running(
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         http_server.load_certificates()
         state = StateMetrics(
-            counters.registry, admission, database, http_server.connections, readiness
+            counters.registry,
+            admission,
+            database,
+            http_server.connections,
+            servicer.connections,
+            readiness,
+            {"http": http_server.certificate_end, "grpc": grpc_server.certificate_end},
         )
         await stack.enter_async_context(background(state.run(), failure))
         await stack.enter_async_context(background(return_memory(), failure))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from core import ids
-from core.access.api_keys import digest
 from core.access.callers import find_caller_at_home
+from core.access.key_secrets import KeySecrets
 from core.admin import apps, keys, operators, organizations, sign_ins
 from core.admin.apps import App
 from core.admin.cell_sessions import at_home
@@ -48,7 +48,7 @@ class DemoAccess(NamedTuple):
     link: str
 
 
-async def ensure_demo(db: Connection, secret: bytes, data_dir: Path | None) -> DemoAccess:
+async def ensure_demo(db: Connection, secrets: KeySecrets, data_dir: Path | None) -> DemoAccess:
     """Make what is missing of the demo organization, its app and a key for it, and a new link.
 
     A key is shown only when it is made. Next to the embedded database it is also kept in the file
@@ -57,36 +57,38 @@ async def ensure_demo(db: Connection, secret: bytes, data_dir: Path | None) -> D
     """
     organization = await _ensure_organization(db)
     app = await _ensure_app(db, organization)
-    key = await _ensure_key(db, app, secret, data_dir)
-    link = await _make_link(db, secret)
+    key = await _ensure_key(db, app, secrets, data_dir)
+    link = await _make_link(db, secrets)
     organization_id = ids.text(ids.ORGANIZATION, organization.id)
     return DemoAccess(key, organization_id, f"{ORGANIZATION_NAME}/{APP_SLUG}", link)
 
 
-async def _make_link(db: Connection, secret: bytes) -> str:
+async def _make_link(db: Connection, secrets: KeySecrets) -> str:
     """Make the demo's operator anew, whose token nobody has, and a link that signs in."""
     for known in await operators.list_all(db):
         if known.name == OPERATOR_NAME and known.revoked_at is None:
             await operators.revoke(at_home(db), known, _now_us())
     try:
-        made, _ = await operators.create(at_home(db), OPERATOR_NAME, "write", secret, _now_us())
+        made, _ = await operators.create(at_home(db), OPERATOR_NAME, "write", secrets, _now_us())
     except AlreadyExistsError:  # another service has made it in this moment
         made = await operators.find(db, OPERATOR_NAME)
     return await sign_ins.make_link(db, made, _now_us())
 
 
-async def _ensure_key(db: Connection, app: App, secret: bytes, data_dir: Path | None) -> str | None:
+async def _ensure_key(
+    db: Connection, app: App, secrets: KeySecrets, data_dir: Path | None
+) -> str | None:
     if data_dir is None:
         now_us = _now_us()
         if any(key.state(now_us) == "active" for key in await keys.of_app(db, app)):
             return None
-        _, key = await keys.create(at_home(db), app, secret, now_us)
+        _, key = await keys.create(at_home(db), app, secrets, now_us)
         return key
     file = data_dir / KEY_FILE
     kept = _read(file)
-    if kept is not None and await _works(db, app, secret, kept):
+    if kept is not None and await _works(db, app, secrets, kept):
         return kept
-    _, key = await keys.create(at_home(db), app, secret, _now_us())
+    _, key = await keys.create(at_home(db), app, secrets, _now_us())
     _write(file, key)
     return key
 
@@ -110,8 +112,8 @@ async def _ensure_app(db: Connection, organization: Organization) -> App:
         return await apps.find(db, APP_SLUG, organization.id)
 
 
-async def _works(db: Connection, app: App, secret: bytes, key: str) -> bool:
-    caller = await find_caller_at_home(db, digest(key, secret))
+async def _works(db: Connection, app: App, secrets: KeySecrets, key: str) -> bool:
+    caller = await find_caller_at_home(db, secrets.digests(key))
     return (
         caller is not None
         and caller.app_id == app.id

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Final
 
 from core.access.admission import Admission
-from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
+from core.access.key_secrets import KeySecrets
 from core.access.rate_limits import RateLimiter
 from core.access.shared_budget import SharedBudget
 from core.access.shared_rates import SharedRates
@@ -32,7 +32,7 @@ from core.tracing import Tracer
 from service.background import background
 from service.processes.shared_state import SharedState
 from service.rates import rate_store
-from service.runtime import configured_secret
+from service.runtime import configured_secrets
 from service.settings import Settings
 
 # Of a node, for all server processes: leaves an embedded PostgreSQL connections for other commands.
@@ -44,10 +44,10 @@ def pool_connections(shared_state: SharedState) -> int:
     return min(MAX_POOL_CONNECTIONS, MAX_CONNECTIONS_TOGETHER // shared_state.size)
 
 
-async def digest_secret(settings: Settings, database: Database) -> bytes:
+async def digest_secrets(settings: Settings, database: Database) -> KeySecrets:
     """The secret that keys the digests of API keys and operators' tokens."""
     async with database.connection() as db:
-        return await deployment_secret(db, configured_secret(settings))
+        return await configured_secrets(settings, db)
 
 
 @contextlib.asynccontextmanager
@@ -63,7 +63,7 @@ async def open_ingestor(
 ) -> AsyncIterator[Ingestor]:
     """The core on a database, with what runs in its background."""
     async with contextlib.AsyncExitStack() as stack:
-        secret = await digest_secret(settings, database)
+        secrets = await digest_secrets(settings, database)
         open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache(), tracer)
         connections = pool_connections(shared_state)
         cells = await stack.enter_async_context(
@@ -72,7 +72,7 @@ async def open_ingestor(
         await stack.enter_async_context(background(cells.run(), failure))
 
         invalidation = Invalidation(database, clock)
-        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secret)
+        authenticator = Authenticator(database, cells.database_of, invalidation, clock, secrets)
         await stack.enter_async_context(background(invalidation.run(), failure))
 
         rates = None

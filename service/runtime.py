@@ -13,11 +13,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import uvloop
+from pydantic import SecretStr
 
-from core.access.api_keys import deployment_secret
+from core.access.key_secrets import KeySecrets, key_secrets
 from core.descriptors import raise_descriptor_limit
 from core.postgres.migrate import migrate
-from core.postgres.sessions import connect, logs_statements
+from core.postgres.sessions import Connection, connect, logs_statements
 from service.demo import DemoAccess, ensure_demo
 from service.settings import Settings, host_and_port
 
@@ -71,14 +72,18 @@ async def bring_up_to_date(conninfo: str) -> None:
 async def make_demo(settings: Settings, conninfo: str) -> DemoAccess:
     """The demo: what is missing of it is made, and a link to the console."""
     async with await connect(conninfo) as db:
-        secret = await deployment_secret(db, configured_secret(settings))
+        secrets = await configured_secrets(settings, db)
         embedded = settings.database_url is None
-        return await ensure_demo(db, secret, settings.data_dir if embedded else None)
+        return await ensure_demo(db, secrets, settings.data_dir if embedded else None)
 
 
-def configured_secret(settings: Settings) -> str | None:
-    """The secret for key digests that the operator has set; None if the database keeps one."""
-    return None if settings.key_secret is None else settings.key_secret.get_secret_value()
+async def configured_secrets(settings: Settings, db: Connection) -> KeySecrets:
+    """The secrets of key digests by the settings; raises as ``key_secrets``."""
+    return await key_secrets(db, _text(settings.key_secret), _text(settings.key_secret_previous))
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def stop_signal(before_exit: Callable[[], None] | None = None) -> asyncio.Future[None]:

@@ -167,6 +167,11 @@ class Settings(BaseModel):
         "before the first key is made, to keep it outside the database",
         default=None,
     )
+    key_secret_previous: Annotated[SecretStr, AfterValidator(_secret)] | None = _variable(
+        "WEPEOPLE_KEY_SECRET_PREVIOUS",
+        "the one before, while WEPEOPLE_KEY_SECRET is changed (docs/operations.md)",
+        default=None,
+    )
     public_url: Annotated[str, AfterValidator(_url)] | None = _variable(
         "WEPEOPLE_PUBLIC_URL",
         "where clients reach the service, for the links in errors; by default where HTTP listens",
@@ -225,6 +230,12 @@ class Settings(BaseModel):
         "be personal data",
         default=False,
     )
+
+    @model_validator(mode="after")
+    def _previous_secret_has_a_successor(self) -> Self:
+        if self.key_secret_previous is not None and self.key_secret is None:
+            raise ValueError("WEPEOPLE_KEY_SECRET: must be set if WEPEOPLE_KEY_SECRET_PREVIOUS is")
+        return self
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

@@ -7,12 +7,14 @@ each writes its own into its files (service/metrics.py), and the page has the su
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from core.access.admission import Admission
 from core.postgres.database import Database
+from grpc_api.connections import Connections as GrpcConnections
 from http_api.connections import Connections
 from service.readiness import Readiness
 
@@ -29,10 +31,13 @@ class StateMetrics:
         admission: Admission,
         database: Database,
         connections: Connections,
+        grpc_connections: GrpcConnections,
         readiness: Readiness,
+        certificate_ends: Mapping[str, Callable[[], float] | None],
     ) -> None:
         self._database = database
         self._connections = connections
+        self._grpc_connections = grpc_connections
         self._readiness = readiness
         # At the first a request that finds no room is refused, at the others it waits.
         self._refusing = {
@@ -53,6 +58,16 @@ class StateMetrics:
             mode="livemin",
         )
         self._ready.set(0)
+        # Only where there is TLS: a series of a certificate that is not there would be an alarm.
+        self._certificate_ends = {name: end for name, end in certificate_ends.items() if end}
+        if self._certificate_ends:
+            self._expiry = _gauge(
+                registry,
+                "wepeople_tls_certificate_expiry_timestamp_seconds",
+                "When the TLS certificate in use ends, or one behind it, since the epoch.",
+                "protocol",
+                mode="livemin",
+            )
 
     def _add_admission(self, registry: CollectorRegistry) -> None:
         self._used = _gauge(
@@ -118,6 +133,10 @@ class StateMetrics:
             self._waiting.labels(name).set(budget.waiting)
         self._used.labels("http_connections").set(len(self._connections))
         self._limit.labels("http_connections").set(self._connections.most)
+        self._used.labels("grpc_connections").set(self._grpc_connections.open)
+        self._limit.labels("grpc_connections").set(self._grpc_connections.most)
+        for protocol, end in self._certificate_ends.items():
+            self._expiry.labels(protocol).set(end())
         for pool, stats in self._database.pool_stats().items():
             self._pool_used.labels(pool).set(stats["pool_size"] - stats["pool_available"])
             self._pool_limit.labels(pool).set(stats["pool_max"])

@@ -22,7 +22,7 @@ from core.access.slice_turns import SliceTurns
 
 MAX_BEGUN_A_TURN: Final = 8  # requests
 MAX_READ_A_TURN: Final = 8  # pieces of bodies
-MAX_JUDGED_A_TURN: Final = 500  # events, on average; a larger step is followed by idle turns
+MAX_JUDGED_A_TURN: Final = 150  # events, on average; a larger step is followed by idle turns
 MIN_JUDGED_IN_TURN: Final = 50  # events; fewer take hardly longer than the rest of a request
 MAX_WAITING_STEPS: Final = 8_192  # of all flows together
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Final, TypeVar
 
-from core.access.api_keys import KEY_PATTERN, digest
+from core.access.api_keys import KEY_PATTERN
 from core.access.callers import KeyOfOrganization, find_callers
 from core.access.fair_queue import STRANGERS, Flow
 from core.access.invalidation import Invalidation
 from core.access.key_cache import KeyCache
 from core.access.key_lookups import LOOKUP_SECONDS, KeyLookups
+from core.access.key_renewal import KeyRenewal
+from core.access.key_secrets import Digests, KeySecrets
 from core.clock import Clock
 from core.error_codes import ErrorCode
 from core.errors import IngestError
@@ -44,7 +47,8 @@ class Authenticator:
 
     All keys that wait are looked for in one query of the directory at ``home``. Their rights are
     read in each cell apart, so that a cell that does not answer delays the keys of no other.
-    ``secret`` keys the digests (:func:`core.access.api_keys.deployment_secret`).
+    While the secret of the digests is changed, a key is looked for under both digests at once, and
+    the one that is stored is renewed (core/access/key_renewal.py).
     """
 
     def __init__(
@@ -53,13 +57,14 @@ class Authenticator:
         database_of: DatabaseOf,
         changes: Invalidation,
         clock: Clock,
-        secret: bytes,
+        secrets: KeySecrets,
     ) -> None:
         self._home = home
         self._database_of = database_of
         self._clock = clock
-        self._secret = secret
+        self._secrets = secrets
         self._cache = KeyCache(changes, clock)
+        self._renewal = KeyRenewal(home, database_of, secrets, clock)
         # Keys that were known before a change are looked up apart from all others, so that made-up
         # keys take no turn from them.
         self._known_lookups = KeyLookups(self._read_places)
@@ -74,12 +79,12 @@ class Authenticator:
         ``internal_error``, transient, if the home database or the cell does not answer within
         ``LOOKUP_SECONDS``.
         """
-        caller = await self.identify(self.digest_of(authorization))
+        caller = await self.identify(self.digests_of(authorization))
         self.check_usable(caller)
         return caller
 
-    def digest_of(self, authorization: str | None) -> bytes:
-        """The digest of the key in an Authorization value, known or not.
+    def digests_of(self, authorization: str | None) -> Digests:
+        """The digests that the key in an Authorization value may have, known or not.
 
         Raises ``missing_authorization`` or ``invalid_key`` for a value without a key.
         """
@@ -95,27 +100,27 @@ class Authenticator:
                 "The Authorization header is not 'Bearer ' and a key: wp_live_ and 32 lower-case "
                 "hex digits.",
             )
-        return digest(match[1], self._secret)
+        return self._secrets.digests(match[1])
 
-    async def identify(self, key_digest: bytes) -> Caller:
-        """The caller whose key has this digest, whether or not the key may be used now.
+    async def identify(self, digests: Digests) -> Caller:
+        """The caller whose key has one of the digests, whether or not the key may be used now.
 
         Raises ``invalid_key`` or ``internal_error``, as :meth:`authenticate`.
         """
-        cached = self._cache.trusted(key_digest)
-        caller = await self._find(key_digest) if cached is None else cached.caller
+        cached = self._cache.trusted(digests[0])
+        caller = await self._find(digests) if cached is None else cached.caller
         if caller is None:
             raise IngestError(ErrorCode.INVALID_KEY, "There is no such API key.")
         return caller
 
-    def flow_of(self, key_digest: bytes) -> Flow:
+    def flow_of(self, digests: Digests) -> Flow:
         """The flow of a request: the organization of a cached key, or that of all strangers."""
-        caller = self._cache.last_caller(key_digest)
+        caller = self._cache.last_caller(digests[0])
         return caller.organization_id.int if caller else STRANGERS
 
     def recall(self, authorization: str) -> Caller | None:
         """The caller behind the Authorization value of a key if known without asking, or None."""
-        cached = self._cache.trusted(self.digest_of(authorization))
+        cached = self._cache.trusted(self.digests_of(authorization)[0])
         return cached.caller if cached else None
 
     def check_usable(self, caller: Caller) -> None:
@@ -130,23 +135,32 @@ class Authenticator:
                 "The organization's plan does not include the developer API.",
             )
 
-    async def _find(self, key_digest: bytes) -> Caller | None:
-        is_known = self._cache.was_known(key_digest)
+    async def _find(self, digests: Digests) -> Caller | None:
+        is_known = self._cache.was_known(digests[0])
         lookups = self._known_lookups if is_known else self._stranger_lookups
-        place = await lookups.find(key_digest)
+        place = await lookups.find(digests)
         if place is None:
             return None
         if (in_cell := self._cell_lookups.get(place.cell)) is None:
             in_cell = KeyLookups(partial(self._read_callers, place.cell))
             self._cell_lookups[place.cell] = in_cell
-        return await in_cell.find(KeyOfOrganization(place.organization_id, key_digest))
+        caller = await in_cell.find(KeyOfOrganization(place.organization_id, digests))
+        if caller is not None and not place.is_current:
+            self._renewal.add(digests, place)
+        return caller
 
-    async def _read_places(self, key_digests: Sequence[bytes]) -> Mapping[bytes, KeyPlace]:
+    async def _read_places(self, wanted: Sequence[Digests]) -> Mapping[Digests, KeyPlace]:
         reading = self._cache.begin()
-        found = await _ask(self._home, partial(find_keys, digests=key_digests))
-        for key_digest in key_digests:
-            if key_digest not in found:
-                self._cache.remember(key_digest, None, reading)
+        every = [one for digests in wanted for one in digests]
+        entries = await _ask(self._home, partial(find_keys, digests=every))
+        found: dict[Digests, KeyPlace] = {}
+        for digests in wanted:
+            places = [entries[one] for one in digests if one in entries]
+            if places:
+                # A renewal that was interrupted has left both entries.
+                found[digests] = min(places, key=attrgetter("is_current"))
+            else:
+                self._cache.remember(digests[0], None, reading)
         return found
 
     async def _read_callers(
@@ -156,7 +170,7 @@ class Authenticator:
         reading = self._cache.begin()
         found = await _ask(database, partial(find_callers, cell=cell, wanted=wanted))
         for key in wanted:
-            self._cache.remember(key.digest, found.get(key), reading)
+            self._cache.remember(key.digests[0], found.get(key), reading)
         return found
 
 

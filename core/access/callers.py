@@ -8,6 +8,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from core.access.key_secrets import Digests
 from core.models import Caller
 from core.postgres.directory import HOME, find_keys
 from core.postgres.sessions import Connection
@@ -15,10 +16,10 @@ from core.timestamps import from_datetime
 
 
 class KeyOfOrganization(Struct, frozen=True, gc=False, cache_hash=True):
-    """A key as its cell finds it: by the organization and by the digest."""
+    """A key as its cell finds it: by the organization and by any of the digests it may have."""
 
     organization_id: UUID
-    digest: bytes
+    digests: Digests
 
 
 _FIND: Final = """
@@ -40,11 +41,12 @@ async def find_callers(
     A key that the cell does not have is left out.
     """
     found: dict[KeyOfOrganization, Caller] = {}
-    values = [one.organization_id for one in wanted], [one.digest for one in wanted]
+    of = {(key.organization_id, digest): key for key in wanted for digest in key.digests}
+    values = [organization_id for organization_id, _ in of], [digest for _, digest in of]
     for row in await (await db.execute(_FIND, values)).fetchall():
         organization_id, digest, key_id, hint, app_id, slug, name, plan, allowed, *rest = row
         key_rate, organization_rate, revoked, expires_at = rest
-        found[KeyOfOrganization(organization_id, digest)] = Caller(
+        found[of[organization_id, digest]] = Caller(
             key_id,
             hint,
             organization_id,
@@ -62,10 +64,10 @@ async def find_callers(
     return found
 
 
-async def find_caller_at_home(db: Connection, digest: bytes) -> Caller | None:
+async def find_caller_at_home(db: Connection, digests: Digests) -> Caller | None:
     """The caller behind a key of the home cell; None if it has no such key."""
-    place = (await find_keys(db, [digest])).get(digest)
+    place = next(iter((await find_keys(db, digests)).values()), None)
     if place is None or place.cell != HOME:
         return None
-    key = KeyOfOrganization(place.organization_id, digest)
+    key = KeyOfOrganization(place.organization_id, digests)
     return (await find_callers(db, HOME, [key])).get(key)

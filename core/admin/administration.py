@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Final
 
 import psycopg
 
+from core.access.key_secrets import KeySecrets
 from core.admin.cell_sessions import CellSessions
 from core.clock import Clock
 from core.errors import IngestError
@@ -24,15 +25,14 @@ STATEMENT_SECONDS: Final = 10
 class Administration:
     """Lends operators' requests the sessions of the cells, a few at once.
 
-    The road of a batch has connections of its own. ``digest_secrets``: as of
-    :func:`core.admin.operators.authenticate`.
+    The road of a batch has connections of its own. ``secrets``: of operators' tokens.
     """
 
-    def __init__(self, home: Database, clock: Clock, digest_secrets: Sequence[bytes]) -> None:
+    def __init__(self, home: Database, clock: Clock, secrets: KeySecrets) -> None:
         self._home = home
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self.clock = clock
-        self.digest_secrets = digest_secrets
+        self.secrets = secrets
 
     @contextlib.asynccontextmanager
     async def home(self) -> AsyncIterator[Connection]:

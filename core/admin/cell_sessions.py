@@ -75,16 +75,23 @@ class CellSession(NamedTuple):
             return
         organization_id = change.organization_id
         assert organization_id is not None
-        await self._announce(organization_id)
-        try:
-            async with (
-                self._audited(change),
-                self._renaming(organization_id, new_name),
-                self._transaction(),
-            ):
+        async with (
+            self._announced(organization_id),
+            self._audited(change),
+            self._renaming(organization_id, new_name),
+            self._transaction(),
+        ):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def shutting_out(self, organization_id: UUID) -> AsyncIterator[None]:
+        """As :meth:`changing`, of the first step of :meth:`recording_steps`, whose entry it is."""
+        if self.is_home:
+            async with self.home.transaction():
                 yield
-        finally:
-            await self._announce(organization_id)
+            return
+        async with self._announced(organization_id), self._transaction():
+            yield
 
     @contextlib.asynccontextmanager
     async def recording_steps(self, change: Change) -> AsyncIterator[None]:
@@ -139,8 +146,14 @@ class CellSession(NamedTuple):
                 raise name_taken(name) from error
             yield
 
-    async def _announce(self, organization_id: UUID) -> None:
-        await self.home.execute(_ANNOUNCE, (CHANNEL, str(organization_id)))
+    @contextlib.asynccontextmanager
+    async def _announced(self, organization_id: UUID) -> AsyncIterator[None]:
+        values = (CHANNEL, str(organization_id))
+        await self.home.execute(_ANNOUNCE, values)
+        try:
+            yield
+        finally:
+            await self.home.execute(_ANNOUNCE, values)
 
 
 def at_home(db: Connection, actor: Actor = SERVICE) -> CellSession:

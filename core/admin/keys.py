@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from core import ids, limits
 from core.access.api_keys import KEY_PREFIX, digest, generate_key
+from core.access.key_secrets import KeySecrets
 from core.admin import apps, checks
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession, CellSessions
@@ -63,7 +64,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 async def create(
     cell: CellSession,
     app: App,
-    secret: bytes,
+    secrets: KeySecrets,
     now_us: int,
     *,
     expires_us: int | None = None,
@@ -72,7 +73,7 @@ async def create(
     """Create a key; returns its record and the key itself, which is not stored.
 
     One that was made in the cell alone, before a crash, is nobody's: it was never shown.
-    ``secret`` keys the digests of this deployment (:func:`core.access.api_keys.deployment_secret`).
+    Its digest is made with the secret that is in force.
     ``expires_us``: microseconds since the epoch; None for never. InvalidValueError if that has
     passed.
     """
@@ -93,7 +94,8 @@ async def create(
         None if expires_us is None else to_datetime(expires_us),
         None,
     )
-    key_digest = digest(key, secret)
+    secret = secrets.in_force
+    key_digest = digest(key, secret.value)
     row = (
         made.organization_id,
         made.id,
@@ -106,10 +108,13 @@ async def create(
     )
     change = Change("key.create", made.organization_id, ids.text(ids.KEY, made.id))
     change.after = _audited(made)
+    entry = (key_digest, made.organization_id, cell.record.name, secret.check)
     async with cell.recording(change):
         await cell.db.execute(_INSERT, row)
+        if cell.is_home:  # whose trigger does not know the secret
+            await directory.put_key(cell.home, *entry)
     if not cell.is_home:
-        await directory.put_key(cell.home, key_digest, made.organization_id, cell.record.name)
+        await directory.put_key(cell.home, *entry)
     return made, key
 
 
@@ -197,28 +202,26 @@ JOIN apps ON apps.organization_id = api_keys.organization_id AND apps.id = app_i
 JOIN organizations ON organizations.id = api_keys.organization_id
 LEFT JOIN key_uses ON key_uses.organization_id = api_keys.organization_id
     AND key_uses.key_id = api_keys.id
-WHERE api_keys.id = %s OR digest = %s
+WHERE api_keys.id = %s OR digest = ANY (%s)
 """
 
 
-async def find(cells: CellSessions, given: str, secret: bytes) -> tuple[CellSession, ApiKey]:
+async def find(cells: CellSessions, given: str, secrets: KeySecrets) -> tuple[CellSession, ApiKey]:
     """The record of the key with that id, or of that key itself, if somebody has found one.
 
     It comes with its cell. NotFoundError if there is none. Its message never repeats a key.
     """
-    given_digest = digest(given, secret) if given.startswith(KEY_PREFIX) else None
+    digests = secrets.digests(given) if given.startswith(KEY_PREFIX) else ()
     key_id = ids.parse(ids.KEY, given)
 
     async def read(db: Connection) -> list[ApiKey]:
-        rows = await (await db.execute(_FIND, (key_id, given_digest))).fetchall()
+        rows = await (await db.execute(_FIND, (key_id, list(digests)))).fetchall()
         return [ApiKey(*row) for row in rows]
 
-    if given_digest is not None:
-        place = (await directory.find_keys(cells.home, [given_digest])).get(given_digest)
-        if place is not None:
-            cell = await cells.named(place.cell)
-            for key in await read(cell.db):
-                return cell, key
+    for place in (await directory.find_keys(cells.home, digests)).values():
+        cell = await cells.named(place.cell)
+        for key in await read(cell.db):
+            return cell, key
     found = await cells.everywhere(read)
     if not found:
         cells.check_all_answered()
@@ -264,7 +267,7 @@ RETURNING expires_at
 async def rotate(
     cell: CellSession,
     key: ApiKey,
-    secret: bytes,
+    secrets: KeySecrets,
     now_us: int,
     *,
     old_ends_us: int,
@@ -282,7 +285,7 @@ async def rotate(
     app = await apps.find(cell.db, ids.text(ids.APP, key.app_id), key.organization_id)
     rate = key.requests_per_second
     new, text = await create(
-        cell, app, secret, now_us, expires_us=expires_us, requests_per_second=rate
+        cell, app, secrets, now_us, expires_us=expires_us, requests_per_second=rate
     )
     change = Change("key.rotate", key.organization_id, ids.text(ids.KEY, key.id))
     async with cell.changing(change):

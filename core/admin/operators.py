@@ -6,11 +6,9 @@ revocation is in force at once.
 
 from __future__ import annotations
 
-import hmac
 import re
-import secrets
-from collections.abc import Sequence
 from datetime import datetime
+from secrets import token_hex
 from typing import Final, Literal
 from uuid import UUID
 
@@ -19,6 +17,7 @@ from psycopg.errors import UniqueViolation
 
 from core import ids
 from core.access.api_keys import digest
+from core.access.key_secrets import KeySecrets
 from core.admin import checks
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
@@ -67,8 +66,8 @@ class UnknownTokenError(TokenRefusedError):
 
 
 _INSERT: Final = """
-INSERT INTO operators (id, name, scope, digest, hint, created_at, expires_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
+INSERT INTO operators (id, name, scope, digest, secret_check, hint, created_at, expires_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
@@ -76,21 +75,21 @@ async def create(
     home: CellSession,
     name: str,
     scope: Scope,
-    secret: bytes,
+    secrets: KeySecrets,
     now_us: int,
     *,
     expires_us: int | None = None,
 ) -> tuple[Operator, str]:
     """Create an operator; returns the record and the token, which is not stored.
 
-    ``secret``: as of :func:`core.admin.keys.create`. ``expires_us``: None for never.
+    Its digest is made with the secret that is in force. ``expires_us``: None for never.
     InvalidValueError if that has passed, AlreadyExistsError if an operator who is not revoked has
     the name.
     """
     checks.name("operator name", name)
     if expires_us is not None and not now_us < expires_us <= MAX_US:
         raise InvalidValueError("the expiry must be in the future, and before the year 10000")
-    token = TOKEN_PREFIX + secrets.token_hex(TOKEN_RANDOM_BYTES)
+    token = TOKEN_PREFIX + token_hex(TOKEN_RANDOM_BYTES)
     expires_at = None if expires_us is None else to_datetime(expires_us)
     made = Operator(
         ids.new(now_us),
@@ -102,7 +101,9 @@ async def create(
         None,
         None,
     )
-    row = (made.id, name, scope, digest(token, secret), made.hint, made.created_at, expires_at)
+    secret = secrets.in_force
+    kept = (digest(token, secret.value), secret.check)
+    row = (made.id, name, scope, *kept, made.hint, made.created_at, expires_at)
     change = Change("operator.create", None, ids.text(ids.OPERATOR, made.id))
     change.after = _audited(made)
     try:
@@ -161,31 +162,34 @@ async def revoke(home: CellSession, operator: Operator, now_us: int) -> Operator
 
 
 _BY_DIGEST: Final = """
-SELECT id, name, scope, hint, created_at, expires_at, revoked_at, last_used_at, digest
-FROM operators WHERE digest = ANY (%s)
+SELECT id, name, scope, hint, created_at, expires_at, revoked_at, last_used_at, digest,
+    secret_check, secret_check IS DISTINCT FROM key_secret_check AND key_secret_check = %s
+FROM operators CROSS JOIN deployment WHERE digest = ANY (%s)
 """
-_NOTE_USE: Final = "UPDATE operators SET last_used_at = %s, digest = %s WHERE id = %s"
+_NOTE_USE: Final = """
+UPDATE operators SET last_used_at = %s, digest = %s, secret_check = %s WHERE id = %s
+"""
 
 
-async def authenticate(
-    home: Connection, token: str, digest_secrets: Sequence[bytes], now_us: int
-) -> Operator:
+async def authenticate(home: Connection, token: str, secrets: KeySecrets, now_us: int) -> Operator:
     """The operator whose token it is; TokenRefusedError if it cannot be used.
 
-    ``digest_secrets``: those that are accepted. A digest under another than the first is renewed.
+    A digest that was not made with the secret in force is renewed, if that is the wanted one.
     """
     if not _TOKEN.match(token):
         raise UnknownTokenError(f"this is no operator token: those begin with {TOKEN_PREFIX}")
-    digests = [digest(token, secret) for secret in digest_secrets]
-    row = await (await home.execute(_BY_DIGEST, (digests,))).fetchone()
+    digests = secrets.digests(token)
+    values = (secrets.wanted.check, list(digests))
+    row = await (await home.execute(_BY_DIGEST, values)).fetchone()
     if row is None:
         raise UnknownTokenError("there is no such operator token")
-    operator = Operator(*row[:-1])
+    *record, stored, check, is_old = row
+    operator = Operator(*record)
     check_active(operator, now_us)
-    is_renewed = not hmac.compare_digest(bytes(row[-1]), digests[0])
+    kept = (digests[0], secrets.wanted.check) if is_old else (stored, check)
     last_us = 0 if operator.last_used_at is None else from_datetime(operator.last_used_at)
-    if is_renewed or now_us - last_us >= LAST_USE_SECONDS * 1_000_000:
-        await home.execute(_NOTE_USE, (to_datetime(now_us), digests[0], operator.id))
+    if is_old or now_us - last_us >= LAST_USE_SECONDS * 1_000_000:
+        await home.execute(_NOTE_USE, (to_datetime(now_us), *kept, operator.id))
     return operator
 
 

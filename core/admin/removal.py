@@ -10,7 +10,6 @@ from uuid import UUID
 from msgspec import Struct
 
 from core import ids
-from core.admin import organizations
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import NotFoundError
@@ -117,6 +116,11 @@ _REMOVE: Final = (
 )
 
 
+_SHUT_OUT: Final = """
+UPDATE organizations SET developer_api = false, monthly_quota = 0 WHERE id = %s RETURNING name
+"""
+
+
 async def remove_organization(
     cell: CellSession, organization_id: UUID, seconds: float | None = None
 ) -> Removal:
@@ -133,20 +137,18 @@ async def remove_organization(
     deadline = _deadline(seconds)
     change = Change("org.remove", organization_id, ids.text(ids.ORGANIZATION, organization_id))
     async with cell.recording_steps(change):
-        try:
-            shut_out = await organizations.update(
-                cell, organization_id, developer_api=False, monthly_quota=0
-            )
-        except NotFoundError:
+        async with cell.shutting_out(organization_id):
+            shut_out = await (await cell.db.execute(_SHUT_OUT, (organization_id,))).fetchone()
+        if shut_out is None:
             if await directory.find_organization(cell.home, organization_id, None) is None:
-                raise
+                raise NotFoundError(f"there is no organization {change.subject}")
             await directory.forget_organization(cell.home, organization_id)
             return Removal(0, is_finished=True)
         await asyncio.sleep(QUIET_SECONDS)
         done = await _remove_events(cell.db, organization_id, deadline)
-        change.before = {"name": shut_out.name, "events": done.events}
+        change.before = {"name": shut_out[0], "events": done.events}
         if not done.is_finished:
-            change.after = {"name": shut_out.name}
+            change.after = {"name": shut_out[0]}
             return done
         await _remove_rows(cell.db, organization_id)
         if not cell.is_home:
@@ -218,14 +220,11 @@ async def remove_app(
     that its events have used stays used.
     """
     deadline = _deadline(seconds)
-    owner, subject = app.organization_id, ids.text(ids.APP, app.id)
-    change = Change("app.remove", owner, subject)
+    owner = app.organization_id
+    change = Change("app.remove", owner, ids.text(ids.APP, app.id))
     async with cell.recording_steps(change):
-        revoking = Change("app.revoke", owner, subject)
-        async with cell.changing(revoking):
-            values = (to_datetime(now_us), owner, app.id)
-            revoked = (await cell.db.execute(_REVOKE_KEYS, values)).rowcount
-            revoking.before, revoking.after = {"revoked": 0}, {"revoked": revoked}
+        async with cell.shutting_out(owner):
+            await cell.db.execute(_REVOKE_KEYS, (to_datetime(now_us), owner, app.id))
         await asyncio.sleep(QUIET_SECONDS)
         done = await _remove_events(cell.db, owner, deadline, app.id)
         change.before = {"slug": app.slug, "name": app.name, "events": done.events}

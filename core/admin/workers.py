@@ -151,8 +151,8 @@ LEFT JOIN worker_links ON worker_links.organization_id = workers.organization_id
     AND worker_id = workers.id
 LEFT JOIN apps ON apps.organization_id = workers.organization_id AND apps.id = app_id
 WHERE workers.organization_id = %(organization)s
-    AND CASE WHEN %(only)s::uuid[] IS NULL THEN merged_into IS NULL AND erased_at IS NULL
-        ELSE workers.id = ANY (%(only)s) END
+    AND (workers.id = ANY (%(only)s)
+        OR %(only)s::uuid[] IS NULL AND merged_into IS NULL AND erased_at IS NULL)
 GROUP BY workers.organization_id, workers.id
 ORDER BY display_name, workers.id
 """

@@ -43,10 +43,14 @@ class CellRecord(NamedTuple):
 
 
 class KeyPlace(NamedTuple):
-    """The organization of a key, and the cell that holds it."""
+    """The organization of a key, and the cell that holds it.
+
+    ``is_current``: the digest was made with the secret that is in force.
+    """
 
     organization_id: UUID
     cell: str
+    is_current: bool
 
 
 class OrganizationPlace(NamedTuple):
@@ -122,11 +126,17 @@ async def set_closed(db: Connection, name: str, closed_at: datetime | None) -> b
 
 
 _KEYS: Final = """
-SELECT digest, organization_id, cell FROM directory_keys WHERE digest = ANY (%s)
+SELECT digest, organization_id, cell, secret_check IS NOT DISTINCT FROM key_secret_check
+FROM directory_keys CROSS JOIN deployment WHERE digest = ANY (%s)
+"""
+_OUTDATED: Final = """
+SELECT digest, secret_check
+FROM directory_keys JOIN deployment ON secret_check IS DISTINCT FROM key_secret_check
+ORDER BY digest
 """
 _PUT_KEY: Final = """
-INSERT INTO directory_keys (digest, organization_id, cell) VALUES (%s, %s, %s)
-ON CONFLICT (digest) DO NOTHING
+INSERT INTO directory_keys (digest, organization_id, cell, secret_check) VALUES (%s, %s, %s, %s)
+ON CONFLICT (digest) DO UPDATE SET secret_check = excluded.secret_check
 """
 _FORGET_KEY: Final = "DELETE FROM directory_keys WHERE digest = %s"
 
@@ -137,9 +147,19 @@ async def find_keys(db: Connection, digests: Sequence[bytes]) -> dict[bytes, Key
     return {digest: KeyPlace(*place) for digest, *place in await cursor.fetchall()}
 
 
-async def put_key(db: Connection, digest: bytes, organization_id: UUID, cell: str) -> None:
-    """Enter a key's digest, unless it is there: from now on the key is known."""
-    await db.execute(_PUT_KEY, (digest, organization_id, cell))
+async def outdated_digests(db: Connection) -> list[tuple[bytes, bytes | None]]:
+    """The digests that were not made with the secret in force, each with its secret's check."""
+    return await (await db.execute(_OUTDATED)).fetchall()
+
+
+async def put_key(
+    db: Connection, digest: bytes, organization_id: UUID, cell: str, secret_check: bytes | None
+) -> None:
+    """Enter a key's digest: from now on the key is known.
+
+    ``secret_check`` is of the secret that made the digest (core/access/key_secrets.py).
+    """
+    await db.execute(_PUT_KEY, (digest, organization_id, cell, secret_check))
 
 
 async def forget_key(db: Connection, digest: bytes) -> None:

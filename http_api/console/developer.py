@@ -118,7 +118,7 @@ async def create_key(
             record, key = await keys.create(
                 cell,
                 app,
-                visit.desk.digest_secrets[0],
+                visit.desk.secrets,
                 _now_us(visit),
                 expires_us=_end_of_day_us(form.text("expires_on")),
                 requests_per_second=form.integer(
@@ -155,7 +155,7 @@ async def rotate_key(
             old, record, text = await keys.rotate(
                 cell,
                 key,
-                visit.desk.digest_secrets[0],
+                visit.desk.secrets,
                 now_us,
                 old_ends_us=now_us + hours * 3_600_000_000,
                 expires_us=_end_of_day_us(form.text("expires_on")),

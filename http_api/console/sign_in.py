@@ -74,7 +74,7 @@ async def _begin(home: Connection, desk: Administration, link: str, token: str) 
     if link:
         operator = await sign_ins.use_link(home, link, now_us)
     else:
-        operator = await operators.authenticate(home, token, desk.digest_secrets, now_us)
+        operator = await operators.authenticate(home, token, desk.secrets, now_us)
     return await sign_ins.begin_session(home, operator, now_us)
 
 

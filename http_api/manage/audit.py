@@ -10,7 +10,7 @@ from pydantic import Field
 from core import ids
 from core.admin import as_json, audit
 from core.admin.pages import page_of
-from http_api.manage import models
+from http_api.manage import records
 from http_api.manage.in_path import id_in_query
 from http_api.manage.pages import Paging, page_json
 from http_api.manage.security import READS, Desk
@@ -27,7 +27,7 @@ class AuditQuery(Paging):
 
 
 @router.get("/audit", dependencies=READS)
-async def list_audit(desk: Desk, wanted: Annotated[AuditQuery, Query()]) -> models.AuditPage:
+async def list_audit(desk: Desk, wanted: Annotated[AuditQuery, Query()]) -> records.AuditPage:
     """List the changes that operators have made, the latest first."""
     organization_id = id_in_query(ids.ORGANIZATION, "organizationId", wanted.organization_id)
     async with desk.home() as home:
@@ -38,4 +38,4 @@ async def list_audit(desk: Desk, wanted: Annotated[AuditQuery, Query()]) -> mode
             before=wanted.after(int),
         )
     page = page_of(found, wanted.limit, lambda entry: entry.number)
-    return models.AuditPage.model_validate(page_json(page, as_json.audit_entry))
+    return records.AuditPage.model_validate(page_json(page, as_json.audit_entry))

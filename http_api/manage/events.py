@@ -13,7 +13,7 @@ from core import ids, limits
 from core.admin import as_json, checks, timeline
 from core.admin.pages import page_of
 from core.rules import fields
-from http_api.manage import models
+from http_api.manage import records
 from http_api.manage.in_path import OwnerInPath, id_in_query
 from http_api.manage.pages import Paging, exact, page_json
 from http_api.manage.security import READS
@@ -40,7 +40,7 @@ class EventQuery(Paging):
 @router.get(
     "/organizations/{organizationId}/events",
     dependencies=READS,
-    response_model=models.EventPage,
+    response_model=records.EventPage,
 )
 async def list_events(owner: OwnerInPath, wanted: Annotated[EventQuery, Query()]) -> Response:
     """List an organization's events, the last received first."""

@@ -13,7 +13,7 @@ from core.admin.cell_sessions import CellSessions
 from core.admin.errors import InvalidValueError
 from core.admin.organizations import Organization
 from core.postgres.directory import CellRecord, list_cells
-from http_api.manage import models
+from http_api.manage import rights
 from http_api.manage.in_path import OwnerInPath
 from http_api.manage.pages import Paging, page_json
 from http_api.manage.removing import REMOVAL_SECONDS, Removing
@@ -26,7 +26,7 @@ ONE = "/organizations/{organizationId}"
 @router.get("/organizations", dependencies=READS, response_model_exclude_unset=True)
 async def list_organizations(
     cells: Cells, wanted: Annotated[Paging, Query()]
-) -> models.OrganizationPage:
+) -> rights.OrganizationPage:
     """List the organizations of all cells, by name."""
     page = await organizations.page(cells, wanted.limit, wanted.after(str))
     several = len(await list_cells(cells.home)) > 1
@@ -36,7 +36,7 @@ async def list_organizations(
         return as_json.organization(organization, cell.name if several else None)
 
     left_out = {"leftOut": sorted(cells.left_out)}
-    return models.OrganizationPage.model_validate(page_json(page, to_json, left_out))
+    return rights.OrganizationPage.model_validate(page_json(page, to_json, left_out))
 
 
 @router.post(
@@ -46,8 +46,8 @@ async def list_organizations(
     response_model_exclude_unset=True,
 )
 async def create_organization(
-    cells: Cells, desk: Desk, given: models.NewOrganization
-) -> models.Organization:
+    cells: Cells, desk: Desk, given: rights.NewOrganization
+) -> rights.Organization:
     """Make an organization."""
     cell, made = await organizations.create_anywhere(
         cells,
@@ -62,15 +62,15 @@ async def create_organization(
 
 
 @router.get(ONE, dependencies=READS, response_model_exclude_unset=True)
-async def get_organization(cells: Cells, owner: OwnerInPath) -> models.Organization:
+async def get_organization(cells: Cells, owner: OwnerInPath) -> rights.Organization:
     """Show one organization."""
     return await _answer(cells, owner.cell.record, owner.organization)
 
 
 @router.patch(ONE, dependencies=WRITES, response_model_exclude_unset=True)
 async def update_organization(
-    cells: Cells, owner: OwnerInPath, change: models.OrganizationChange
-) -> models.Organization:
+    cells: Cells, owner: OwnerInPath, change: rights.OrganizationChange
+) -> rights.Organization:
     """Change an organization. It is in force on every server within a second."""
     if not change.model_fields_set:
         raise InvalidValueError("body: there is nothing to change in it")
@@ -88,11 +88,11 @@ async def update_organization(
 @router.delete(
     ONE,
     dependencies=WRITES,
-    responses={HTTPStatus.ACCEPTED: {"model": models.OrganizationRemoval}},
+    responses={HTTPStatus.ACCEPTED: {"model": rights.OrganizationRemoval}},
 )
 async def remove_organization(
     owner: OwnerInPath, desk: Desk, response: Response, wanted: Annotated[Removing, Query()]
-) -> models.OrganizationRemoval:
+) -> rights.OrganizationRemoval:
     """Remove an organization with all it has, for good.
 
     A large one is removed by several requests: 202 says that it is shut out, and that some of it is
@@ -107,13 +107,13 @@ async def remove_organization(
         left = await removal.remove_organization(owner.cell, organization_id, REMOVAL_SECONDS)
         is_done = left.is_finished
         response.status_code = HTTPStatus.OK if is_done else HTTPStatus.ACCEPTED
-    return models.OrganizationRemoval.model_validate(
+    return rights.OrganizationRemoval.model_validate(
         {"organization": name, "removed": is_done, **as_json.extent(extent)}
     )
 
 
 async def _answer(
     cells: CellSessions, cell: CellRecord, organization: Organization
-) -> models.Organization:
+) -> rights.Organization:
     shown = await cells.shown_name(cell)
-    return models.Organization.model_validate(as_json.organization(organization, shown))
+    return rights.Organization.model_validate(as_json.organization(organization, shown))

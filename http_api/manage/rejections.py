@@ -11,7 +11,7 @@ from pydantic import Field
 from core import ids
 from core.admin import apps, as_json, rejections
 from core.admin.pages import page_of
-from http_api.manage import models
+from http_api.manage import records
 from http_api.manage.in_path import OwnerInPath, id_in_query
 from http_api.manage.pages import Paging, page_json
 from http_api.manage.security import READS
@@ -34,7 +34,7 @@ class RejectionQuery(Paging):
 @router.get("/organizations/{organizationId}/rejections", dependencies=READS)
 async def list_rejections(
     owner: OwnerInPath, wanted: Annotated[RejectionQuery, Query()]
-) -> models.RejectionPage:
+) -> records.RejectionPage:
     """List why an organization's requests and events were refused, the latest first."""
     app_id = id_in_query(ids.APP, "appId", wanted.app_id)
     slug = None
@@ -50,4 +50,4 @@ async def list_rejections(
         owner.cell.db, selection, wanted.limit + 1, before=wanted.after(UUID)
     )
     page = page_of(found, wanted.limit, lambda one: one.id)
-    return models.RejectionPage.model_validate(page_json(page, as_json.rejection))
+    return records.RejectionPage.model_validate(page_json(page, as_json.rejection))

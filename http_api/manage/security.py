@@ -48,9 +48,7 @@ async def reader(
     attempts.check(address, token)
     try:
         async with desk.home() as home:
-            operator = await operators.authenticate(
-                home, token, desk.digest_secrets, desk.clock.now_us()
-            )
+            operator = await operators.authenticate(home, token, desk.secrets, desk.clock.now_us())
     except UnknownTokenError:
         attempts.note_unknown(address)
         raise

@@ -12,7 +12,7 @@ from core import ids
 from core.admin import as_json, snapshots
 from core.admin.pages import page_of
 from core.admin.snapshots import CardKey
-from http_api.manage import models
+from http_api.manage import records
 from http_api.manage.in_path import OwnerInPath, id_in_query
 from http_api.manage.pages import Paging, exact, page_json
 from http_api.manage.security import READS
@@ -29,7 +29,7 @@ class SnapshotQuery(Paging):
 @router.get(
     "/organizations/{organizationId}/snapshots",
     dependencies=READS,
-    response_model=models.SnapshotPage,
+    response_model=records.SnapshotPage,
 )
 async def list_snapshots(owner: OwnerInPath, wanted: Annotated[SnapshotQuery, Query()]) -> Response:
     """List an organization's snapshots, those replaced since too, the last received first."""
@@ -47,7 +47,7 @@ async def list_snapshots(owner: OwnerInPath, wanted: Annotated[SnapshotQuery, Qu
 @router.get(
     "/organizations/{organizationId}/cards",
     dependencies=READS,
-    response_model=models.SnapshotPage,
+    response_model=records.SnapshotPage,
 )
 async def list_cards(owner: OwnerInPath, wanted: Annotated[SnapshotQuery, Query()]) -> Response:
     """List an organization's current snapshots, which no later one has replaced."""

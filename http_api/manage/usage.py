@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from core.admin import as_json, traffic, usage
-from http_api.manage import models
+from http_api.manage import records
 from http_api.manage.in_path import OwnerInPath
 from http_api.manage.models import Model
 from http_api.manage.security import READS, Desk
@@ -32,7 +32,7 @@ class UsageQuery(Model):
 )
 async def get_usage(
     owner: OwnerInPath, desk: Desk, wanted: Annotated[UsageQuery, Query()]
-) -> models.Usage:
+) -> records.Usage:
     """Show this month's quota, what is used and left of it, and what was rejected and why."""
     now_us = desk.clock.now_us()
     month = await usage.read(owner.cell.db, owner.organization.id, now_us)
@@ -40,4 +40,4 @@ async def get_usage(
     if wanted.minutes is not None:
         recent = await traffic.recent(owner.cell.db, owner.organization.id, wanted.minutes, now_us)
         shown["minutes"] = list(map(as_json.app_minute, recent))
-    return models.Usage.model_validate(shown)
+    return records.Usage.model_validate(shown)

@@ -15,7 +15,7 @@ from core.admin import as_json, checks, erasure, worker_activity, worker_merge, 
 from core.admin.errors import InvalidValueError
 from core.admin.pages import page_of
 from core.admin.workers import WorkerDetails
-from http_api.manage import models
+from http_api.manage import records
 from http_api.manage.in_path import OwnerInPath, WorkerInPath, id_in_query
 from http_api.manage.pages import Paging, page_json
 from http_api.manage.removing import Confirmed
@@ -47,7 +47,7 @@ class Erasure(Confirmed):
 @router.get(ALL, dependencies=READS)
 async def list_workers(
     owner: OwnerInPath, wanted: Annotated[WorkerQuery, Query()]
-) -> models.WorkerPage:
+) -> records.WorkerPage:
     """List the workers of an organization, in the order in which they were made."""
     if wanted.search is not None and checks.storable(wanted.search) is None:
         raise InvalidValueError("search: it has a character that no name has")
@@ -59,11 +59,11 @@ async def list_workers(
         wanted.search,
     )
     page = page_of(found, wanted.limit, lambda worker: worker.id)
-    return models.WorkerPage.model_validate(page_json(page, as_json.worker))
+    return records.WorkerPage.model_validate(page_json(page, as_json.worker))
 
 
 @router.post(ALL, status_code=HTTPStatus.CREATED, dependencies=WRITES)
-async def create_worker(owner: OwnerInPath, desk: Desk, given: models.NewWorker) -> models.Worker:
+async def create_worker(owner: OwnerInPath, desk: Desk, given: records.NewWorker) -> records.Worker:
     """Make a worker ahead of the first event, which would make the person, too."""
     made = await workers.create(
         owner.cell, owner.organization.id, given.display_name, given.email, desk.clock.now_us()
@@ -72,15 +72,15 @@ async def create_worker(owner: OwnerInPath, desk: Desk, given: models.NewWorker)
 
 
 @router.get(ONE, dependencies=READS)
-async def get_worker(worker: WorkerInPath) -> models.Worker:
+async def get_worker(worker: WorkerInPath) -> records.Worker:
     """Show one worker, with what the organization's apps call the person."""
     return _answer(worker)
 
 
 @router.patch(ONE, dependencies=WRITES)
 async def rename_worker(
-    owner: OwnerInPath, worker: WorkerInPath, given: models.WorkerChange
-) -> models.Worker:
+    owner: OwnerInPath, worker: WorkerInPath, given: records.WorkerChange
+) -> records.Worker:
     """Rename a worker. An e-mail that is replaced leads to nobody any more."""
     email = given.email if "email" in given.model_fields_set else UNSET
     return _answer(
@@ -91,19 +91,19 @@ async def rename_worker(
 
 
 @router.get(f"{ONE}/activity", dependencies=READS)
-async def get_worker_activity(owner: OwnerInPath, worker: WorkerInPath) -> models.Activity:
+async def get_worker_activity(owner: OwnerInPath, worker: WorkerInPath) -> records.Activity:
     """Count a worker's events and snapshots, which can take some seconds."""
     found = await worker_activity.activity(owner.cell.db, owner.organization.id, worker.id)
-    return models.Activity.model_validate(as_json.activity(found))
+    return records.Activity.model_validate(as_json.activity(found))
 
 
 @router.post(f"{ONE}/merge", dependencies=WRITES)
 async def merge_worker(
     owner: OwnerInPath,
     worker: WorkerInPath,
-    given: models.WorkerMerge,
+    given: records.WorkerMerge,
     wanted: Annotated[Confirmed, Query()],
-) -> models.MergedWorker:
+) -> records.MergedWorker:
     """Merge a worker into another one, the same person, for good.
 
     Without an answer in time, or with `unavailable`, it is sent again with the same ids.
@@ -112,13 +112,13 @@ async def merge_worker(
     into = id_in_query(ids.WORKER, "into", given.into)
     assert into is not None
     moved = await worker_merge.merge(owner.cell, owner.organization.id, worker.id, into)
-    return models.MergedWorker.model_validate(as_json.merged(worker.id, into, moved))
+    return records.MergedWorker.model_validate(as_json.merged(worker.id, into, moved))
 
 
 @router.post(f"{ONE}/erase", dependencies=WRITES)
 async def erase_worker(
     owner: OwnerInPath, worker: WorkerInPath, desk: Desk, wanted: Annotated[Erasure, Query()]
-) -> models.ErasedWorker:
+) -> records.ErasedWorker:
     """Erase a person's data, for good, and show a receipt.
 
     Without an answer in time, or with `unavailable`, it is sent again with the worker's id.
@@ -131,10 +131,10 @@ async def erase_worker(
         desk.clock.now_us(),
         keep_content=wanted.keep_content,
     )
-    return models.ErasedWorker.model_validate(
+    return records.ErasedWorker.model_validate(
         as_json.erased(worker.id, gone, content_kept=wanted.keep_content)
     )
 
 
-def _answer(worker: WorkerDetails) -> models.Worker:
-    return models.Worker.model_validate(as_json.worker(worker))
+def _answer(worker: WorkerDetails) -> records.Worker:
+    return records.Worker.model_validate(as_json.worker(worker))

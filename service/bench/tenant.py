@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from core import ids
-from core.access.api_keys import deployment_secret
 from core.admin import apps, keys, organizations, removal
 from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.checks import MAX_REQUESTS_PER_SECOND
@@ -18,6 +17,7 @@ from service.bench import sample
 from service.bench.load import Storage
 from service.bench.resources import postgres_of
 from service.bench.target import STATEMENT_SECONDS, Target
+from service.runtime import configured_secrets
 
 SLUG: Final = "bench"
 
@@ -63,11 +63,8 @@ async def _tenant_in(
     try:
         organization = await asyncio.shield(creating)
         app = await apps.create(cell, organization, SLUG, name, [sample.EVENT_TYPE], now_us)
-        configured = target.settings.key_secret
-        secret = await deployment_secret(
-            target.db, None if configured is None else configured.get_secret_value()
-        )
-        _, key = await keys.create(cell, app, secret, now_us, requests_per_second=fast)
+        secrets = await configured_secrets(target.settings, target.db)
+        _, key = await keys.create(cell, app, secrets, now_us, requests_per_second=fast)
         yield Tenant(
             ids.text(ids.ORGANIZATION, organization.id),
             ids.text(ids.APP, app.id),

@@ -21,6 +21,7 @@ from service.cli.commands import (
     database,
     events,
     identities,
+    key_secrets,
     keys,
     operators,
     organizations,
@@ -32,6 +33,7 @@ from service.cli.commands import (
     usage,
     workers,
 )
+from service.cli.completion import quoting
 from service.cli.entry import FAILED, INTERRUPTED, raising_keyboard_interrupt
 from service.cli.help import PROGRAM, Command, Group, examples
 from service.cli.output import ReaderGoneError, note
@@ -80,6 +82,7 @@ def root(
 
     ORG and APP are ids, or an organization's name and an app's slug; ORG/SLUG is one app where
     several organizations have the slug. Settings come from the environment: see `serve --help`.
+    With --install-completion, Tab completes commands and these names.
     """
 
 
@@ -87,6 +90,7 @@ app.command(cls=serve.ServeCommand, epilog=serve.SERVE_EXAMPLES)(serve.serve)
 app.command(cls=Command)(serve.migrate)
 app.add_typer(organizations.app, name="org")
 app.add_typer(apps.app, name="app")
+keys.app.command("rotate-secret", cls=Command)(key_secrets.rotate_secret)
 app.add_typer(keys.app, name="key")
 identities.add_to(workers.app)
 app.add_typer(workers.app, name="worker")
@@ -113,7 +117,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character still gets the rest
             stream.reconfigure(errors="backslashreplace")
     try:
-        with raising_keyboard_interrupt():
+        with raising_keyboard_interrupt(), quoting():
             app()
     except KeyboardInterrupt:
         _interrupted()

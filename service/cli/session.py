@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from service.cli import completion
 from service.cli.durations import parse_seconds
 from service.cli.output import note
 
 if TYPE_CHECKING:
+    from core.access.key_secrets import KeySecrets
     from core.admin.apps import App
     from core.admin.cell_sessions import CellSession, CellSessions
     from core.admin.organizations import Organization
@@ -58,14 +60,11 @@ class Session:
 
         return await apps.find_everywhere(self.cells, given)
 
-    async def secret(self) -> bytes:
-        """The secret of the digests of this deployment's API keys."""
-        from core.access.api_keys import deployment_secret
+    async def secrets(self) -> KeySecrets:
+        """The secrets of the digests of this deployment's API keys."""
+        from service.runtime import configured_secrets
 
-        configured = self.settings.key_secret
-        return await deployment_secret(
-            self.db, None if configured is None else configured.get_secret_value()
-        )
+        return await configured_secrets(self.settings, self.db)
 
 
 def now_us() -> int:
@@ -165,13 +164,23 @@ Json = Annotated[
     typer.Option("--json", help="Print JSON, for scripts.", callback=_json_anywhere),
 ]
 OrganizationName = Annotated[
-    str, typer.Argument(metavar="ORG", help="The organization: its id or its name.")
+    str,
+    typer.Argument(
+        metavar="ORG",
+        help="The organization: its id or its name.",
+        autocompletion=completion.organizations,
+    ),
 ]
 WorkerName = Annotated[
     str, typer.Argument(metavar="W", help="The worker: an id, an e-mail or an externalId.")
 ]
 AppName = Annotated[
-    str, typer.Argument(metavar="APP", help="The app: its id, its slug, or ORG/SLUG.")
+    str,
+    typer.Argument(
+        metavar="APP",
+        help="The app: its id, its slug, or ORG/SLUG.",
+        autocompletion=completion.apps,
+    ),
 ]
 OnlyWorker = Annotated[
     str | None,

@@ -119,6 +119,20 @@ class EmbeddedPostgres:
             + tail(self._home() / POSTGRES_LOG)
         )
 
+    def acquire_running(self, timeout_seconds: float) -> Lease | None:
+        """A lease on PostgreSQL if it takes connections already; else None, and it is not started.
+
+        Raises EmbeddedPostgresError, and TimeoutError.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        connection = self._connect(deadline)
+        if connection is None:
+            return None
+        if not _is_ready(connection, _ignore, deadline):
+            connection.close()
+            return None
+        return Lease(_conninfo(socket_folder(self._home())), connection)
+
     def _home(self) -> Path:
         # Without links, as every process must come to the same socket folder.
         return Path(os.path.realpath(self._data_dir)) / HOME

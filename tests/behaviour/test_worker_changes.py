@@ -12,6 +12,9 @@ import pytest
 from core import ids
 from core.admin import erasure, worker_merge, workers
 from core.admin.worker_merge import merge
+from core.journal import worker_changes
+from core.journal.worker_changes import MAX_LOCKS
+from tests.conftest import MakeTenant
 from tests.support.driver import Driver
 from tests.support.tenant import Tenant, event, snapshot, until_stored
 
@@ -147,3 +150,20 @@ async def test_a_new_name_is_answered_at_once(
     for server in replicas:
         again = await server.snapshot(tenant.key, snapshot(actor={"externalId": "zoe"}))
         assert again.body["worker"]["displayName"] == "Zoe"
+
+
+async def test_requests_wait_for_a_change_and_those_of_others_do_not(
+    driver: Driver, tenant: Tenant, new_tenant: MakeTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_changes, "_BOUND", ())  # however long it takes here
+    other = await new_tenant()
+    while (other.organization.id.int - tenant.organization.id.int) % MAX_LOCKS == 0:
+        other = await new_tenant()
+    for one in (tenant, other):  # so that nothing has to be looked up
+        await of(driver, one, *GOING)
+    async with tenant.in_cell() as cell:
+        async with worker_merge.alone(cell, tenant.organization.id):
+            waiting = asyncio.create_task(driver.ingest(tenant.key, [event()]))
+            await of(driver, other, *GOING)
+            assert not waiting.done()
+        assert (await waiting).code is None

@@ -19,6 +19,6 @@ async def quota_of_five(database_url: str) -> AsyncIterator[DirectWriter]:
     async with Database(database_url) as database:
         async with database.connection() as db:
             rows = await (await db.execute("SELECT digest FROM api_keys")).fetchall()
-            caller = await find_caller_at_home(db, rows[0][0])
+            caller = await find_caller_at_home(db, (rows[0][0],))
         assert caller is not None
         yield DirectWriter(database, tenant, caller)

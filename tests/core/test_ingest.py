@@ -14,6 +14,7 @@ from core.access.admission import Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.invalidation import Invalidation
+from core.access.key_secrets import KeySecret, KeySecrets
 from core.access.rate_limits import OwnBuckets, RateLimiter
 from core.access.shared_budget import SharedBudget
 from core.cells import Cell, Cells
@@ -40,6 +41,8 @@ NOBODY = Actor(worker_id="wrk_" + "0" * 26)
 NOT_ALLOWED = Event("not.allowed", "code", SOMEBODY)
 EVENT = Event("ticket.resolved", "code", SOMEBODY)
 OF_NOBODY = Event("ticket.resolved", "code", NOBODY)
+SECRET = KeySecret(b"secret", None)
+SECRETS = KeySecrets(SECRET, (SECRET,))
 
 
 class IngestRoad:
@@ -52,7 +55,7 @@ class IngestRoad:
         self.journal, self.rejections = cells.home.journal, cells.home.rejections
         self.ingestor = Ingestor(
             Admission(),
-            Authenticator(database, cells.database_of, changes, clock, b"secret"),
+            Authenticator(database, cells.database_of, changes, clock, SECRETS),
             RateLimiter(clock, OwnBuckets()),
             cells,
             RefusalLog(clock),

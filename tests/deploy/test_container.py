@@ -93,6 +93,7 @@ def test_its_environment_serves_from_what_it_only_reads(
 ) -> None:
     before = written(environment)
     assert not any("pgserver" in name or "/pip/" in name for name in before)
+    assert any("opentelemetry/exporter/otlp/proto/http/" in name for name in before)
     container = Container(tmp_path, environment, database_url)
     try:
         container.start()

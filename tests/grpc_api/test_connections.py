@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
 import core.descriptors
@@ -128,3 +129,6 @@ async def test_nobody_gives_way_while_there_is_room(
             before = looks
             await eventually(lambda: looks >= before + 3, "it looks again and again")
             assert not any(one.is_over for one in those)
+            page = f"{running.addresses.http}/metrics"
+            counted_all = f'wepeople_admission_used{{budget="grpc_connections"}} {PLACES / 2}\n'
+            await eventually(lambda: counted_all in httpx.get(page).text, "all are counted")

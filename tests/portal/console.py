@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from playwright.async_api import Browser
 
 from core import ids
-from core.access.api_keys import deployment_secret
+from core.access.key_secrets import key_secrets
 from core.admin import apps, operators, organizations, sign_ins
 from core.admin.cell_sessions import at_home
 from core.admin.operators import Operator
@@ -93,9 +93,9 @@ async def filled_console(database_url: str) -> AsyncIterator[FilledConsole]:
     await old.revoke()
     empty = await make_tenant(database_url)
     async with await connect(database_url) as db:
-        secret = await deployment_secret(db, None)
+        secrets = await key_secrets(db)
         home = at_home(db)
-        operator, token = await operators.create(home, OPERATOR, "write", secret, time.now_us)
+        operator, token = await operators.create(home, OPERATOR, "write", secrets, time.now_us)
     clock = Clock(lambda: time.now_us)  # latencies are real
     with RunningService(database_url, clock, keep_rejected_items=True) as service:
         await northwind.fill(service.addresses.http, tenant, time)

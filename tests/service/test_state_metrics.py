@@ -13,9 +13,10 @@ from core.access.fair_queue import STRANGERS
 from core.errors import IngestError
 from core.postgres.database import Database
 from core.postgres.node import MAX_NODE_JOURNAL_CONNECTIONS
+from grpc_api.connections import Connections as GrpcConnections
 from http_api.connections import Connections
 from service.state_metrics import StateMetrics
-from tests.support.waiting import eventually, turns
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -51,13 +52,16 @@ class Parts:
         self.registry = CollectorRegistry()
         self.admission = Admission()
         self.connections = Connections(1)
+        self.grpc_connections = GrpcConnections(7)
         self.readiness = Ready()
         self.metrics = StateMetrics(
             self.registry,
             self.admission,
             database,
             self.connections,
+            self.grpc_connections,
             self.readiness,  # type: ignore[arg-type]
+            {"http": lambda: 2_000_000_000.0, "grpc": None},
         )
 
     def values(self, name: str) -> dict[str, float]:
@@ -77,6 +81,7 @@ async def test_budgets_tell_what_is_taken_who_waits_and_who_was_refused(database
             ("request_bytes", "waiting_steps", "open_streams", "http_connections"), 0
         )
         admission = parts.admission
+        parts.grpc_connections.open = 3
         assert admission.memory.try_take(STRANGERS, 1_000)
         assert not admission.memory.try_take(STRANGERS, admission.memory.most)
         assert admission.streamed.try_take(STRANGERS, admission.streamed.most)
@@ -84,13 +89,18 @@ async def test_budgets_tell_what_is_taken_who_waits_and_who_was_refused(database
         parts.connections.add(Stranger())
         parts.connections.begin_request(next(iter(parts.connections._flow_of)))
         assert not parts.connections.add(Stranger())
-        await turns(2)
-        for _ in range(2):  # a second look counts nothing again
+
+        async def waits() -> bool:
             await parts.metrics.sample()
+            return parts.values("wepeople_admission_waiting")["streamed_events"] == 1
+
+        await eventually(waits, "one waits for streamed events")
+        await parts.metrics.sample()  # a second look counts nothing again
         used, limit = (parts.values(f"wepeople_admission_{name}") for name in ("used", "limit"))
         assert used["request_bytes"] == 1_000
         assert used["streamed_events"] == limit["streamed_events"] == admission.streamed.most
         assert used["http_connections"] == limit["http_connections"] == 1
+        assert (used["grpc_connections"], limit["grpc_connections"]) == (3, 7)
         assert used.keys() == limit.keys()
         assert parts.values("wepeople_admission_waiting") == {
             "streamed_events": 1,
@@ -102,6 +112,14 @@ async def test_budgets_tell_what_is_taken_who_waits_and_who_was_refused(database
             "http_connections": 1,
         }
         waiting.cancel()
+
+
+async def test_the_end_of_a_certificate_is_told_where_there_is_one(database_url: str) -> None:
+    async with Database(database_url) as database:
+        parts = Parts(database)
+        await parts.metrics.sample()
+        ends = parts.values("wepeople_tls_certificate_expiry_timestamp_seconds")
+        assert ends == {"http": 2_000_000_000.0}
 
 
 async def test_pools_tell_what_is_lent_and_who_waits(
@@ -155,8 +173,7 @@ async def test_readiness_is_told_while_it_runs_and_the_last_counts_are_not_lost(
         parts = Parts(database)
         assert parts.values("wepeople_ready") == {"": 0}
         running = asyncio.create_task(parts.metrics.run())
-        await turns(2)
-        assert parts.values("wepeople_ready") == {"": 1}
+        await eventually(lambda: parts.values("wepeople_ready") == {"": 1}, "it is told")
         parts.readiness.reason = "shutting down"
         await parts.metrics.sample()
         assert parts.values("wepeople_ready") == {"": 0}

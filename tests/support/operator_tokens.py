@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from core.access.api_keys import deployment_secret
+from core.access.key_secrets import key_secrets
 from core.admin import operators
 from core.admin.cell_sessions import at_home
 from core.admin.operators import Operator, Scope
@@ -19,8 +19,8 @@ async def make_operator(
 ) -> tuple[Operator, str]:
     """An operator of a new name, and the token."""
     async with await connect(database_url) as db:
-        secret = await deployment_secret(db, None)
+        secrets = await key_secrets(db)
         name = f"operator {next(_numbers)} {now_us()}"
         return await operators.create(
-            at_home(db), name, scope, secret, now_us(), expires_us=expires_us
+            at_home(db), name, scope, secrets, now_us(), expires_us=expires_us
         )

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.support.postgres_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 PROGRAM: Final = shutil.which("prometheus")
@@ -32,6 +32,13 @@ class Prometheus:
 
     def __init__(self, url: str) -> None:
         self._url = url
+
+    def is_ready(self) -> bool:
+        """Whether it answers queries."""
+        try:
+            return httpx.get(f"{self._url}/-/ready").is_success
+        except httpx.TransportError:
+            return False
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series of an expression by now; fails if it is none."""
@@ -78,8 +85,7 @@ def prometheus(configuration: Path, rules: Path, target: str) -> Iterator[Promet
 
 
 def _has_scraped(server: Prometheus) -> bool:
-    try:
-        counted = server.query("count_over_time(wepeople_ready[1m])")
-    except httpx.TransportError:
+    if not server.is_ready():
         return False
+    counted = server.query("count_over_time(wepeople_ready[1m])")
     return bool(counted) and float(counted[0]["value"][1]) >= SCRAPES

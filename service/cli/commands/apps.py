@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli import completion
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
 from service.cli.removing import DryRun, Yes, ask_for_name, extent_fields, print_removal
@@ -76,7 +77,10 @@ def list_apps(
     organization: Annotated[
         str | None,
         typer.Argument(
-            metavar="ORG", help="Only this organization's: its id or name.", show_default=False
+            metavar="ORG",
+            help="Only this organization's: its id or name.",
+            show_default=False,
+            autocompletion=completion.organizations,
         ),
     ] = None,
     as_json: Json = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from service.cli import completion
 from service.cli.following import follow as follow_until_stopped
 from service.cli.following import printer
 from service.cli.help import examples
@@ -30,6 +31,7 @@ def audit(
             metavar="ORG",
             help="Only of this organization: its id or its name, also of one that is gone.",
             show_default=False,
+            autocompletion=completion.organizations,
         ),
     ] = None,
     limit: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from service.cli import completion
 from service.cli.following import follow as follow_until_stopped
 from service.cli.following import printer
 from service.cli.help import examples
@@ -49,6 +50,7 @@ def events(
             metavar="A",
             help="Only of this app: its id or slug.",
             show_default=False,
+            autocompletion=completion.slugs,
         ),
     ] = None,
     worker: OnlyWorker = None,

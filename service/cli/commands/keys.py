@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from service.cli import completion
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
 from service.cli.session import AppName, Json, Session, duration_option, now_us, run
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from core.admin.keys import ApiKey
 
 STDIN: Final = "-"
 MAX_STDIN_CHARACTERS: Final = 65_536
 
+MAX_NAMED_KEYS: Final = 10  # in a note
 HEADERS: Final = (
     "ID",
     "ENDS IN",
@@ -35,6 +39,7 @@ KeyName = Annotated[
         metavar="KEY",
         help="The key's id; or the key itself, if you found one. - reads it from standard "
         "input, which keeps a key out of the list of processes.",
+        autocompletion=completion.keys,
     ),
 ]
 ExpiresIn = Annotated[
@@ -70,7 +75,7 @@ def create(
         return await keys.create(
             cell,
             app,
-            await session.secret(),
+            await session.secrets(),
             created_us,
             expires_us=_later(created_us, expires_in),
             requests_per_second=rate or limits.DEFAULT_KEY_REQUESTS_PER_SECOND,
@@ -85,7 +90,10 @@ def list_keys(
     app_name: Annotated[
         str | None,
         typer.Argument(
-            metavar="APP", help="Only this app's: its id, slug or ORG/SLUG.", show_default=False
+            metavar="APP",
+            help="Only this app's: its id, slug or ORG/SLUG.",
+            show_default=False,
+            autocompletion=completion.apps,
         ),
     ] = None,
     as_json: Json = False,
@@ -93,17 +101,21 @@ def list_keys(
     """List keys, those that no longer work included: of one app, or of all."""
     from core import ids
     from core.admin import as_json as records
-    from core.admin import keys
+    from core.admin import key_secrets, keys
 
-    async def work(session: Session) -> list[ApiKey]:
+    async def work(session: Session) -> tuple[list[ApiKey], set[UUID], int]:
+        old = await key_secrets.keys_with_old_digests(session.cells, now_us())
+        tokens = await key_secrets.tokens_with_old_digests(session.db, now_us())
         if app_name is None:
-            return await keys.list_everywhere(session.cells)
+            return await keys.list_everywhere(session.cells), old, tokens
         cell, app = await session.app(app_name)
-        return await keys.of_app(cell.db, app)
+        return await keys.of_app(cell.db, app), old, tokens
 
-    found = run(work)
+    found, old, tokens = run(work)
     if as_json:
-        print_json([records.key(key, now_us()) for key in found])
+        print_json(
+            [{**records.key(key, now_us()), "needsPreviousSecret": key.id in old} for key in found]
+        )
     elif not found:
         note("There are no keys yet. Make one: wepeople-ingest key create APP")
     else:
@@ -123,6 +135,18 @@ def list_keys(
                 for key in found
             ],
         )
+    if not as_json:
+        _note_old_digests([key.hint for key in found if key.id in old], tokens)
+
+
+def _note_old_digests(hints: list[str], tokens: int) -> None:
+    if hints:
+        note(
+            f"Keys that need the secret before WEPEOPLE_KEY_SECRET: {len(hints)}, "
+            f"…{', …'.join(hints[:MAX_NAMED_KEYS])}. Keep it until they were used or replaced."
+        )
+    if tokens:
+        note(f"Operators' tokens that need it until they are used: {tokens}.")
 
 
 @app.command(
@@ -136,7 +160,7 @@ def revoke(key: KeyName, as_json: Json = False) -> None:
     given = _given(key)
 
     async def work(session: Session) -> ApiKey:
-        cell, found = await keys.find(session.cells, given, await session.secret())
+        cell, found = await keys.find(session.cells, given, await session.secrets())
         return await keys.revoke(cell, found, now_us())
 
     _print(run(work), as_json)
@@ -145,15 +169,23 @@ def revoke(key: KeyName, as_json: Json = False) -> None:
 @app.command(cls=Command, epilog=examples("key show key_01HP3K5V4J3M9NVT8XZKQ9YQ2E"))
 def show(key: KeyName, as_json: Json = False) -> None:
     """Show what is known of a key: its app, whether it works, until when. Never the key itself."""
-    from core.admin import keys
+    from core.admin import as_json as records
+    from core.admin import key_secrets, keys
 
     given = _given(key)
 
-    async def work(session: Session) -> ApiKey:
-        _, found = await keys.find(session.cells, given, await session.secret())
-        return found
+    async def work(session: Session) -> tuple[ApiKey, bool]:
+        _, found = await keys.find(session.cells, given, await session.secrets())
+        old = await key_secrets.keys_with_old_digests(session.cells, now_us())
+        return found, found.id in old
 
-    _print(run(work), as_json)
+    found, is_old = run(work)
+    if as_json:
+        print_json({**records.key(found, now_us()), "needsPreviousSecret": is_old})
+    else:
+        print_fields(_fields(found))
+        if is_old:
+            note("It needs the secret before WEPEOPLE_KEY_SECRET until it is used.")
 
 
 @app.command(
@@ -181,13 +213,13 @@ def rotate(
     old_seconds = keys.OLD_KEY_SECONDS if old_ends_in is None else old_ends_in
 
     async def work(session: Session) -> tuple[ApiKey, ApiKey, str]:
-        secret = await session.secret()
-        cell, found = await keys.find(session.cells, given, secret)
+        secrets = await session.secrets()
+        cell, found = await keys.find(session.cells, given, secrets)
         rotated_us = now_us()
         return await keys.rotate(
             cell,
             found,
-            secret,
+            secrets,
             rotated_us,
             old_ends_us=rotated_us + old_seconds * 1_000_000,
             expires_us=_later(rotated_us, expires_in),

@@ -59,7 +59,7 @@ def create(
             at_home(session.db, session.cells.actor),
             name,
             "write" if scope == "write" else "read",
-            await session.secret(),
+            await session.secrets(),
             created_us,
             expires_us=None if expires_in is None else created_us + expires_in * 1_000_000,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from service.cli import completion
 from service.cli.following import follow as follow_until_stopped
 from service.cli.following import printer
 from service.cli.help import examples
@@ -41,7 +42,11 @@ def rejections(
     app_name: Annotated[
         str | None,
         typer.Option(
-            "--app", metavar="A", help="Only of this app: its id or slug.", show_default=False
+            "--app",
+            metavar="A",
+            help="Only of this app: its id or slug.",
+            show_default=False,
+            autocompletion=completion.slugs,
         ),
     ] = None,
     request_id: Annotated[

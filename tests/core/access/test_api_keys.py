@@ -1,17 +1,11 @@
-"""API keys: their form, their digests, and the deployment's secret."""
+"""API keys: their form and their digests."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 
-import pytest
-
-from core.access.api_keys import deployment_secret, digest, generate_key
-from core.postgres.errors import DatabaseUnusableError
-from tests.support.tenant import Tenant, make_tenant
-
-SECRET = "the operator's own secret"
+from core.access.api_keys import digest, generate_key
 
 
 def test_keys_have_the_documented_form_and_differ() -> None:
@@ -29,30 +23,3 @@ def test_a_digest_is_the_hmac_of_the_key() -> None:
     assert digest("what do ya want for nothing?", b"Jefe").hex() == published
     assert digest("wp_live_", b"s") == hmac.new(b"s", b"wp_live_", hashlib.sha256).digest()
     assert digest("wp_live_", b"s") != digest("wp_live_", b"t")
-
-
-@pytest.mark.anyio
-async def test_without_a_configured_secret_the_database_s_own_is_used(database_url: str) -> None:
-    async with await (await make_tenant(database_url)).connect() as db:
-        assert await deployment_secret(db, None) == await deployment_secret(db, None)
-        with pytest.raises(DatabaseUnusableError, match="without WEPEOPLE_KEY_SECRET"):
-            await deployment_secret(db, SECRET)
-
-
-@pytest.mark.anyio
-async def test_the_first_configured_secret_is_adopted_and_then_required(
-    database_url: str,
-) -> None:
-    tenant = await make_tenant(database_url)
-    await _delete_keys(tenant)
-    async with await tenant.connect() as db:
-        for _ in range(2):
-            assert await deployment_secret(db, SECRET) == SECRET.encode()
-        with pytest.raises(DatabaseUnusableError, match="is not the secret"):
-            await deployment_secret(db, "another")
-        with pytest.raises(DatabaseUnusableError, match="is not set"):
-            await deployment_secret(db, None)
-
-
-async def _delete_keys(tenant: Tenant) -> None:
-    await tenant.rows("DELETE FROM api_keys")

@@ -11,11 +11,12 @@ from uuid import UUID
 import pytest
 
 from core.access import authentication, key_cache, key_lookups
-from core.access.api_keys import deployment_secret, generate_key
+from core.access.api_keys import generate_key
 from core.access.authentication import Authenticator
 from core.access.callers import KeyOfOrganization, find_callers
 from core.access.invalidation import Invalidation
 from core.access.key_cache import MAX_KEY_AGE_SECONDS
+from core.access.key_secrets import KeySecrets, key_secrets
 from core.errors import IngestError
 from core.models import Caller
 from core.postgres.database import Database
@@ -61,12 +62,12 @@ class CountedLookups:
 class Authentication:
     """An authenticator whose time stands still, and which hears of changes from the test."""
 
-    def __init__(self, database: Database, secret: bytes, lookups: CountedLookups) -> None:
+    def __init__(self, database: Database, secrets: KeySecrets, lookups: CountedLookups) -> None:
         self.time = ManualTime()
         self.lookups = lookups
         self.changes = Invalidation(database, self.time.clock)  # never run: no listener
         self.authenticator = Authenticator(
-            database, partial(only, database), self.changes, self.time.clock, secret
+            database, partial(only, database), self.changes, self.time.clock, secrets
         )
 
     def announce(self, organization_id: UUID | None) -> None:
@@ -92,7 +93,7 @@ async def authentication_of_tenant(
 ) -> AsyncIterator[Authentication]:
     async with Database(own_tenant.database_url) as database:
         async with database.connection() as db:
-            secret = await deployment_secret(db, None)
+            secret = await key_secrets(db, None)
         yield Authentication(database, secret, CountedLookups(monkeypatch))
 
 

@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from core.access import key_cache, key_watch
-from core.access.api_keys import deployment_secret
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
+from core.access.key_secrets import key_secrets
 from core.access.key_watch import KeyWatch
 from core.clock import Clock
 from core.errors import IngestError
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 async def authenticator(database: Database) -> Authenticator:
     """One that hears of no change, so that it reads each key again and again."""
     async with database.connection() as db:
-        secret = await deployment_secret(db, None)
+        secret = await key_secrets(db, None)
     clock = Clock()
 
     async def database_of(_: str) -> Database:

@@ -13,9 +13,10 @@ from psycopg import AsyncConnection
 from psycopg.errors import QueryCanceled
 
 from core import ids
-from core.access.api_keys import deployment_secret, digest
+from core.access.api_keys import digest
 from core.access.invalidation import CHANNEL
 from core.access.key_cache import RESTLESS_SECONDS
+from core.access.key_secrets import key_secrets
 from core.admin import apps, cell_sessions, cells, keys, organizations, removal, whitelist
 from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.errors import AdministrationError, AlreadyExistsError, NotFoundError
@@ -167,7 +168,7 @@ async def test_every_change_of_rights_in_another_cell_is_announced_around(world:
     organization_id = await world.settle("Acme")
     north, owner = await organizations.find(world.cells, "Acme")
     app = await apps.create(north, owner, "hub", "Hub", ["deal.won"], now_us())
-    secret = await deployment_secret(world.home, None)
+    secret = await key_secrets(world.home, None)
     key, _ = await keys.create(north, app, secret, now_us())
 
     async def shut_out() -> None:
@@ -228,11 +229,11 @@ async def test_a_key_of_another_cell_is_known_at_home_before_it_is_shown(world: 
     organization_id = await world.settle("Acme")
     north, owner = await organizations.find(world.cells, "Acme")
     app = await apps.create(north, owner, "hub", "Hub", ["deal.won"], now_us())
-    secret = await deployment_secret(world.home, None)
+    secret = await key_secrets(world.home, None)
     record, key = await keys.create(north, app, secret, now_us())
-    key_digest = digest(key, secret)
+    key_digest = digest(key, secret.in_force.value)
     [place] = (await directory.find_keys(world.home, [key_digest])).values()
-    assert place == (organization_id, "north")
+    assert place == (organization_id, "north", True)
     for given in (key, ids.text(ids.KEY, record.id)):
         cell, found = await keys.find(world.cells, given, secret)
         assert (cell.record.name, found) == ("north", record)
@@ -246,9 +247,9 @@ async def test_a_secret_is_not_adopted_while_another_cell_has_keys(world: World)
     await world.settle("Acme")
     north, owner = await organizations.find(world.cells, "Acme")
     app = await apps.create(north, owner, "hub", "Hub", [], now_us())
-    await keys.create(north, app, await deployment_secret(world.home, None), now_us())
-    with pytest.raises(DatabaseUnusableError, match="made without WEPEOPLE_KEY_SECRET"):
-        await deployment_secret(world.home, "a secret of the operator's own")
+    await keys.create(north, app, await key_secrets(world.home, None), now_us())
+    secrets = await key_secrets(world.home, "a secret of the operator's own")
+    assert secrets.in_force != secrets.wanted
 
 
 async def test_an_app_is_found_in_whatever_cell_it_is(world: World) -> None:
@@ -274,7 +275,7 @@ async def test_an_organization_of_another_cell_is_removed_with_its_keys_and_its_
     organization_id = await world.settle("Acme")
     north, owner = await organizations.find(world.cells, "Acme")
     app = await apps.create(north, owner, "hub", "Hub", [], now_us())
-    secret = await deployment_secret(world.home, None)
+    secret = await key_secrets(world.home, None)
     _, key = await keys.create(north, app, secret, now_us())
     # Interrupted before its last step, and then run again.
     with monkeypatch.context() as patched:
@@ -288,7 +289,7 @@ async def test_an_organization_of_another_cell_is_removed_with_its_keys_and_its_
     assert await directory.find_organization(world.home, organization_id, None) is not None
     assert (await removal.remove_organization(north, organization_id)).is_finished
     assert await directory.find_organization(world.home, organization_id, None) is None
-    assert await directory.find_keys(world.home, [digest(key, secret)]) == {}
+    assert await directory.find_keys(world.home, [digest(key, secret.in_force.value)]) == {}
     with pytest.raises(NotFoundError):
         await removal.remove_organization(north, organization_id)
 

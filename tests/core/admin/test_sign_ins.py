@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core.access.key_secrets import KeySecret, KeySecrets
 from core.admin import operators, sign_ins
 from core.admin.cell_sessions import at_home
 from core.admin.operators import TokenRefusedError
@@ -13,10 +14,13 @@ from tests.support.tenant import now_us
 
 pytestmark = pytest.mark.anyio
 
+SECRET = KeySecret(b"of the digests", None)
+SECRETS = KeySecrets(SECRET, (SECRET,))
+
 
 async def test_a_link_signs_in_once(database_url: str) -> None:
     async with await connect(database_url) as db:
-        ann, _ = await operators.create(at_home(db), "ann", "read", b"s", now_us())
+        ann, _ = await operators.create(at_home(db), "ann", "read", SECRETS, now_us())
         link = await sign_ins.make_link(db, ann, now_us())
         with pytest.raises(TokenRefusedError):  # a link is no session
             await sign_ins.operator_of(db, link, now_us())
@@ -31,7 +35,7 @@ async def test_a_link_signs_in_once(database_url: str) -> None:
 async def test_links_and_sessions_end(database_url: str) -> None:
     now = now_us()
     async with await connect(database_url) as db:
-        ann, _ = await operators.create(at_home(db), "ann", "read", b"s", now)
+        ann, _ = await operators.create(at_home(db), "ann", "read", SECRETS, now)
         link = await sign_ins.make_link(db, ann, now)
         session = await sign_ins.begin_session(db, ann, now)
         assert await sign_ins.operator_of(db, session, now + 1) == ann
@@ -47,7 +51,7 @@ async def test_links_and_sessions_end(database_url: str) -> None:
 async def test_one_sign_in_too_many_ends_the_oldest(database_url: str) -> None:
     now = now_us()
     async with await connect(database_url) as db:
-        ann, _ = await operators.create(at_home(db), "ann", "read", b"s", now)
+        ann, _ = await operators.create(at_home(db), "ann", "read", SECRETS, now)
         begun = [
             await sign_ins.begin_session(db, ann, now + number)
             for number in range(MAX_SIGN_INS + 1)

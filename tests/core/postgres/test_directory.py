@@ -63,8 +63,8 @@ async def test_those_of_the_release_before_are_in_it(postgres: str) -> None:
                 OrganizationPlace(ACME, "Acme", "home")
             ]
             assert await directory.find_keys(db, [b"a", b"b", b"c"]) == {
-                b"a": KeyPlace(ACME, "home"),
-                b"b": KeyPlace(ACME, "home"),
+                b"a": KeyPlace(ACME, "home", True),
+                b"b": KeyPlace(ACME, "home", True),
             }
 
 
@@ -74,19 +74,19 @@ async def test_whoever_writes_to_the_home_cell_writes_to_it(db: Db) -> None:
     await put_key(db, ACME, b"a")
     await put_key(db, BETA, b"b")
     assert await directory.find_organization(db, None, "Acme") == (ACME, "Acme", "home")
-    assert await directory.find_keys(db, [b"a"]) == {b"a": (ACME, "home")}
+    assert await directory.find_keys(db, [b"a"]) == {b"a": (ACME, "home", True)}
 
     await db.execute("UPDATE organizations SET name = 'Acme 2' WHERE id = %s", (ACME,))
     await db.execute("UPDATE api_keys SET digest = 'A' WHERE organization_id = %s", (ACME,))
     assert await directory.find_organization(db, ACME, None) == (ACME, "Acme 2", "home")
     assert await directory.find_organization(db, None, "Acme") is None
-    assert await directory.find_keys(db, [b"a", b"A"]) == {b"A": (ACME, "home")}
+    assert await directory.find_keys(db, [b"a", b"A"]) == {b"A": (ACME, "home", True)}
 
     await db.execute("DELETE FROM api_keys WHERE organization_id = %s", (ACME,))
     await db.execute("DELETE FROM apps WHERE organization_id = %s", (ACME,))
     await db.execute("DELETE FROM organizations WHERE id = %s", (ACME,))
     assert await directory.list_organizations(db) == [(BETA, "Beta", "home")]
-    assert await directory.find_keys(db, [b"A", b"b"]) == {b"b": (BETA, "home")}
+    assert await directory.find_keys(db, [b"A", b"b"]) == {b"b": (BETA, "home", True)}
 
 
 async def test_hands_without_a_right_on_it_write_to_it(db: Db) -> None:
@@ -97,7 +97,7 @@ async def test_hands_without_a_right_on_it_write_to_it(db: Db) -> None:
         await put_organization(db, ACME, "Acme")
         await put_key(db, ACME, b"a")
         await db.execute("RESET ROLE")
-        assert await directory.find_keys(db, [b"a"]) == {b"a": (ACME, "home")}
+        assert await directory.find_keys(db, [b"a"]) == {b"a": (ACME, "home", True)}
     finally:
         await db.execute("RESET ROLE")
         await db.execute("DROP OWNED BY wepeople_by_hand")
@@ -131,13 +131,13 @@ async def test_keys_and_organizations_of_a_cell_are_put_and_forgotten(db: Db) ->
     await directory.add_cell(db, NORTH, NOW)
     await directory.reserve(db, OrganizationPlace(ACME, "Acme", "north"))
     for digest in (b"a", b"a", b"b"):
-        await directory.put_key(db, digest, ACME, "north")
+        await directory.put_key(db, digest, ACME, "north", None)
     assert await directory.find_keys(db, [b"a", b"b"]) == {
-        b"a": (ACME, "north"),
-        b"b": (ACME, "north"),
+        b"a": (ACME, "north", True),
+        b"b": (ACME, "north", True),
     }
     await directory.forget_key(db, b"a")
-    assert await directory.find_keys(db, [b"a", b"b"]) == {b"b": (ACME, "north")}
+    assert await directory.find_keys(db, [b"a", b"b"]) == {b"b": (ACME, "north", True)}
     await directory.forget_organization(db, ACME)
     assert await directory.find_keys(db, [b"b"]) == {}
     assert await directory.list_organizations(db) == []
@@ -165,7 +165,7 @@ async def test_its_changes_are_announced(database_url: str, db: Db) -> None:
         await listener.execute("LISTEN wepeople_changes")
         await directory.add_cell(db, NORTH, NOW)
         await directory.reserve(db, OrganizationPlace(ACME, "Acme", "north"))
-        await directory.put_key(db, b"a", BETA, "north")
+        await directory.put_key(db, b"a", BETA, "north", None)
         heard = [one.payload async for one in listener.notifies(timeout=5, stop_after=3)]
     assert heard == ["north", str(ACME), str(BETA)]
 

@@ -12,6 +12,8 @@ from psycopg import AsyncConnection
 
 from core import ids
 from core.admin import workers
+from core.postgres import directory
+from core.postgres.directory import KeyPlace
 from core.postgres.migrate import apply_all, available, migrate
 from core.timestamps import to_datetime
 from tests.support.database import connect
@@ -142,3 +144,18 @@ async def test_0005_folds_e_mails_and_merges_nobody(at: At) -> None:
     found = await workers.find(db, ORGANIZATION, "strasse@A.example")
     assert ids.text(ids.WORKER, found.id) == oldest
     assert ids.text(ids.WORKER, (await workers.find(db, ORGANIZATION, younger)).id) == younger
+
+
+async def test_0009_knows_by_which_secret_the_keys_were_made(at: At) -> None:
+    db = await at(8)
+    await db.execute("UPDATE deployment SET key_secret_check = 'check'")
+    await db.execute("INSERT INTO directory_keys VALUES ('a', %s, 'home')", (ORGANIZATION,))
+    await apply_all(db, available("home"))
+    found = await directory.find_keys(db, [b"a"])
+    assert found == {b"a": KeyPlace(ORGANIZATION, "home", True)}
+    # The release before goes on beside it, and does not tell the secret.
+    await db.execute(
+        "INSERT INTO directory_keys (digest, organization_id, cell) VALUES ('b', %s, 'home')",
+        (ORGANIZATION,),
+    )
+    assert await directory.outdated_digests(db) == [(b"b", None)]

@@ -12,11 +12,12 @@ import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from core import ids
+from core.admin import removal
 from core.admin.administration import Administration
 from core.error_codes import OPERATOR_ERRORS, OperatorCode, docs_url
 from http_api.attempts import MAX_UNKNOWN_A_MINUTE, Attempts
 from http_api.docs.reference import render_reference
-from http_api.manage import bounds
+from http_api.manage import apps, bounds, organizations
 from http_api.manage.app import TAGS, create_manage_app
 from http_api.manage.errors import HTTP_STATUS
 from http_api.paths import MANAGE_PATH
@@ -233,6 +234,27 @@ async def test_unknown_tokens_are_bounded_and_known_ones_are_not(server: Address
         assert await status(client, newcomer) == 429
         assert await status(other, newcomer) == 200
         assert await status(client, newcomer) == 200
+
+
+async def test_what_is_not_removed_in_time_is_removed_by_the_next_request(
+    server: Addresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "QUIET_SECONDS", 0.0)
+    tenant = await make_tenant(server.database_url)
+    mine = f"/organizations/{tenant.organization_id}"
+    app = f"{mine}/apps/{ids.text(ids.APP, tenant.app.id)}"
+    async with await client_of(server) as client:
+        for path, module, name in (
+            (app, apps, tenant.app.slug),
+            (mine, organizations, tenant.organization.name),
+        ):
+            with monkeypatch.context() as patched:
+                patched.setattr(module, "REMOVAL_SECONDS", -1.0)
+                answer = await client.delete(path, params={"confirm": name})
+            assert (answer.status_code, answer.json()["removed"]) == (202, False)
+            answer = await client.delete(path, params={"confirm": name})
+            assert (answer.status_code, answer.json()["removed"]) == (200, True)
+            assert code(await client.get(path)) == (404, "not_found")
 
 
 async def test_a_cell_that_is_away_is_named(database_url: str) -> None:

@@ -38,7 +38,8 @@ def test_an_organization_goes_once_its_name_is_typed(
     monkeypatch.setattr("sys.stdin", Terminal("Acme\n"))
     assert run("org", "remove", "Acme").code == 0
     assert run("org", "list", "--json").json() == []
-    assert "org.remove" in run("audit", "Acme", "--json").out
+    last, before, *_ = run("audit", "Acme", "--json").json()
+    assert (last["action"], before["action"]) == ("org.remove", "key.create")
 
 
 def test_an_app_goes_at_once_if_no_key_of_it_works(
@@ -54,3 +55,5 @@ def test_an_app_goes_at_once_if_no_key_of_it_works(
     assert run("app", "remove", "other", "--yes").code == 0
     assert run("app", "list", "--json").json() == []
     assert run("key", "list", "--json").json() == []
+    actions = [entry["action"] for entry in run("audit", "--json").json()]
+    assert actions[:4] == ["app.remove", "key.create", "app.remove", "key.revoke"]

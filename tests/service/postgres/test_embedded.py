@@ -27,8 +27,14 @@ from tests.support.waiting import wait_until
 
 def test_the_first_creates_it_and_the_second_shares_it(new_dir: Path) -> None:
     told: list[str] = []
+    assert EmbeddedPostgres(new_dir).acquire_running(1.0) is None
+    assert not new_dir.exists()
     with EmbeddedPostgres(new_dir).acquire(told.append) as first:
         pid = postmaster(new_dir)
+        running = EmbeddedPostgres(new_dir).acquire_running(20.0)
+        assert running is not None
+        with running:
+            assert running.conninfo == first.conninfo
         with acquire(new_dir) as second:
             assert second.conninfo == first.conninfo
             assert postmaster(new_dir) == pid

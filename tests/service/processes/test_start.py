@@ -56,9 +56,10 @@ def test_what_no_server_process_can_do_is_one_reason(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.run(make_tenant(database_url))
-    monkeypatch.setenv("WEPEOPLE_KEY_SECRET", "another secret than that of the keys")
+    monkeypatch.setenv("WEPEOPLE_KEY_SECRET", "the secret of the keys from now on")
+    monkeypatch.setenv("WEPEOPLE_KEY_SECRET_PREVIOUS", "another secret than that of the keys")
     done = attempt(database_url, "--workers", "2", *itertools.chain(*ANY_PORTS.items()))
     assert (done.returncode, done.stdout) == (1, "")
-    reason = "wepeople-ingest: the keys in this database were made without WEPEOPLE_KEY_SECRET"
+    reason = "wepeople-ingest: WEPEOPLE_KEY_SECRET_PREVIOUS is not the secret"
     assert done.stderr.splitlines()[-1].startswith(reason)
     assert "Traceback" not in done.stderr
