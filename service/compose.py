@@ -123,17 +123,8 @@ async def running(
         secrets = await digest_secrets(settings, database)
         administration = Administration(database, clock, secrets)
         views = Views()
-        http_app = create_app(
-            ingestor,
-            readiness.problem,
-            metrics,
-            counters,
-            site,
-            clock,
-            tracer,
-            administration,
-            views,
-        )
+        surroundings = (site, clock, tracer, administration, views)
+        http_app = create_app(ingestor, readiness.problem, metrics, counters, *surroundings)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         http_server.load_certificates()
         state = StateMetrics(
