@@ -189,7 +189,6 @@ async def _page(
         tab="developer",
         apps=[_shown(app, known_keys[:MAX_SHOWN_KEYS], now_us) for app in known_apps],
         has_more_keys=len(known_keys) > MAX_SHOWN_KEYS,
-        now_us=now_us,
         new_key=new_key,
         new_key_code=new_key and code_block(new_key.key, "text", "API key"),
         notice=_NOTICES.get(given(request, "done")),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 import jinja2
 import msgspec
@@ -22,8 +21,6 @@ from http_api.documents import CONSOLE_HEADERS, HTML
 from http_api.manage.errors import HTTP_STATUS, ManageError, manage_error
 from http_api.middleware import RequestContext
 from http_api.paths import ASSETS_PATH, CONSOLE_PATH, GUIDE_PATH, SIGN_IN_PATH
-
-_UNSAFE_IN_ANCHOR: Final = re.compile(r"[^a-z0-9-]")
 
 
 def page(
@@ -114,7 +111,6 @@ def _templates() -> jinja2.Environment:
         "number": _number,
         "seconds": _seconds,
         "pretty": _pretty,
-        "anchor": lambda text: _UNSAFE_IN_ANCHOR.sub("-", text.lower()),
     }
     return environment
 

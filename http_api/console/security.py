@@ -1,4 +1,4 @@
-"""Who a request of the console is from: the session of its browser, and the proof of its form."""
+"""The session of a browser, and the proof that a form is of it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Visit(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a form of the session was sent with."""
+    """A form of the session, as it was sent."""
 
     visit: Visit
     fields: Mapping[str, str]
