@@ -64,15 +64,14 @@ async def ensure_demo(db: Connection, secrets: KeySecrets, data_dir: Path | None
 
 
 async def _make_link(db: Connection, secrets: KeySecrets) -> str:
-    """Make the demo's operator anew, whose token nobody has, and a link that signs in."""
-    for known in await operators.list_all(db):
-        if known.name == OPERATOR_NAME and known.revoked_at is None:
-            await operators.revoke(at_home(db), known, _now_us())
+    """Make a link that signs in as the demo's operator, whose token nobody has."""
     try:
-        made, _ = await operators.create(at_home(db), OPERATOR_NAME, "write", secrets, _now_us())
-    except AlreadyExistsError:  # another service has made it in this moment
-        made = await operators.find(db, OPERATOR_NAME)
-    return await sign_ins.make_link(db, made, _now_us())
+        operator, _ = await operators.create(
+            at_home(db), OPERATOR_NAME, "write", secrets, _now_us()
+        )
+    except AlreadyExistsError:
+        operator = await operators.find(db, OPERATOR_NAME)
+    return await sign_ins.make_link(db, operator, _now_us())
 
 
 async def _ensure_key(

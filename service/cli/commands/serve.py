@@ -138,19 +138,8 @@ def serve(
         from service.runtime import run
 
         progress = log.info if as_json else note
-        server_processes = _server_processes(settings, progress)
-        serving: Callable[..., Coroutine[Any, Any, None]]
-        if server_processes > 1:
-            from service.processes.supervisor import run
-            from service.processes.supervisor import serve as serve_together
-
-            serving = partial(serve_together, server_processes=server_processes)
-        else:
-            from service.compose import serve as serve_alone
-
-            serving = serve_alone
         run(
-            serving(
+            _serving(settings, progress)(
                 settings,
                 demo=demo,
                 hangup=hangup,
@@ -158,6 +147,20 @@ def serve(
                 progress=progress,
             )
         )
+
+
+def _serving(
+    settings: Settings, progress: Callable[[str], None]
+) -> Callable[..., Coroutine[Any, Any, None]]:
+    """The service in this process, or in several."""
+    server_processes = _server_processes(settings, progress)
+    if server_processes > 1:
+        from service.processes import supervisor
+
+        return partial(supervisor.serve, server_processes=server_processes)
+    from service.compose import serve
+
+    return serve
 
 
 def _server_processes(settings: Settings, progress: Callable[[str], None]) -> int:
