@@ -5,7 +5,8 @@ Events find and create their workers in core/journal/workers.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -14,7 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from psycopg.errors import UniqueViolation
 
 from core import ids
-from core.admin import checks
+from core.admin import checks, worker_lock
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import AlreadyExistsError, NotFoundError
 from core.emails import email_key
@@ -107,6 +108,7 @@ async def rename(
     """Change a worker's name, and the e-mail if one is given; None is no e-mail any more.
 
     AlreadyExistsError if another worker has the e-mail, NotFoundError if there is no such worker.
+    An e-mail is changed as workers are merged: raises as :func:`core.admin.worker_lock.alone`.
     """
     checks.name("worker name", display_name)
     if isinstance(email, str):
@@ -114,8 +116,10 @@ async def rename(
     subject = ids.text(ids.WORKER, worker_id)
     change = Change("worker.rename", organization_id, subject, before={})
     try:
-        async with cell.recording(change):
-            await worker_changes.count(cell.db, organization_id)
+        async with (
+            cell.recording(change),
+            _counted(cell, organization_id, keeps_email=isinstance(email, UnsetType)),
+        ):
             cursor = await cell.db.execute(_RENAMED, (organization_id, worker_id))
             before = await cursor.fetchone()
             if before is None:
@@ -136,6 +140,23 @@ async def rename(
         raise _email_taken(email) from error
     [renamed] = await _select(cell.db, organization_id, [worker_id])
     return renamed
+
+
+@contextlib.asynccontextmanager
+async def _counted(
+    cell: CellSession, organization_id: UUID, *, keeps_email: bool
+) -> AsyncIterator[None]:
+    """A change of workers within a transaction. An old name meanwhile does no harm.
+
+    An e-mail stays with its worker from one statement of a transaction of the journal to the next:
+    whoever lost the race to make a worker with it looks for the one that won.
+    """
+    if keeps_email:
+        await worker_changes.count(cell.db, organization_id)
+        yield
+        return
+    async with worker_lock.alone(cell, organization_id):
+        yield
 
 
 _SELECT: Final = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,8 +10,17 @@ import pytest
 from core import ids
 from core.admin import workers
 from core.admin.cell_sessions import at_home
-from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError
+from core.admin.errors import (
+    AdministrationError,
+    AlreadyExistsError,
+    InvalidValueError,
+    NotFoundError,
+)
 from core.admin.workers import Link
+from core.journal import worker_changes
+from core.journal import workers as journal_workers
+from core.models import Actor
+from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import Tenant, make_tenant, now_us
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +46,34 @@ async def test_a_worker_is_found_by_id_e_mail_or_external_id(database_url: str) 
             assert found.links == (Link("crm-hub", "crm-1"),)
         everybody = await workers.of_organization(db, organization)
         assert [worker.id for worker in everybody] == [alex.id, zoe.id]
+
+
+async def test_an_e_mail_is_not_changed_while_an_event_looks_for_its_worker(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event has lost the race to make the worker: it looks for the one that has the e-mail."""
+    tenant, owner = quota_of_five.tenant, quota_of_five.tenant.organization.id
+    monkeypatch.setattr(worker_changes, "MAX_ALONE_TRIES", 1)
+    made = journal_workers._insert
+    async with tenant.in_cell() as cell:
+
+        async def overtaken(*given: Any) -> set[UUID]:
+            zoe = await workers.create(cell, owner, "Zoe", "zoe@example.org", now_us())
+            inserted = await made(*given)
+            with pytest.raises(AdministrationError, match="nothing was changed"):
+                await workers.rename(cell, owner, zoe.id, "Zoe", "zoe@example.com")
+            return inserted
+
+        with monkeypatch.context() as patched:
+            patched.setattr(journal_workers, "_insert", overtaken)
+            await quota_of_five.write(
+                quota_of_five.request(1, actor=Actor(external_id="crm-1", email="zoe@example.org"))
+            )
+        [zoe] = await workers.of_organization(cell.db, owner)
+        [event] = await tenant.events()
+        assert event["worker_id"] == zoe.id
+        renamed = await workers.rename(cell, owner, zoe.id, "Zoe", "zoe@example.com")
+        assert (renamed.email, renamed.links) == ("zoe@example.com", (Link("crm-hub", "crm-1"),))
 
 
 async def test_an_external_id_of_several_workers_names_none(database_url: str) -> None:
