@@ -173,17 +173,8 @@ class Transaction:
         ]
 
     async def _check_workers(self, db: Connection, copy: CopyCommand | None) -> None:
-        """Give up if a worker that was recalled may not be the one of now.
-
-        Where nothing was recalled, nothing is outdated: the next attempt finds the cache empty, so
-        that it succeeds however often workers are changed.
-        """
-        outdated = self.recalled.outdated_by(quota.worker_changes(self._read_quotas))
-        if any(
-            any(request.workers)
-            for request in self._requests
-            if request.caller.organization_id in outdated
-        ):
+        """Give up if the workers that were recalled are not those of now."""
+        if not self.recalled.are_current(quota.worker_changes(self._read_quotas), self._requests):
             if copy is not None:
                 await copy.abandon(db, "workers were changed meanwhile")
             raise WorkersChangedError

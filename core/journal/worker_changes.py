@@ -16,6 +16,7 @@ from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
 
+from core.journal.pending import PendingRequest
 from core.journal.workers import WorkerCache
 from core.postgres.pipeline import Command, Statement
 from core.postgres.sessions import Connection
@@ -68,8 +69,14 @@ class RecalledWorkers:
         locks = sorted({_lock_of(one) for one in organization_ids})
         self.lock = Command(_SHARE, _array(locks), _array(organization_ids)) if locks else None
 
-    def outdated_by(self, changes: Mapping[UUID, int]) -> Collection[UUID]:
-        """The organizations whose workers were changed since; the cache forgets them."""
+    def are_current(
+        self, changes: Mapping[UUID, int], requests: Collection[PendingRequest]
+    ) -> bool:
+        """Whether no worker that a request has recalled was changed since.
+
+        The cache forgets those that were, and the next attempt recalls nobody of the organization:
+        it succeeds however often workers are changed.
+        """
         self.changes = changes
         outdated = {
             organization_id: count
@@ -78,7 +85,11 @@ class RecalledWorkers:
         }
         if outdated:
             self._cache.renew(outdated)
-        return outdated
+        return not any(
+            any(request.workers)
+            for request in requests
+            if request.caller.organization_id in outdated
+        )
 
 
 def _array(values: Iterable[object]) -> str:
