@@ -11,17 +11,16 @@ from msgspec import Struct, structs
 from core import ids, limits
 from core.access.api_keys import KEY_PREFIX, digest, generate_key
 from core.access.key_secrets import KeySecrets, secret_in_force
-from core.admin import apps, checks
+from core.admin import checks
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession, CellSessions
-from core.admin.errors import AdministrationError, InvalidValueError, NotFoundError
+from core.admin.errors import InvalidValueError, NotFoundError
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
 from core.timestamps import MAX_US, format_us, from_datetime, to_datetime
 
 HINT_CHARACTERS: Final = 4
-OLD_KEY_SECONDS: Final = 86_400  # that a key goes on after it was replaced, if not told otherwise
 
 State = Literal["active", "expired", "revoked"]
 
@@ -107,7 +106,7 @@ async def create(
         made.expires_at,
     )
     change = Change("key.create", made.organization_id, ids.text(ids.KEY, made.id))
-    change.after = _audited(made)
+    change.after = audited(made)
     entry = (key_digest, made.organization_id, cell.record.name, secret.check)
     async with cell.recording(change):
         await cell.db.execute(_INSERT, row)
@@ -245,71 +244,21 @@ async def revoke(cell: CellSession, key: ApiKey, now_us: int) -> ApiKey:
     """Revoke a key, on every server within a second. It may be revoked already."""
     change = Change("key.revoke", key.organization_id, ids.text(ids.KEY, key.id))
     async with cell.changing(change):
-        before = await _locked(cell.db, key)
+        before = await locked(cell.db, key)
         values = (to_datetime(now_us), key.organization_id, key.id)
         row = await (await cell.db.execute(_REVOKE, values)).fetchone()
         assert row is not None
         revoked = structs.replace(before, revoked_at=row[0])
-        change.before, change.after = _audited(before), _audited(revoked)
+        change.before, change.after = audited(before), audited(revoked)
     return revoked
 
 
 _ENDS: Final = """
 SELECT expires_at, revoked_at FROM api_keys WHERE organization_id = %s AND id = %s FOR UPDATE
 """
-_SHORTEN: Final = """
-UPDATE api_keys SET expires_at = LEAST(expires_at, %s)
-WHERE organization_id = %s AND id = %s
-RETURNING expires_at
-"""
 
 
-async def rotate(
-    cell: CellSession,
-    key: ApiKey,
-    secrets: KeySecrets,
-    now_us: int,
-    *,
-    old_ends_us: int,
-    expires_us: int | None = None,
-) -> tuple[ApiKey, ApiKey, str]:
-    """Make a key of the same app and rate, and let the old one expire, if it does not before.
-
-    Returns the record of the old key, that of the new one and the new key itself. The old one is
-    changed last: until the new one is known to every server, it works. AdministrationError if it
-    does not work any more. The rest is as of :func:`create`.
-    """
-    if old_ends_us > MAX_US:
-        raise InvalidValueError("the old key must end before the year 10000")
-    _check_active(key, now_us)
-    app = await apps.find(cell.db, ids.text(ids.APP, key.app_id), key.organization_id)
-    rate = key.requests_per_second
-    new, text = await create(
-        cell, app, secrets, now_us, expires_us=expires_us, requests_per_second=rate
-    )
-    change = Change("key.rotate", key.organization_id, ids.text(ids.KEY, key.id))
-    async with cell.changing(change):
-        before = await _locked(cell.db, key)
-        _check_active(before, now_us)
-        values = (to_datetime(old_ends_us), key.organization_id, key.id)
-        row = await (await cell.db.execute(_SHORTEN, values)).fetchone()
-        assert row is not None
-        old = structs.replace(before, expires_at=row[0])
-        change.before = _audited(before)
-        change.after = {**_audited(old), "replacedBy": ids.text(ids.KEY, new.id)}
-    return old, new, text
-
-
-def _check_active(key: ApiKey, now_us: int) -> None:
-    state = key.state(now_us)
-    if state != "active":
-        raise AdministrationError(
-            f"the key {ids.text(ids.KEY, key.id)} is {state}, so there is nothing to replace: "
-            "make a key with `wepeople-ingest key create`"
-        )
-
-
-async def _locked(db: Connection, key: ApiKey) -> ApiKey:
+async def locked(db: Connection, key: ApiKey) -> ApiKey:
     """The key as it is, until the transaction ends; NotFoundError if it is gone."""
     row = await (await db.execute(_ENDS, (key.organization_id, key.id))).fetchone()
     if row is None:
@@ -317,7 +266,7 @@ async def _locked(db: Connection, key: ApiKey) -> ApiKey:
     return structs.replace(key, expires_at=row[0], revoked_at=row[1])
 
 
-def _audited(key: ApiKey) -> dict[str, object]:
+def audited(key: ApiKey) -> dict[str, object]:
     """A key as the audit log has it, which is without the key itself and its digest."""
     return {
         "app": key.app_slug,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from core import ids, limits
-from core.admin import apps, keys, whitelist
+from core.admin import apps, key_rotation, keys, whitelist
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession, CellSessions
 from core.admin.errors import AdministrationError, InvalidValueError, NotFoundError
@@ -152,7 +152,7 @@ async def rotate_key(
             if hours > MAX_OLD_KEY_HOURS:
                 raise InvalidValueError(f"the old key must end within {MAX_OLD_KEY_HOURS} hours")
             now_us = _now_us(visit)
-            old, record, text = await keys.rotate(
+            old, record, text = await key_rotation.rotate(
                 cell,
                 key,
                 visit.desk.secrets,

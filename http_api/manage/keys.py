@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from core import ids
-from core.admin import as_json, keys
-from core.admin.keys import OLD_KEY_SECONDS, ApiKey
+from core.admin import as_json, key_rotation, keys
+from core.admin.key_rotation import OLD_KEY_SECONDS
+from core.admin.keys import ApiKey
 from core.admin.pages import page_of
 from core.timestamps import from_datetime
 from http_api.manage import rights
@@ -95,7 +96,7 @@ async def rotate_key(
     """Make a new key of the same app and rate, and let the old one end."""
     now_us = desk.clock.now_us()
     old_ends_us = _us(given.old_ends_at)
-    old, new, text = await keys.rotate(
+    old, new, text = await key_rotation.rotate(
         owner.cell,
         key,
         desk.secrets,

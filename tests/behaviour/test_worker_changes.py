@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from core import ids
-from core.admin import erasure, worker_lock, worker_merge, workers
+from core.admin import erasure, worker_lock, worker_merge, worker_rename
 from core.admin.worker_merge import merge
 from core.journal import worker_changes
 from core.journal.worker_changes import MAX_LOCKS
@@ -146,7 +146,7 @@ async def test_a_new_name_is_answered_at_once(
         assert first.body["worker"]["displayName"] == "zoe"
     [worker] = await tenant.workers()
     async with tenant.in_cell() as cell:
-        await workers.rename(cell, tenant.organization.id, worker["id"], "Zoe")
+        await worker_rename.rename(cell, tenant.organization.id, worker["id"], "Zoe")
     for server in replicas:
         again = await server.snapshot(tenant.key, snapshot(actor={"externalId": "zoe"}))
         assert again.body["worker"]["displayName"] == "Zoe"

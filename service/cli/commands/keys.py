@@ -207,16 +207,16 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Replace a key: a new one now, of the same app and rate; the old one ends a day later."""
-    from core.admin import keys
+    from core.admin import key_rotation, keys
 
     given = _given(key)
-    old_seconds = keys.OLD_KEY_SECONDS if old_ends_in is None else old_ends_in
+    old_seconds = key_rotation.OLD_KEY_SECONDS if old_ends_in is None else old_ends_in
 
     async def work(session: Session) -> tuple[ApiKey, ApiKey, str]:
         secrets = await session.secrets()
         cell, found = await keys.find(session.cells, given, secrets)
         rotated_us = now_us()
-        return await keys.rotate(
+        return await key_rotation.rotate(
             cell,
             found,
             secrets,

@@ -9,7 +9,7 @@ import pytest
 from psycopg.errors import LockNotAvailable
 
 from core import ids
-from core.admin import worker_merge, workers
+from core.admin import worker_merge, worker_rename, workers
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import AdministrationError, InvalidValueError, NotFoundError
 from core.admin.worker_merge import Moved, merge
@@ -111,7 +111,7 @@ async def test_an_e_mail_of_a_merged_worker_can_become_the_worker_s_own(database
         going = await add_worker(cell, tenant, "Z.", "zoe@old.example")
         staying = await add_worker(cell, tenant, "Zoe", "zoe@new.example")
         await merge(cell, owner, going, staying)
-        renamed = await workers.rename(cell, owner, staying, "Zoe", "zoe@old.example")
+        renamed = await worker_rename.rename(cell, owner, staying, "Zoe", "zoe@old.example")
         assert (renamed.email, renamed.other_emails) == ("zoe@old.example", ())
 
 
