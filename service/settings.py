@@ -113,7 +113,7 @@ class Settings(BaseModel):
     key_secret: Secret | None = _variable(
         "WEPEOPLE_KEY_SECRET",
         f"keys the digests of API keys; set it, at least {MIN_SECRET_CHARACTERS} characters, "
-        "before the first key is made, to keep it outside the database",
+        "before the first key or operator is made, to keep it outside the database",
         default=None,
     )
     key_secret_previous: Annotated[SecretStr, AfterValidator(setting_checks.secret)] | None = (

@@ -20,6 +20,7 @@ from core.admin.cell_sessions import CellSession
 from core.admin.errors import AdministrationError, NotFoundError
 from core.admin.event_blocks import event_blocks
 from core.admin.worker_activity import names
+from core.admin.worker_lock import alone
 from core.journal.rejections import FLUSH_SECONDS
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
@@ -64,7 +65,7 @@ async def erase(
     """
     change = Change("worker.erase", organization_id, ids.text(ids.WORKER, worker_id))
     async with cell.recording_steps(change):
-        async with worker_merge.alone(cell, organization_id):
+        async with alone(cell, organization_id):
             of_names = await _take_names(cell.db, organization_id, worker_id, now_us)
         merged = await names(cell.db, organization_id, worker_id)
         for merged_id in merged:

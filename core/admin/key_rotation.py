@@ -1,4 +1,4 @@
-"""The rotation of API keys: a new one, and an end of the old one that leaves time to change."""
+"""The rotation of an API key: another one takes its place while it goes on for a while."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from core import ids, limits
 from core.access.api_keys import KEY_PREFIX, digest, generate_key
-from core.access.key_secrets import KeySecrets
+from core.access.key_secrets import KeySecrets, secret_in_force
 from core.admin import checks
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession, CellSessions
@@ -93,7 +93,7 @@ async def create(
         None if expires_us is None else to_datetime(expires_us),
         None,
     )
-    secret = secrets.in_force
+    secret = await secret_in_force(cell.home, secrets)
     key_digest = digest(key, secret.value)
     row = (
         made.organization_id,

@@ -17,7 +17,7 @@ from psycopg.errors import UniqueViolation
 
 from core import ids
 from core.access.api_keys import digest
-from core.access.key_secrets import KeySecrets
+from core.access.key_secrets import KeySecrets, secret_in_force
 from core.admin import checks
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
@@ -101,7 +101,7 @@ async def create(
         None,
         None,
     )
-    secret = secrets.in_force
+    secret = await secret_in_force(home.db, secrets)
     kept = (digest(token, secret.value), secret.check)
     row = (made.id, name, scope, *kept, made.hint, made.created_at, expires_at)
     change = Change("operator.create", None, ids.text(ids.OPERATOR, made.id))

@@ -7,19 +7,17 @@ e-mail. From then on nothing is written for it. Then its rows are moved, in shor
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct
-from psycopg.errors import LockNotAvailable
 
 from core import ids
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import AdministrationError, InvalidValueError, NotFoundError
 from core.admin.event_blocks import event_blocks
-from core.journal import snapshots, worker_changes
+from core.admin.worker_lock import alone
+from core.journal import snapshots
 from core.postgres.audit import Change
 from core.postgres.pipeline import send
 from core.postgres.sessions import Connection
@@ -34,22 +32,6 @@ class Moved(Struct, frozen=True):
     links: int
     events: int
     snapshots: int
-
-
-@contextlib.asynccontextmanager
-async def alone(cell: CellSession, organization_id: UUID) -> AsyncIterator[None]:
-    """As :func:`core.journal.worker_changes.alone`; AdministrationError if it does not come to it.
-
-    Its block has locked no rows then, and changed nothing.
-    """
-    try:
-        async with worker_changes.alone(cell.db, organization_id):
-            yield
-    except LockNotAvailable as error:
-        raise AdministrationError(
-            "transactions of the organization hold its workers for long: nothing was changed, try "
-            "again later"
-        ) from error
 
 
 async def merge(cell: CellSession, organization_id: UUID, from_id: UUID, into_id: UUID) -> Moved:

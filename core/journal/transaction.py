@@ -174,7 +174,7 @@ class Transaction:
 
     async def _check_workers(self, db: Connection, copy: CopyCommand | None) -> None:
         """Give up if the workers that were recalled are not those of now."""
-        if not self.recalled.are_current(quota.worker_changes(self._read_quotas)):
+        if not self.recalled.are_current(quota.worker_changes(self._read_quotas), self._requests):
             if copy is not None:
                 await copy.abandon(db, "workers were changed meanwhile")
             raise WorkersChangedError

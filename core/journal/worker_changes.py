@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
 
+from core.journal.pending import PendingRequest
 from core.journal.workers import WorkerCache
 from core.postgres.pipeline import Command, Statement
 from core.postgres.sessions import Connection
@@ -31,10 +32,16 @@ MAX_ALONE_TRIES: Final = 100
 ALONE_PAUSE_SECONDS: Final = 0.1
 ALONE_MS: Final = 2_000  # for each statement under the lock, and between two of them
 
+# Both with a row of the cell, so that Citus asks on the node that writes: through whatever node a
+# transaction comes, it meets the one that is alone.
 _SHARE: Final = Statement(
-    "share_workers", "bigint[]", "SELECT pg_advisory_xact_lock_shared(lock) FROM unnest($1) AS lock"
+    "share_workers",
+    "bigint[], uuid[]",
+    """
+SELECT pg_advisory_xact_lock_shared(lock) FROM unnest($1) AS lock
+WHERE EXISTS (SELECT FROM organizations WHERE id = ANY ($2))
+""",
 )
-# With a row of the cell, so that Citus asks on the node that writes.
 _TAKE: Final = "SELECT pg_advisory_xact_lock(%s) FROM organizations WHERE id = %s"
 _SHORT_WAIT: Final = "SELECT set_config('lock_timeout', %s, true)"
 _BOUND: Final = (
@@ -60,10 +67,16 @@ class RecalledWorkers:
         self._recalled = {one: cache.changes(one) for one in organization_ids}
         self.changes: Mapping[UUID, int] = {}
         locks = sorted({_lock_of(one) for one in organization_ids})
-        self.lock = Command(_SHARE, f"{{{','.join(map(str, locks))}}}") if locks else None
+        self.lock = Command(_SHARE, _array(locks), _array(organization_ids)) if locks else None
 
-    def are_current(self, changes: Mapping[UUID, int]) -> bool:
-        """Whether nothing was changed since; otherwise the cache forgets what is outdated."""
+    def are_current(
+        self, changes: Mapping[UUID, int], requests: Collection[PendingRequest]
+    ) -> bool:
+        """Whether no worker that a request has recalled was changed since.
+
+        The cache forgets those that were, and the next attempt recalls nobody of the organization:
+        it succeeds however often workers are changed.
+        """
         self.changes = changes
         outdated = {
             organization_id: count
@@ -72,7 +85,15 @@ class RecalledWorkers:
         }
         if outdated:
             self._cache.renew(outdated)
-        return not outdated
+        return not any(
+            any(request.workers)
+            for request in requests
+            if request.caller.organization_id in outdated
+        )
+
+
+def _array(values: Iterable[object]) -> str:
+    return f"{{{','.join(map(str, values))}}}"
 
 
 def _lock_of(organization_id: UUID) -> int:

@@ -11,7 +11,15 @@ from msgspec import UNSET
 from pydantic import Field
 
 from core import ids
-from core.admin import as_json, checks, erasure, worker_activity, worker_merge, workers
+from core.admin import (
+    as_json,
+    checks,
+    erasure,
+    worker_activity,
+    worker_merge,
+    worker_rename,
+    workers,
+)
 from core.admin.errors import InvalidValueError
 from core.admin.pages import page_of
 from core.admin.workers import WorkerDetails
@@ -84,7 +92,7 @@ async def rename_worker(
     """Rename a worker. An e-mail that is replaced leads to nobody any more."""
     email = given.email if "email" in given.model_fields_set else UNSET
     return _answer(
-        await workers.rename(
+        await worker_rename.rename(
             owner.cell, owner.organization.id, worker.id, given.display_name, email
         )
     )

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from core import ids
-from core.admin import erasure, worker_merge, workers
+from core.admin import erasure, worker_lock, worker_merge, worker_rename
 from core.admin.worker_merge import merge
 from core.journal import worker_changes
 from core.journal.worker_changes import MAX_LOCKS
@@ -125,7 +125,7 @@ async def test_an_erased_person_gets_nothing_more(
     [going] = await of(driver, tenant, both)
     load = Load(replicas, tenant)
     async with load.going_on(), tenant.in_cell() as cell:
-        async with worker_merge.alone(cell, tenant.organization.id):
+        async with worker_lock.alone(cell, tenant.organization.id):
             before = (await whose(tenant)).count(going)
         await erasure.erase(cell, tenant.organization.id, going, 1)
         erased = (await whose(tenant)).count(going)
@@ -146,7 +146,7 @@ async def test_a_new_name_is_answered_at_once(
         assert first.body["worker"]["displayName"] == "zoe"
     [worker] = await tenant.workers()
     async with tenant.in_cell() as cell:
-        await workers.rename(cell, tenant.organization.id, worker["id"], "Zoe")
+        await worker_rename.rename(cell, tenant.organization.id, worker["id"], "Zoe")
     for server in replicas:
         again = await server.snapshot(tenant.key, snapshot(actor={"externalId": "zoe"}))
         assert again.body["worker"]["displayName"] == "Zoe"
@@ -162,7 +162,7 @@ async def test_requests_wait_for_a_change_and_those_of_others_do_not(
     for one in (tenant, other):  # so that nothing has to be looked up
         await of(driver, one, *GOING)
     async with tenant.in_cell() as cell:
-        async with worker_merge.alone(cell, tenant.organization.id):
+        async with worker_lock.alone(cell, tenant.organization.id):
             waiting = asyncio.create_task(driver.ingest(tenant.key, [event()]))
             await of(driver, other, *GOING)
             assert not waiting.done()

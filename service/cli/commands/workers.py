@@ -132,13 +132,13 @@ def rename(
         raise typer.BadParameter("not together with --email", param_hint="'--no-email'")
     from msgspec import UNSET
 
-    from core.admin import workers
+    from core.admin import worker_rename, workers
 
     async def work(session: Session) -> WorkerDetails:
         cell, owner = await session.organization(organization)
         found = await workers.find(cell.db, owner.id, worker)
         new_email = None if no_email else UNSET if email is None else email
-        return await workers.rename(cell, owner.id, found.id, name, new_email)
+        return await worker_rename.rename(cell, owner.id, found.id, name, new_email)
 
     _print(run(work), as_json)
 

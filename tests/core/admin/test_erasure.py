@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from core import ids
-from core.admin import erasure, worker_merge, workers
+from core.admin import erasure, worker_merge, worker_rename, workers
 from core.admin.cell_sessions import CellSession
 from core.admin.erasure import ERASED_NAME, Erased, erase
 from core.admin.errors import AdministrationError, NotFoundError
@@ -103,10 +103,10 @@ async def test_nothing_tells_of_an_erased_person(
         listed = await workers.of_organization(cell.db, owner)
         assert [worker.id for worker in listed] == [alex]
         found = await workers.find(cell.db, owner, ids.text(ids.WORKER, zoe))
-        assert (found.display_name, found.email, found.other_emails) == (ERASED_NAME, None, [])
+        assert (found.display_name, found.email, found.other_emails) == (ERASED_NAME, None, ())
         assert found.erased_at is not None
         with pytest.raises(NotFoundError, match="was erased"):
-            await workers.rename(cell, owner, zoe, "Zoe")
+            await worker_rename.rename(cell, owner, zoe, "Zoe")
         for pair in ((zoe, alex), (alex, zoe)):
             with pytest.raises(AdministrationError, match="was erased"):
                 await worker_merge.merge(cell, owner, *pair)

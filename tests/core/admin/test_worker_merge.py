@@ -9,7 +9,7 @@ import pytest
 from psycopg.errors import LockNotAvailable
 
 from core import ids
-from core.admin import worker_merge, workers
+from core.admin import worker_merge, worker_rename, workers
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import AdministrationError, InvalidValueError, NotFoundError
 from core.admin.worker_merge import Moved, merge
@@ -79,7 +79,7 @@ async def test_all_of_a_worker_becomes_the_other_s(
         assert await leads_to(cell, tenant, going, *names) == [staying] * 6
         for given in (*names, ids.text(ids.WORKER, going)):
             found = await workers.find(cell.db, owner, given)
-            assert (found.id, found.other_emails) == (staying, ["zoe@old.example"])
+            assert (found.id, found.other_emails) == (staying, ("zoe@old.example",))
             assert [link.external_id for link in found.links] == ["crm-1", "crm-2", "crm-3"]
         listed = await workers.of_organization(cell.db, owner)
         assert [worker.display_name for worker in listed] == ["Alex", "Zoe"]
@@ -101,7 +101,7 @@ async def test_a_worker_without_an_e_mail_takes_the_other_s(database_url: str) -
         staying = await add_worker(cell, tenant, "Zoe", None)
         await merge(cell, owner, going, staying)
         found = await workers.find(cell.db, owner, "zoe@old.example")
-        assert (found.id, found.email, found.other_emails) == (staying, "Zoe@old.example", [])
+        assert (found.id, found.email, found.other_emails) == (staying, "Zoe@old.example", ())
 
 
 async def test_an_e_mail_of_a_merged_worker_can_become_the_worker_s_own(database_url: str) -> None:
@@ -111,8 +111,8 @@ async def test_an_e_mail_of_a_merged_worker_can_become_the_worker_s_own(database
         going = await add_worker(cell, tenant, "Z.", "zoe@old.example")
         staying = await add_worker(cell, tenant, "Zoe", "zoe@new.example")
         await merge(cell, owner, going, staying)
-        renamed = await workers.rename(cell, owner, staying, "Zoe", "zoe@old.example")
-        assert (renamed.email, renamed.other_emails) == ("zoe@old.example", [])
+        renamed = await worker_rename.rename(cell, owner, staying, "Zoe", "zoe@old.example")
+        assert (renamed.email, renamed.other_emails) == ("zoe@old.example", ())
 
 
 async def test_an_interrupted_merge_is_finished_by_the_next(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from core.journal import worker_changes
+from core.journal import worker_changes, writer
+from core.journal.transaction import Transaction
 from core.journal.worker_changes import WorkersChangedError
 from core.journal.workers import WorkerCache
 from core.models import Actor, Receipt, Worker, WorkerByEmail
@@ -51,12 +53,46 @@ async def test_a_transaction_looks_changed_workers_up_anew(quota_of_five: Direct
 async def test_a_transaction_gives_up_if_workers_change_again_and_again(
     quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await quota_of_five.write(quota_of_five.request(1))  # so that the worker is remembered
     monkeypatch.setattr(WorkerCache, "renew", lambda cache, changes: None)
     async with await quota_of_five.tenant.connect() as db:
         await worker_changes.count(db, quota_of_five.tenant.organization.id)
     with pytest.raises(WorkersChangedError):
         await quota_of_five.write(quota_of_five.request(1))
-    assert await quota_of_five.tenant.events() == []
+    assert len(await quota_of_five.tenant.events()) == 1
+
+
+@pytest.mark.usefixtures("each_mode")
+async def test_a_transaction_is_written_however_often_workers_change(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = 0
+    async with await quota_of_five.tenant.connect() as db:
+
+        class Overtaken(Transaction):
+            async def write(self, *given: Any) -> None:
+                nonlocal attempts
+                attempts += 1
+                await worker_changes.count(db, quota_of_five.tenant.organization.id)
+                await super().write(*given)
+
+        monkeypatch.setattr(writer, "Transaction", Overtaken)
+        [receipt] = await quota_of_five.write(quota_of_five.request(1))
+    assert isinstance(receipt, Receipt)
+    assert attempts == 2
+
+
+async def test_a_transaction_that_recalls_nobody_is_written_at_once(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a process that has just started."""
+    async with await quota_of_five.tenant.connect() as db:
+        await worker_changes.count(db, quota_of_five.tenant.organization.id)
+    monkeypatch.setattr(writer, "MAX_ATTEMPTS", 1)
+    for _ in range(2):
+        [receipt] = await quota_of_five.write(quota_of_five.request(1))
+        assert isinstance(receipt, Receipt)
+    assert len({event["worker_id"] for event in await quota_of_five.tenant.events()}) == 1
 
 
 async def test_a_change_waits_for_transactions_from_before_and_keeps_others_out(
