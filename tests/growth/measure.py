@@ -1,0 +1,80 @@
+"""The whole measurement, from the folder that is made for it to its removal."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from service.bench.report import Line
+from service.bench.resources import machine
+from tests.growth import ingest, queries, sides
+from tests.growth.ingest import Dropped
+from tests.growth.queries import Timed
+from tests.support.database import connect
+
+_STORED: Final = """
+SELECT count(*), (SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits
+    WHERE inhparent = 'events'::regclass)
+FROM events
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The figures. ``memory_mib``: of each service before and after everything it was sent."""
+
+    machine: dict[str, str | int | float | None]
+    events: int
+    stored_bytes: int
+    lines: list[Line]
+    queries: list[Timed]
+    dropped: Dropped
+    memory_mib: dict[str, tuple[float, float]]
+
+    def as_json(self) -> Any:
+        """The figures in the types of JSON."""
+        return msgspec.to_builtins(self)
+
+
+async def measure(folder: Path, events: int, seconds: float, rounds: int) -> Found:
+    """Fill and measure; nothing is left in the folder."""
+    async with AsyncExitStack() as stack:
+        # The names are short: the path of PostgreSQL's socket is in them.
+        own = Path(tempfile.mkdtemp(prefix="wp-", dir=folder))
+        stack.callback(own.rmdir)
+        processes = []
+        for name in ("0", "1"):
+            process = sides.make_process(own / name)
+            stack.callback(sides.remove, process, own / name)
+            processes.append(process)
+        owners = await sides.filled(processes[1], events)
+        empty = await stack.enter_async_context(sides.started("empty", processes[0]))
+        grown = await stack.enter_async_context(sides.started("filled", processes[1]))
+        async with await connect(grown.database_url) as db:
+            await db.execute("SET statement_timeout = 0")
+            row = await (await db.execute(_STORED)).fetchone()
+        assert row is not None
+        stored, stored_bytes = row
+        before = {side.name: side.process.memory_mib() for side in (empty, grown)}
+        _tell("queries")
+        async with await connect(grown.database_url) as db:
+            timed = await queries.timed(db, owners)
+        _tell("ingest")
+        lines = await ingest.in_turn(empty, grown, seconds, rounds)
+        _tell("the end of a month's retention")
+        dropped = await ingest.drop(grown, seconds)
+        memory = {
+            side.name: (round(before[side.name], 1), round(side.process.memory_mib(), 1))
+            for side in (empty, grown)
+        }
+        return Found(machine(own), stored, stored_bytes, lines, timed, dropped, memory)
+
+
+def _tell(step: str) -> None:
+    print(step, file=sys.stderr, flush=True)
