@@ -25,6 +25,7 @@ from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
 from core.tracing import Tracer
 from http_api import errors
+from http_api.attempts import Attempts
 from http_api.cors import Preflight
 from http_api.docs import portal
 from http_api.documents import DOCUMENT_HEADERS, HTML, PAGE_HEADERS, prefers_html
@@ -87,7 +88,8 @@ def create_app(
     app.add_middleware(_FairTurns, ingestor=ingestor)
     _add_operator_routes(app, readiness, metrics)
     if administration is not None:
-        app.mount(MANAGE_PATH, create_manage_app(administration, site.base_url))
+        attempts = Attempts(clock.monotonic)
+        app.mount(MANAGE_PATH, create_manage_app(administration, site.base_url, attempts))
     documents = _add_document_routes(app, site)
     _add_exception_handlers(app, fail, site.base_url)
     endpoints = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, NamedTuple, Self, TypeVar
 from uuid import UUID
@@ -171,7 +171,7 @@ class CellSessions:
 
     ``home``: a session of the home database, which stays open. ``conninfo``: its connection string.
     ``statement_seconds``: for statements in other cells. ``actor``: whoever makes the changes.
-    ``left_out``: a line about each cell that a list was not read from.
+    ``left_out``: the names of the cells that a list was not read from, each with a line about it.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class CellSessions:
     ) -> None:
         self.home = home
         self.actor = actor
-        self.left_out: list[str] = []
+        self.left_out: dict[str, str] = {}
         self._conninfo = conninfo
         self._statement_seconds = statement_seconds
         self._open: dict[str, CellSession] = {}
@@ -224,12 +224,21 @@ class CellSessions:
             )
         return await self._session(record)
 
+    async def shown_name(self, record: CellRecord) -> str | None:
+        """The name of the cell where there are several; None where it is the only one."""
+        several = len(await directory.list_cells(self.home)) > 1
+        return record.name if several else None
+
     async def everywhere(
-        self, read: Callable[[Connection], Awaitable[Sequence[T]]]
+        self,
+        read: Callable[[Connection], Awaitable[Sequence[T]]],
+        among: Container[str] | None = None,
     ) -> list[tuple[CellRecord, T]]:
-        """The rows that ``read`` finds in each cell, with the cell's record."""
+        """The rows that ``read`` finds in each cell, or in those of the names, with its record."""
         nodes: dict[str | None, list[CellRecord]] = {}
         for record in await directory.list_cells(self.home):
+            if among is not None and record.name not in among:
+                continue
             nodes.setdefault(record.conninfo, []).append(record)
         at_once = asyncio.Semaphore(MAX_NODES_AT_ONCE)
 
@@ -272,8 +281,7 @@ class CellSessions:
 
     def _leave_out(self, record: CellRecord, error: Exception) -> None:
         line = f"the cell {record.name} is left out: {one_line(error)}"
-        if line not in self.left_out:
-            self.left_out.append(line)
+        self.left_out.setdefault(record.name, line)
 
     async def _session(self, record: CellRecord) -> CellSession:
         if record.name == HOME:

@@ -21,6 +21,7 @@ from core.postgres.sessions import Connection
 from core.timestamps import MAX_US, format_us, from_datetime, to_datetime
 
 HINT_CHARACTERS: Final = 4
+OLD_KEY_SECONDS: Final = 86_400  # that a key goes on after it was replaced, if not told otherwise
 
 State = Literal["active", "expired", "revoked"]
 
@@ -135,6 +136,53 @@ async def of_app(db: Connection, app: App | None = None) -> list[ApiKey]:
     """The keys of an app, or of all of them, oldest first within an app."""
     values = {"app": app and app.id, "organization": app and app.organization_id}
     return [ApiKey(*row) for row in await (await db.execute(_LIST, values)).fetchall()]
+
+
+_PAGE: Final = """
+SELECT api_keys.id, organizations.id, organizations.name, apps.id, slug, hint,
+    api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at, used_at
+FROM api_keys
+JOIN apps ON apps.organization_id = api_keys.organization_id AND apps.id = app_id
+JOIN organizations ON organizations.id = api_keys.organization_id
+LEFT JOIN key_uses ON key_uses.organization_id = api_keys.organization_id
+    AND key_uses.key_id = api_keys.id
+WHERE api_keys.organization_id = %(organization)s
+    AND api_keys.id >= %(first)s AND api_keys.id <= %(last)s
+    AND (%(app)s::uuid IS NULL OR api_keys.app_id = %(app)s)
+ORDER BY api_keys.id LIMIT %(limit)s
+"""
+
+
+async def page(
+    db: Connection,
+    organization_id: UUID,
+    app_id: UUID | None,
+    limit: int,
+    after: UUID | None = None,
+) -> list[ApiKey]:
+    """The keys of an organization, or of one app of it, after that one, oldest first."""
+    first = ids.NIL if after is None else ids.next_to(after)
+    return await _range(db, organization_id, app_id, first, ids.MAX, limit)
+
+
+async def get(db: Connection, organization_id: UUID, key_id: UUID) -> ApiKey:
+    """The key of an organization with that id; NotFoundError if there is none."""
+    for key in await _range(db, organization_id, None, key_id, key_id, 1):
+        return key
+    raise NotFoundError(f"there is no key {ids.text(ids.KEY, key_id)} in this organization")
+
+
+async def _range(
+    db: Connection, organization_id: UUID, app_id: UUID | None, first: UUID, last: UUID, limit: int
+) -> list[ApiKey]:
+    values = {
+        "organization": organization_id,
+        "app": app_id,
+        "first": first,
+        "last": last,
+        "limit": limit,
+    }
+    return [ApiKey(*row) for row in await (await db.execute(_PAGE, values)).fetchall()]
 
 
 async def list_everywhere(cells: CellSessions) -> list[ApiKey]:

@@ -5,9 +5,9 @@ Events find and create their workers in core/journal/workers.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
@@ -163,6 +163,70 @@ async def of_organization(db: Connection, organization_id: UUID) -> list[WorkerD
     return await _select(db, organization_id, None)
 
 
+# The inner query takes the rows off the index before their links are looked for.
+_PAGE: Final = """
+SELECT worker.id, display_name, email, worker.created_at, erased_at, merged_into,
+    ARRAY(SELECT other.email FROM workers AS other
+        WHERE other.organization_id = worker.organization_id AND other.merged_into = worker.id
+            AND other.email_key IS NOT NULL
+        ORDER BY other.email),
+    array_remove(array_agg(slug ORDER BY slug, external_id), NULL),
+    array_remove(array_agg(external_id ORDER BY slug, external_id), NULL)
+FROM (
+    SELECT * FROM workers
+    WHERE organization_id = %(organization)s AND id >= %(first)s AND id <= %(last)s
+        AND (id = %(only)s OR merged_into IS NULL AND erased_at IS NULL)
+        AND (%(search)s::text IS NULL OR starts_with(lower(display_name), lower(%(search)s))
+            OR starts_with(lower(email), lower(%(search)s)))
+    ORDER BY id
+    LIMIT %(limit)s
+) AS worker
+LEFT JOIN worker_links ON worker_links.organization_id = worker.organization_id
+    AND worker_id = worker.id
+LEFT JOIN apps ON apps.organization_id = worker.organization_id AND apps.id = app_id
+GROUP BY worker.organization_id, worker.id, display_name, email, worker.created_at, erased_at,
+    merged_into
+ORDER BY worker.id
+"""
+
+
+async def page(
+    db: Connection,
+    organization_id: UUID,
+    limit: int,
+    after: UUID | None = None,
+    search: str | None = None,
+) -> list[WorkerDetails]:
+    """The workers after that one, the first who was made first, without merged and erased ones.
+
+    ``search``: only those whose name or e-mail begins so, in whatever case.
+    """
+    values = {
+        "first": ids.NIL if after is None else ids.next_to(after),
+        "last": ids.MAX,
+        "only": None,
+        "limit": limit,
+        "search": search,
+    }
+    return await _fetched(db, _PAGE, {"organization": organization_id, **values})
+
+
+async def get(db: Connection, organization_id: UUID, worker_id: UUID) -> WorkerDetails:
+    """The worker of an organization with that id; NotFoundError if there is none.
+
+    A worker that was merged leads to the one it was merged into.
+    """
+    values = {"organization": organization_id, "limit": 1, "search": None}
+    values |= dict.fromkeys(("first", "last", "only"), worker_id)
+    for worker in await _fetched(db, _PAGE, values):
+        if worker.merged_into is not None:
+            return await get(db, organization_id, worker.merged_into)
+        return worker
+    raise NotFoundError(
+        f"there is no worker {ids.text(ids.WORKER, worker_id)} in this organization"
+    )
+
+
 _BY_ID_OR_EMAIL: Final = """
 SELECT id, merged_into, COALESCE(id = %(id)s, false) FROM workers
 WHERE organization_id = %(organization)s AND (id = %(id)s OR email_key = %(email_key)s)
@@ -213,12 +277,24 @@ async def _select(
 ) -> list[WorkerDetails]:
     """The workers of these ids, whatever became of them; None for all that events can find."""
     values = {"organization": organization_id, "only": None if only is None else list(only)}
-    cursor = await db.execute(_SELECT, values)
+    return await _fetched(db, _SELECT, values)
+
+
+async def _fetched(
+    db: Connection, statement: LiteralString, values: Mapping[str, object]
+) -> list[WorkerDetails]:
     return [
         WorkerDetails(
-            its_id, name, email, created, erased, into, others, tuple(map(Link, slugs, externals))
+            its_id,
+            name,
+            email,
+            created,
+            erased,
+            into,
+            tuple(others),
+            tuple(map(Link, slugs, externals)),
         )
         for its_id, name, email, created, erased, into, others, slugs, externals in (
-            await cursor.fetchall()
+            await (await db.execute(statement, values)).fetchall()
         )
     ]

@@ -42,7 +42,9 @@ def print_removal(
 ) -> None:
     """Show what has gone, or what would go."""
     if as_json:
-        print_json({**named, "removed": is_done, **_to_json(extent)})
+        from core.admin import as_json as records
+
+        print_json({**named, "removed": is_done, **records.extent(extent)})
     else:
         print_fields({**named, "removed": "yes" if is_done else "no", **extent_fields(extent)})
 
@@ -56,19 +58,6 @@ def extent_fields(found: Extent) -> dict[str, object]:
         "producers": f"{found.producers:,}",
         "snapshots": _counted(found.snapshots),
         "events": _counted(found.events),
-    }
-
-
-def _to_json(found: Extent) -> dict[str, int]:
-    """The extent of a removal as scripts get it."""
-    return {
-        "apps": found.apps,
-        "keys": found.keys,
-        "workingKeys": found.working_keys,
-        "workers": found.workers,
-        "producers": found.producers,
-        "snapshots": found.snapshots,
-        "events": found.events,
     }
 
 

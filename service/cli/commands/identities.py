@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.commands.workers import activity_fields, activity_json
+from service.cli.commands.workers import activity_fields
 from service.cli.help import Command, examples
 from service.cli.output import print_fields, print_json
 from service.cli.removing import DryRun, Yes, ask_for_name
@@ -52,6 +52,7 @@ def merge(
     externalId, is about INTO from then on. Interrupted, it is run again with the same ids.
     """
     from core import ids
+    from core.admin import as_json as records
     from core.admin import worker_activity, worker_merge, workers
     from core.admin.errors import InvalidValueError
 
@@ -79,8 +80,7 @@ def merge(
 
     moved = run(work)
     if as_json:
-        counts = {"links": moved.links, "events": moved.events, "snapshots": moved.snapshots}
-        print_json({**named, "merged": True, **counts})
+        print_json(records.merged(going.id, staying.id, moved))
     else:
         counted = {
             "links": f"{moved.links:,}",
@@ -92,7 +92,9 @@ def merge(
 
 def _print_merge(named: dict[str, str], links: int, activity: Activity, as_json: bool) -> None:
     if as_json:
-        print_json({**named, "merged": False, "links": links, **activity_json(activity)})
+        from core.admin import as_json as records
+
+        print_json({**named, "merged": False, "links": links, **records.activity(activity)})
     else:
         print_fields({**named, "merged": "no", "links": f"{links:,}", **activity_fields(activity)})
 
@@ -118,6 +120,7 @@ def erase(
     about somebody new. Interrupted, it is run again with the worker's id.
     """
     from core import ids
+    from core.admin import as_json as records
     from core.admin import erasure, worker_activity, workers
 
     async def look(session: Session) -> tuple[WorkerDetails, Activity]:
@@ -133,7 +136,7 @@ def erase(
     if dry_run:
         links = {"worker": subject, "erased": False, "links": len(found.links)}
         if as_json:
-            print_json({**links, **activity_json(activity)})
+            print_json({**links, **records.activity(activity)})
         else:
             print_fields({**goes, "erased": "no"})
         return
@@ -142,22 +145,14 @@ def erase(
         cell, owner = await session.organization(organization)
         return await erasure.erase(cell, owner.id, found.id, now_us(), keep_content=keep_content)
 
-    _print_receipt(subject, run(work), keep_content, as_json)
-
-
-def _print_receipt(subject: str, erased: Erased, kept: bool, as_json: bool) -> None:
-    counts = {
-        "names": erased.names,
-        "emails": erased.emails,
-        "links": erased.links,
-        "eventContents": erased.event_contents,
-        "snapshotContents": erased.snapshot_contents,
-        "idempotencyReceipts": erased.idempotency_receipts,
-        "rejectedItems": erased.rejected_items,
-    }
+    erased = run(work)
     if as_json:
-        print_json({"worker": subject, "erased": True, "contentKept": kept, **counts})
-        return
+        print_json(records.erased(found.id, erased, content_kept=keep_content))
+    else:
+        _print_receipt(subject, erased, keep_content)
+
+
+def _print_receipt(subject: str, erased: Erased, kept: bool) -> None:
     of_content = "kept" if kept else f"erased, of {erased.event_contents:,}"
     print_fields(
         {

@@ -8,7 +8,7 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.session import Json, OrganizationName, Session, now_us, run, to_text
+from service.cli.session import Json, OrganizationName, Session, now_us, run
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -118,12 +118,14 @@ async def _app_id(cell: CellSession, owner: Organization, name: str | None) -> U
 
 
 def _to_json(producer: Producer) -> dict[str, object]:
+    from core.admin import as_json as records
+
     return {
         "app": producer.app_slug,
         "producer": producer.producer_id,
         "lastSequence": producer.sequence,
         "accepted": producer.accepted,
         "rejected": producer.rejected,
-        "openedAt": to_text(producer.opened_at),
-        "expiresAt": to_text(producer.expires_at),
+        "openedAt": records.moment(producer.opened_at),
+        "expiresAt": records.moment(producer.expires_at),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -72,6 +72,8 @@ def rejections(
     --follow the order is the other way round; with --json each is then a document on a line.
     """
 
+    from core.admin.as_json import rejection
+
     async def work(session: Session) -> list[RejectionRecord]:
         from core.admin import apps
         from core.admin import rejections as records
@@ -84,8 +86,8 @@ def rejections(
             request_id,
         )
         if follow:
-            show = printer(_to_json, _cells, FOLLOW_WIDTHS, as_json=as_json)
-            await follow_until_stopped(records.Follower(cell.db, selection), limit, show)
+            show = printer(rejection, _cells, FOLLOW_WIDTHS, as_json=as_json)
+            await follow_until_stopped(records.Follower(selection), cell.db, limit, show)
             return []
         return await records.newest(cell.db, selection, limit)
 
@@ -97,7 +99,9 @@ def rejections(
 
 def _show(found: Sequence[RejectionRecord], request_id: str | None, *, as_json: bool) -> None:
     if as_json:
-        print_json([_to_json(one) for one in found])
+        from core.admin.as_json import rejection
+
+        print_json(list(map(rejection, found)))
     elif found:
         print_table(HEADERS, [_cells(one) for one in found])
     else:
@@ -125,19 +129,3 @@ def _cells(one: RejectionRecord) -> tuple[str, ...]:
         f"…{one.key_hint}",
         one.message,
     )
-
-
-def _to_json(one: RejectionRecord) -> dict[str, Any]:
-    from core.timestamps import format_us
-
-    return {
-        "requestId": one.request_id,
-        "rejectedAt": format_us(one.received_us),
-        "index": one.index,
-        "code": one.code,
-        "field": one.field,
-        "message": one.message,
-        "app": one.app_slug,
-        "keyHint": one.key_hint,
-        "item": one.item,
-    }

@@ -15,7 +15,6 @@ from service.cli.session import (
     WorkerName,
     now_us,
     run,
-    to_text,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def create(
 def list_workers(organization: OrganizationName, as_json: Json = False) -> None:
     """List an organization's workers by name, with what its apps call them."""
     from core import ids
+    from core.admin import as_json as records
     from core.admin import workers
 
     async def work(session: Session) -> list[WorkerDetails]:
@@ -64,7 +64,7 @@ def list_workers(organization: OrganizationName, as_json: Json = False) -> None:
 
     found = run(work)
     if as_json:
-        print_json([_to_json(worker) for worker in found])
+        print_json(list(map(records.worker, found)))
     elif not found:
         note("The organization has no workers yet. The first event about somebody makes one.")
     else:
@@ -89,6 +89,7 @@ def show(organization: OrganizationName, worker: WorkerName, as_json: Json = Fal
 
     Events are counted among the latest million of the organization.
     """
+    from core.admin import as_json as records
     from core.admin import worker_activity, workers
 
     async def work(session: Session) -> tuple[WorkerDetails, Activity]:
@@ -98,7 +99,7 @@ def show(organization: OrganizationName, worker: WorkerName, as_json: Json = Fal
 
     found, activity = run(work)
     if as_json:
-        print_json({**_to_json(found), **activity_json(activity)})
+        print_json({**records.worker(found), **records.activity(activity)})
     else:
         print_fields({**_fields(found), **activity_fields(activity)})
 
@@ -143,8 +144,10 @@ def rename(
 
 
 def _print(worker: WorkerDetails, as_json: bool) -> None:
+    from core.admin import as_json as records
+
     if as_json:
-        print_json(_to_json(worker))
+        print_json(records.worker(worker))
     else:
         print_fields(_fields(worker))
 
@@ -165,20 +168,6 @@ def _fields(worker: WorkerDetails) -> dict[str, object]:
     }
 
 
-def _to_json(worker: WorkerDetails) -> dict[str, object]:
-    from core import ids
-
-    return {
-        "id": ids.text(ids.WORKER, worker.id),
-        "displayName": worker.display_name,
-        "email": worker.email,
-        "otherEmails": worker.other_emails,
-        "createdAt": to_text(worker.created_at),
-        "erasedAt": to_text(worker.erased_at),
-        "links": [{"app": link.app_slug, "externalId": link.external_id} for link in worker.links],
-    }
-
-
 def activity_fields(found: Activity) -> dict[str, object]:
     """A worker's activity, for people."""
     from core.admin.worker_activity import MAX_LOOKED_AT
@@ -191,18 +180,4 @@ def activity_fields(found: Activity) -> dict[str, object]:
         "first (UTC)": "none" if first is None else moment(to_datetime(first)),
         "last (UTC)": "none" if last is None else moment(to_datetime(last)),
         "snapshots": f"{found.snapshots:,}",
-    }
-
-
-def activity_json(found: Activity) -> dict[str, object]:
-    """A worker's activity as scripts get it."""
-    from core.timestamps import to_datetime
-
-    first, last = found.first_event_us, found.last_event_us
-    return {
-        "events": found.events,
-        "allEventsCounted": found.is_whole,
-        "firstEventAt": None if first is None else to_text(to_datetime(first)),
-        "lastEventAt": None if last is None else to_text(to_datetime(last)),
-        "snapshots": found.snapshots,
     }
