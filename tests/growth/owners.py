@@ -23,11 +23,11 @@ MIN_WORKERS: Final = 10
 TYPES: Final = (
     ("ticket.resolved", "project_management"),
     ("ticket.created", "project_management"),
-    ("deal.won", "sales"),
+    ("deal.won", "other"),
     ("call.ended", "communication"),
     ("message.sent", "communication"),
     ("task.completed", "project_management"),
-    ("survey.closed", "feedback"),
+    ("survey.closed", "calendar"),
 )
 CARD_TYPES: Final = ("tickets_open", "deals_open")
 REJECTED_CODES: Final = ("validation_error", "event_type_not_allowed", "rate_limited")

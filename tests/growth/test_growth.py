@@ -50,7 +50,10 @@ async def test_each_measurement_works_and_leaves_nothing(folder: Path) -> None:
     rows = {one.name: one.rows for one in found.queries}
     assert rows["timeline, newest"] == queries.PAGE
     assert rows["timeline, of a worker who left"] > 0
-    assert rows["workers"] == WORKERS_OF_THE_LARGEST
+    assert rows["timeline, of a type that came in the first months"] > 0
+    assert rows["timeline, of a category that none has"] == 0
+    assert rows["timeline, the page before half a year ago"] == queries.PAGE
+    assert rows["workers, all"] == WORKERS_OF_THE_LARGEST
     assert rows["cards of a worker"] == len(CARD_TYPES)
     assert rows["follower, start"] == queries.PAGE
     first_month = fill.months(_now_us(), EVENTS)[0]
