@@ -23,7 +23,7 @@ LATE_SECONDS: Final = 60.0
 MAX_EVENTS_A_POLL: Final = 1_000
 # Only the order has an index: one by worker, app or type would cost each event more than its own.
 # So a page reads no more events than these, however few of them are wanted.
-MAX_LOOKED_AT: Final = 10_000
+MAX_LOOKED_AT: Final = 20_000
 DAY_US: Final = 86_400_000_000
 
 

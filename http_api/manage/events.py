@@ -45,7 +45,7 @@ async def list_events(owner: OwnerInPath, wanted: Annotated[EventQuery, Query()]
     """List an organization's events, the last received first.
 
     With a filter that few pass a page may have fewer than `limit`, or none, and still a
-    `nextCursor`: it is found among 10,000 events.
+    `nextCursor`: it is found among 20,000 events.
     """
     selection = timeline.Selection(
         owner.organization.id,

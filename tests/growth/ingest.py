@@ -46,7 +46,7 @@ def _row(side: Side, name: str, make: Callable[[Side], Load], by: Side | None = 
     )
 
 
-async def in_turn(empty: Side, grown: Side, seconds: float, rounds: int) -> list[Line]:
+async def in_turn(empty: Side, filled: Side, seconds: float, rounds: int) -> list[Line]:
     """Both loads on both sides in turn; the ratios are to the empty side."""
     loads: dict[str, Callable[[Side], Load]] = {
         "HTTP": lambda side: _posts(side, BATCH, HTTP_CONNECTIONS),
@@ -56,7 +56,7 @@ async def in_turn(empty: Side, grown: Side, seconds: float, rounds: int) -> list
         [
             Measurement((row,))
             for name, make in loads.items()
-            for row in (_row(empty, name, make), _row(grown, name, make, empty))
+            for row in (_row(empty, name, make), _row(filled, name, make, empty))
         ]
     )
     return await _measure(stage, seconds, rounds)
@@ -86,14 +86,14 @@ class Dropped:
     unsent: int
 
 
-async def drop(grown: Side, seconds: float) -> Dropped:
+async def drop(filled: Side, seconds: float) -> Dropped:
     """Drop the first month beside a steady load, as maintenance does."""
     stage = Stage(
         [
             Measurement(
                 (
                     _row(
-                        grown,
+                        filled,
                         "steady",
                         lambda side: _posts(
                             side, STEADY_BATCH, STEADY_CONNECTIONS, STEADY_REQUESTS_A_SECOND
@@ -107,7 +107,7 @@ async def drop(grown: Side, seconds: float) -> Dropped:
     async with asyncio.TaskGroup() as group:
         measuring = group.create_task(_measure(stage, seconds, 1))
         await asyncio.sleep(WARM_UP_SECONDS + seconds / 2)
-        names, took, tries = await _drop(grown.database_url)
+        names, took, tries = await _drop(filled.database_url)
     line = measuring.result()[0]
     return Dropped(names, took, tries, usual.latency_ms.max, line.latency_ms.max, line.unsent)
 

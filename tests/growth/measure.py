@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +16,10 @@ from service.bench.report import Line
 from service.bench.resources import machine
 from tests.growth import ingest, queries, sides
 from tests.growth.ingest import Dropped
+from tests.growth.owners import Owner
 from tests.growth.queries import Timed
 from tests.support.database import connect
+from tests.support.service_process import EmbeddedServiceProcess
 
 _STORED: Final = """
 SELECT count(*), (SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits
@@ -44,36 +47,48 @@ class Found:
 
 async def measure(folder: Path, events: int, seconds: float, rounds: int) -> Found:
     """Fill and measure; nothing is left in the folder."""
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
         # The names are short: the path of PostgreSQL's socket is in them.
         own = Path(tempfile.mkdtemp(prefix="wp-", dir=folder))
         stack.callback(own.rmdir)
-        processes = []
-        for name in ("0", "1"):
-            process = sides.make_process(own / name)
-            stack.callback(sides.remove, process, own / name)
-            processes.append(process)
-        owners = await sides.filled(processes[1], events)
-        empty = await stack.enter_async_context(sides.started("empty", processes[0]))
-        grown = await stack.enter_async_context(sides.started("filled", processes[1]))
-        async with await connect(grown.database_url) as db:
+        empty, filled = sides.make_process(own / "0"), sides.make_process(own / "1")
+        for process in (empty, filled):
+            stack.callback(sides.remove, process)
+        owners = await sides.filled(filled, events)
+        return await compare(empty, filled, owners, seconds, rounds)
+
+
+async def compare(
+    empty_process: EmbeddedServiceProcess,
+    filled_process: EmbeddedServiceProcess,
+    owners: Sequence[Owner],
+    seconds: float,
+    rounds: int,
+) -> Found:
+    """Measure two services that do not run yet; the second is on the database of the owners."""
+    async with (
+        sides.started("empty", empty_process) as empty,
+        sides.started("filled", filled_process) as filled,
+    ):
+        async with await connect(filled.database_url) as db:
             await db.execute("SET statement_timeout = 0")
             row = await (await db.execute(_STORED)).fetchone()
         assert row is not None
-        stored, stored_bytes = row
-        before = {side.name: side.process.memory_mib() for side in (empty, grown)}
+        before = {side.name: side.process.memory_mib() for side in (empty, filled)}
         _tell("queries")
-        async with await connect(grown.database_url) as db:
+        async with await connect(filled.database_url) as db:
             timed = await queries.timed(db, owners)
         _tell("ingest")
-        lines = await ingest.in_turn(empty, grown, seconds, rounds)
+        lines = await ingest.in_turn(empty, filled, seconds, rounds)
         _tell("the end of a month's retention")
-        dropped = await ingest.drop(grown, seconds)
+        dropped = await ingest.drop(filled, seconds)
         memory = {
             side.name: (round(before[side.name], 1), round(side.process.memory_mib(), 1))
-            for side in (empty, grown)
+            for side in (empty, filled)
         }
-        return Found(machine(own), stored, stored_bytes, lines, timed, dropped, memory)
+        stored, stored_bytes = row
+        of_machine = machine(filled_process.data_dir)
+        return Found(of_machine, stored, stored_bytes, lines, timed, dropped, memory)
 
 
 def _tell(step: str) -> None:

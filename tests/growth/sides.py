@@ -72,11 +72,11 @@ async def started(name: str, process: EmbeddedServiceProcess) -> AsyncIterator[S
         process.kill()
 
 
-def remove(process: EmbeddedServiceProcess, folder: Path) -> None:
+def remove(process: EmbeddedServiceProcess) -> None:
     """End what may still run, and remove its folder."""
     process.kill()
     _wait_for_end(process)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(process.data_dir.parent)
 
 
 def _wait_for_end(process: EmbeddedServiceProcess) -> None:
