@@ -34,7 +34,7 @@ BATCH_WORKERS: Final = 5
 EVENT_GAP_US: Final = 700_000
 RARE: Final = 50  # one in so many batches of the first months is a leaver's
 POOL: Final = 64
-CONNECTIONS: Final = 2
+CONNECTIONS: Final = 3  # rows are made for one while the others are written
 PROGRESS_SECONDS: Final = 10.0
 TRAILER_BYTES: Final = 2  # at the end of a COPY's data
 

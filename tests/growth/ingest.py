@@ -29,6 +29,7 @@ STEADY_CONNECTIONS: Final = 32
 RETENTION_MONTHS: Final = MONTHS - 2  # what ends is the first month
 DROP_TRIES: Final = 30
 DROP_PAUSE_SECONDS: Final = 0.2
+READ_PAUSE_SECONDS: Final = 0.002
 
 
 def _posts(side: Side, batch: int, connections: int, rate: float | None = None) -> HttpLoad:
@@ -47,18 +48,17 @@ def _row(side: Side, name: str, make: Callable[[Side], Load], by: Side | None = 
 
 
 async def in_turn(empty: Side, filled: Side, seconds: float, rounds: int) -> list[Line]:
-    """Both loads on both sides in turn; the ratios are to the empty side."""
+    """Both loads on both sides, in two pairs a round; the ratios are to the empty side."""
     loads: dict[str, Callable[[Side], Load]] = {
         "HTTP": lambda side: _posts(side, BATCH, HTTP_CONNECTIONS),
         "stream": lambda side: StreamLoad(side.process.grpc, False, side.key, BATCH, 1),
     }
-    stage = Stage(
-        [
-            Measurement((row,))
-            for name, make in loads.items()
-            for row in (_row(empty, name, make), _row(filled, name, make, empty))
-        ]
-    )
+    measurements = []
+    for name, make in loads.items():
+        pair = [_row(empty, name, make), _row(filled, name, make, empty)]
+        # Each is the first as often as the second: what a load leaves to do disturbs the next one.
+        measurements += [Measurement((row,)) for row in (*pair, *reversed(pair))]
+    stage = Stage(measurements)
     return await _measure(stage, seconds, rounds)
 
 
@@ -73,14 +73,17 @@ async def _measure(stage: Stage, seconds: float, rounds: int) -> list[Line]:
 
 @dataclass(frozen=True)
 class Dropped:
-    """The end of a month's retention, and milliseconds that a steady load waited at most.
+    """The end of a month's retention beside a steady load.
 
-    ``tries``: with the ones that found the table locked. ``usual_ms``: without a drop.
+    ``seconds``: with the removal of its files, for which nobody waits. ``tries``: with those that
+    found the table in use. ``locked_ms``: the longest that a reader waited for the table.
+    ``longest_ms``: the longest request of the load; ``usual_ms``: the same without a drop.
     """
 
     partitions: list[str]
     seconds: float
     tries: int
+    locked_ms: float
     usual_ms: float
     longest_ms: float
     unsent: int
@@ -88,28 +91,37 @@ class Dropped:
 
 async def drop(filled: Side, seconds: float) -> Dropped:
     """Drop the first month beside a steady load, as maintenance does."""
-    stage = Stage(
-        [
-            Measurement(
-                (
-                    _row(
-                        filled,
-                        "steady",
-                        lambda side: _posts(
-                            side, STEADY_BATCH, STEADY_CONNECTIONS, STEADY_REQUESTS_A_SECOND
-                        ),
-                    ),
-                )
-            )
-        ]
-    )
+
+    def steady(side: Side) -> Load:
+        return _posts(side, STEADY_BATCH, STEADY_CONNECTIONS, STEADY_REQUESTS_A_SECOND)
+
+    stage = Stage([Measurement((_row(filled, "steady", steady),))])
     usual = (await _measure(stage, seconds, 1))[0]
     async with asyncio.TaskGroup() as group:
         measuring = group.create_task(_measure(stage, seconds, 1))
         await asyncio.sleep(WARM_UP_SECONDS + seconds / 2)
-        names, took, tries = await _drop(filled.database_url)
+        dropped = asyncio.Event()
+        reading = group.create_task(_longest_read_ms(filled.database_url, dropped))
+        try:
+            names, took, tries = await _drop(filled.database_url)
+        finally:
+            dropped.set()
     line = measuring.result()[0]
-    return Dropped(names, took, tries, usual.latency_ms.max, line.latency_ms.max, line.unsent)
+    locked_ms, longest_ms = reading.result(), line.latency_ms.max
+    usual_ms = usual.latency_ms.max
+    return Dropped(names, took, tries, locked_ms, usual_ms, longest_ms, line.unsent)
+
+
+async def _longest_read_ms(database_url: str, end: asyncio.Event) -> float:
+    """The longest of reads of nothing, which wait for a lock of the table alone, until the end."""
+    longest = 0.0
+    async with await connect(database_url) as db:
+        while not end.is_set():
+            began = time.monotonic()
+            await db.execute("SELECT FROM events LIMIT 0")
+            longest = max(longest, time.monotonic() - began)
+            await asyncio.sleep(READ_PAUSE_SECONDS)
+    return round(longest * 1_000, 1)
 
 
 async def _drop(database_url: str) -> tuple[list[str], float, int]:

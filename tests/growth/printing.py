@@ -32,8 +32,9 @@ def _lines(found: Found) -> Iterator[str]:
     dropped = found.dropped
     yield (
         f"{', '.join(dropped.partitions)} dropped in {dropped.seconds:.3f} s, try {dropped.tries}; "
-        f"the longest request of a steady load {dropped.longest_ms:.0f} ms then, "
-        f"{dropped.usual_ms:.0f} ms without, {dropped.unsent} not sent"
+        f"a reader waited {dropped.locked_ms:.0f} ms at most; the longest request of a steady load "
+        f"took {dropped.longest_ms:.0f} ms then, {dropped.usual_ms:.0f} ms without, "
+        f"{dropped.unsent} were not sent"
     )
     for name, (before, after) in found.memory_mib.items():
         yield f"memory of the service, {name}: {before} MiB before, {after} MiB after"

@@ -59,6 +59,7 @@ async def test_each_measurement_works_and_leaves_nothing(folder: Path) -> None:
     first_month = fill.months(_now_us(), EVENTS)[0]
     assert found.dropped.partitions == [partitions.name_at(first_month.begin_us)]
     assert found.dropped.longest_ms > 0
+    assert found.dropped.locked_ms > 0
     assert set(found.memory_mib) == {"empty", "filled"}
     assert "| timeline, newest |" in table(found)
     assert found.as_json()["events"] == EVENTS
