@@ -35,6 +35,7 @@ from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
+from http_api.console.views import Views
 from http_api.server import HttpServer, address, bind
 from http_api.site import Site
 from service.background import background
@@ -50,9 +51,9 @@ from service.runtime import (
     Ready,
     bring_up_to_date,
     client_address,
-    demo_key,
     grpc_target,
     http_url,
+    make_demo,
     stop_signal,
 )
 from service.settings import Settings, host_and_port
@@ -121,9 +122,9 @@ async def running(
         site = _site(settings, base_url, grpc_port, shown_key)
         secrets = await digest_secrets(settings, database)
         administration = Administration(database, clock, secrets)
-        http_app = create_app(
-            ingestor, readiness.problem, metrics, counters, site, clock, tracer, administration
-        )
+        views = Views()
+        surroundings = (site, clock, tracer, administration, views)
+        http_app = create_app(ingestor, readiness.problem, metrics, counters, *surroundings)
         http_server = _http_server(settings, http_app, listener, base_url, clock)
         http_server.load_certificates()
         state = StateMetrics(
@@ -140,7 +141,7 @@ async def running(
         await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
         await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
         begin_to_stop = partial(_begin_to_stop, settings, failure)
-        stack.push_async_callback(begin_to_stop, readiness, http_server, grpc_server)
+        stack.push_async_callback(begin_to_stop, readiness, http_server, grpc_server, views)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
         yield Service(url, grpc_address, failure, partial(_reload, http_server, grpc_server))
 
@@ -151,12 +152,14 @@ async def _begin_to_stop(
     readiness: Readiness,
     http_server: HttpServer,
     grpc_server: GrpcServer,
+    views: Views,
 ) -> None:
     readiness.drain()
     http_server.announce_stop()
     await grpc_server.announce_stop()
     if not failure.done():
         await asyncio.sleep(settings.drain_grace_seconds)
+    views.end()  # which would last for as long as the drain may
     # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
     http_server.stop()
 
@@ -236,7 +239,7 @@ async def serve(
     hangup.use_loop()
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
-        shown = await demo_key(settings, conninfo) if demo else None
+        shown = await make_demo(settings, conninfo) if demo else None
         key = None if shown is None else shown.key
         async with running(settings, conninfo, shown_key=key) as service:
             hangup.reload = service.reload

@@ -194,7 +194,7 @@ class Follower:
 
     async def start(self, db: Connection, limit: int) -> list[TimelineEvent]:
         """The latest events, oldest first. Older events count as returned, too."""
-        self._look_back_from(*await self._newest(db))
+        self._look_back_from(*await _newest(db, self._selection))
         cursor = await db.execute(_IDS, _values(self._selection, self._since))
         self._shown.update(row[0] for row in await cursor.fetchall())
         # An event committed between these two queries is among the latest or is news.
@@ -204,7 +204,7 @@ class Follower:
 
     async def news(self, db: Connection) -> list[TimelineEvent]:
         """The events that have become visible since, at most ``MAX_EVENTS_A_POLL``, by receipt."""
-        newest_id, now = await self._newest(db)
+        newest_id, now = await _newest(db, self._selection)
         values = {
             **_values(self._selection, self._since),
             "shown": list(self._shown),
@@ -217,17 +217,48 @@ class Follower:
         self._look_back_from(events[-1].id if is_full else newest_id, now)
         return events
 
-    async def _newest(self, db: Connection) -> tuple[UUID | None, datetime]:
-        """The newest id, if there is one, and the database's time."""
-        cursor = await db.execute(_NEWEST_ID, (self._selection.organization_id,))
-        row = await cursor.fetchone()
-        assert row is not None
-        return row[0], row[1]
-
     def _look_back_from(self, newest_id: UUID | None, now: datetime) -> None:
         if newest_id is None:
             return
-        latest_us = min(ids.created_us(newest_id), from_datetime(now))
-        since_us = latest_us - round(LATE_SECONDS * 1_000_000)
-        self._since = max(self._since, ids.first_at(max(since_us, 0)))
+        self._since = max(self._since, _late_since(newest_id, now))
         self._shown = {shown for shown in self._shown if shown >= self._since}
+
+
+async def _newest(db: Connection, selection: Selection) -> tuple[UUID | None, datetime]:
+    """The newest id of the organization, if there is one, and the database's time."""
+    row = await (await db.execute(_NEWEST_ID, (selection.organization_id,))).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def _late_since(newest_id: UUID, now: datetime) -> UUID:
+    """The smallest id that an event can have which still appears."""
+    latest_us = min(ids.created_us(newest_id), from_datetime(now))
+    return ids.first_at(max(latest_us - round(LATE_SECONDS * 1_000_000), 0))
+
+
+class Latest:
+    """The latest events again and again, for a page that shows a few: :meth:`news` at each look.
+
+    Of more than ``limit`` events between two looks the older ones are left out, where a
+    :class:`Follower` would tell all of them. So a look costs the same however many come.
+    """
+
+    def __init__(self, selection: Selection, limit: int) -> None:
+        self._selection = selection
+        self._limit = limit
+        self._since = ids.NIL
+        self._told: set[UUID] = set()
+
+    async def news(self, db: Connection) -> list[TimelineEvent]:
+        """The events among the latest that were not told before, oldest first."""
+        newest_id, now = await _newest(db, self._selection)
+        values = {**_values(self._selection, self._since), "limit": self._limit}
+        cursor = await db.execute(_NEWEST, values)
+        events = [TimelineEvent(*row) for row in await cursor.fetchall()]
+        news = [event for event in events if event.id not in self._told]
+        if newest_id is not None:
+            self._since = max(self._since, _late_since(newest_id, now))
+        self._told = {told for told in self._told if told >= self._since}
+        self._told.update(event.id for event in events)
+        return news[::-1]

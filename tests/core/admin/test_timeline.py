@@ -239,3 +239,30 @@ async def test_events_that_come_between_pages_are_neither_told_twice_nor_hide_ot
                 if before is None:
                     break
         assert told == stored[::-1]
+
+
+async def test_a_page_is_told_the_latest_events_however_many_come(database_url: str) -> None:
+    tenant = await make_tenant(database_url)
+    base = now_us() - 60 * SECOND_US
+    async with await tenant.connect() as reading, await tenant.connect() as writing:
+        worker = await workers.create(at_home(writing), tenant.organization.id, "Alex", None, base)
+        selection = Selection(tenant.organization.id, tenant.app.id, worker.id)
+        writer = Writer(writing, selection)
+        latest = timeline.Latest(selection, 3)
+
+        async def news() -> list[UUID]:
+            return [event.id for event in await latest.news(reading)]
+
+        assert await news() == []
+        stored = [await writer.store(base + number * SECOND_US) for number in range(5)]
+        assert await news() == stored[-3:]
+        assert await news() == []
+        # One that was received before others, and is committed after them.
+        late = await writer.store(base + 4 * SECOND_US - 1_000)
+        assert await news() == [late]
+        # What came before is not told when it is among the latest again.
+        await writing.execute("DELETE FROM events WHERE id = ANY (%s)", ([late, stored[-1]],))
+        assert await news() == [stored[1]]
+        await writing.execute("DELETE FROM events WHERE id = %s", (stored[2],))
+        assert await news() == [stored[0]]
+        assert await news() == []
