@@ -14,6 +14,7 @@ import msgspec
 
 from service.bench.report import Line
 from service.bench.resources import machine
+from service.cli.session import STATEMENT_SECONDS
 from tests.growth import ingest, queries, sides
 from tests.growth.ingest import Dropped
 from tests.growth.owners import Owner
@@ -77,6 +78,7 @@ async def compare(
         before = {side.name: side.process.memory_mib() for side in (empty, filled)}
         _tell("queries")
         async with await connect(filled.database_url) as db:
+            await db.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")  # as of commands
             timed = await queries.timed(db, owners)
         _tell("ingest")
         lines = await ingest.in_turn(empty, filled, seconds, rounds)
