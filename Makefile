@@ -72,6 +72,10 @@ peers: $(VENV)/dev.stamp ## measure what else takes events, as files describe it
 capacity: $(VENV)/dev.stamp ## measure the bytes of an event, and print the tables of docs/scale.md
 	@exec $(BIN)/python -m tests.capacity
 
+.PHONY: growth
+growth: $(VENV)/dev.stamp ## measure what many stored events change; ARGS="--events 100000000 --folder DIR" (BENCHMARKS.md)
+	@exec $(BIN)/python -m tests.growth $(ARGS)
+
 .PHONY: generator-tests
 generator-tests: $(VENV)/dev.stamp ## generate clients from the OpenAPI document with the tools that `.ci/run` installs, and try them
 	@exec $(BIN)/python -m pytest tests/generators $(ARGS)

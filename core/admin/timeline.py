@@ -12,6 +12,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from core import ids
+from core.admin.pages import Page, page_of
 from core.postgres.sessions import Connection
 from core.timestamps import from_datetime
 
@@ -20,6 +21,9 @@ from core.timestamps import from_datetime
 # a follower looks back this far.
 LATE_SECONDS: Final = 60.0
 MAX_EVENTS_A_POLL: Final = 1_000
+# Only the order has an index: one by worker, app or type would cost each event more than its own.
+# So a page reads no more events than these, however few of them are wanted.
+MAX_LOOKED_AT: Final = 20_000
 DAY_US: Final = 86_400_000_000
 
 
@@ -69,21 +73,26 @@ def _day_start_us(day: date) -> int:
     return max(from_datetime(datetime.combine(day, time(), UTC)), 0)  # ids begin in 1970
 
 
-_WANTED: Final = """
+_IN_RANGE: Final = """
     organization_id = %(organization)s AND id >= %(first)s AND id < %(end)s
-    AND (%(app)s::uuid IS NULL OR app_id = %(app)s)
+"""
+_PASSES: Final = """
+    (%(app)s::uuid IS NULL OR app_id = %(app)s)
     AND (%(worker)s::uuid IS NULL OR worker_id = %(worker)s)
     AND (%(event_type)s::text IS NULL OR event_type = %(event_type)s)
     AND (%(category)s::text IS NULL OR category = %(category)s)
 """
+_WANTED: Final = f"{_IN_RANGE} AND {_PASSES}"
 
-# The inner query takes the newest rows off the index before anything is joined to them.
+# The inner queries take the newest rows off the index before anything is joined to them.
 _NEWEST: Final = f"""
 SELECT event.id, occurred_at, event_type, category, duration_seconds, metadata::text,
     apps.id, slug, workers.id, display_name
 FROM (
-    SELECT * FROM events
-    WHERE {_WANTED}
+    SELECT * FROM (
+        SELECT * FROM events WHERE {_IN_RANGE} ORDER BY id DESC LIMIT %(looked_at)s
+    ) AS latest
+    WHERE {_PASSES}
     ORDER BY id DESC
     LIMIT %(limit)s
 ) AS event
@@ -93,15 +102,43 @@ ORDER BY event.id DESC
 """  # noqa: S608 -- of constants
 
 
-async def newest(
+_LOOKED_AT_END: Final = f"""
+SELECT id FROM events WHERE {_IN_RANGE} ORDER BY id DESC OFFSET %(looked_at)s - 1 LIMIT 1
+"""  # noqa: S608 -- of constants
+
+
+async def page(
     db: Connection, selection: Selection, limit: int, before: UUID | None = None
-) -> list[TimelineEvent]:
-    """The latest events, newest first; ``before``: only those with smaller ids than this one."""
+) -> Page[TimelineEvent, UUID]:
+    """A page of events, newest first; ``before``: only those with smaller ids than this one.
+
+    It is of the first ``MAX_LOOKED_AT`` events from there. If few of them are wanted, it has fewer
+    than ``limit`` or none, and is not the last page all the same.
+    """
     values = _values(selection)
     if before is not None:
         values["end"] = min(before, selection.end_id())
-    cursor = await db.execute(_NEWEST, {**values, "limit": limit})
-    return [TimelineEvent(*row) for row in await cursor.fetchall()]
+    cursor = await db.execute(_NEWEST, {**values, "limit": limit + 1})
+    found = [TimelineEvent(*row) for row in await cursor.fetchall()]
+    if len(found) > limit:
+        return page_of(found, limit, lambda event: event.id)
+    row = await (await db.execute(_LOOKED_AT_END, values)).fetchone()
+    if row is None:
+        return Page(found, None)
+    # Events that came since have moved the end up, perhaps above one that was found.
+    return Page(found, min([row[0], *(event.id for event in found)]))
+
+
+async def newest(
+    db: Connection, selection: Selection, limit: int, before: UUID | None = None
+) -> list[TimelineEvent]:
+    """The latest events, newest first, however many have to be looked at; else as :func:`page`."""
+    events: list[TimelineEvent] = []
+    while True:
+        found, before = await page(db, selection, limit - len(events), before)
+        events += found
+        if before is None or len(events) >= limit:
+            return events
 
 
 def _values(selection: Selection, since: UUID = ids.NIL) -> dict[str, object]:
@@ -113,6 +150,7 @@ def _values(selection: Selection, since: UUID = ids.NIL) -> dict[str, object]:
         "worker": selection.worker_id,
         "event_type": selection.event_type,
         "category": selection.category,
+        "looked_at": MAX_LOOKED_AT,
     }
 
 

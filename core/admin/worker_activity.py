@@ -10,9 +10,10 @@ from msgspec import Struct
 from core import ids
 from core.postgres.sessions import Connection
 
-# Events have no index by worker: a look reads so many of the organization's latest, in some
-# seconds. Snapshots have one, and are counted up to this number.
-MAX_LOOKED_AT: Final = 1_000_000
+# Events have no index by worker: a look reads so many of the organization's latest. From a disk
+# that is busy a million took longer than a statement may. Snapshots have an index, and are counted
+# up to this number.
+MAX_LOOKED_AT: Final = 200_000
 
 
 class Activity(Struct, frozen=True):

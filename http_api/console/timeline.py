@@ -12,6 +12,7 @@ from core import ids, limits
 from core.admin import apps, sign_ins, timeline, workers
 from core.admin.apps import App
 from core.admin.errors import AdministrationError, InvalidValueError
+from core.admin.pages import Page
 from core.admin.timeline import Latest, Selection, TimelineEvent
 from core.postgres.sessions import Connection
 from http_api.console import organizations
@@ -78,7 +79,7 @@ async def show_timeline(request: Request, organization_id: str, visit: Reader) -
     filters = Filters.of(request)
     before = given_id(request, "before", ids.EVENT)
     problem: AdministrationError | None = None
-    events: list[TimelineEvent] = []
+    found: Page[TimelineEvent, UUID] = Page([], None)
     async with visit.cells() as cells:
         cell, organization = await organizations.find(cells, organization_id)
         known_apps = await apps.of_organization(cell.db, organization.id)
@@ -87,12 +88,11 @@ async def show_timeline(request: Request, organization_id: str, visit: Reader) -
         except AdministrationError as error:
             problem = error
         else:
-            events = await timeline.newest(cell.db, selection, PAGE_EVENTS + 1, before)
+            found = await timeline.page(cell.db, selection, PAGE_EVENTS, before)
     here = organizations.path_of(organization)
-    shown = events[:PAGE_EVENTS]
     older = None
-    if len(events) > PAGE_EVENTS:
-        older = address(request, before=ids.text(ids.EVENT, shown[-1].id))
+    if found.after is not None:
+        older = address(request, before=ids.text(ids.EVENT, found.after))
     is_live = before is None and problem is None
     return page(
         request,
@@ -106,7 +106,7 @@ async def show_timeline(request: Request, organization_id: str, visit: Reader) -
         categories=limits.CATEGORIES,
         filters=filters,
         is_filtered=any(filters),
-        events=shown,
+        events=found.items,
         older=older,
         newest=before and address(request, before=None),
         stream=f"{here}/events/stream?{request.url.query}" if is_live else None,

@@ -91,9 +91,8 @@ async def show_worker(
         worker = await workers.get(cell.db, organization.id, known_id)
         current = await snapshots.cards(cell.db, organization.id, worker.id)
         history = await snapshots.history(cell.db, organization.id, worker.id, STRIP_SNAPSHOTS)
-        events = await timeline.newest(
-            cell.db, Selection(organization.id, worker_id=worker.id), STRIP_EVENTS
-        )
+        selection = Selection(organization.id, worker_id=worker.id)
+        events, older = await timeline.page(cell.db, selection, STRIP_EVENTS)
     return page(
         request,
         "worker.html.jinja",
@@ -103,6 +102,7 @@ async def show_worker(
         worker=worker,
         cards=cards(current, history),
         events=events,
+        has_older=older is not None,
     )
 
 

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from core import ids, limits
 from core.admin import as_json, checks, timeline
-from core.admin.pages import page_of
 from core.rules import fields
 from http_api.manage import records
 from http_api.manage.in_path import OwnerInPath, id_in_query
@@ -43,7 +42,11 @@ class EventQuery(Paging):
     response_model=records.EventPage,
 )
 async def list_events(owner: OwnerInPath, wanted: Annotated[EventQuery, Query()]) -> Response:
-    """List an organization's events, the last received first."""
+    """List an organization's events, the last received first.
+
+    With a filter that few pass a page may have fewer than `limit`, or none, and still a
+    `nextCursor`: it is found among 20,000 events.
+    """
     selection = timeline.Selection(
         owner.organization.id,
         id_in_query(ids.APP, "appId", wanted.app_id),
@@ -52,6 +55,5 @@ async def list_events(owner: OwnerInPath, wanted: Annotated[EventQuery, Query()]
         wanted.category and checks.checked("category", fields.category, wanted.category),
         wanted.day,
     )
-    found = await timeline.newest(owner.cell.db, selection, wanted.limit + 1, wanted.after(UUID))
-    page = page_of(found, wanted.limit, lambda event: event.id)
+    page = await timeline.page(owner.cell.db, selection, wanted.limit, wanted.after(UUID))
     return exact(page_json(page, as_json.event))

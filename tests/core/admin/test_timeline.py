@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import itertools
+from datetime import date, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -33,16 +35,15 @@ class Writer:
         assert selection.app_id is not None
         assert selection.worker_id is not None
         self._db = db
-        self._whose = (selection.organization_id, selection.app_id)
-        self._worker_id = selection.worker_id
+        self.selection = selection
 
     async def store(
         self, received_us: int, event_type: str = "ticket.resolved", category: str = "other"
     ) -> UUID:
         event_id = ids.new(received_us)
-        moment = to_datetime(received_us)
-        kind = (event_type, category)
-        await self._db.execute(INSERT, (*self._whose, event_id, self._worker_id, *kind, moment))
+        whose = (self.selection.organization_id, self.selection.app_id)
+        row = (event_id, self.selection.worker_id, event_type, category, to_datetime(received_us))
+        await self._db.execute(INSERT, (*whose, *row))
         return event_id
 
 
@@ -174,6 +175,70 @@ async def test_events_are_wanted_by_type_category_and_day_of_receipt(database_ur
         follower = Follower(structs.replace(everything, category="code", day=day))
         assert await told(follower, db) == [first]
         assert await told(follower, db) == []
+
+
+async def test_a_page_looks_at_so_many_events_and_leads_on_to_the_rest(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "MAX_LOOKED_AT", 4)
+    tenant = await make_tenant(database_url)
+    base = now_us() - 60 * SECOND_US
+    async with await tenant.connect() as db:
+        worker = await workers.create(at_home(db), tenant.organization.id, "Alex", None, base)
+        everything = Selection(tenant.organization.id, tenant.app.id, worker.id)
+        rare = structs.replace(everything, event_type="deal.won")
+        writer = Writer(db, everything)
+        types = ["deal.won" if step in (0, 8, 9) else "ticket.resolved" for step in range(10)]
+        stored = [await writer.store(base + step * 1_000, one) for step, one in enumerate(types)]
+
+        async def listed(selection: Selection, limit: int) -> list[list[int]]:
+            """The pages, each event by its place among those that are stored."""
+            pages, before = [], None
+            while True:
+                found, before = await timeline.page(db, selection, limit, before)
+                pages.append([stored.index(event.id) for event in found])
+                if before is None:
+                    return pages
+
+        assert await listed(everything, 3) == [[9, 8, 7], [6, 5, 4], [3, 2, 1], [0]]
+        assert await listed(everything, 20) == [[9, 8, 7, 6], [5, 4, 3, 2], [1, 0]]
+        assert await listed(rare, 2) == [[9, 8], [], [0]]
+        assert await listed(rare, 1) == [[9], [8], [], [0]]
+        assert await listed(structs.replace(everything, category="code"), 2) == [[], [], []]
+        assert await listed(structs.replace(everything, day=date(2020, 1, 1)), 2) == [[]]
+        newest = await timeline.newest(db, rare, 2, stored[9])
+        assert [event.id for event in newest] == [stored[8], stored[0]]
+        assert await timeline.newest(db, rare, 0) == []
+
+
+async def test_events_that_come_between_pages_are_neither_told_twice_nor_hide_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "MAX_LOOKED_AT", 3)
+    tenant = await make_tenant(database_url)
+    base = now_us() - 60 * SECOND_US
+    async with await tenant.connect() as db:
+        worker = await workers.create(at_home(db), tenant.organization.id, "Alex", None, base)
+        everything = Selection(tenant.organization.id, tenant.app.id, worker.id)
+        stored = [await Writer(db, everything).store(base + step * 1_000) for step in range(5)]
+        async with await tenant.connect() as writing:
+            writer, steps, execute = Writer(writing, everything), itertools.count(5), db.execute
+
+            async def execute_and_store(*arguments: Any) -> Any:
+                """Another event is committed after each statement."""
+                answer = await execute(*arguments)
+                await writer.store(base + next(steps) * 1_000)
+                return answer
+
+            monkeypatch.setattr(db, "execute", execute_and_store)
+            told: list[UUID] = []
+            before = None
+            while True:
+                found, before = await timeline.page(db, everything, 10, before)
+                told += [event.id for event in found]
+                if before is None:
+                    break
+        assert told == stored[::-1]
 
 
 async def test_a_page_is_told_the_latest_events_however_many_come(database_url: str) -> None:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+import core.admin.timeline
+from core import ids
 from core.admin import operators
 from core.admin.cell_sessions import at_home
 from core.postgres.sessions import connect
@@ -50,6 +52,23 @@ async def test_the_latest_events_come_first_and_earlier_ones_by_pages(
     assert max(second) < min(first)
     assert "data-stream" not in page
     assert 'class="older"' not in page
+
+
+async def test_who_has_no_event_among_those_looked_at_is_found_further_back(
+    console: ConsoleDriver, http: HttpDriver, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.admin.timeline, "MAX_LOOKED_AT", 2)
+    await http.ingest(tenant.key, [event("quiet"), *[event() for _ in range(3)]])
+    page = (await console.get(f"{here(tenant)}?worker=quiet")).text
+    assert "Nothing here" in page
+    assert not _ROW.findall(page)
+    older = re.search(r'class="older" href="/console([^"]*)"', page)
+    assert older is not None
+    page = (await console.get(older[1].replace("&amp;", "&"))).text
+    assert len(_ROW.findall(page)) == 1
+    links = await tenant.rows("SELECT worker_id FROM worker_links WHERE external_id = 'quiet'")
+    path = f"{here(tenant)}/workers/{ids.text(ids.WORKER, links[0]['worker_id'])}"
+    assert "No event of this worker is among the latest" in (await console.get(path)).text
 
 
 @pytest.mark.parametrize(
