@@ -167,6 +167,57 @@ STREAM_REASONS: Final[dict[StreamReason, tuple[str, str]]] = {  # meaning, remed
     ),
 }
 
+OPERATOR_ERRORS: Final[dict[OperatorCode, tuple[str, str]]] = {  # meaning, remedy
+    OperatorCode.MISSING_TOKEN: (
+        "The request carries no operator token.",
+        "Send `Authorization: Bearer wp_ops_…` with every request.",
+    ),
+    OperatorCode.INVALID_TOKEN: (
+        "No operator has the token, or it was revoked or has expired.",
+        "Make an operator: `wepeople-ingest operator create NAME --scope read`.",
+    ),
+    OperatorCode.READ_ONLY: (
+        "The token's scope is `read`, and the request changes something.",
+        "Use the token of an operator with the scope `write`.",
+    ),
+    OperatorCode.FORBIDDEN_ORIGIN: (
+        "A form of the console did not come from a page of the same session.",
+        "Open the console again and repeat the step there.",
+    ),
+    OperatorCode.NOT_FOUND: (
+        "Nothing has the id, or there is nothing at the path.",
+        "List what there is, and use its ids: names are none.",
+    ),
+    OperatorCode.METHOD_NOT_ALLOWED: (
+        "The path exists, but not with this method.",
+        "Use one of the methods that the message names.",
+    ),
+    OperatorCode.CONFLICT: (
+        "The name is taken, or the request does not fit what is there.",
+        "Read the message; look at what is there before another try.",
+    ),
+    OperatorCode.INVALID_VALUE: (
+        "The body or a parameter breaks a rule.",
+        "Read the message: it names the member and what is wrong with it.",
+    ),
+    OperatorCode.BODY_TOO_LARGE: (
+        "The body is over 64 KiB.",
+        "Send less at once: no request needs that much.",
+    ),
+    OperatorCode.TOO_MANY_ATTEMPTS: (
+        "This address has tried too many tokens that nobody has.",
+        "Wait for the time in Retry-After, and correct the token.",
+    ),
+    OperatorCode.UNAVAILABLE: (
+        "The database, or the cell of the organization, does not answer now.",
+        "Retry after the time in Retry-After; ask for less if it took too long.",
+    ),
+    OperatorCode.INTERNAL_ERROR: (
+        "The service failed unexpectedly; its log has the reason under the request id.",
+        "Look whether the change was made before another try.",
+    ),
+}
+
 # The path of the reference page. Its sections are named after the codes.
 REFERENCE_PATH: Final = "/developers/reference"
 

@@ -20,6 +20,10 @@ OPERATOR: Final = "ops_"
 EVENT: Final = "evt_"
 REQUEST: Final = "req_"
 
+# No id is smaller than the one, and all are smaller than the other.
+NIL: Final = UUID(int=0)
+MAX: Final = UUID(int=(1 << 128) - 1)
+
 _RANDOM_BYTES: Final = 10
 _RANDOM_BITS: Final = 8 * _RANDOM_BYTES
 _ALL_BUT_THE_TOP_BIT_OF_THE_LAST_64: Final = ~(1 << 63)
@@ -47,6 +51,11 @@ def first_of_batch(now_us: int) -> int:
 def first_at(now_us: int) -> UUID:
     """The smallest id of that millisecond: the bound of a range of ids by time."""
     return UUID(int=(now_us // 1_000) << _RANDOM_BITS)
+
+
+def next_to(identifier: UUID) -> UUID:
+    """The id that comes after this one, whether or not anything has it."""
+    return UUID(int=min(identifier.int + 1, MAX.int))
 
 
 def created_us(identifier: UUID) -> int:

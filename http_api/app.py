@@ -25,12 +25,17 @@ from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
 from core.tracing import Tracer
 from http_api import errors
+from http_api.attempts import Attempts
+from http_api.console.app import create_console_app
+from http_api.console.organizations import PATH as ORGANIZATIONS_PATH
+from http_api.console.views import Views
 from http_api.cors import Preflight
 from http_api.docs import portal
 from http_api.documents import DOCUMENT_HEADERS, HTML, PAGE_HEADERS, prefers_html
 from http_api.manage.app import create_manage_app
 from http_api.middleware import RequestContext, RequestContextMiddleware
 from http_api.paths import (
+    CONSOLE_PATH,
     ENDPOINT_METHODS,
     MANAGE_PATH,
     PING_PATH,
@@ -67,8 +72,11 @@ def create_app(
     clock: Clock,
     tracer: Tracer | None = None,
     administration: Administration | None = None,
+    views: Views | None = None,
 ) -> ASGIApp:
     """Return the HTTP API as one ASGI application; without ``administration`` not for operators.
+
+    The console is there if it has ``views``, too.
 
     Links in errors and documents begin with the base URL of ``site``.
     """
@@ -87,7 +95,10 @@ def create_app(
     app.add_middleware(_FairTurns, ingestor=ingestor)
     _add_operator_routes(app, readiness, metrics)
     if administration is not None:
-        app.mount(MANAGE_PATH, create_manage_app(administration, site.base_url))
+        attempts = Attempts(clock.monotonic)
+        app.mount(MANAGE_PATH, create_manage_app(administration, site.base_url, attempts))
+        if views is not None:
+            _mount_console(app, create_console_app(administration, views, site, attempts))
     documents = _add_document_routes(app, site)
     _add_exception_handlers(app, fail, site.base_url)
     endpoints = (
@@ -96,6 +107,13 @@ def create_app(
         | _health(app, ingestor, fail)
     )
     return RequestContextMiddleware(app, endpoints, documents, clock, counters, tracer)
+
+
+def _mount_console(app: FastAPI, console: FastAPI) -> None:
+    to_first_page = partial(_redirect, f"{CONSOLE_PATH}{ORGANIZATIONS_PATH}")
+    for spelling in both_spellings(CONSOLE_PATH):
+        app.router.routes.append(Route(spelling, to_first_page, methods=READING))
+    app.mount(CONSOLE_PATH, console)
 
 
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:

@@ -26,6 +26,15 @@ DOCUMENT_HEADERS: Final = {
     "referrer-policy": "no-referrer",
 }
 PAGE_HEADERS: Final = DOCUMENT_HEADERS | {"content-security-policy": _LOADING + _ISOLATED}
+# The console's pages have forms, and nobody may keep them. With no-referrer, browsers would send
+# `Origin: null` with forms.
+CONSOLE_HEADERS: Final = PAGE_HEADERS | {
+    "content-security-policy": PAGE_HEADERS["content-security-policy"].replace(
+        "form-action 'none'", "form-action 'self'"
+    ),
+    "referrer-policy": "same-origin",
+    "cache-control": "no-store",
+}
 HTML: Final = "text/html; charset=utf-8"
 CACHE_SECONDS: Final = 300  # how long a release before this one may still be shown
 GZIP: Final = "gzip"

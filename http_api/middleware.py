@@ -57,6 +57,7 @@ class RequestContext:
         "caller",
         "code",
         "endpoint",
+        "ends_with_client",
         "events",
         "replayed",
         "request_id",
@@ -74,6 +75,7 @@ class RequestContext:
         self.replayed = False
         self.code: str = OK  # or the code of the error that answers it
         self.span: Span | None = None  # if traces are on
+        self.ends_with_client = False  # an answer that has no end of its own
         self._waiting: asyncio.Task[object] | None = None
 
     @staticmethod

@@ -36,12 +36,17 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def sign_in_link(base_url: str, secret: str) -> str:
-    """Return a link to the console that signs in once, with the push of a button.
+def sign_in_link(base_url: str, secret: str, path: str = "") -> str:
+    """Return a link to the console that signs in once, and then leads to a path of it.
 
-    The push keeps programs that look at links from using it up.
+    The page behind it has a button, which keeps programs that look at links from using it up.
     """
-    return f"{base_url}{SIGN_IN_PATH}?link={secret}"
+    return f"{base_url}{SIGN_IN_PATH}?link={secret}{path and f'&next={path}'}"
+
+
+def organization_path(organization_id: str) -> str:
+    """Return the path of an organization's page in the console."""
+    return f"{CONSOLE_PATH}/organizations/{organization_id}"
 
 
 def both_spellings(path: str) -> tuple[str, ...]:

@@ -72,17 +72,27 @@ class HttpProtocol(RequestParser):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection open while a request that came whole has no answer yet."""
+        """Keep the connection open while a request that came whole has no answer yet.
+
+        An answer without an end of its own is none that a client waits for.
+        """
         self._ended_by_client = True
+        context = self._context()
+        if context is not None and context.ends_with_client and not self._is_answered():
+            return False
         # TLS has no connection of which one side is closed.
         return self.scheme == "http" and not self._is_over()
 
     def is_authenticated(self) -> bool:
         """Whether the key of the request under way is known by now."""
-        if self._is_answered() or self._begun is None:
-            return False
-        context = RequestContext.if_begun(cast("Scope", self._begun.scope))
-        return context is not None and context.caller is not None
+        context = self._context()
+        return not self._is_answered() and context is not None and context.caller is not None
+
+    def _context(self) -> RequestContext | None:
+        """Return the context of the request that an answer was begun for, if it has one by now."""
+        if self._begun is None:
+            return None
+        return RequestContext.if_begun(cast("Scope", self._begun.scope))
 
     def evict(self) -> None:
         """End the connection, and leave unanswered what it asked for."""

@@ -29,12 +29,12 @@ from core.counters import Counters
 from core.descriptors import max_connections
 from core.ingest import Ingestor
 from core.postgres.database import Database
-from core.tracing import Tracer
 from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
+from http_api.console.views import Views
 from http_api.server import HttpServer, address, bind
 from http_api.site import Site
 from service.background import background
@@ -50,13 +50,14 @@ from service.runtime import (
     Ready,
     bring_up_to_date,
     client_address,
-    demo_key,
     grpc_target,
     http_url,
+    make_demo,
     stop_signal,
 )
 from service.settings import Settings, host_and_port
 from service.state_metrics import StateMetrics
+from service.surroundings import Surroundings
 from service.tls import grpc_tls_files, http_tls_files
 from service.tracing import tracing
 
@@ -87,60 +88,48 @@ async def running(
 
     Raises OSError if an address cannot be had, and the database's errors.
     """
-    clock = clock or Clock()
-    shared = shared_state is not None
-    shared_state = shared_state or SharedState.of_one()
-    counters = Counters()
-    admission = Admission()
     async with contextlib.AsyncExitStack() as stack:
-        listener = bind(*host_and_port(settings.http), shared=shared)
+        listener = bind(*host_and_port(settings.http), shared=shared_state is not None)
         stack.callback(listener.close)
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stack.callback(failure.cancel)
-        tracer = await stack.enter_async_context(tracing(settings))
+        around = Surroundings(
+            settings,
+            clock or Clock(),
+            Counters(),
+            shared_state or SharedState.of_one(),
+            failure,
+            await stack.enter_async_context(tracing(settings)),
+        )
+        admission = Admission()
         database = await stack.enter_async_context(
-            Database(conninfo, max_connections=pool_connections(shared_state))
+            Database(conninfo, max_connections=pool_connections(around.shared_state))
         )
-        ingestor = await stack.enter_async_context(
-            open_ingestor(
-                settings, admission, database, clock, counters, shared_state, failure, tracer
-            )
-        )
+        ingestor = await stack.enter_async_context(open_ingestor(around, admission, database))
 
-        readiness = Readiness(database, shared_state, clock)
+        readiness = Readiness(database, around.shared_state, around.clock)
         await readiness.check()
         await stack.enter_async_context(background(readiness.run(), failure))
-        metrics = Metrics(MetricsPage(shared_state, counters).render, CONTENT_TYPE)
         has_tls = settings.http_tls_certificate is not None
         url = http_url(*address(listener), has_tls=has_tls)
         base_url = settings.public_url or url
-        servicer = _servicer(settings, ingestor, base_url, counters, clock, tracer)
-        grpc_server = _grpc_server(settings, servicer, readiness, shared=shared)
+        servicer = _servicer(around, ingestor, base_url)
+        grpc_server = _grpc_server(settings, servicer, readiness, shared=shared_state is not None)
         grpc_port = grpc_server.start()
         await stack.enter_async_context(background(servicer.connections.run(grpc_port), failure))
-        site = _site(settings, base_url, grpc_port, shown_key)
+        site, views = _site(settings, base_url, grpc_port, shown_key), Views()
         secrets = await digest_secrets(settings, database)
-        administration = Administration(database, clock, secrets)
-        http_app = create_app(
-            ingestor, readiness.problem, metrics, counters, site, clock, tracer, administration
-        )
-        http_server = _http_server(settings, http_app, listener, base_url, clock)
+        administration = Administration(database, around.clock, secrets)
+        http_app = _http_app(around, ingestor, readiness, site, administration, views)
+        http_server = _http_server(around, http_app, listener, base_url)
         http_server.load_certificates()
-        state = StateMetrics(
-            counters.registry,
-            admission,
-            database,
-            http_server.connections,
-            servicer.connections,
-            readiness,
-            {"http": http_server.certificate_end, "grpc": grpc_server.certificate_end},
-        )
+        state = _state(around, admission, database, http_server, servicer, grpc_server, readiness)
         await stack.enter_async_context(background(state.run(), failure))
         await stack.enter_async_context(background(return_memory(), failure))
         await stack.enter_async_context(background(http_server.serve(), failure, http_server.stop))
         await stack.enter_async_context(background(grpc_server.serve(), failure, grpc_server.stop))
         begin_to_stop = partial(_begin_to_stop, settings, failure)
-        stack.push_async_callback(begin_to_stop, readiness, http_server, grpc_server)
+        stack.push_async_callback(begin_to_stop, readiness, http_server, grpc_server, views)
         grpc_address = client_address(host_and_port(settings.grpc)[0], grpc_port)
         yield Service(url, grpc_address, failure, partial(_reload, http_server, grpc_server))
 
@@ -151,12 +140,14 @@ async def _begin_to_stop(
     readiness: Readiness,
     http_server: HttpServer,
     grpc_server: GrpcServer,
+    views: Views,
 ) -> None:
     readiness.drain()
     http_server.announce_stop()
     await grpc_server.announce_stop()
     if not failure.done():
         await asyncio.sleep(settings.drain_grace_seconds)
+    views.end()  # which would last for as long as the drain may
     # Leaving the gRPC background waits for its drain, so HTTP is told to stop before it.
     http_server.stop()
 
@@ -171,37 +162,72 @@ def _site(settings: Settings, base_url: str, grpc_port: int, shown_key: str | No
     return Site(base_url, grpc_target(settings, grpc_port), shown_key, has_tls)
 
 
+def _http_app(
+    around: Surroundings,
+    ingestor: Ingestor,
+    readiness: Readiness,
+    site: Site,
+    administration: Administration,
+    views: Views,
+) -> ASGIApp:
+    page = MetricsPage(around.shared_state, around.counters)
+    return create_app(
+        ingestor,
+        readiness.problem,
+        Metrics(page.render, CONTENT_TYPE),
+        around.counters,
+        site,
+        around.clock,
+        around.tracer,
+        administration,
+        views,
+    )
+
+
 def _http_server(
-    settings: Settings, app: ASGIApp, listener: socket.socket, base_url: str, clock: Clock
+    around: Surroundings, app: ASGIApp, listener: socket.socket, base_url: str
 ) -> HttpServer:
     return HttpServer(
         app,
         listener,
         base_url=base_url,
-        clock=clock,
-        drain_seconds=settings.drain_seconds,
+        clock=around.clock,
+        drain_seconds=around.settings.drain_seconds,
         max_connections=max_connections(),
-        max_connections_per_address=settings.max_connections_per_address,
-        tls=http_tls_files(settings),
+        max_connections_per_address=around.settings.max_connections_per_address,
+        tls=http_tls_files(around.settings),
     )
 
 
-def _servicer(
-    settings: Settings,
-    ingestor: Ingestor,
-    base_url: str,
-    counters: Counters,
-    clock: Clock,
-    tracer: Tracer | None,
-) -> IngestServicer:
+def _state(
+    around: Surroundings,
+    admission: Admission,
+    database: Database,
+    http_server: HttpServer,
+    servicer: IngestServicer,
+    grpc_server: GrpcServer,
+    readiness: Readiness,
+) -> StateMetrics:
+    return StateMetrics(
+        around.counters.registry,
+        admission,
+        database,
+        http_server.connections,
+        servicer.connections,
+        readiness,
+        {"http": http_server.certificate_end, "grpc": grpc_server.certificate_end},
+    )
+
+
+def _servicer(around: Surroundings, ingestor: Ingestor, base_url: str) -> IngestServicer:
     return IngestServicer(
         ingestor,
         StatusRenderer(base_url),
-        counters,
-        clock,
-        settings.stream_max_seconds,
+        around.counters,
+        around.clock,
+        around.settings.stream_max_seconds,
         Connections(max_connections()),
-        tracer,
+        around.tracer,
     )
 
 
@@ -236,7 +262,7 @@ async def serve(
     hangup.use_loop()
     async with open_database(settings, progress) as conninfo:
         await bring_up_to_date(conninfo)
-        shown = await demo_key(settings, conninfo) if demo else None
+        shown = await make_demo(settings, conninfo) if demo else None
         key = None if shown is None else shown.key
         async with running(settings, conninfo, shown_key=key) as service:
             hangup.reload = service.reload

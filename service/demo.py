@@ -1,4 +1,4 @@
-"""Demo data: an organization with one app and a key that works, so that curl has an answer."""
+"""Demo data: an organization, an app and a key that works, and a way into the console."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from core import ids
 from core.access.callers import find_caller_at_home
 from core.access.key_secrets import KeySecrets
-from core.admin import apps, keys, organizations
+from core.admin import apps, keys, operators, organizations, sign_ins
 from core.admin.apps import App
 from core.admin.cell_sessions import at_home
 from core.admin.errors import AlreadyExistsError
@@ -31,40 +32,64 @@ EVENT_TYPES: Final = (
     "ticket.resolved",
 )
 KEY_FILE: Final = "demo-key"
+OPERATOR_NAME: Final = "demo"
 
 
-class DemoKey(NamedTuple):
-    """The key to try the service with, and the app it is for as commands name it.
+class DemoAccess(NamedTuple):
+    """The key to try the service with, the app it is for as commands name it, and a sign-in.
 
-    ``key`` is None when there is one already that can no longer be shown.
+    ``key`` is None when there is one already that can no longer be shown. ``link`` is the secret
+    of a link to the console, which signs in once.
     """
 
     key: str | None
+    organization_id: str
     app: str
+    link: str
 
 
-async def ensure_demo(db: Connection, secrets: KeySecrets, data_dir: Path | None) -> DemoKey:
-    """Make what is missing of the demo organization, its app and a key for it.
+async def ensure_demo(db: Connection, secrets: KeySecrets, data_dir: Path | None) -> DemoAccess:
+    """Make what is missing of the demo organization, its app and a key for it, and a new link.
 
     A key is shown only when it is made. Next to the embedded database it is also kept in the file
     ``demo-key``, readable only by its owner, so that later runs have it; ``data_dir`` is None for
     a database elsewhere. A key in the file that no longer works is replaced.
     """
-    app = await _ensure_app(db, await _ensure_organization(db))
-    name = f"{ORGANIZATION_NAME}/{APP_SLUG}"
+    organization = await _ensure_organization(db)
+    app = await _ensure_app(db, organization)
+    key = await _ensure_key(db, app, secrets, data_dir)
+    link = await _make_link(db, secrets)
+    organization_id = ids.text(ids.ORGANIZATION, organization.id)
+    return DemoAccess(key, organization_id, f"{ORGANIZATION_NAME}/{APP_SLUG}", link)
+
+
+async def _make_link(db: Connection, secrets: KeySecrets) -> str:
+    """Make a link that signs in as the demo's operator, whose token nobody has."""
+    try:
+        operator, _ = await operators.create(
+            at_home(db), OPERATOR_NAME, "write", secrets, _now_us()
+        )
+    except AlreadyExistsError:
+        operator = await operators.find(db, OPERATOR_NAME)
+    return await sign_ins.make_link(db, operator, _now_us())
+
+
+async def _ensure_key(
+    db: Connection, app: App, secrets: KeySecrets, data_dir: Path | None
+) -> str | None:
     if data_dir is None:
         now_us = _now_us()
         if any(key.state(now_us) == "active" for key in await keys.of_app(db, app)):
-            return DemoKey(None, name)
+            return None
         _, key = await keys.create(at_home(db), app, secrets, now_us)
-        return DemoKey(key, name)
+        return key
     file = data_dir / KEY_FILE
     kept = _read(file)
     if kept is not None and await _works(db, app, secrets, kept):
-        return DemoKey(kept, name)
+        return kept
     _, key = await keys.create(at_home(db), app, secrets, _now_us())
     _write(file, key)
-    return DemoKey(key, name)
+    return key
 
 
 async def _ensure_organization(db: Connection) -> Organization:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,8 +15,6 @@ from core.access.rate_limits import RateLimiter
 from core.access.shared_budget import SharedBudget
 from core.access.shared_rates import SharedRates
 from core.cells import Cell, Cells
-from core.clock import Clock
-from core.counters import Counters
 from core.ingest import Ingestor
 from core.journal.journal import Journal
 from core.journal.rejections import Rejections
@@ -28,12 +25,12 @@ from core.postgres.database import Database
 from core.postgres.directory import HOME
 from core.postgres.node import MAX_POOL_CONNECTIONS
 from core.refusal_log import RefusalLog
-from core.tracing import Tracer
 from service.background import background
 from service.processes.shared_state import SharedState
 from service.rates import rate_store
 from service.runtime import configured_secrets
 from service.settings import Settings
+from service.surroundings import Surroundings
 
 # Of a node, for all server processes: leaves an embedded PostgreSQL connections for other commands.
 MAX_CONNECTIONS_TOGETHER: Final = 128
@@ -52,19 +49,13 @@ async def digest_secrets(settings: Settings, database: Database) -> KeySecrets:
 
 @contextlib.asynccontextmanager
 async def open_ingestor(
-    settings: Settings,
-    admission: Admission,
-    database: Database,
-    clock: Clock,
-    counters: Counters,
-    shared_state: SharedState,
-    failure: asyncio.Future[None],
-    tracer: Tracer | None,
+    around: Surroundings, admission: Admission, database: Database
 ) -> AsyncIterator[Ingestor]:
     """The core on a database, with what runs in its background."""
+    settings, clock, counters, shared_state, failure, _ = around
     async with contextlib.AsyncExitStack() as stack:
         secrets = await digest_secrets(settings, database)
-        open_cell = partial(_cell, settings, clock, counters, failure, WorkerCache(), tracer)
+        open_cell = partial(_cell, around, WorkerCache())
         connections = pool_connections(shared_state)
         cells = await stack.enter_async_context(
             Cells(database, open_cell, clock, counters, connections)
@@ -88,17 +79,14 @@ async def open_ingestor(
 
 @contextlib.asynccontextmanager
 async def _cell(
-    settings: Settings,
-    clock: Clock,
-    counters: Counters,
-    failure: asyncio.Future[None],
+    around: Surroundings,
     workers: WorkerCache,
-    tracer: Tracer | None,
     name: str,
     database: Database,
     stream_openings: SharedBudget,
 ) -> AsyncIterator[Cell]:
     """A cell, with what runs in its background."""
+    settings, clock, counters, _, failure, tracer = around
     async with contextlib.AsyncExitStack() as stack:
         rejections = Rejections(clock, keep_items=settings.keep_rejected_items)
         traffic = Traffic(clock)

@@ -19,7 +19,7 @@ from core.access.key_secrets import KeySecrets, key_secrets
 from core.descriptors import raise_descriptor_limit
 from core.postgres.migrate import migrate
 from core.postgres.sessions import Connection, connect, logs_statements
-from service.demo import DemoKey, ensure_demo
+from service.demo import DemoAccess, ensure_demo
 from service.settings import Settings, host_and_port
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Ready(NamedTuple):
 
     http: str  # a URL
     grpc: str | None  # HOST:PORT
-    demo: DemoKey | None
+    demo: DemoAccess | None
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -69,8 +69,8 @@ async def bring_up_to_date(conninfo: str) -> None:
             )
 
 
-async def demo_key(settings: Settings, conninfo: str) -> DemoKey:
-    """The demo's app and a key for it, made if they are missing."""
+async def make_demo(settings: Settings, conninfo: str) -> DemoAccess:
+    """The demo: what is missing of it is made, and a link to the console."""
     async with await connect(conninfo) as db:
         secrets = await configured_secrets(settings, db)
         embedded = settings.database_url is None

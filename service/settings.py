@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -22,16 +21,12 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-MIN_SECRET_CHARACTERS: Final = 16
-MAX_SERVER_PROCESSES: Final = 32  # their connections, a few each, fit into an embedded PostgreSQL
-AUTOMATIC: Final = "auto"
+from service import setting_checks
+from service.setting_checks import AUTOMATIC, MAX_SERVER_PROCESSES, MIN_SECRET_CHARACTERS
+
 PREFIX: Final = "WEPEOPLE_"
 # Read by `produce` and by the examples of the reference page; no settings of the service.
 CLIENT_VARIABLES: Final = frozenset({"WEPEOPLE_BASE_URL", "WEPEOPLE_API_KEY"})
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(\d{1,5})\Z")
-_RATE_STORE: Final = re.compile(
-    r"(?:valkey|redis)s?://(?:[^\s@/?#]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s@?#]+)(?::(\d{1,5}))?(?:/\d{0,5})?\Z"
-)
 
 
 class SettingsError(Exception):
@@ -45,61 +40,15 @@ def _default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("wepeople-ingest", appauthor=False))
 
 
-def _address(value: str) -> str:
-    match = _ADDRESS.match(value)
-    if match is None or int(match[2]) > 65_535:
-        raise ValueError("must be HOST:PORT, like 127.0.0.1:8080 (port 0: any free port)")
-    return value
-
-
 def host_and_port(given: str) -> tuple[str, int]:
     """The host, without brackets, and the port of HOST:PORT."""
     host, _, port = given.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def _server_processes(value: str | int) -> int | Literal["auto"]:
-    if value == AUTOMATIC:
-        return AUTOMATIC
-    given = str(value)
-    if (
-        not re.fullmatch(r"[0-9]{1,2}", given, re.ASCII)
-        or not 1 <= int(given) <= MAX_SERVER_PROCESSES
-    ):
-        raise ValueError(f"must be {AUTOMATIC} or 1 to {MAX_SERVER_PROCESSES}")
-    return int(given)
-
-
-def _url(value: str) -> str:
-    if not re.match(r"https?://[^\s/?#]+[^\s?#]*\Z", value):
-        raise ValueError("must be a URL that starts with http:// or https://")
-    return value.rstrip("/")
-
-
-def _rate_store(value: SecretStr) -> SecretStr:
-    match = _RATE_STORE.match(value.get_secret_value())
-    if match is None or int(match[1] or 0) > 65_535:
-        raise ValueError(
-            "must be valkey://HOST:PORT or redis://HOST:PORT, with an s (valkeys, rediss) for TLS, "
-            "USER:PASSWORD@ before the host and /DATABASE behind the port if needed"
-        )
-    return value
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < MIN_SECRET_CHARACTERS:
-        raise ValueError(f"must be at least {MIN_SECRET_CHARACTERS} characters")
-    return value
-
-
-def _level(value: str) -> str:
-    if value.lower() not in ("debug", "info", "warning", "error"):
-        raise ValueError("must be debug, info, warning or error")
-    return value.upper()
-
-
-Address = Annotated[str, AfterValidator(_address)]
-ServerProcesses = Annotated[int | Literal["auto"], PlainValidator(_server_processes)]
+Address = Annotated[str, AfterValidator(setting_checks.address)]
+Secret = Annotated[SecretStr, AfterValidator(setting_checks.secret)]
+ServerProcesses = Annotated[int | Literal["auto"], PlainValidator(setting_checks.server_processes)]
 
 
 def _variable(name: str, meaning: str, **options: Any) -> Any:
@@ -161,23 +110,25 @@ class Settings(BaseModel):
         gt=0,
         le=86_400,
     )
-    key_secret: Annotated[SecretStr, AfterValidator(_secret)] | None = _variable(
+    key_secret: Secret | None = _variable(
         "WEPEOPLE_KEY_SECRET",
         f"keys the digests of API keys; set it, at least {MIN_SECRET_CHARACTERS} characters, "
-        "before the first key is made, to keep it outside the database",
+        "before the first key or operator is made, to keep it outside the database",
         default=None,
     )
-    key_secret_previous: Annotated[SecretStr, AfterValidator(_secret)] | None = _variable(
-        "WEPEOPLE_KEY_SECRET_PREVIOUS",
-        "the one before, while WEPEOPLE_KEY_SECRET is changed (docs/operations.md)",
-        default=None,
+    key_secret_previous: Annotated[SecretStr, AfterValidator(setting_checks.secret)] | None = (
+        _variable(
+            "WEPEOPLE_KEY_SECRET_PREVIOUS",
+            "the one before, while WEPEOPLE_KEY_SECRET is changed (docs/operations.md)",
+            default=None,
+        )
     )
-    public_url: Annotated[str, AfterValidator(_url)] | None = _variable(
+    public_url: Annotated[str, AfterValidator(setting_checks.url)] | None = _variable(
         "WEPEOPLE_PUBLIC_URL",
         "where clients reach the service, for the links in errors; by default where HTTP listens",
         default=None,
     )
-    rate_store: Annotated[SecretStr, AfterValidator(_rate_store)] | None = _variable(
+    rate_store: Annotated[SecretStr, AfterValidator(setting_checks.rate_store)] | None = _variable(
         "WEPEOPLE_RATE_STORE",
         "a Valkey or Redis server, valkey://HOST:PORT, in which all services over one database "
         "count rates together; by default each counts its own",
@@ -212,13 +163,13 @@ class Settings(BaseModel):
         ge=0,
         le=600,
     )
-    otlp_endpoint: Annotated[str, AfterValidator(_url)] | None = _variable(
+    otlp_endpoint: Annotated[str, AfterValidator(setting_checks.url)] | None = _variable(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "a collector of OpenTelemetry, http://HOST:PORT, that traces are sent to (docs/traces.md); "
         "by default there are none",
         default=None,
     )
-    log_level: Annotated[str, AfterValidator(_level)] = _variable(
+    log_level: Annotated[str, AfterValidator(setting_checks.level)] = _variable(
         "WEPEOPLE_LOG_LEVEL",
         "debug (with a line for every request), info, warning or error",
         default="INFO",

@@ -22,7 +22,8 @@ from opentelemetry.trace import Link, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from core.error_codes import ErrorCode
-from core.journal.transaction import UnexpectedOutcomeError
+from core.journal.mode import UnexpectedOutcomeError
+from core.journal.worker_changes import WorkersChangedError
 from core.tracing import UNTRACED, Attributes, Parent, Span, Step
 
 SERVICE_NAME: Final = "wepeople-ingest"  # unless OTEL_SERVICE_NAME or the resource has another
@@ -160,7 +161,7 @@ def _ending(span: trace.Span) -> Iterator[None]:
         yield
     except BaseException as error:
         span.set_attribute("error.type", getattr(error, "sqlstate", None) or type(error).__name__)
-        if not isinstance(error, UnexpectedOutcomeError):
+        if not isinstance(error, UnexpectedOutcomeError | WorkersChangedError):
             span.set_status(StatusCode.ERROR)
         raise
     finally:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from core.postgres.migrate import migrate
 from service.postgres.embedded import EmbeddedPostgres
-from tests.support import judging, parallel
+from tests.support import judging, parallel, reruns
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.databases import new_database
 from tests.support.driver import Driver
@@ -23,7 +23,7 @@ from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
 from tests.support.metrics import made_later
 from tests.support.running_service import Addresses, RunningService
-from tests.support.tenant import Tenant, make_tenant
+from tests.support.tenant import Tenant, make_tenant, make_tenants
 from tests.support.two_cells import copied_database, second_cell
 
 _numbers = itertools.count(1)
@@ -34,8 +34,9 @@ settings.load_profile("busy")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the processes of this test run a folder."""
+    """Give the processes of this test run a folder; keep from running again what must not."""
     parallel.share_folder(config)
+    reruns.exclude(config)
 
 
 @pytest.hookimpl(optionalhook=True)  # it is pytest-xdist's
@@ -53,6 +54,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of each kind together, those last that run alone: until then every process
     has something to do."""
     items.sort(key=lambda item: parallel.KINDS.index(parallel.kind_of(item)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell of flaky tests at the end."""
+    reruns.tell(terminalreporter)
 
 
 # Around pytest-timeout's: the time that a test waits to run is not its own.
@@ -177,12 +183,22 @@ async def http(server: Addresses) -> AsyncIterator[HttpDriver]:
 MakeTenant = Callable[..., Awaitable[Tenant]]
 
 
+@pytest.fixture(scope="session")
+def unused_tenants() -> list[Tenant]:
+    """Organizations on the shared server that no test has got yet."""
+    return []
+
+
 @pytest.fixture
-def new_tenant(server: Addresses) -> MakeTenant:
+def new_tenant(server: Addresses, unused_tenants: list[Tenant]) -> MakeTenant:
     """Makes organizations on the shared server, as :func:`tests.support.tenant.make_tenant`."""
 
-    def make(**options: Any) -> Awaitable[Tenant]:
-        return make_tenant(server.database_url, **options)
+    async def make(**options: Any) -> Tenant:
+        if options:
+            return await make_tenant(server.database_url, **options)
+        if not unused_tenants:
+            unused_tenants.extend(await make_tenants(server.database_url))
+        return unused_tenants.pop()
 
     return make
 

@@ -29,7 +29,7 @@ class KeySecret(NamedTuple):
 
 
 class KeySecrets(NamedTuple):
-    """``in_force``: makes the digests of new keys. ``accepted``: all under which keys are known.
+    """``in_force``: as of when they were read. ``accepted``: all under which keys are known.
 
     The first of these is the wanted one, which comes into force if it is not yet.
     """
@@ -48,12 +48,18 @@ class KeySecrets(NamedTuple):
 
 
 _READ: Final = "SELECT key_secret, key_secret_check, key_secret_previous_check FROM deployment"
-# An operator's secret is adopted at once only while no key depends on another one.
+# A configured secret is adopted at once only while no key and no operator's token depends on
+# another one.
 _ADOPT: Final = """
 UPDATE deployment SET key_secret_check = %s
 WHERE key_secret_check IS NULL AND NOT EXISTS (SELECT FROM directory_keys)
+    AND NOT EXISTS (SELECT FROM operators WHERE revoked_at IS NULL)
 """
-_HAS_INTERNAL: Final = "SELECT EXISTS (SELECT FROM directory_keys WHERE secret_check IS NULL)"
+_HAS_INTERNAL: Final = """
+SELECT EXISTS (SELECT FROM directory_keys WHERE secret_check IS NULL)
+    OR EXISTS (SELECT FROM operators WHERE secret_check IS NULL AND revoked_at IS NULL)
+"""
+_IN_FORCE: Final = "SELECT key_secret_check FROM deployment"
 
 
 async def key_secrets(
@@ -62,8 +68,9 @@ async def key_secrets(
     """The secrets by the settings and the home database, which ``db`` is a session of.
 
     Without a configured one it is the one made with the schema. The first that is configured is in
-    force at once if there are no keys yet. Raises :class:`DatabaseUnusableError` if the one in
-    force is neither, and if ``previous`` has never been in force: keys would be unknown.
+    force at once if there are no keys and no operators yet. Raises :class:`DatabaseUnusableError`
+    if the one in force is neither, and if ``previous`` has never been in force: keys would be
+    unknown.
     """
     internal, in_force, before = await _read(db)
     if configured is None:
@@ -99,6 +106,21 @@ async def key_secrets(
     row = await (await db.execute(_HAS_INTERNAL)).fetchone()
     assert row is not None
     return KeySecrets(wanted, (*accepted, internal) if row[0] else accepted)
+
+
+async def secret_in_force(home: Connection, secrets: KeySecrets) -> KeySecret:
+    """The one of the secrets that makes the digests of new keys now, on a server of long ago, too.
+
+    Raises :class:`DatabaseUnusableError` if it is none of them.
+    """
+    row = await (await home.execute(_IN_FORCE)).fetchone()
+    assert row is not None
+    for secret in secrets.accepted:
+        if _is_of(row[0], secret):
+            return secret
+    raise DatabaseUnusableError(
+        "the secret of the keys was changed, and this service was started without the new one"
+    )
 
 
 async def _read(db: Connection) -> tuple[KeySecret, bytes | None, bytes | None]:

@@ -107,6 +107,23 @@ async def of_organization(db: Connection, organization_id: UUID | None = None) -
     return [App(*row) for row in await cursor.fetchall()]
 
 
+_PAGE: Final = """
+SELECT apps.id, organizations.id, organizations.name, slug, apps.name, allowed_event_types,
+    apps.created_at
+FROM apps JOIN organizations ON organizations.id = organization_id
+WHERE organization_id = %s AND slug > %s
+ORDER BY slug LIMIT %s
+"""
+
+
+async def page(
+    db: Connection, organization_id: UUID, limit: int, after: str | None = None
+) -> list[App]:
+    """The apps of an organization after that slug, by slug."""
+    cursor = await db.execute(_PAGE, (organization_id, after or "", limit))
+    return [App(*row) for row in await cursor.fetchall()]
+
+
 async def list_everywhere(cells: CellSessions) -> list[App]:
     """The apps of all cells, by organization and slug."""
     found = await cells.everywhere(of_organization)
@@ -138,6 +155,14 @@ async def find(db: Connection, given: str, organization_id: UUID | None = None) 
         return found[0]
     known = [] if found else await of_organization(db, organization_id)
     raise _refusal(given, found, known)
+
+
+async def get(db: Connection, organization_id: UUID, app_id: UUID) -> App:
+    """The app of an organization with that id; NotFoundError if there is none."""
+    given = ids.text(ids.APP, app_id)
+    for app in await _matching(db, given, organization_id):
+        return app
+    raise NotFoundError(f"there is no app {given} in this organization")
 
 
 async def find_everywhere(cells: CellSessions, given: str) -> tuple[CellSession, App]:

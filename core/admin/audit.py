@@ -17,6 +17,7 @@ from core.postgres.sessions import Connection
 # Entries of transactions that were begun this long before the newest one can still appear.
 LATE_SECONDS: Final = 60
 MAX_ENTRIES_A_POLL: Final = 1_000
+_AFTER_ALL: Final = (1 << 63) - 1
 
 
 class AuditEntry(Struct, frozen=True):
@@ -70,7 +71,8 @@ async def select(home: Connection, given: str | None) -> Selection:
 _NEWEST: Final = """
 SELECT id, at, hand, actor, action, organization_id, organization_name, subject, before, after, done
 FROM audit
-WHERE (%(id)s::uuid IS NULL OR organization_id = %(id)s)
+WHERE id < %(before)s
+    AND (%(id)s::uuid IS NULL OR organization_id = %(id)s)
     AND (%(name)s::text IS NULL OR organization_name = %(name)s)
     AND (%(since)s::timestamptz IS NULL OR at >= %(since)s - %(late)s * interval '1 second')
     AND id <> ALL (%(seen)s::bigint[])
@@ -85,14 +87,19 @@ async def newest(
     *,
     since: datetime | None = None,
     seen: frozenset[int] = frozenset(),
+    before: int | None = None,
 ) -> list[AuditEntry]:
-    """The latest entries, newest first. ``since``: not much older. ``seen``: without these."""
+    """The latest entries, newest first.
+
+    ``since``: not much older. ``seen``: without these. ``before``: with smaller numbers than this.
+    """
     values = {
         "id": selection.organization_id,
         "name": selection.former_name,
         "since": since,
         "late": LATE_SECONDS,
         "seen": list(seen),
+        "before": _AFTER_ALL if before is None else before,
         "limit": limit,
     }
     return [AuditEntry(*row) for row in await (await home.execute(_NEWEST, values)).fetchall()]
@@ -102,29 +109,28 @@ class Follower:
     """Follows the audit log: first :meth:`start`, then :meth:`news` repeatedly.
 
     An entry is told once, as it is when it is found: a change in another cell than home may be told
-    when it is begun.
+    when it is begun. No session is held in between.
     """
 
-    def __init__(self, home: Connection, selection: Selection) -> None:
-        self._home = home
+    def __init__(self, selection: Selection) -> None:
         self._selection = selection
         self._since: datetime | None = None
         self._seen: dict[int, datetime] = {}
 
-    async def start(self, limit: int) -> list[AuditEntry]:
+    async def start(self, home: Connection, limit: int) -> list[AuditEntry]:
         """The latest entries, oldest first. Older ones count as told, too."""
-        found = await newest(self._home, self._selection, MAX_ENTRIES_A_POLL)
-        row = await (await self._home.execute("SELECT clock_timestamp()")).fetchone()
+        found = await newest(home, self._selection, MAX_ENTRIES_A_POLL)
+        row = await (await home.execute("SELECT clock_timestamp()")).fetchone()
         assert row is not None
         self._since = row[0]
         self._note(found)
         return found[:limit][::-1]
 
-    async def news(self) -> list[AuditEntry]:
+    async def news(self, home: Connection) -> list[AuditEntry]:
         """The entries that have come since, oldest first."""
         seen = frozenset(self._seen)
         found = await newest(
-            self._home, self._selection, MAX_ENTRIES_A_POLL, since=self._since, seen=seen
+            home, self._selection, MAX_ENTRIES_A_POLL, since=self._since, seen=seen
         )
         self._note(found)
         return found[::-1]

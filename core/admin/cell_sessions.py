@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, NamedTuple, Self, TypeVar
 from uuid import UUID
 
-import psycopg
-
 from core.access.invalidation import CHANNEL
+from core.admin.cell_connections import FAILURES, connect, connect_migrated
 from core.admin.errors import AdministrationError, AlreadyExistsError, not_found
 from core.failure_log import one_line
 from core.postgres import audit, directory
 from core.postgres.audit import SERVICE, Actor, Change
 from core.postgres.directory import HOME, CellRecord
 from core.postgres.errors import DatabaseUnusableError
-from core.postgres.migrate import is_cell_migrated
 from core.postgres.search_path import use_schema
 from core.postgres.sessions import Connection
 
@@ -33,10 +31,8 @@ T = TypeVar("T")
 CHANGE_SECONDS: Final = 10
 MAX_NODES_AT_ONCE: Final = 8  # that a list is read from, by one session each
 
-_FAILURES: Final = (psycopg.Error, DatabaseUnusableError, OSError)  # of a cell's database
 _ANNOUNCE: Final = "SELECT pg_notify(%s, %s)"
 _BOUND_CHANGE: Final = f"SET LOCAL statement_timeout = '{CHANGE_SECONDS}s'"
-_BOUND_STATEMENTS: Final = "SELECT set_config('statement_timeout', %s, false)"
 
 
 class CellSession(NamedTuple):
@@ -171,7 +167,7 @@ class CellSessions:
 
     ``home``: a session of the home database, which stays open. ``conninfo``: its connection string.
     ``statement_seconds``: for statements in other cells. ``actor``: whoever makes the changes.
-    ``left_out``: a line about each cell that a list was not read from.
+    ``left_out``: the names of the cells that a list was not read from, each with a line about it.
     """
 
     def __init__(
@@ -183,7 +179,7 @@ class CellSessions:
     ) -> None:
         self.home = home
         self.actor = actor
-        self.left_out: list[str] = []
+        self.left_out: dict[str, str] = {}
         self._conninfo = conninfo
         self._statement_seconds = statement_seconds
         self._open: dict[str, CellSession] = {}
@@ -224,12 +220,21 @@ class CellSessions:
             )
         return await self._session(record)
 
+    async def shown_name(self, record: CellRecord) -> str | None:
+        """The name of the cell where there are several; None where it is the only one."""
+        several = len(await directory.list_cells(self.home)) > 1
+        return record.name if several else None
+
     async def everywhere(
-        self, read: Callable[[Connection], Awaitable[Sequence[T]]]
+        self,
+        read: Callable[[Connection], Awaitable[Sequence[T]]],
+        among: Container[str] | None = None,
     ) -> list[tuple[CellRecord, T]]:
-        """The rows that ``read`` finds in each cell, with the cell's record."""
+        """The rows that ``read`` finds in each cell, or in those of the names, with its record."""
         nodes: dict[str | None, list[CellRecord]] = {}
         for record in await directory.list_cells(self.home):
+            if among is not None and record.name not in among:
+                continue
             nodes.setdefault(record.conninfo, []).append(record)
         at_once = asyncio.Semaphore(MAX_NODES_AT_ONCE)
 
@@ -251,8 +256,8 @@ class CellSessions:
         if not others:
             return found
         try:
-            db = await self._connect(others[0])
-        except _FAILURES as error:
+            db = await connect(others[0], self._conninfo, self._statement_seconds)
+        except FAILURES as error:
             for record in others:  # not tried one by one: a server that hangs takes its time
                 self._leave_out(record, error)
             return found
@@ -261,7 +266,7 @@ class CellSessions:
                 try:
                     await use_schema(db, record.schema)
                     found += [(record, row) for row in await read(db)]
-                except _FAILURES as error:
+                except FAILURES as error:
                     self._leave_out(record, error)
         return found
 
@@ -272,33 +277,13 @@ class CellSessions:
 
     def _leave_out(self, record: CellRecord, error: Exception) -> None:
         line = f"the cell {record.name} is left out: {one_line(error)}"
-        if line not in self.left_out:
-            self.left_out.append(line)
+        self.left_out.setdefault(record.name, line)
 
     async def _session(self, record: CellRecord) -> CellSession:
         if record.name == HOME:
             return CellSession(record, self.home, self.home, self.actor)
         if record.name not in self._open:
-            try:
-                db = await self._stack.enter_async_context(await self._connect(record))
-                migrated = await is_cell_migrated(db)
-            except _FAILURES as error:
-                raise DatabaseUnusableError(
-                    f"the cell {record.name} does not answer: {one_line(error)}"
-                ) from error
-            if not migrated:
-                raise DatabaseUnusableError(
-                    f"the cell {record.name} does not have this release's tables: run "
-                    "`wepeople-ingest migrate`"
-                )
+            db = await connect_migrated(record, self._conninfo, self._statement_seconds)
+            await self._stack.enter_async_context(db)
             self._open[record.name] = CellSession(record, db, self.home, self.actor)
         return self._open[record.name]
-
-    async def _connect(self, record: CellRecord) -> Connection:
-        db = await directory.connect_to(record, self._conninfo)
-        try:
-            await db.execute(_BOUND_STATEMENTS, (f"{self._statement_seconds}s",))
-        except BaseException:
-            await db.close()
-            raise
-        return db

@@ -10,11 +10,11 @@ from msgspec import Struct, structs
 
 from core import ids, limits
 from core.access.api_keys import KEY_PREFIX, digest, generate_key
-from core.access.key_secrets import KeySecrets
-from core.admin import apps, checks
+from core.access.key_secrets import KeySecrets, secret_in_force
+from core.admin import checks
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession, CellSessions
-from core.admin.errors import AdministrationError, InvalidValueError, NotFoundError
+from core.admin.errors import InvalidValueError, NotFoundError
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
@@ -93,7 +93,7 @@ async def create(
         None if expires_us is None else to_datetime(expires_us),
         None,
     )
-    secret = secrets.in_force
+    secret = await secret_in_force(cell.home, secrets)
     key_digest = digest(key, secret.value)
     row = (
         made.organization_id,
@@ -106,7 +106,7 @@ async def create(
         made.expires_at,
     )
     change = Change("key.create", made.organization_id, ids.text(ids.KEY, made.id))
-    change.after = _audited(made)
+    change.after = audited(made)
     entry = (key_digest, made.organization_id, cell.record.name, secret.check)
     async with cell.recording(change):
         await cell.db.execute(_INSERT, row)
@@ -135,6 +135,53 @@ async def of_app(db: Connection, app: App | None = None) -> list[ApiKey]:
     """The keys of an app, or of all of them, oldest first within an app."""
     values = {"app": app and app.id, "organization": app and app.organization_id}
     return [ApiKey(*row) for row in await (await db.execute(_LIST, values)).fetchall()]
+
+
+_PAGE: Final = """
+SELECT api_keys.id, organizations.id, organizations.name, apps.id, slug, hint,
+    api_keys.requests_per_second, api_keys.created_at, expires_at, revoked_at, used_at
+FROM api_keys
+JOIN apps ON apps.organization_id = api_keys.organization_id AND apps.id = app_id
+JOIN organizations ON organizations.id = api_keys.organization_id
+LEFT JOIN key_uses ON key_uses.organization_id = api_keys.organization_id
+    AND key_uses.key_id = api_keys.id
+WHERE api_keys.organization_id = %(organization)s
+    AND api_keys.id >= %(first)s AND api_keys.id <= %(last)s
+    AND (%(app)s::uuid IS NULL OR api_keys.app_id = %(app)s)
+ORDER BY api_keys.id LIMIT %(limit)s
+"""
+
+
+async def page(
+    db: Connection,
+    organization_id: UUID,
+    app_id: UUID | None,
+    limit: int,
+    after: UUID | None = None,
+) -> list[ApiKey]:
+    """The keys of an organization, or of one app of it, after that one, oldest first."""
+    first = ids.NIL if after is None else ids.next_to(after)
+    return await _range(db, organization_id, app_id, first, ids.MAX, limit)
+
+
+async def get(db: Connection, organization_id: UUID, key_id: UUID) -> ApiKey:
+    """The key of an organization with that id; NotFoundError if there is none."""
+    for key in await _range(db, organization_id, None, key_id, key_id, 1):
+        return key
+    raise NotFoundError(f"there is no key {ids.text(ids.KEY, key_id)} in this organization")
+
+
+async def _range(
+    db: Connection, organization_id: UUID, app_id: UUID | None, first: UUID, last: UUID, limit: int
+) -> list[ApiKey]:
+    values = {
+        "organization": organization_id,
+        "app": app_id,
+        "first": first,
+        "last": last,
+        "limit": limit,
+    }
+    return [ApiKey(*row) for row in await (await db.execute(_PAGE, values)).fetchall()]
 
 
 async def list_everywhere(cells: CellSessions) -> list[ApiKey]:
@@ -197,71 +244,21 @@ async def revoke(cell: CellSession, key: ApiKey, now_us: int) -> ApiKey:
     """Revoke a key, on every server within a second. It may be revoked already."""
     change = Change("key.revoke", key.organization_id, ids.text(ids.KEY, key.id))
     async with cell.changing(change):
-        before = await _locked(cell.db, key)
+        before = await locked(cell.db, key)
         values = (to_datetime(now_us), key.organization_id, key.id)
         row = await (await cell.db.execute(_REVOKE, values)).fetchone()
         assert row is not None
         revoked = structs.replace(before, revoked_at=row[0])
-        change.before, change.after = _audited(before), _audited(revoked)
+        change.before, change.after = audited(before), audited(revoked)
     return revoked
 
 
 _ENDS: Final = """
 SELECT expires_at, revoked_at FROM api_keys WHERE organization_id = %s AND id = %s FOR UPDATE
 """
-_SHORTEN: Final = """
-UPDATE api_keys SET expires_at = LEAST(expires_at, %s)
-WHERE organization_id = %s AND id = %s
-RETURNING expires_at
-"""
 
 
-async def rotate(
-    cell: CellSession,
-    key: ApiKey,
-    secrets: KeySecrets,
-    now_us: int,
-    *,
-    old_ends_us: int,
-    expires_us: int | None = None,
-) -> tuple[ApiKey, ApiKey, str]:
-    """Make a key of the same app and rate, and let the old one expire, if it does not before.
-
-    Returns the record of the old key, that of the new one and the new key itself. The old one is
-    changed last: until the new one is known to every server, it works. AdministrationError if it
-    does not work any more. The rest is as of :func:`create`.
-    """
-    if old_ends_us > MAX_US:
-        raise InvalidValueError("the old key must end before the year 10000")
-    _check_active(key, now_us)
-    app = await apps.find(cell.db, ids.text(ids.APP, key.app_id), key.organization_id)
-    rate = key.requests_per_second
-    new, text = await create(
-        cell, app, secrets, now_us, expires_us=expires_us, requests_per_second=rate
-    )
-    change = Change("key.rotate", key.organization_id, ids.text(ids.KEY, key.id))
-    async with cell.changing(change):
-        before = await _locked(cell.db, key)
-        _check_active(before, now_us)
-        values = (to_datetime(old_ends_us), key.organization_id, key.id)
-        row = await (await cell.db.execute(_SHORTEN, values)).fetchone()
-        assert row is not None
-        old = structs.replace(before, expires_at=row[0])
-        change.before = _audited(before)
-        change.after = {**_audited(old), "replacedBy": ids.text(ids.KEY, new.id)}
-    return old, new, text
-
-
-def _check_active(key: ApiKey, now_us: int) -> None:
-    state = key.state(now_us)
-    if state != "active":
-        raise AdministrationError(
-            f"the key {ids.text(ids.KEY, key.id)} is {state}, so there is nothing to replace: "
-            "make a key with `wepeople-ingest key create`"
-        )
-
-
-async def _locked(db: Connection, key: ApiKey) -> ApiKey:
+async def locked(db: Connection, key: ApiKey) -> ApiKey:
     """The key as it is, until the transaction ends; NotFoundError if it is gone."""
     row = await (await db.execute(_ENDS, (key.organization_id, key.id))).fetchone()
     if row is None:
@@ -269,7 +266,7 @@ async def _locked(db: Connection, key: ApiKey) -> ApiKey:
     return structs.replace(key, expires_at=row[0], revoked_at=row[1])
 
 
-def _audited(key: ApiKey) -> dict[str, object]:
+def audited(key: ApiKey) -> dict[str, object]:
     """A key as the audit log has it, which is without the key itself and its digest."""
     return {
         "app": key.app_slug,

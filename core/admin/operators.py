@@ -17,7 +17,7 @@ from psycopg.errors import UniqueViolation
 
 from core import ids
 from core.access.api_keys import digest
-from core.access.key_secrets import KeySecrets
+from core.access.key_secrets import KeySecrets, secret_in_force
 from core.admin import checks
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
@@ -61,6 +61,10 @@ class TokenRefusedError(Exception):
     """A token that cannot be used; the message says why, without the token."""
 
 
+class UnknownTokenError(TokenRefusedError):
+    """A token that no operator has, or ever had."""
+
+
 _INSERT: Final = """
 INSERT INTO operators (id, name, scope, digest, secret_check, hint, created_at, expires_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
@@ -97,7 +101,7 @@ async def create(
         None,
         None,
     )
-    secret = secrets.in_force
+    secret = await secret_in_force(home.db, secrets)
     kept = (digest(token, secret.value), secret.check)
     row = (made.id, name, scope, *kept, made.hint, made.created_at, expires_at)
     change = Change("operator.create", None, ids.text(ids.OPERATOR, made.id))
@@ -173,12 +177,12 @@ async def authenticate(home: Connection, token: str, secrets: KeySecrets, now_us
     A digest that was not made with the secret in force is renewed, if that is the wanted one.
     """
     if not _TOKEN.match(token):
-        raise TokenRefusedError(f"this is no operator token: those begin with {TOKEN_PREFIX}")
+        raise UnknownTokenError(f"this is no operator token: those begin with {TOKEN_PREFIX}")
     digests = secrets.digests(token)
     values = (secrets.wanted.check, list(digests))
     row = await (await home.execute(_BY_DIGEST, values)).fetchone()
     if row is None:
-        raise TokenRefusedError("there is no such operator token")
+        raise UnknownTokenError("there is no such operator token")
     *record, stored, check, is_old = row
     operator = Operator(*record)
     check_active(operator, now_us)

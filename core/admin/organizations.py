@@ -18,6 +18,7 @@ from core import ids, limits
 from core.admin import checks
 from core.admin.cell_sessions import CellSession, CellSessions, name_taken
 from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError, not_found
+from core.admin.pages import Page, page_of
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.directory import CellRecord, OrganizationPlace
@@ -193,6 +194,37 @@ async def list_everywhere(cells: CellSessions) -> list[tuple[CellRecord, Organiz
     return sorted(found, key=lambda one: one[1].name) if several else found
 
 
+_OF_PAGE: Final = """
+SELECT id, name, developer_api, monthly_quota, requests_per_second, created_at
+FROM organizations WHERE id = ANY (%s)
+"""
+
+
+async def page(
+    cells: CellSessions, limit: int, after: str | None = None
+) -> Page[tuple[CellRecord, Organization], str]:
+    """The organizations after that name, by name, each with its cell.
+
+    Those in a cell that does not answer are left out (``cells.left_out``), and so are those whose
+    making was interrupted.
+    """
+    places = page_of(
+        await directory.organizations_after(cells.home, after or "", limit + 1),
+        limit,
+        lambda place: place.name,
+    )
+    wanted = [place.id for place in places.items]
+
+    async def read(db: Connection) -> list[Organization]:
+        return [
+            Organization(*row) for row in await (await db.execute(_OF_PAGE, (wanted,))).fetchall()
+        ]
+
+    found = await cells.everywhere(read, {place.cell for place in places.items})
+    by_id = {organization.id: (cell, organization) for cell, organization in found}
+    return Page([by_id[one] for one in wanted if one in by_id], places.after)
+
+
 async def find(cells: CellSessions, given: str) -> tuple[CellSession, Organization]:
     """The organization with that id, else with that exact name, and its cell.
 
@@ -205,6 +237,20 @@ async def find(cells: CellSessions, given: str) -> tuple[CellSession, Organizati
         raise not_found(
             "organization", given, names, "`wepeople-ingest org list` shows those there are"
         )
+    return await _at(cells, place)
+
+
+async def get(cells: CellSessions, organization_id: UUID) -> tuple[CellSession, Organization]:
+    """The organization with that id, and its cell; NotFoundError if there is none."""
+    place = await directory.find_organization(cells.home, organization_id, None)
+    if place is None:
+        raise NotFoundError(
+            f"there is no organization {ids.text(ids.ORGANIZATION, organization_id)}"
+        )
+    return await _at(cells, place)
+
+
+async def _at(cells: CellSessions, place: OrganizationPlace) -> tuple[CellSession, Organization]:
     cell = await cells.named(place.cell)
     row = await (await cell.db.execute(_FIND, (place.id,))).fetchone()
     if row is None:

@@ -58,7 +58,7 @@ def check_code(given: str) -> str:
 _NEWEST: Final = """
 SELECT id, request_id, item_index, code, field, message, app_slug, key_hint, item
 FROM rejections
-WHERE organization_id = %(organization)s
+WHERE organization_id = %(organization)s AND id < %(before)s
     AND (%(code)s::text IS NULL OR code = %(code)s)
     AND (%(app)s::text IS NULL OR app_slug = %(app)s)
     AND (%(request)s::text IS NULL OR request_id = %(request)s)
@@ -70,15 +70,23 @@ _IDS: Final = "SELECT id FROM rejections WHERE organization_id = %s"
 
 
 async def newest(
-    db: Connection, selection: Selection, limit: int | None, only: list[UUID] | None = None
+    db: Connection,
+    selection: Selection,
+    limit: int | None,
+    only: list[UUID] | None = None,
+    before: UUID | None = None,
 ) -> list[RejectionRecord]:
-    """The latest rejections, newest first; ``only`` those of these ids, if it is given."""
+    """The latest rejections, newest first.
+
+    ``only``: those of these ids. ``before``: those with smaller ids than this one.
+    """
     values = {
         "organization": selection.organization_id,
         "code": selection.code,
         "app": selection.app_slug,
         "request": selection.request_id,
         "only": only,
+        "before": before or ids.MAX,
         "limit": limit,
     }
     return [RejectionRecord(*row) for row in await (await db.execute(_NEWEST, values)).fetchall()]
@@ -88,28 +96,28 @@ class Follower:
     """Follows an organization's rejections: first :meth:`start`, then :meth:`news` repeatedly.
 
     Each process writes its own a second after they were noted, so the order of their ids is not
-    that of their arrival. Few enough are kept to look at the ids of all.
+    that of their arrival. Few enough are kept to look at the ids of all. No session is held in
+    between.
     """
 
-    def __init__(self, db: Connection, selection: Selection) -> None:
-        self._db = db
+    def __init__(self, selection: Selection) -> None:
         self._selection = selection
         self._seen: set[UUID] = set()
 
-    async def start(self, limit: int) -> list[RejectionRecord]:
+    async def start(self, db: Connection, limit: int) -> list[RejectionRecord]:
         """The latest rejections, oldest first. Older ones count as told, too."""
-        self._seen = await self._ids()
-        found = await newest(self._db, self._selection, limit, list(self._seen))
+        self._seen = await self._ids(db)
+        found = await newest(db, self._selection, limit, list(self._seen))
         return found[::-1]
 
-    async def news(self) -> list[RejectionRecord]:
+    async def news(self, db: Connection) -> list[RejectionRecord]:
         """The rejections that have come since, oldest first."""
-        ids_now = await self._ids()
+        ids_now = await self._ids(db)
         news, self._seen = ids_now - self._seen, ids_now
         if not news:
             return []
-        return (await newest(self._db, self._selection, None, list(news)))[::-1]
+        return (await newest(db, self._selection, None, list(news)))[::-1]
 
-    async def _ids(self) -> set[UUID]:
-        cursor = await self._db.execute(_IDS, (self._selection.organization_id,))
+    async def _ids(self, db: Connection) -> set[UUID]:
+        cursor = await db.execute(_IDS, (self._selection.organization_id,))
         return {row[0] for row in await cursor.fetchall()}

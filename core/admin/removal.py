@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from core import ids
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession
 from core.admin.errors import NotFoundError
+from core.admin.event_blocks import event_blocks
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
@@ -24,6 +26,13 @@ MAX_REMOVED_AT_ONCE: Final = (
 )
 
 MAX_COUNTED: Final = 1_000_000  # events, and snapshots: beyond it nobody wants to wait for more
+
+
+class Removal(Struct, frozen=True):
+    """A removal, or as much of it as its time allowed. ``events``: those that were removed."""
+
+    events: int
+    is_finished: bool
 
 
 class Extent(Struct, frozen=True):
@@ -76,18 +85,10 @@ async def extent(
     return Extent(*row)
 
 
-# Events are deleted in blocks, in the order of their key, each from the end of the last one. So one
-# partition is read at a time, and the space of deleted rows is never read again.
-_BLOCK_ENDS: Final = """
-SELECT id FROM events WHERE organization_id = %s AND id > %s
-ORDER BY id OFFSET %s LIMIT 1
-"""
 _REMOVE_BLOCK: Final = """
 DELETE FROM events WHERE organization_id = %s AND id > %s AND id <= %s
     AND (%s::uuid IS NULL OR app_id = %s)
 """
-_FIRST_ID: Final = UUID(int=0)
-_LAST_ID: Final = UUID(int=2**128 - 1)
 
 _REMOVE_IDEMPOTENCY_KEYS: Final = """
 DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
@@ -120,17 +121,20 @@ UPDATE organizations SET developer_api = false, monthly_quota = 0 WHERE id = %s 
 """
 
 
-async def remove_organization(cell: CellSession, organization_id: UUID) -> int:
-    """Remove an organization with all of its data; returns the number of its removed events.
+async def remove_organization(
+    cell: CellSession, organization_id: UUID, seconds: float | None = None
+) -> Removal:
+    """Remove an organization with all of its data.
 
     First the organization is shut out: its plan is disabled, and requests that were admitted before
     are waited for. A request that is later still meets a quota of 0, so it charges nothing while
     the rows are removed. Then the rows are removed in bounded transactions, the organization's own
     last, and what the directory has of it. If this is stopped half-way, it can be run again to
-    finish.
+    finish; so it can after ``seconds``, when no more events are begun to be removed.
 
     NotFoundError if there is no such organization.
     """
+    deadline = _deadline(seconds)
     change = Change("org.remove", organization_id, ids.text(ids.ORGANIZATION, organization_id))
     async with cell.recording_steps(change):
         async with cell.shutting_out(organization_id):
@@ -139,17 +143,24 @@ async def remove_organization(cell: CellSession, organization_id: UUID) -> int:
             if await directory.find_organization(cell.home, organization_id, None) is None:
                 raise NotFoundError(f"there is no organization {change.subject}")
             await directory.forget_organization(cell.home, organization_id)
-            return 0
+            return Removal(0, is_finished=True)
         await asyncio.sleep(QUIET_SECONDS)
-        removed = await _remove_rows(cell.db, organization_id)
+        done = await _remove_events(cell.db, organization_id, deadline)
+        change.before = {"name": shut_out[0], "events": done.events}
+        if not done.is_finished:
+            change.after = {"name": shut_out[0]}
+            return done
+        await _remove_rows(cell.db, organization_id)
         if not cell.is_home:
             await directory.forget_organization(cell.home, organization_id)
-        change.before = {"name": shut_out[0], "events": removed}
-    return removed
+    return done
 
 
-async def _remove_rows(db: Connection, organization_id: UUID) -> int:
-    removed = await _remove_events(db, organization_id)
+def _deadline(seconds: float | None) -> float:
+    return math.inf if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
+async def _remove_rows(db: Connection, organization_id: UUID) -> None:
     gone = MAX_REMOVED_AT_ONCE
     while gone == MAX_REMOVED_AT_ONCE:
         values = (organization_id, MAX_REMOVED_AT_ONCE)
@@ -157,20 +168,18 @@ async def _remove_rows(db: Connection, organization_id: UUID) -> int:
     async with db.transaction():
         for statement in _REMOVE:
             await db.execute(statement, (organization_id,))
-    return removed
 
 
-async def _remove_events(db: Connection, organization_id: UUID, app_id: UUID | None = None) -> int:
-    removed, after, end = 0, _FIRST_ID, _FIRST_ID
-    while end != _LAST_ID:
-        row = await (
-            await db.execute(_BLOCK_ENDS, (organization_id, after, MAX_REMOVED_AT_ONCE - 1))
-        ).fetchone()
-        end = _LAST_ID if row is None else row[0]
-        block = (organization_id, after, end, app_id, app_id)
-        removed += (await db.execute(_REMOVE_BLOCK, block)).rowcount
-        after = end
-    return removed
+async def _remove_events(
+    db: Connection, organization_id: UUID, deadline: float, app_id: UUID | None = None
+) -> Removal:
+    removed = 0
+    async for block in event_blocks(db, organization_id, MAX_REMOVED_AT_ONCE):
+        if asyncio.get_running_loop().time() > deadline:
+            return Removal(removed, is_finished=False)
+        values = (organization_id, *block, app_id, app_id)
+        removed += (await db.execute(_REMOVE_BLOCK, values)).rowcount
+    return Removal(removed, is_finished=True)
 
 
 _REVOKE_KEYS: Final = """
@@ -201,19 +210,27 @@ _REMOVE_OF_APP: Final = (
 )
 
 
-async def remove_app(cell: CellSession, app: App, now_us: int) -> int:
-    """Remove an app with its keys, events and snapshots; returns the number of removed events.
+async def remove_app(
+    cell: CellSession, app: App, now_us: int, seconds: float | None = None
+) -> Removal:
+    """Remove an app with its keys, events and snapshots.
 
     First its keys are revoked, and requests that were admitted before are waited for. If this is
-    stopped half-way, it can be run again to finish. The quota that its events have used stays used.
+    stopped half-way, it can be run again to finish; ``seconds``: as of an organization. The quota
+    that its events have used stays used.
     """
+    deadline = _deadline(seconds)
     owner = app.organization_id
     change = Change("app.remove", owner, ids.text(ids.APP, app.id))
     async with cell.recording_steps(change):
         async with cell.shutting_out(owner):
             await cell.db.execute(_REVOKE_KEYS, (to_datetime(now_us), owner, app.id))
         await asyncio.sleep(QUIET_SECONDS)
-        removed = await _remove_events(cell.db, owner, app.id)
+        done = await _remove_events(cell.db, owner, deadline, app.id)
+        change.before = {"slug": app.slug, "name": app.name, "events": done.events}
+        if not done.is_finished:
+            change.after = {"slug": app.slug, "name": app.name}
+            return done
         rows = await (await cell.db.execute(_DIGESTS, (owner, app.id))).fetchall()
         async with cell.db.transaction():
             for statement in _REMOVE_OF_APP:
@@ -222,5 +239,4 @@ async def remove_app(cell: CellSession, app: App, now_us: int) -> int:
         if not cell.is_home:
             for (key_digest,) in rows:
                 await directory.forget_key(cell.home, key_digest)
-        change.before = {"slug": app.slug, "name": app.name, "events": removed}
-    return removed
+    return done

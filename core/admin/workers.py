@@ -5,9 +5,9 @@ Events find and create their workers in core/journal/workers.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 from msgspec import Struct
@@ -32,12 +32,19 @@ class Link(Struct, frozen=True):
 
 
 class WorkerDetails(Struct, frozen=True):
-    """A worker with everything that the database has about the person."""
+    """A worker with everything that the database has about the person.
+
+    ``other_emails``: of workers that were merged into this one. ``merged_into``: the worker that
+    this one is only another name of.
+    """
 
     id: UUID
     display_name: str
     email: str | None
     created_at: datetime
+    erased_at: datetime | None = None
+    merged_into: UUID | None = None
+    other_emails: Sequence[str] = ()
     links: Sequence[Link] = ()
 
 
@@ -63,52 +70,138 @@ async def create(
         async with cell.recording(change):
             await cell.db.execute(_CREATE, row)
     except UniqueViolation as error:  # of the e-mail: the id is new
-        raise AlreadyExistsError(
-            f"a worker with the e-mail {email!r} exists already in this organization"
-        ) from error
+        raise email_taken(email) from error
     return worker
 
 
+def email_taken(email: object) -> AlreadyExistsError:
+    """The refusal of an e-mail that another worker of the organization has."""
+    return AlreadyExistsError(
+        f"a worker with the e-mail {email!r} exists already in this organization"
+    )
+
+
 _SELECT: Final = """
-SELECT workers.id, display_name, email, workers.created_at,
+SELECT workers.id, display_name, email, workers.created_at, erased_at, merged_into,
+    ARRAY(SELECT other.email FROM workers AS other
+        WHERE other.organization_id = workers.organization_id AND other.merged_into = workers.id
+            AND other.email_key IS NOT NULL
+        ORDER BY other.email),
     array_remove(array_agg(slug ORDER BY slug, external_id), NULL),
-    array_remove(array_agg(external_id ORDER BY slug, external_id), NULL),
-    workers.id = %(id)s, COALESCE(email_key = %(email_key)s, false)
+    array_remove(array_agg(external_id ORDER BY slug, external_id), NULL)
 FROM workers
 LEFT JOIN worker_links ON worker_links.organization_id = workers.organization_id
     AND worker_id = workers.id
 LEFT JOIN apps ON apps.organization_id = workers.organization_id AND apps.id = app_id
-WHERE workers.organization_id = %(organization)s AND (%(any)s OR workers.id = %(id)s
-    OR email_key = %(email_key)s OR external_id = %(external_id)s)
+WHERE workers.organization_id = %(organization)s
+    AND (workers.id = ANY (%(only)s)
+        OR %(only)s::uuid[] IS NULL AND merged_into IS NULL AND erased_at IS NULL)
 GROUP BY workers.organization_id, workers.id
 ORDER BY display_name, workers.id
 """
 
 
 async def of_organization(db: Connection, organization_id: UUID) -> list[WorkerDetails]:
-    """Every worker of an organization, by name."""
-    values = {"any": True, "id": None, "email_key": None, "external_id": None}
-    return [worker for worker, _, _ in await _select(db, organization_id, values)]
+    """Every worker of an organization, by name, without those that were merged or erased."""
+    return await _select(db, organization_id, None)
 
 
-async def find(db: Connection, organization_id: UUID, given: str) -> WorkerDetails:
+# The inner query takes the rows off the index before their links are looked for.
+_PAGE: Final = """
+SELECT worker.id, display_name, email, worker.created_at, erased_at, merged_into,
+    ARRAY(SELECT other.email FROM workers AS other
+        WHERE other.organization_id = worker.organization_id AND other.merged_into = worker.id
+            AND other.email_key IS NOT NULL
+        ORDER BY other.email),
+    array_remove(array_agg(slug ORDER BY slug, external_id), NULL),
+    array_remove(array_agg(external_id ORDER BY slug, external_id), NULL)
+FROM (
+    SELECT * FROM workers
+    WHERE organization_id = %(organization)s AND id >= %(first)s AND id <= %(last)s
+        AND (id = %(only)s OR merged_into IS NULL AND erased_at IS NULL)
+        AND (%(search)s::text IS NULL OR starts_with(lower(display_name), lower(%(search)s))
+            OR starts_with(lower(email), lower(%(search)s)))
+    ORDER BY id
+    LIMIT %(limit)s
+) AS worker
+LEFT JOIN worker_links ON worker_links.organization_id = worker.organization_id
+    AND worker_id = worker.id
+LEFT JOIN apps ON apps.organization_id = worker.organization_id AND apps.id = app_id
+GROUP BY worker.organization_id, worker.id, display_name, email, worker.created_at, erased_at,
+    merged_into
+ORDER BY worker.id
+"""
+
+
+async def page(
+    db: Connection,
+    organization_id: UUID,
+    limit: int,
+    after: UUID | None = None,
+    search: str | None = None,
+) -> list[WorkerDetails]:
+    """The workers after that one, the first who was made first, without merged and erased ones.
+
+    ``search``: only those whose name or e-mail begins so, in whatever case.
+    """
+    values = {
+        "first": ids.NIL if after is None else ids.next_to(after),
+        "last": ids.MAX,
+        "only": None,
+        "limit": limit,
+        "search": search,
+    }
+    return await _fetched(db, _PAGE, {"organization": organization_id, **values})
+
+
+async def get(db: Connection, organization_id: UUID, worker_id: UUID) -> WorkerDetails:
+    """The worker of an organization with that id; NotFoundError if there is none.
+
+    A worker that was merged leads to the one it was merged into.
+    """
+    values = {"organization": organization_id, "limit": 1, "search": None}
+    values |= dict.fromkeys(("first", "last", "only"), worker_id)
+    for worker in await _fetched(db, _PAGE, values):
+        if worker.merged_into is not None:
+            return await get(db, organization_id, worker.merged_into)
+        return worker
+    raise NotFoundError(
+        f"there is no worker {ids.text(ids.WORKER, worker_id)} in this organization"
+    )
+
+
+_BY_ID_OR_EMAIL: Final = """
+SELECT id, merged_into, COALESCE(id = %(id)s, false) FROM workers
+WHERE organization_id = %(organization)s AND (id = %(id)s OR email_key = %(email_key)s)
+"""
+_BY_EXTERNAL_ID: Final = """
+SELECT worker_id FROM worker_links WHERE organization_id = %s AND external_id = %s
+"""
+
+
+async def find(
+    db: Connection, organization_id: UUID, given: str, *, follow: bool = True
+) -> WorkerDetails:
     """The worker with that id, else with that e-mail, else with that external id in an app.
 
-    An e-mail is that of the one worker who has its match. NotFoundError if there is none, or if the
-    external id is that of several workers.
+    An e-mail is that of the one worker who has its match. A worker that was merged leads to the one
+    it was merged into, unless ``follow`` is False. An erased one is found by its id. NotFoundError
+    if there is none, or if the external id is that of several workers.
     """
     text = checks.storable(given)
-    worker_id = ids.parse(ids.WORKER, given)
     values = {
-        "any": False,
-        "id": worker_id,
+        "organization": organization_id,
+        "id": ids.parse(ids.WORKER, given),
         "email_key": text and email_key(text),
-        "external_id": text,
     }
-    selected = await _select(db, organization_id, values)
-    by_id = [worker for worker, has_id, _ in selected if has_id]
-    by_email = [worker for worker, _, has_email in selected if has_email]
-    found = by_id or by_email or [worker for worker, _, _ in selected]
+    cursor = await db.execute(_BY_ID_OR_EMAIL, values)
+    # By the id, if one has it, before the e-mail.
+    named = sorted(await cursor.fetchall(), key=lambda row: not row[2])[:1]
+    wanted = {(follow and merged_into) or its_id for its_id, merged_into, _ in named}
+    if not wanted:
+        cursor = await db.execute(_BY_EXTERNAL_ID, (organization_id, text))
+        wanted = {row[0] for row in await cursor.fetchall()}
+    found = await _select(db, organization_id, wanted) if wanted else []
     if len(found) > 1:
         which = ", ".join(
             f"{ids.text(ids.WORKER, worker.id)} ({worker.display_name})" for worker in found
@@ -123,19 +216,28 @@ async def find(db: Connection, organization_id: UUID, given: str) -> WorkerDetai
 
 
 async def _select(
-    db: Connection, organization_id: UUID, values: Mapping[str, object]
-) -> list[tuple[WorkerDetails, bool, bool]]:
-    """Workers, and whether each has the id and whether it has the e-mail's match."""
-    cursor = await db.execute(_SELECT, {"organization": organization_id, **values})
+    db: Connection, organization_id: UUID, only: Collection[UUID] | None
+) -> list[WorkerDetails]:
+    """The workers of these ids, whatever became of them; None for all that events can find."""
+    values = {"organization": organization_id, "only": None if only is None else list(only)}
+    return await _fetched(db, _SELECT, values)
+
+
+async def _fetched(
+    db: Connection, statement: LiteralString, values: Mapping[str, object]
+) -> list[WorkerDetails]:
     return [
-        (
-            WorkerDetails(
-                worker_id, name, email, created_at, tuple(map(Link, slugs, external_ids))
-            ),
-            has_id,
-            has_email,
+        WorkerDetails(
+            its_id,
+            name,
+            email,
+            created,
+            erased,
+            into,
+            tuple(others),
+            tuple(map(Link, slugs, externals)),
         )
-        for (worker_id, name, email, created_at, slugs, external_ids, has_id, has_email) in (
-            await cursor.fetchall()
+        for its_id, name, email, created, erased, into, others, slugs, externals in (
+            await (await db.execute(statement, values)).fetchall()
         )
     ]

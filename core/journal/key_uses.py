@@ -5,6 +5,7 @@ A use is noted in memory, and written with the traffic (core/journal/traffic.py)
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 from uuid import UUID
 
@@ -70,7 +71,8 @@ class KeyUses:
             try:
                 await db.execute(_ADD, tuple(map(list, zip(*rows, strict=True))))
             except BaseException:
-                self._uses = dict(uses[first:]) | self._uses
+                kept = dict(uses[first:]) | self._uses
+                self._uses = dict(itertools.islice(kept.items(), MAX_KEYS))
                 raise
 
 

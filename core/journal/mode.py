@@ -23,3 +23,7 @@ class Mode(Enum):
     OPTIMISTIC = auto()
     STEPWISE = auto()
     LOCKED = auto()
+
+
+class UnexpectedOutcomeError(Exception):
+    """Not all requests can be written, so none was: they have to go stepwise."""

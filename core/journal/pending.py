@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -118,6 +118,11 @@ class PendingRequest(ABC):
             self.replay = self.replay_of(stored)
         else:
             self.replay = stored_receipt.other_body()
+
+    def recall(self, get: Callable[[WorkerName], Worker | None]) -> bool:
+        """Fill in the workers that are known without asking; returns whether these are all."""
+        self.workers = list(map(get, self.names))
+        return all(self.workers)
 
     def learn(self, resolved: Mapping[WorkerName, Worker]) -> None:
         """Fill in workers that were not known."""

@@ -37,7 +37,7 @@ _READ: Final = Statement(
     "json, bigint",
     """
 SELECT wanted.organization_id, wanted.month, o.monthly_quota - COALESCE(account.used, 0),
-    pg_advisory_xact_lock($2)
+    o.worker_changes, pg_advisory_xact_lock($2)
 FROM json_to_recordset($1) AS wanted (organization_id uuid, month date)
 JOIN organizations o ON o.id = wanted.organization_id
 LEFT JOIN quota_usage account USING (organization_id, month)
@@ -98,7 +98,10 @@ def _account(organization_id: UUID, day: int) -> Account:
 
 
 def read(accounts: Iterable[Account], lock: CommitLock) -> Command:
-    """Ask how much accounts have left, which :func:`left` reads, and take the lock."""
+    """Ask how much accounts have left, which :func:`left` reads, and take the lock.
+
+    It asks for the counts of changes of workers, too, which :func:`worker_changes` reads.
+    """
     return Command(_READ, to_json(sorted(accounts)), str(lock.id))
 
 
@@ -129,6 +132,14 @@ def is_short(command: Command | None) -> bool:
     ``command``: its last one.
     """
     return command is not None and isinstance(command.error, DivisionByZero)
+
+
+def worker_changes(command: Command | None) -> dict[UUID, int]:
+    """The organizations' counts of changes of workers, of a :func:`read`."""
+    return {
+        UUID(organization): int(changes)
+        for organization, _, _, changes, _ in (command.rows if command else ())
+    }
 
 
 def left(command: Command | None) -> dict[Account, int | None]:

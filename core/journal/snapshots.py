@@ -73,6 +73,17 @@ WHERE (LEAST(excluded.occurred_at, excluded.received_at), excluded.received_at)
 )
 
 
+CARD_COLUMNS: Final = (
+    *("organization_id", "worker_id", "app_id", "snapshot_type"),
+    *("id", "occurred_at", "received_at"),
+)
+
+
+def replace_cards(newest: Iterable[Sequence[object]]) -> Command:
+    """Make snapshots, as rows of ``CARD_COLUMNS``, the cards where these are older."""
+    return Command(_REPLACE_CARDS, as_records(CARD_COLUMNS, newest))
+
+
 def store(arrived: Sequence[SnapshotRow]) -> list[Command]:
     """Add snapshots, in order of arrival, to the history and make the newest the cards."""
     if not arrived:
@@ -84,7 +95,10 @@ def store(arrived: Sequence[SnapshotRow]) -> list[Command]:
             newest[row.card] = row
     return [
         Command(_INSERT_HISTORY, _records(arrived)),
-        Command(_REPLACE_CARDS, _records(newest.values())),
+        replace_cards(
+            (*row.card, row.id, to_datetime(row.checked.occurred_us), to_datetime(row.received_us))
+            for row in newest.values()
+        ),
     ]
 
 
@@ -92,13 +106,12 @@ def _records(snapshots: Iterable[SnapshotRow]) -> str:
     # JSON texts are strings in it, so that they stay as they are, to the last digit.
     whose = ("organization_id", "app_id", "id", "worker_id")
     return as_records(
-        (*whose, "snapshot_type", "occurred_at", "received_at", "metrics", "metadata"),
+        (*whose, "snapshot_type", "occurred_at", "metrics", "metadata"),
         [
             (
                 *(getattr(row, name) for name in whose),
                 row.checked.snapshot_type,
                 to_datetime(row.checked.occurred_us),
-                to_datetime(row.received_us),
                 row.checked.metrics,
                 row.checked.metadata,
             )

@@ -12,13 +12,14 @@ from core import ids
 from core.journal import quota, snapshots, workers
 from core.journal.commit_lock import CommitLock
 from core.journal.idempotency import IdempotencyStep
-from core.journal.mode import Mode
+from core.journal.mode import Mode, UnexpectedOutcomeError
 from core.journal.pending import PendingRequest, Verdict
 from core.journal.pending_events import PendingEvents
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import ProducerKey, ProducerStep, Progress
 from core.journal.quota import Account
 from core.journal.snapshots import SnapshotRow
+from core.journal.worker_changes import RecalledWorkers, WorkersChangedError
 from core.journal.workers import WorkerCache
 from core.models import Actor, Worker, WorkerName
 from core.postgres import copy_rows, partitions
@@ -27,19 +28,15 @@ from core.postgres.sessions import Connection
 from core.tracing import UNTRACED
 
 
-class UnexpectedOutcomeError(Exception):
-    """Not all requests can be written, so none was: they have to go stepwise."""
-
-
 class Transaction:
     """One attempt to write requests, in their order of arrival.
 
-    Every process takes locks in one order: idempotency keys, producers, links, workers, cards,
-    quota accounts. Within a statement, rows are locked in sorted order. So transactions cannot
-    deadlock, with one exception: a ``LOCKED`` transaction takes its accounts before links, workers
-    and cards. It can deadlock with one that makes the same worker or replaces the same card and
-    charges the same account. One of the two then fails, by its lock timeout or as PostgreSQL's
-    choice, writes nothing, and is tried again.
+    Every process takes locks in one order: idempotency keys, producers, workers' changes (shared),
+    links, workers, cards, quota accounts. Within a statement, rows are locked in sorted order. So
+    transactions cannot deadlock, with one exception: a ``LOCKED`` transaction takes its accounts
+    before links, workers and cards. It can deadlock with one that makes the same worker or replaces
+    the same card and charges the same account. One of the two then fails, by its lock timeout or as
+    PostgreSQL's choice, writes nothing, and is tried again.
 
     Quotas are read at the beginning and charged together with the COMMIT, so that a charge locks
     its account only for a moment. If another transaction has charged the account in between and too
@@ -47,8 +44,9 @@ class Transaction:
     ``LOCKED``. It ``lacks_partition`` if there is none for one of the events.
 
     ``outcomes`` are true once :meth:`write` has returned, and ``resolved`` are the workers to cache
-    then. ``has_keys``: the idempotency keys are claimed, so a lock that is waited for later is not
-    a key's. ``is_as_expected``: every assumption of ``OPTIMISTIC`` was true.
+    then, as of the changes that ``recalled`` has read. ``has_keys``: the idempotency keys are
+    claimed, so a lock that is waited for later is not a key's. ``is_as_expected``: every assumption
+    of ``OPTIMISTIC`` was true.
 
     If the connection is lost while ``committing``, the commit status is open
     (core/journal/commit_status.py). ``commit_lock`` tells whether the transaction is still going
@@ -60,20 +58,19 @@ class Transaction:
         self, requests: Sequence[PendingRequest], cache: WorkerCache, now_us: int, mode: Mode
     ) -> None:
         self._requests = requests
-        self._cache = cache
         self._now_us = now_us
         self._mode = mode
         for request in requests:
             request.reset()
-        self._incomplete: list[PendingRequest] = []  # requests with workers that are not cached
-        self._recall_workers()
+        # Some of their workers are not cached.
+        self._incomplete = [request for request in requests if not request.recall(cache.get)]
         self._idempotency = IdempotencyStep(requests)
         self._producer_step = ProducerStep(requests)
         # A stream is told what is left even if it writes nothing.
-        self._accounts = {
-            request.account for request in requests if request.accepted or request.is_streamed
-        }
+        asking = [request for request in requests if request.accepted or request.is_streamed]
+        self._accounts = {request.account for request in asking}
         organization_ids = {account.organization_id for account in self._accounts}
+        self.recalled = RecalledWorkers(cache, organization_ids)
         self.commit_lock = CommitLock.of(organization_ids) if organization_ids else None
         self._read_quotas = self.commit_lock and quota.read(self._accounts, self.commit_lock)
         self._commit = Command(COMMIT)
@@ -104,8 +101,8 @@ class Transaction:
 
         ``lock_seconds``: the longest wait for a lock, None as in the session.
 
-        Raises :class:`UnexpectedOutcomeError` (:class:`Mode`), and :class:`InFailedSqlTransaction`
-        if the server rolled back instead.
+        Raises :class:`UnexpectedOutcomeError` (:class:`Mode`), :class:`WorkersChangedError`, and
+        :class:`InFailedSqlTransaction` if the server rolled back instead.
         """
         # The COPY begins in the first round trip, unless workers have to be asked for before.
         has_events = any(isinstance(request, PendingEvents) for request in self._requests)
@@ -126,6 +123,7 @@ class Transaction:
         commands = [*self._first(lock_seconds), copy, *self._last()]
         # The rows are packed while the database is at what comes before them.
         await self.step("claim", send(db, commands, meanwhile=self._pack_rows))
+        await self._check_workers(db, copy)
         self.is_as_expected = (
             self._idempotency.has_all and self._producer_step.check() and self._apply_quotas()
         )
@@ -139,6 +137,7 @@ class Transaction:
         self, db: Connection, lock_seconds: float | None, copy: CopyCommand | None
     ) -> None:
         await self.step("claim", send(db, [*self._first(lock_seconds), copy]))
+        await self._check_workers(db, copy)
         has_all_keys = self._idempotency.has_all
         if not has_all_keys:
             if copy is not None:
@@ -168,9 +167,17 @@ class Transaction:
             else Command(LOCK_TIMEOUT, f"{lock_seconds * 1_000 + 1:.0f}ms"),  # 0 has no end
             self._idempotency.command,
             self._producer_step.command,
+            self.recalled.lock,
             quota.lock(self._accounts) if self._mode is Mode.LOCKED else None,
             self._read_quotas,
         ]
+
+    async def _check_workers(self, db: Connection, copy: CopyCommand | None) -> None:
+        """Give up if the workers that were recalled are not those of now."""
+        if not self.recalled.are_current(quota.worker_changes(self._read_quotas), self._requests):
+            if copy is not None:
+                await copy.abandon(db, "workers were changed meanwhile")
+            raise WorkersChangedError
 
     def _last(self) -> list[Command | None]:
         """The commands that follow from the outcomes, beside the COPY."""
@@ -211,13 +218,6 @@ class Transaction:
     def _live(self) -> list[PendingRequest]:
         """The requests that are not replayed."""
         return [request for request in self._requests if request.replay is None]
-
-    def _recall_workers(self) -> None:
-        """Fill in the workers that are known without asking."""
-        for request in self._requests:
-            request.workers = list(map(self._cache.get, request.names))
-            if not all(request.workers):
-                self._incomplete.append(request)
 
     async def _find_workers(self, db: Connection) -> None:
         """Ask for the other workers; reject the items of those that do not exist."""

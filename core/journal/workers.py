@@ -22,27 +22,44 @@ MAX_CACHED_WORKERS: Final = 100_000
 class WorkerCache:
     """Names already resolved and committed.
 
-    Entries never go stale: workers and links are not changed or deleted once they exist, and a
-    name that resolves to nobody is not kept. The oldest entries give way when it is full.
+    The entries of an organization hold as of its count of changes (core/journal/worker_changes.py).
+    A name that resolves to nobody is not kept. The oldest entries give way when it is full.
     """
 
     def __init__(self, most: int = MAX_CACHED_WORKERS) -> None:
         self._most = most
         self._workers: dict[WorkerName, Worker] = {}
+        self._changes: dict[UUID, int] = {}  # of organizations that have had changes
         self.get = self._workers.get  # the worker of a name, if known
 
-    def remember(self, resolved: Mapping[WorkerName, Worker]) -> None:
-        """Keep what a committed transaction resolved."""
+    def changes(self, organization_id: UUID) -> int:
+        """The count of changes as of which the organization's entries hold."""
+        return self._changes.get(organization_id, 0)
+
+    def remember(self, resolved: Mapping[WorkerName, Worker], changes: Mapping[UUID, int]) -> None:
+        """Keep what a committed transaction resolved that has read these counts of changes."""
         workers = self._workers
-        workers.update(resolved)
+        for name, worker in resolved.items():
+            if changes.get(name.organization_id) == self.changes(name.organization_id):
+                workers[name] = worker
         while len(workers) > self._most:
             del workers[next(iter(workers))]
 
+    def renew(self, changes: Mapping[UUID, int]) -> None:
+        """Forget the workers of organizations that have other counts of changes now."""
+        for name in [name for name in self._workers if name.organization_id in changes]:
+            del self._workers[name]
+        self._changes.update(changes)
 
+
+# A worker that was merged is another name of the one it was merged into, and keeps its id and its
+# e-mail for that. Links are moved. An erased worker has no names.
 _BY_ID: Final = """
-SELECT workers.organization_id, id, display_name
+SELECT named.organization_id, named.id, workers.id, workers.display_name
 FROM unnest(%s::uuid[], %s::uuid[]) AS wanted (organization_id, id)
-JOIN workers USING (organization_id, id)
+JOIN workers AS named USING (organization_id, id)
+JOIN workers ON workers.organization_id = named.organization_id
+    AND workers.id = COALESCE(named.merged_into, named.id) AND workers.erased_at IS NULL
 """
 
 _BY_LINK: Final = """
@@ -54,9 +71,11 @@ JOIN workers ON workers.organization_id = worker_links.organization_id
 """
 
 _BY_EMAIL: Final = """
-SELECT organization_id, email_key, id, display_name
+SELECT named.organization_id, named.email_key, workers.id, workers.display_name
 FROM unnest(%s::uuid[], %s::text[]) AS wanted (organization_id, email_key)
-JOIN workers USING (organization_id, email_key)
+JOIN workers AS named USING (organization_id, email_key)
+JOIN workers ON workers.organization_id = named.organization_id
+    AND workers.id = COALESCE(named.merged_into, named.id)
 """
 
 _INSERT_LINKS: Final = """
@@ -96,8 +115,8 @@ async def find(db: Connection, names: Collection[WorkerName]) -> dict[WorkerName
             _BY_ID,
             ([name.organization_id for name in by_id], [name.worker_id for name in by_id]),
         )
-        for org, worker_id, display_name in await cursor.fetchall():
-            found[WorkerById(org, worker_id)] = Worker(worker_id, display_name)
+        for org, given_id, worker_id, display_name in await cursor.fetchall():
+            found[WorkerById(org, given_id)] = Worker(worker_id, display_name)
     if by_link:
         cursor = await db.execute(
             _BY_LINK,

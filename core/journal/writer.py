@@ -16,9 +16,10 @@ from core.clock import Clock
 from core.failure_log import one_line
 from core.journal.commit_status import was_committed
 from core.journal.lock_waits import LockedError
-from core.journal.mode import Mode
+from core.journal.mode import Mode, UnexpectedOutcomeError
 from core.journal.pending import PendingRequest, Verdict
-from core.journal.transaction import Transaction, UnexpectedOutcomeError
+from core.journal.transaction import Transaction
+from core.journal.worker_changes import WorkersChangedError
 from core.journal.workers import WorkerCache
 from core.postgres import partitions
 from core.postgres.database import Database
@@ -82,6 +83,9 @@ class Writer:
             try:
                 with self._traced(requests, mode) as transaction.step:
                     return await self._transact(transaction, lock_seconds)
+            except WorkersChangedError:
+                if attempt == MAX_ATTEMPTS:
+                    raise
             except psycopg.Error as error:
                 give_up = attempt == MAX_ATTEMPTS or self._clock.monotonic() > last_begin
                 if transaction.is_short and not give_up:
@@ -135,5 +139,5 @@ class Writer:
         finally:
             if not transaction.is_as_expected:
                 self._stepwise_until = self._clock.monotonic() + STEPWISE_SECONDS
-        self._cache.remember(transaction.resolved)
+        self._cache.remember(transaction.resolved, transaction.recalled.changes)
         return transaction.outcomes

@@ -169,6 +169,9 @@ async def forget_key(db: Connection, digest: bytes) -> None:
 
 _COUNTS: Final = "SELECT cell, count(*) FROM directory_organizations GROUP BY cell"
 _ORGANIZATIONS: Final = "SELECT id, name, cell FROM directory_organizations ORDER BY name"
+_ORGANIZATIONS_AFTER: Final = """
+SELECT id, name, cell FROM directory_organizations WHERE name > %s ORDER BY name LIMIT %s
+"""
 _ORGANIZATION: Final = """
 SELECT id, name, cell FROM directory_organizations WHERE id = %s OR name = %s ORDER BY id <> %s
 """
@@ -189,6 +192,12 @@ async def count_organizations(db: Connection) -> dict[str, int]:
 async def list_organizations(db: Connection) -> list[OrganizationPlace]:
     """Every organization, by name."""
     return [OrganizationPlace(*row) for row in await (await db.execute(_ORGANIZATIONS)).fetchall()]
+
+
+async def organizations_after(db: Connection, name: str, limit: int) -> list[OrganizationPlace]:
+    """The organizations after that name, by name; after the empty one: from the beginning."""
+    cursor = await db.execute(_ORGANIZATIONS_AFTER, (name, limit))
+    return [OrganizationPlace(*row) for row in await cursor.fetchall()]
 
 
 async def find_organization(

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-from core.error_codes import CATALOGUE, STREAM_REASONS, ErrorCode, Retry
+from core.error_codes import CATALOGUE, OPERATOR_ERRORS, STREAM_REASONS, ErrorCode, Retry
 from http_api.docs.examples import ENDPOINTS
 from http_api.docs.grpc_contract import contract
 from http_api.docs.openapi import EVENT_CODES, OPERATION_CODES, Node
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND
+from http_api.manage.errors import HTTP_STATUS as OPERATOR_STATUS
 from http_api.paths import PING_PATH
 
 
@@ -67,6 +68,23 @@ def stream_ends() -> list[tuple[str, str, Mapping[str, str]]]:
     return [
         (reason.value, meaning, {**_grpc_status(reason.value), "What to do": remedy})
         for reason, (meaning, remedy) in STREAM_REASONS.items()
+    ]
+
+
+def operator_errors() -> list[tuple[str, str, Mapping[str, str]]]:
+    """Return the code, the meaning and the facts of each error that operators alone can meet."""
+    shared = {*ErrorCode, NOT_FOUND, METHOD_NOT_ALLOWED}  # have a section
+    return [
+        (
+            code.value,
+            meaning,
+            {
+                "HTTP": f"{OPERATOR_STATUS[code].value} {OPERATOR_STATUS[code].phrase}",
+                "What to do": remedy,
+            },
+        )
+        for code, (meaning, remedy) in OPERATOR_ERRORS.items()
+        if code.value not in shared
     ]
 
 

@@ -43,7 +43,10 @@ _MEDIA_TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_OWN_FILES: Final = ("portal.css", "portal.js", "favicon.svg", "explorer.js")
+_OWN_FILES: Final = (
+    *("base.css", "base.js", "portal.css", "portal.js"),
+    *("favicon.svg", "explorer.js"),
+)
 _SWAGGER_FILES: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 

@@ -21,12 +21,12 @@ from core.access.api_keys import KEY_PREFIX, KEY_RANDOM_BYTES
 from core.access.rate_limits import BURST_SECONDS
 from core.error_codes import ErrorCode
 from http_api.docs.code import Example, code_block, tabs
-from http_api.docs.error_sections import error_sections, stream_ends
+from http_api.docs.error_sections import error_sections, operator_errors, stream_ends
 from http_api.docs.examples import ENDPOINTS, request_examples
 from http_api.docs.frame import REFERENCE, render_page, templates
 from http_api.docs.grpc_contract import contract
 from http_api.docs.openapi import OPERATION_CODES, Node, document
-from http_api.paths import DOCUMENT_PATH, JSON_DOCUMENT_PATH
+from http_api.paths import DOCUMENT_PATH, JSON_DOCUMENT_PATH, MANAGE_PATH
 from http_api.site import KEY_PLACEHOLDER, Site
 
 # Types with a table of their own, so that it is not repeated wherever they occur.
@@ -82,6 +82,8 @@ def reference_content(site: Site) -> Markup:
         response_headers=_response_headers(whole["components"]["headers"]),
         errors=error_sections(whole),
         stream_ends=stream_ends(),
+        operator_errors=operator_errors(),
+        manage_document_path=f"{MANAGE_PATH}/openapi.json",
         contract=contract(),
         rpc_of={operation: endpoint.rpc for operation, endpoint in ENDPOINTS.items()},
         path_of={endpoint.rpc: endpoint.path for endpoint in ENDPOINTS.values()},

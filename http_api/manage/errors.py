@@ -14,6 +14,7 @@ from core.admin.errors import (
 from core.admin.operators import TokenRefusedError
 from core.error_codes import OperatorCode
 from core.postgres.errors import DatabaseUnusableError
+from http_api.attempts import TooManyAttemptsError
 
 UNAVAILABLE_RETRY_SECONDS: Final = 5
 
@@ -47,6 +48,7 @@ class ManageError(Exception):
 
 EXPECTED_ERRORS: Final = (
     ManageError,
+    TooManyAttemptsError,
     TokenRefusedError,
     AdministrationError,
     DatabaseUnusableError,
@@ -58,6 +60,10 @@ def manage_error(error: Exception) -> ManageError | None:
     match error:
         case ManageError():
             return error
+        case TooManyAttemptsError():
+            return ManageError(
+                OperatorCode.TOO_MANY_ATTEMPTS, str(error), error.retry_after_seconds
+            )
         case TokenRefusedError():
             return ManageError(OperatorCode.INVALID_TOKEN, str(error))
         case NotFoundError():

@@ -1,12 +1,17 @@
-"""The bodies of the management API, as pydantic models in camelCase."""
+"""The form of the management API's bodies: pydantic models in camelCase, errors and pages."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.alias_generators import to_camel
+
+T = TypeVar("T")
+
+Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+# A document of a client, as it was sent.
+AnyObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
 
 
 class Model(BaseModel):
@@ -17,11 +22,23 @@ class Model(BaseModel):
     )
 
 
-class OperatorOut(Model):
-    """The operator whose token the request has."""
+class ErrorBody(Model):
+    """The reason for a refusal. Decide by `code`; `message` is for people."""
 
-    id: str
-    name: str
-    scope: Literal["read", "write"]
-    ends_in: str
-    expires_at: datetime | None
+    code: str
+    message: str
+    request_id: str
+    docs_url: str
+
+
+class Error(Model):
+    """The envelope of every error."""
+
+    error: ErrorBody
+
+
+class Page(Model, Generic[T]):
+    """A page of a list. The cursor leads to the next one; null: it was the last."""
+
+    items: list[T]
+    next_cursor: str | None

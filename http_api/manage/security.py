@@ -11,9 +11,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from core.admin import operators
 from core.admin.administration import Administration
 from core.admin.cell_sessions import CellSessions
-from core.admin.operators import Operator
+from core.admin.operators import Operator, UnknownTokenError
 from core.error_codes import OperatorCode
 from core.postgres.audit import Actor
+from http_api.attempts import Attempts
 from http_api.manage.errors import ManageError
 
 HAND: Final = "api"  # in the audit log
@@ -32,6 +33,7 @@ def administration(request: Request) -> Administration:
 
 
 async def reader(
+    request: Request,
     desk: Annotated[Administration, Depends(administration)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Operator:
@@ -41,10 +43,17 @@ async def reader(
             OperatorCode.MISSING_TOKEN,
             "The request has no token: send `Authorization: Bearer wp_ops_…`.",
         )
-    async with desk.home() as home:
-        return await operators.authenticate(
-            home, credentials.credentials, desk.secrets, desk.clock.now_us()
-        )
+    attempts: Attempts = request.app.state.attempts
+    address, token = request.client.host if request.client else "", credentials.credentials
+    attempts.check(address, token)
+    try:
+        async with desk.home() as home:
+            operator = await operators.authenticate(home, token, desk.secrets, desk.clock.now_us())
+    except UnknownTokenError:
+        attempts.note_unknown(address)
+        raise
+    attempts.note_known(token)
+    return operator
 
 
 async def writer(operator: Annotated[Operator, Depends(reader)]) -> Operator:
@@ -71,6 +80,9 @@ async def _cells(
         yield cells
 
 
+Desk = Annotated[Administration, Depends(administration)]
 Reader = Annotated[Operator, Depends(reader)]
-Writer = Annotated[Operator, Depends(writer)]
-Cells = Annotated[CellSessions, Depends(_cells)]
+# The sessions go back before the answer is sent: a client can take its time to read it.
+Cells = Annotated[CellSessions, Depends(_cells, scope="function")]
+READS: Final = [Depends(reader)]
+WRITES: Final = [Depends(writer)]

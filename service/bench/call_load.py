@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, cast
 
 import grpc
@@ -131,9 +132,8 @@ async def _ask(
         reflection_pb2.ServerReflectionResponse.FromString,
     )()
     found: dict[str, descriptor_pb2.FileDescriptorProto] = {}
-    ordered: list[descriptor_pb2.FileDescriptorProto] = []
 
-    async def ask(question: reflection_pb2.ServerReflectionRequest) -> list[str]:
+    async def ask(question: reflection_pb2.ServerReflectionRequest) -> None:
         await call.write(question)
         answer = await call.read()
         if answer is grpc.aio.EOF or answer.HasField("error_response"):
@@ -143,20 +143,25 @@ async def _ask(
             for encoded in answer.file_descriptor_response.file_descriptor_proto
         ]
         found.update({file.name: file for file in files})
-        return [file.name for file in files]
 
-    async def add(name: str) -> None:
-        """Add a file after those that it needs."""
-        if name not in found:
-            await ask(reflection_pb2.ServerReflectionRequest(file_by_filename=name))
-        file = found[name]
-        if file in ordered:
-            return
-        for needed in file.dependency:
-            await add(needed)
-        ordered.append(file)
+    await ask(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
+    while missing := [name for name in _needed(found) if name not in found]:
+        await ask(reflection_pb2.ServerReflectionRequest(file_by_filename=missing[0]))
+        if missing[0] not in found:
+            raise LoadError(f"the server's reflection does not know {missing[0]}")
+    return ordered(found)
 
-    question = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
-    for name in await ask(question):
-        await add(name)
-    return ordered
+
+def _needed(files: Mapping[str, descriptor_pb2.FileDescriptorProto]) -> Iterator[str]:
+    return itertools.chain.from_iterable(file.dependency for file in files.values())
+
+
+def ordered(
+    files: Mapping[str, descriptor_pb2.FileDescriptorProto],
+) -> list[descriptor_pb2.FileDescriptorProto]:
+    """The files, each after those that it needs; LoadError if two need each other."""
+    graph = {name: list(file.dependency) for name, file in files.items()}
+    try:
+        return [files[name] for name in TopologicalSorter(graph).static_order()]
+    except CycleError:
+        raise LoadError("the server's reflection has files that need each other") from None

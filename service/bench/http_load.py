@@ -18,6 +18,7 @@ from service.bench.templates import Template, length, unique_ids
 
 CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0  # after the end, for requests in flight
+MAX_JUDGED_BYTES: Final = 8 * 1_048_576  # of an answer whose JSON is looked at
 
 
 class LoadError(Exception):
@@ -157,7 +158,7 @@ class _HttpClient(asyncio.Protocol):
         self._success = success
         self._parser = httptools.HttpResponseParser(self)
         self._status = 0
-        self._body = b""
+        self._body = bytearray()
         self._closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -185,11 +186,17 @@ class _HttpClient(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._status = self._parser.get_status_code()
-        self._body = b""
+        self._body = bytearray()
 
     def on_body(self, body: bytes) -> None:
-        if self._success.path is not None or self._status not in self._success.status:
-            self._body += body
+        is_success = self._status in self._success.status
+        if is_success and self._success.path is None:
+            return
+        most = MAX_JUDGED_BYTES if is_success else MAX_SHOWN_CHARACTERS
+        self._body += body[: most - len(self._body)]
+        if len(self._body) == most:
+            too_long = f"an answer has {most:,} bytes or more: too many to be judged"
+            self._dispatcher.failed(too_long if is_success else self._refusal())
 
     def on_message_complete(self) -> None:
         problem = self._problem()
@@ -201,11 +208,14 @@ class _HttpClient(asyncio.Protocol):
     def _problem(self) -> str | None:
         """The reason why the answer is no success; None if it is one."""
         if self._status not in self._success.status:
-            text = self._body[:MAX_SHOWN_CHARACTERS].decode(errors="replace")
-            return f"the server answered with status {self._status}: {text}"
+            return self._refusal()
         if self._success.path is None:
             return None
         try:
             return self._success.problem(msgspec.json.decode(self._body))
         except msgspec.DecodeError as error:
             return f"an answer is not JSON: {error}"
+
+    def _refusal(self) -> str:
+        text = self._body[:MAX_SHOWN_CHARACTERS].decode(errors="replace")
+        return f"the server answered with status {self._status}: {text}"

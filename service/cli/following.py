@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from service.cli.output import print_json_line, print_row
+
+if TYPE_CHECKING:
+    from core.postgres.sessions import Connection
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -18,28 +21,32 @@ POLL_SECONDS: Final = 0.5
 class Follower(Protocol[T_co]):
     """What is there, oldest first, and then again and again what has come since."""
 
-    async def start(self, limit: int) -> Sequence[T_co]: ...
+    async def start(self, db: Connection, limit: int) -> Sequence[T_co]: ...
 
-    async def news(self) -> Sequence[T_co]: ...
+    async def news(self, db: Connection) -> Sequence[T_co]: ...
 
 
 async def follow(
-    follower: Follower[T], limit: int, show: Callable[[T], None], full: int | None = None
+    follower: Follower[T],
+    db: Connection,
+    limit: int,
+    show: Callable[[T], None],
+    full: int | None = None,
 ) -> None:
     """Show what is followed until stopped; after a ``full`` answer the next comes at once."""
-    await until_stopped(_follow(follower, limit, show, full))
+    await until_stopped(_follow(follower, db, limit, show, full))
 
 
 async def _follow(
-    follower: Follower[T], limit: int, show: Callable[[T], None], full: int | None
+    follower: Follower[T], db: Connection, limit: int, show: Callable[[T], None], full: int | None
 ) -> None:
-    found = await follower.start(limit)
+    found = await follower.start(db, limit)
     while True:
         for one in found:
             show(one)
         if full is None or len(found) < full:
             await asyncio.sleep(POLL_SECONDS)
-        found = await follower.news()
+        found = await follower.news(db)
 
 
 def printer(

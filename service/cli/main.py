@@ -20,11 +20,13 @@ from service.cli.commands import (
     cells,
     database,
     events,
+    identities,
     key_secrets,
     keys,
     operators,
     organizations,
     produce,
+    producers,
     rejections,
     serve,
     snapshots,
@@ -90,7 +92,9 @@ app.add_typer(organizations.app, name="org")
 app.add_typer(apps.app, name="app")
 keys.app.command("rotate-secret", cls=Command)(key_secrets.rotate_secret)
 app.add_typer(keys.app, name="key")
+identities.add_to(workers.app)
 app.add_typer(workers.app, name="worker")
+app.add_typer(producers.app, name="producer")
 app.add_typer(operators.app, name="operator")
 app.add_typer(cells.app, name="cells")
 app.command(cls=Command, epilog=produce.EXAMPLES)(produce.produce)

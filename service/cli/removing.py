@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -18,20 +19,21 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")]
 
 
-def ask_for_name(name: str, extent: Extent) -> None:
-    """Have the person type the name of what is to be removed; ends the command if it is another.
+def ask_for_name(name: str, gone: Mapping[str, object], do: str = "remove it") -> None:
+    """Have the person type the name of what is to be gone; ends the command if it is another.
 
-    Without a terminal it is wrong usage: a script says --yes.
+    ``gone``: what goes with it. ``do``: what is to be done. Without a terminal it is wrong usage: a
+    script says --yes.
     """
     if sys.stdin is None or not sys.stdin.isatty():
         raise typer.BadParameter(
-            "the removal is confirmed at a terminal, or by this in a script", param_hint="'--yes'"
+            "this is confirmed at a terminal, or by this in a script", param_hint="'--yes'"
         )
-    for what, count in _fields(extent).items():
+    for what, count in gone.items():
         note(f"{what}: {count}")
-    note(f"Type {name} to remove it for good:")
+    note(f"Type {name} to {do} for good:")
     if sys.stdin.readline(MAX_ANSWER_CHARACTERS).rstrip("\r\n") != name:
-        note("That is not its name: nothing was removed.")
+        note("That is not the name: nothing was changed.")
         raise typer.Exit(1)
 
 
@@ -40,12 +42,14 @@ def print_removal(
 ) -> None:
     """Show what has gone, or what would go."""
     if as_json:
-        print_json({**named, "removed": is_done, **_to_json(extent)})
+        from core.admin import as_json as records
+
+        print_json({**named, "removed": is_done, **records.extent(extent)})
     else:
-        print_fields({**named, "removed": "yes" if is_done else "no", **_fields(extent)})
+        print_fields({**named, "removed": "yes" if is_done else "no", **extent_fields(extent)})
 
 
-def _fields(found: Extent) -> dict[str, object]:
+def extent_fields(found: Extent) -> dict[str, object]:
     """The extent of a removal, for people; the largest numbers are not counted out."""
     return {
         "apps": f"{found.apps:,}",
@@ -54,19 +58,6 @@ def _fields(found: Extent) -> dict[str, object]:
         "producers": f"{found.producers:,}",
         "snapshots": _counted(found.snapshots),
         "events": _counted(found.events),
-    }
-
-
-def _to_json(found: Extent) -> dict[str, int]:
-    """The extent of a removal as scripts get it."""
-    return {
-        "apps": found.apps,
-        "keys": found.keys,
-        "workingKeys": found.working_keys,
-        "workers": found.workers,
-        "producers": found.producers,
-        "snapshots": found.snapshots,
-        "events": found.events,
     }
 
 

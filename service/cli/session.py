@@ -18,8 +18,6 @@ from service.cli.durations import parse_seconds
 from service.cli.output import note
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from core.access.key_secrets import KeySecrets
     from core.admin.apps import App
     from core.admin.cell_sessions import CellSession, CellSessions
@@ -108,7 +106,7 @@ async def _run(work: Callable[[Session], Awaitable[T]]) -> T:
                 try:
                     return await work(Session(settings, db, conninfo, cells))
                 finally:
-                    for line in cells.left_out:
+                    for line in cells.left_out.values():
                         note(line)
 
 
@@ -157,13 +155,6 @@ async def reachable_database(settings: Settings) -> AsyncIterator[str]:
 # --- options and arguments that several commands share ---------------------------------------
 
 
-def to_text(moment: datetime | None) -> str | None:
-    """A moment as scripts get it: RFC 3339 in UTC."""
-    from core.timestamps import format_us, from_datetime
-
-    return None if moment is None else format_us(from_datetime(moment))
-
-
 def _json_anywhere(context: typer.Context, value: bool) -> bool:
     return value or bool(context.find_root().params.get("as_json"))
 
@@ -179,6 +170,9 @@ OrganizationName = Annotated[
         help="The organization: its id or its name.",
         autocompletion=completion.organizations,
     ),
+]
+WorkerName = Annotated[
+    str, typer.Argument(metavar="W", help="The worker: an id, an e-mail or an externalId.")
 ]
 AppName = Annotated[
     str,

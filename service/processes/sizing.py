@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from service.settings import MAX_SERVER_PROCESSES, Settings
+from service.setting_checks import MAX_SERVER_PROCESSES
+from service.settings import Settings
 from service.tls import is_local
 
 # The most that one may come to have resident (docs/contract.md, section 12).

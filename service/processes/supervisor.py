@@ -34,8 +34,8 @@ from service.runtime import (
     Ready,
     bring_up_to_date,
     client_address,
-    demo_key,
     http_url,
+    make_demo,
     max_stop_seconds,
     stop_signal,
 )
@@ -196,7 +196,7 @@ async def serve(
         hangup.use_loop()
         async with open_database(settings, progress) as conninfo:
             await bring_up_to_date(conninfo)
-            shown = await demo_key(settings, conninfo) if demo else None
+            shown = await make_demo(settings, conninfo) if demo else None
             descriptor = SharedState.share(server_processes)
             stack.callback(os.close, descriptor)
             shared_state = SharedState(server_processes, descriptor)

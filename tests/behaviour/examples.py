@@ -8,12 +8,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from core import ids
 from tests.support.driver import Driver, Reply
-from tests.support.tenant import Tenant, event, snapshot
+from tests.support.tenant import NOBODY, Tenant, event, snapshot
 
 MAX_JSON_BYTES = 16_384
-NOBODY = ids.WORKER + "0" * 26
 KEY = "crm-batch-8412"  # an idempotency key
 
 TYPES = ["a.b", "a" * 64, "0--0", "A_b.c-D9"]

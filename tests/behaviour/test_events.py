@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.behaviour.conftest import Connect
-from tests.behaviour.examples import BROKEN, NOBODY, broken
+from tests.behaviour.examples import BROKEN, broken
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver
 from tests.support.manual_time import TimedService
-from tests.support.tenant import Tenant, event
+from tests.support.tenant import NOBODY, Tenant, event
 
 pytestmark = pytest.mark.anyio
 

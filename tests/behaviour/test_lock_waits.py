@@ -32,6 +32,7 @@ async def check_goes_on(driver: Driver, tenant: Tenant, seconds: float) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.timed
 async def test_a_wait_for_a_lock_does_not_delay_other_organizations(
     driver: Driver, tenant: Tenant, new_tenant: MakeTenant
 ) -> None:
@@ -50,6 +51,7 @@ async def test_a_wait_for_a_lock_does_not_delay_other_organizations(
     assert await tenant.used() == len(await tenant.events()) == 1 + len(waiting)
 
 
+@pytest.mark.timed
 async def test_a_key_in_flight_elsewhere_is_waited_for_and_replayed(
     driver: Driver, tenant: Tenant
 ) -> None:
@@ -66,6 +68,7 @@ async def test_a_key_in_flight_elsewhere_is_waited_for_and_replayed(
         assert (reply.replayed, reply.answer) == (True, first.answer)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("lock", "words"),
     [(lock_idempotency_keys, "this Idempotency-Key"), (lock_quota, "your organization")],

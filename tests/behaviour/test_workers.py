@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 
 from core import ids
-from tests.behaviour.examples import BROKEN, NOBODY
+from tests.behaviour.examples import BROKEN
 from tests.conftest import MakeTenant
 from tests.support.driver import Driver
-from tests.support.tenant import Tenant, event, snapshot
+from tests.support.tenant import NOBODY, Tenant, event, snapshot
 
 pytestmark = pytest.mark.anyio
 

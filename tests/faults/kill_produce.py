@@ -19,7 +19,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 import psycopg
 
 from service.postgres.embedded import EmbeddedPostgres
+from tests.support.ports import free_port
 from tests.support.service_process import PROGRAM, PROJECT, EmbeddedServiceProcess
 from tests.support.tenant import Tenant, event
 
@@ -97,7 +97,7 @@ def run(folder: Path, events: int, kills: int, seed: int) -> Outcome:
     with file.open("w") as lines:
         for number in range(events):
             lines.write(json.dumps(event(f"user-{number % 97}", metadata={"n": number})) + "\n")
-    service = EmbeddedServiceProcess(folder, grpc=f"127.0.0.1:{_free_port()}")
+    service = EmbeddedServiceProcess(folder, grpc=f"127.0.0.1:{free_port()}")
     service.start()
     tenant = service.tenant()
     said = folder / "produce.stderr"
@@ -128,13 +128,6 @@ def run(folder: Path, events: int, kills: int, seed: int) -> Outcome:
             producing.kill()
             service.kill()
     return Outcome(events, kills, seconds, stored, progress, json.loads(output))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _end_of(file: Path) -> str:

@@ -38,6 +38,7 @@ async def test_the_service_outlives_its_database(
     assert await client.stored() == 4
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("at_commit", [False, True])
 async def test_a_database_that_hangs_is_not_waited_for_without_bounds(
     proxy: PostgresProxy, client: Client, at_commit: bool

@@ -48,6 +48,7 @@ async def tenant(database_url: str) -> Tenant:
     return await make_tenant(database_url, IN_HOME_DATABASE)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("fault", [read_only, forbidden])
 async def test_a_database_that_takes_no_writes_is_unavailable_until_it_does(
     database_url: str, tenant: Tenant, fault: Fault

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final, cast
 
 import pytest
 
+from core.admin.administration import Administration
+from http_api.attempts import Attempts
 from http_api.docs.openapi import render, render_json
+from http_api.manage.app import create_manage_app
 from tests.generators.tools import GENERATE_SECONDS, NODE_MODULES, missing, run
 
 PUBLIC_URL = "https://ingest.wepeople.app"
@@ -16,12 +21,25 @@ REDOCLY, SPECTRAL = (NODE_MODULES / ".bin" / name for name in ("redocly", "spect
 ALLOWED = {"info-license"}
 
 
-@pytest.fixture(params=["json", "yaml"])
+def manage() -> bytes:
+    """The document of the management API."""
+    app = create_manage_app(cast("Administration", None), PUBLIC_URL, cast("Attempts", None))
+    return json.dumps(app.openapi()).encode()
+
+
+DOCUMENTS: Final[dict[str, Callable[[], bytes]]] = {
+    "openapi.json": lambda: render_json(PUBLIC_URL),
+    "openapi.yaml": lambda: render(PUBLIC_URL),
+    "manage.json": manage,
+}
+
+
+@pytest.fixture(params=DOCUMENTS)
 def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The document as it is served at a public URL."""
-    file = tmp_path / f"openapi.{request.param}"
-    content = render_json(PUBLIC_URL) if request.param == "json" else render(PUBLIC_URL)
-    file.write_bytes(content)
+    """Each document as it is served at a public URL."""
+    name: str = request.param
+    file = tmp_path / name
+    file.write_bytes(DOCUMENTS[name]())
     return file
 
 

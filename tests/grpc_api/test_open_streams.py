@@ -34,6 +34,7 @@ OK = grpc_library.StatusCode.OK
 ABORTED = grpc_library.StatusCode.ABORTED
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
 LATE_SECONDS = 2.0
+SLOWEST_OF_USUAL = 50  # where the machine is slow
 
 
 async def test_what_was_read_is_committed_and_acked_when_the_service_stops(
@@ -181,8 +182,14 @@ async def test_openings_that_wait_for_a_lock_leave_connections_to_others(
     with RunningService(database_url) as service:
         channel = connect(service.addresses).channel
         await Stream(channel, locked.key).open("first")
+        begin = time.monotonic()
+        await Stream(channel, other.key).open("first")
+        usual = time.monotonic() - begin
         async with await locked.connect() as db, db.transaction():
-            await db.execute("SELECT FROM producer_counts FOR UPDATE")
+            await db.execute(
+                "SELECT FROM producer_counts WHERE organization_id = %s FOR UPDATE",
+                (locked.organization.id,),
+            )
             opening_ = [
                 asyncio.create_task(Stream(channel, locked.key).open(f"producer-{number}"))
                 for number in range(32)
@@ -190,6 +197,6 @@ async def test_openings_that_wait_for_a_lock_leave_connections_to_others(
             await until_somebody_waits_for(db, locked)
             begin = time.monotonic()
             await Stream(channel, other.key).open("producer-1")
-            assert time.monotonic() - begin < 1
+            assert time.monotonic() - begin < max(1, SLOWEST_OF_USUAL * usual)
             assert not any(task.done() for task in opening_)
         assert await asyncio.gather(*opening_) == [0] * 32

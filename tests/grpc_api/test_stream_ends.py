@@ -14,7 +14,14 @@ from tests.grpc_api.conftest import Connect, OpenStream
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.manual_time import ManualTime
 from tests.support.running_service import RunningService
-from tests.support.service_tasks import in_flight, no_stream_tasks, stream_tasks, tasks, told_to_end
+from tests.support.service_tasks import (
+    in_flight,
+    message_waits,
+    no_stream_tasks,
+    stream_tasks,
+    tasks,
+    told_to_end,
+)
 from tests.support.stream_client import End, Stream, batch, flood, numbered
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant, event, make_tenant, until_stored
@@ -134,7 +141,7 @@ async def test_a_batch_that_waits_for_its_token_is_acked_when_the_service_stops(
         one = Stream(connect(service.addresses).channel, tenant.key)
         await _send(one, 4, half_closed)
         await until_stored(tenant, 1)
-        await asyncio.sleep(1)  # the second is read, the third must not be
+        await message_waits(service)  # the second is read, the third must not be
         stopping = asyncio.create_task(asyncio.to_thread(service.stop))
         await told_to_end(service)
         while not stopping.done():

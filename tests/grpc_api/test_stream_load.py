@@ -24,7 +24,7 @@ from tests.support.running_service import Addresses, RunningService
 from tests.support.service_process import ServiceProcess, service_on
 from tests.support.service_tasks import in_flight
 from tests.support.stream_client import PATIENCE_SECONDS, STREAM_EVENTS, End, Stream, batch
-from tests.support.tenant import Tenant, event, make_tenant
+from tests.support.tenant import Tenant, event, make_tenant, until_forbidden
 
 # They measure memory under load, and who has to wait for whom.
 pytestmark = [pytest.mark.anyio, pytest.mark.timed]
@@ -245,7 +245,7 @@ async def test_streams_that_wait_for_room_meet_the_rights_of_their_turn(
             sending = [asyncio.create_task(_send(one, 32, 1)) for one in streams]
             await in_flight(service, share(0, 1))
             await tenant.deny("ticket.resolved")
-            await asyncio.sleep(1)  # then it is in force
+            await until_forbidden(client, tenant.key, "ticket.resolved")
         ends = await asyncio.gather(*sending)
     accepted = sum(ack.accepted for end in ends for ack in end.acks)
     assert {len(end.acks) for end in ends} == {32}

@@ -12,11 +12,12 @@ import pytest
 from grpc_api.stream import MAX_IN_FLIGHT
 from tests.conftest import MakeTenant
 from tests.grpc_api.conftest import Connect, OpenStream
+from tests.support.grpc_driver import GrpcDriver
 from tests.support.running_service import Addresses, RunningService
 from tests.support.service_tasks import no_stream_tasks, stream_tasks
 from tests.support.stream_client import Stream, batch, flood, numbered
-from tests.support.tenant import Tenant, event, now_us, until_stored
-from tests.support.waiting import IN_FORCE_SECONDS
+from tests.support.tenant import Tenant, event, now_us, until_forbidden, until_stored
+from tests.support.waiting import IN_FORCE_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -105,26 +106,26 @@ async def test_the_whitelist_of_the_moment_applies(stream: OpenStream, tenant: T
 
 
 async def test_an_idle_stream_meets_the_whitelist_of_its_next_batch(
-    stream: OpenStream, tenant: Tenant
+    stream: OpenStream, grpc: GrpcDriver, tenant: Tenant
 ) -> None:
     one = stream(tenant.key)
     await one.send(event(eventType="deal.won"))
     assert (await one.ack()).accepted == 1
     await tenant.deny("deal.won")
-    await asyncio.sleep(1)
+    await until_forbidden(grpc, tenant.key, "deal.won")
     await one.send(event(eventType="deal.won"))
     assert [rejected.code for rejected in (await one.ack()).rejected] == ["forbidden_event_type"]
 
 
 async def test_changes_apply_while_nobody_reads_the_acks(
-    stream: OpenStream, tenant: Tenant
+    stream: OpenStream, grpc: GrpcDriver, tenant: Tenant
 ) -> None:
     one = stream(tenant.key)
     for _ in range(3):
         await one.send(event(eventType="deal.won"))
     await until_stored(tenant, 3)
     await tenant.deny("deal.won")
-    await asyncio.sleep(1)
+    await until_forbidden(grpc, tenant.key, "deal.won")
     for _ in range(3):
         await one.send(event(eventType="deal.won"))
     acks = [await one.ack() for _ in range(6)]
@@ -132,7 +133,11 @@ async def test_changes_apply_while_nobody_reads_the_acks(
     await one.send()
     await until_stored(tenant, 4)
     await tenant.revoke()
-    await asyncio.sleep(1)
+
+    async def is_revoked() -> bool:
+        return (await grpc.ping(tenant.key)).code == "key_revoked"
+
+    await eventually(is_revoked, "the key is refused")
     end = await one.end()
     assert (end.reason, len(end.acks)) == ("KEY_REVOKED", 1)
 

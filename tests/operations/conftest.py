@@ -21,8 +21,8 @@ from tests.operations.hosts import (
     Page,
     ServiceHost,
     programs,
-    shared_port,
 )
+from tests.support.ports import free_port
 from tests.support.postgres_server import server_folder
 
 
@@ -62,7 +62,7 @@ def newest_hosts(short_folder: Path) -> Iterator[Hosts]:
 def running_hosts(service_folder: Path, binaries: Path | None) -> Iterator[Hosts]:
     """The hosts, with a server on the first one."""
     with server_folder() as folder:
-        port = shared_port()
+        port = free_port(*ADDRESSES.values())
         if binaries is None:
             binaries = programs(folder / "programs", installed())
         db1, db2 = (DatabaseHost(name, folder, port, binaries) for name in ADDRESSES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -40,18 +39,6 @@ listen_addresses = '{address}'
 unix_socket_directories = '{folder}'
 shared_buffers = '32MB'
 """
-
-
-def shared_port() -> int:
-    """A port on which nobody listens on any of the addresses."""
-    while True:
-        with socket.create_server((ADDRESSES["db1"], 0)) as first:
-            port = int(first.getsockname()[1])
-            try:
-                socket.create_server((ADDRESSES["db2"], port)).close()
-            except OSError:
-                continue
-            return port
 
 
 def programs(folder: Path, install: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 from playwright.async_api import Browser
 
+from tests.portal.console import FilledConsole, filled_console
 from tests.support.browser import chromium
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, make_tenant
@@ -37,3 +38,11 @@ async def browser() -> AsyncIterator[Browser]:
     """One browser for the tests of a module."""
     async with chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+async def filled(postgres: str, template_database: str) -> AsyncIterator[FilledConsole]:
+    """A console with data to show."""
+    with copied_database(postgres, f"wepeople_console_{os.getpid()}", template_database) as url:
+        async with filled_console(url) as console:
+            yield console

@@ -16,6 +16,7 @@ import pytest
 from service.log_handler import MAX_WAITING_BYTES, BackgroundHandler
 from service.logs import JsonFormatter
 from tests.support.service_process import ServiceProcess
+from tests.support.waiting import wait_until
 
 LINE = "x" * 1_000
 PIPE_BYTES = 65_536
@@ -35,6 +36,11 @@ class Log:
         self.logger.setLevel(logging.INFO)
         self.logger.propagate = False
         self._writer = writer
+
+    def waiting(self) -> int:
+        """The bytes that wait to be written."""
+        with self.handler._changed:
+            return self.handler._waiting_bytes
 
     def end(self) -> None:
         """Have the thread end, and close the pipe's other side after what it has written."""
@@ -70,7 +76,7 @@ def test_nobody_waits_for_a_reader_and_what_is_lost_is_counted(log: Log) -> None
         log.logger.info(LINE)
     log.handler.flush()  # waits no longer than it may
     begun = os.read(log.reader, PIPE_BYTES)
-    log.handler.flush()  # there is room for a line now
+    wait_until(lambda: log.waiting() < MAX_WAITING_BYTES - 2 * len(LINE), "there is room again")
     log.logger.info("the last")
     *messages, last = log.read(begun)
     assert last == "the last"
@@ -88,7 +94,7 @@ def test_a_reader_that_has_gone_costs_lines_only(log: Log) -> None:
     os.close(reader)
     log.logger.info("lost")
     log.logger.info("lost too")
-    log.handler.flush()
+    wait_until(lambda: not log.waiting(), "both are tried")
     assert log.handler._lost == 2
     log.end()
 

@@ -10,7 +10,7 @@ pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed
 
 from psycopg.errors import UniqueViolation
 
-from core.journal.transaction import UnexpectedOutcomeError
+from core.journal.mode import UnexpectedOutcomeError
 from service.spans import OtelTracer, otlp_tracer
 from tests.support.collector import CLIENT, INTERNAL, SERVER, CollectedSpan, Collector
 from tests.support.grpc_driver import GrpcDriver

@@ -16,7 +16,7 @@ from core.postgres.node import MAX_NODE_JOURNAL_CONNECTIONS
 from grpc_api.connections import Connections as GrpcConnections
 from http_api.connections import Connections
 from service.state_metrics import StateMetrics
-from tests.support.waiting import eventually, turns
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -89,9 +89,13 @@ async def test_budgets_tell_what_is_taken_who_waits_and_who_was_refused(database
         parts.connections.add(Stranger())
         parts.connections.begin_request(next(iter(parts.connections._flow_of)))
         assert not parts.connections.add(Stranger())
-        await turns(2)
-        for _ in range(2):  # a second look counts nothing again
+
+        async def waits() -> bool:
             await parts.metrics.sample()
+            return parts.values("wepeople_admission_waiting")["streamed_events"] == 1
+
+        await eventually(waits, "one waits for streamed events")
+        await parts.metrics.sample()  # a second look counts nothing again
         used, limit = (parts.values(f"wepeople_admission_{name}") for name in ("used", "limit"))
         assert used["request_bytes"] == 1_000
         assert used["streamed_events"] == limit["streamed_events"] == admission.streamed.most
@@ -169,8 +173,7 @@ async def test_readiness_is_told_while_it_runs_and_the_last_counts_are_not_lost(
         parts = Parts(database)
         assert parts.values("wepeople_ready") == {"": 0}
         running = asyncio.create_task(parts.metrics.run())
-        await turns(2)
-        assert parts.values("wepeople_ready") == {"": 1}
+        await eventually(lambda: parts.values("wepeople_ready") == {"": 1}, "it is told")
         parts.readiness.reason = "shutting down"
         await parts.metrics.sample()
         assert parts.values("wepeople_ready") == {"": 0}

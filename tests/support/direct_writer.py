@@ -40,6 +40,6 @@ class DirectWriter:
         return PendingEvents.check(self.caller, batch, self.clock.now_us())
 
     async def write(
-        self, *requests: PendingEvents
+        self, *requests: PendingEvents, lock_seconds: float | None = None
     ) -> Sequence[Outcome | IngestError | StreamError]:
-        return await self._writer.write(requests, None)
+        return await self._writer.write(requests, lock_seconds)

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from tests.support.ports import free_port
 from tests.support.postgres_server import (
     SUPERUSER,
     PostgresServer,
-    free_port,
     ordinary_account,
     run_as,
     server_folder,

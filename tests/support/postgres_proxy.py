@@ -67,6 +67,7 @@ class PostgresProxy:
         self._is_away = self._frozen_notifications = False
         self._cut_moment: Literal["before", "after"] = "after"
         self.is_frozen = False
+        self.is_holding = False  # something that came since it was frozen
         self.commits_to_cut = 0
         self.refuses_notifications = False
         # Called when the server has committed and its answer is lost.
@@ -112,7 +113,7 @@ class PostgresProxy:
     def freeze(self) -> None:
         """Let everything hang, as before a server that is stopped."""
         self._moving.clear()
-        self.is_frozen = True
+        self.is_holding, self.is_frozen = False, True
 
     def unfreeze(self) -> None:
         """Let everything go on."""
@@ -186,4 +187,5 @@ class PostgresProxy:
 
     def _wait_if_frozen(self, connection: ProxiedConnection) -> None:
         if self.is_frozen or (self._frozen_notifications and connection.has_notifications):
+            self.is_holding = True
             self._moving.wait()

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from service.postgres.account import Account, idle_account, reachable_install
 from service.postgres.embedded import installed
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 SUPERUSER: Final = "postgres"
@@ -33,12 +33,6 @@ SETTINGS: Final = {
 
 
 NO_SETTINGS: Final[Mapping[str, str]] = {}
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def ordinary_account() -> Account | None:

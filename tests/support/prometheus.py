@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.support.postgres_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 PROGRAM: Final = shutil.which("prometheus")

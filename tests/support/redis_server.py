@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.certificates import Certificates
-from tests.support.postgres_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 PROGRAM: Final = shutil.which("valkey-server") or shutil.which("redis-server")

@@ -59,6 +59,19 @@ async def told_to_end(service: RunningService) -> None:
     await eventually(are, "every stream is told to end")
 
 
+async def message_waits(service: RunningService) -> None:
+    """Wait until every stream has read a message that it may not work on yet."""
+
+    async def waits() -> bool:
+        streams = _streams()
+        return bool(streams) and all(stream._has_message for stream in streams)
+
+    async def does() -> bool:
+        return await service.run_in_its_loop(waits())
+
+    await eventually(does, "every stream has a message that waits")
+
+
 async def in_flight(service: RunningService, count: int) -> None:
     """Wait until streams have so many batches enqueued and not answered, and no more follow."""
     seen = -1

@@ -119,6 +119,13 @@ def names_its_organization(text: str) -> bool:
     return all(_is_named(node) for tree in parsed(text) for node in _walk(tree))
 
 
+def tables_of(text: str) -> frozenset[str]:
+    """The tables that a statement names, in its sub-selects, too."""
+    return frozenset(
+        node["relname"] for tree in parsed(text) for node in _walk(tree) if node["@"] == "RangeVar"
+    )
+
+
 def _conflict(node: Node) -> Iterator[str]:
     if node["@"] != "InsertStmt" or "onConflictClause" not in node:
         return

@@ -10,8 +10,8 @@ import typer
 from service.cli import completion
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
-from service.cli.session import AppName, Json, OrganizationName, Session, now_us, run, to_text
+from service.cli.removing import DryRun, Yes, ask_for_name, extent_fields, print_removal
+from service.cli.session import AppName, Json, OrganizationName, Session, now_us, run
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -88,6 +88,7 @@ def list_apps(
     """List apps: of one organization, or of all."""
     from core import ids
     from core.admin import apps
+    from core.admin import as_json as records
 
     async def work(session: Session) -> list[App]:
         if organization is None:
@@ -97,7 +98,7 @@ def list_apps(
 
     found = run(work)
     if as_json:
-        print_json([to_json(one) for one in found])
+        print_json(list(map(records.app, found)))
     elif not found:
         note("There are no apps yet. Make one: wepeople-ingest app create ORG SLUG --name NAME")
     else:
@@ -156,7 +157,7 @@ def remove(
 
     found, extent = run(count)
     if not dry_run and not yes and extent.working_keys:
-        ask_for_name(found.slug, extent)
+        ask_for_name(found.slug, extent_fields(extent))
     if not dry_run:
         run(work)
     name = f"{found.organization_name}/{found.slug}"
@@ -184,28 +185,13 @@ def _split(given: Iterable[str]) -> list[str]:
     return [part for text in given for part in text.split(",") if part]
 
 
-def to_json(app: App) -> dict[str, object]:
-    """An app as scripts get it."""
-    from core import ids
-    from core.admin import apps
-
-    return {
-        "id": ids.text(ids.APP, app.id),
-        "organizationId": ids.text(ids.ORGANIZATION, app.organization_id),
-        "slug": app.slug,
-        "name": app.name,
-        "source": apps.source(app.slug),
-        "allowedEventTypes": app.allowed_event_types,
-        "createdAt": to_text(app.created_at),
-    }
-
-
 def _print(app: App, as_json: bool) -> None:
     from core import ids
     from core.admin import apps
+    from core.admin import as_json as records
 
     if as_json:
-        print_json(to_json(app))
+        print_json(records.app(app))
         return
     print_fields(
         {

@@ -12,7 +12,7 @@ from service.cli.following import follow as follow_until_stopped
 from service.cli.following import printer
 from service.cli.help import examples
 from service.cli.output import moment, note, print_json, print_table
-from service.cli.session import Json, Session, run, to_text
+from service.cli.session import Json, Session, run
 
 if TYPE_CHECKING:
     from core.admin.audit import AuditEntry
@@ -48,13 +48,15 @@ def audit(
     then a document on a line.
     """
 
+    from core.admin.as_json import audit_entry
+
     async def work(session: Session) -> list[AuditEntry]:
         from core.admin import audit as entries
 
         selection = await entries.select(session.db, organization)
         if follow:
-            show = printer(_to_json, _cells, FOLLOW_WIDTHS, as_json=as_json)
-            await follow_until_stopped(entries.Follower(session.db, selection), limit, show)
+            show = printer(audit_entry, _cells, FOLLOW_WIDTHS, as_json=as_json)
+            await follow_until_stopped(entries.Follower(selection), session.db, limit, show)
             return []
         return await entries.newest(session.db, selection, limit)
 
@@ -62,7 +64,7 @@ def audit(
     if follow:
         return
     if as_json:
-        print_json([_to_json(one) for one in found])
+        print_json(list(map(audit_entry, found)))
     elif found:
         print_table(HEADERS, [_cells(one) for one in found])
     else:
@@ -101,21 +103,3 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 def _value(value: object) -> str:
     names = {None: "none", True: "yes", False: "no"}
     return names[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _to_json(one: AuditEntry) -> dict[str, Any]:
-    from core import ids
-
-    organization_id = one.organization_id
-    return {
-        "at": to_text(one.at),
-        "hand": one.hand,
-        "actor": one.actor,
-        "action": one.action,
-        "organizationId": organization_id and ids.text(ids.ORGANIZATION, organization_id),
-        "organization": one.organization_name,
-        "subject": one.subject,
-        "before": one.before,
-        "after": one.after,
-        "done": one.is_done,
-    }

@@ -17,7 +17,7 @@ from service.cli.output import (
     print_json,
     print_table,
 )
-from service.cli.session import Json, OnlyWorker, OrganizationName, Session, run, to_text
+from service.cli.session import Json, OnlyWorker, OrganizationName, Session, run
 
 if TYPE_CHECKING:
     from core.admin.timeline import TimelineEvent
@@ -68,6 +68,8 @@ def events(
     each is then a document on a line of its own.
     """
 
+    from core.admin import as_json as records
+
     async def work(session: Session) -> list[TimelineEvent]:
         from core.admin import apps, timeline, workers
 
@@ -78,9 +80,10 @@ def events(
             None if worker is None else (await workers.find(cell.db, owner.id, worker)).id,
         )
         if follow:
-            show = printer(_event_to_json, _event_cells, FOLLOW_WIDTHS, as_json=as_json)
+            show = printer(records.event, _event_cells, FOLLOW_WIDTHS, as_json=as_json)
             full = timeline.MAX_EVENTS_A_POLL
-            await follow_until_stopped(timeline.Follower(cell.db, selection), limit, show, full)
+            follower = timeline.Follower(selection)
+            await follow_until_stopped(follower, cell.db, limit, show, full)
             return []
         return await timeline.newest(cell.db, selection, limit)
 
@@ -88,7 +91,7 @@ def events(
     if follow:
         return
     if as_json:
-        print_json([_event_to_json(event) for event in found])
+        print_json(list(map(records.event, found)))
     elif not found:
         note("There are no such events.")
     else:
@@ -111,27 +114,3 @@ def _event_cells(event: TimelineEvent) -> tuple[str, ...]:
         "" if seconds is None else f"{seconds} s",
         json_line(event.metadata),
     )
-
-
-def _event_to_json(event: TimelineEvent) -> dict[str, object]:
-    from msgspec import Raw
-
-    from core import ids
-    from core.admin import apps
-    from core.timestamps import format_us
-
-    return {
-        "id": ids.text(ids.EVENT, event.id),
-        "receivedAt": format_us(event.received_us),
-        "timestamp": to_text(event.occurred_at),
-        "eventType": event.event_type,
-        "category": event.category,
-        "source": apps.source(event.app_slug),
-        "appId": ids.text(ids.APP, event.app_id),
-        "worker": {
-            "id": ids.text(ids.WORKER, event.worker_id),
-            "displayName": event.worker_name,
-        },
-        "duration": event.duration_seconds,
-        "metadata": None if event.metadata is None else Raw(event.metadata.encode()),
-    }

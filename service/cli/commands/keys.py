@@ -11,7 +11,7 @@ import typer
 from service.cli import completion
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.session import AppName, Json, Session, duration_option, now_us, run, to_text
+from service.cli.session import AppName, Json, Session, duration_option, now_us, run
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -32,8 +32,6 @@ HEADERS: Final = (
     "LAST USED (UTC)",
     "APP",
 )
-
-OLD_KEY_SECONDS: Final = 86_400  # that a key goes on after it was replaced, if not told otherwise
 
 KeyName = Annotated[
     str,
@@ -102,6 +100,7 @@ def list_keys(
 ) -> None:
     """List keys, those that no longer work included: of one app, or of all."""
     from core import ids
+    from core.admin import as_json as records
     from core.admin import key_secrets, keys
 
     async def work(session: Session) -> tuple[list[ApiKey], set[UUID], int]:
@@ -114,7 +113,9 @@ def list_keys(
 
     found, old, tokens = run(work)
     if as_json:
-        print_json([{**_to_json(key), "needsPreviousSecret": key.id in old} for key in found])
+        print_json(
+            [{**records.key(key, now_us()), "needsPreviousSecret": key.id in old} for key in found]
+        )
     elif not found:
         note("There are no keys yet. Make one: wepeople-ingest key create APP")
     else:
@@ -168,6 +169,7 @@ def revoke(key: KeyName, as_json: Json = False) -> None:
 @app.command(cls=Command, epilog=examples("key show key_01HP3K5V4J3M9NVT8XZKQ9YQ2E"))
 def show(key: KeyName, as_json: Json = False) -> None:
     """Show what is known of a key: its app, whether it works, until when. Never the key itself."""
+    from core.admin import as_json as records
     from core.admin import key_secrets, keys
 
     given = _given(key)
@@ -179,7 +181,7 @@ def show(key: KeyName, as_json: Json = False) -> None:
 
     found, is_old = run(work)
     if as_json:
-        print_json({**_to_json(found), "needsPreviousSecret": is_old})
+        print_json({**records.key(found, now_us()), "needsPreviousSecret": is_old})
     else:
         print_fields(_fields(found))
         if is_old:
@@ -205,16 +207,16 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Replace a key: a new one now, of the same app and rate; the old one ends a day later."""
-    from core.admin import keys
+    from core.admin import key_rotation, keys
 
     given = _given(key)
-    old_seconds = OLD_KEY_SECONDS if old_ends_in is None else old_ends_in
+    old_seconds = key_rotation.OLD_KEY_SECONDS if old_ends_in is None else old_ends_in
 
     async def work(session: Session) -> tuple[ApiKey, ApiKey, str]:
         secrets = await session.secrets()
         cell, found = await keys.find(session.cells, given, secrets)
         rotated_us = now_us()
-        return await keys.rotate(
+        return await key_rotation.rotate(
             cell,
             found,
             secrets,
@@ -234,11 +236,11 @@ def _later(since_us: int, seconds: int | None) -> int | None:
 def _print_new(made: ApiKey, key: str, as_json: bool, old: ApiKey | None = None) -> None:
     """Show a new key, this once, and the key that it replaces."""
     from core import ids
+    from core.admin import as_json as records
 
     try:
         if as_json:
-            replaced = {} if old is None else {"old": _to_json(old)}
-            print_json({**_to_json(made), "key": key, **replaced})
+            print_json(records.new_key(made, key, now_us(), old))
         else:
             shown = {"key": key, **_fields(made)}
             if old is not None:
@@ -257,27 +259,12 @@ def _print_new(made: ApiKey, key: str, as_json: bool, old: ApiKey | None = None)
 
 
 def _print(key: ApiKey, as_json: bool) -> None:
+    from core.admin import as_json as records
+
     if as_json:
-        print_json(_to_json(key))
+        print_json(records.key(key, now_us()))
     else:
         print_fields(_fields(key))
-
-
-def _to_json(key: ApiKey) -> dict[str, object]:
-    from core import ids
-
-    return {
-        "id": ids.text(ids.KEY, key.id),
-        "appId": ids.text(ids.APP, key.app_id),
-        "organizationId": ids.text(ids.ORGANIZATION, key.organization_id),
-        "endsIn": key.hint,
-        "state": key.state(now_us()),
-        "requestsPerSecond": key.requests_per_second,
-        "createdAt": to_text(key.created_at),
-        "expiresAt": to_text(key.expires_at),
-        "revokedAt": to_text(key.revoked_at),
-        "lastUsedAt": to_text(key.last_used_at),
-    }
 
 
 def _fields(key: ApiKey) -> dict[str, object]:

@@ -8,7 +8,7 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table, print_text
-from service.cli.session import Json, Session, duration_option, now_us, run, to_text
+from service.cli.session import Json, Session, duration_option, now_us, run
 
 if TYPE_CHECKING:
     from core.admin.operators import Operator
@@ -46,6 +46,7 @@ def create(
 ) -> None:
     """Make an operator and show the token, this once: only its digest is stored."""
     from core import ids
+    from core.admin import as_json as records
     from core.admin import operators
     from core.admin.cell_sessions import at_home
 
@@ -66,7 +67,7 @@ def create(
     made, token = run(work)
     try:
         if as_json:
-            print_json({**_to_json(made), "token": token})
+            print_json({**records.operator(made, now_us()), "token": token})
         else:
             print_fields({"token": token, **_fields(made)})
     except OSError as error:
@@ -83,6 +84,7 @@ def create(
 def list_operators(as_json: Json = False) -> None:
     """List the operators, those whose tokens no longer work included."""
     from core import ids
+    from core.admin import as_json as records
     from core.admin import operators
 
     async def work(session: Session) -> list[Operator]:
@@ -90,7 +92,7 @@ def list_operators(as_json: Json = False) -> None:
 
     found = run(work)
     if as_json:
-        print_json([_to_json(one) for one in found])
+        print_json([records.operator(one, now_us()) for one in found])
     elif not found:
         note("There are no operators yet. Make one: wepeople-ingest operator create NAME")
     else:
@@ -114,6 +116,7 @@ def list_operators(as_json: Json = False) -> None:
 @app.command(cls=Command, epilog=examples("operator revoke ann"))
 def revoke(operator: OperatorName, as_json: Json = False) -> None:
     """End a token for good, and the sessions of its browsers, at once. Again is harmless."""
+    from core.admin import as_json as records
     from core.admin import operators
     from core.admin.cell_sessions import at_home
 
@@ -123,7 +126,7 @@ def revoke(operator: OperatorName, as_json: Json = False) -> None:
 
     revoked = run(work)
     if as_json:
-        print_json(_to_json(revoked))
+        print_json(records.operator(revoked, now_us()))
     else:
         print_fields(_fields(revoked))
 
@@ -153,22 +156,6 @@ def link(operator: OperatorName, as_json: Json = False) -> None:
         print_json({"url": url})
     else:
         print_text(url)
-
-
-def _to_json(operator: Operator) -> dict[str, object]:
-    from core import ids
-
-    return {
-        "id": ids.text(ids.OPERATOR, operator.id),
-        "name": operator.name,
-        "scope": operator.scope,
-        "endsIn": operator.hint,
-        "state": operator.state(now_us()),
-        "createdAt": to_text(operator.created_at),
-        "expiresAt": to_text(operator.expires_at),
-        "revokedAt": to_text(operator.revoked_at),
-        "lastUsedAt": to_text(operator.last_used_at),
-    }
 
 
 def _fields(operator: Operator) -> dict[str, object]:

@@ -8,11 +8,10 @@ import typer
 
 from service.cli.help import Command, Group, examples
 from service.cli.output import moment, note, print_fields, print_json, print_table
-from service.cli.removing import DryRun, Yes, ask_for_name, print_removal
-from service.cli.session import Json, OrganizationName, Session, now_us, parse_quota, run, to_text
+from service.cli.removing import DryRun, Yes, ask_for_name, extent_fields, print_removal
+from service.cli.session import Json, OrganizationName, Session, now_us, parse_quota, run
 
 if TYPE_CHECKING:
-    from core.admin.cell_sessions import CellSession
     from core.admin.organizations import Organization
     from core.admin.removal import Extent
     from core.postgres.directory import CellRecord
@@ -81,7 +80,7 @@ def create(
             developer_api=developer_api,
             requests_per_second=rate or limits.DEFAULT_ORGANIZATION_REQUESTS_PER_SECOND,
         )
-        return made, await _shown_cell(session, place)
+        return made, await session.cells.shown_name(place.record)
 
     _print(*run(work), as_json)
 
@@ -90,6 +89,7 @@ def create(
 def list_all(as_json: Json = False) -> None:
     """List all organizations, by name."""
     from core import ids
+    from core.admin import as_json as records
     from core.admin import organizations
     from core.postgres.directory import list_cells
 
@@ -99,7 +99,9 @@ def list_all(as_json: Json = False) -> None:
 
     several, found = run(work)
     if as_json:
-        print_json([to_json(one, cell.name if several else None) for cell, one in found])
+        print_json(
+            [records.organization(one, cell.name if several else None) for cell, one in found]
+        )
     elif not found:
         note("There are no organizations yet. Make one: wepeople-ingest org create NAME")
     else:
@@ -127,7 +129,7 @@ def show(organization: OrganizationName, as_json: Json = False) -> None:
 
     async def work(session: Session) -> Placed:
         cell, found = await session.organization(organization)
-        return found, await _shown_cell(session, cell)
+        return found, await session.cells.shown_name(cell.record)
 
     _print(*run(work), as_json)
 
@@ -177,7 +179,7 @@ def update(
             monthly_quota=monthly_quota,
             requests_per_second=rate,
         )
-        return changed, await _shown_cell(session, cell)
+        return changed, await session.cells.shown_name(cell.record)
 
     _print(*run(work), as_json)
 
@@ -205,32 +207,10 @@ def remove(
 
     owner, extent = run(count)
     if not dry_run and not yes:
-        ask_for_name(owner.name, extent)
+        ask_for_name(owner.name, extent_fields(extent))
     if not dry_run:
         run(work)
     print_removal({"organization": owner.name}, extent, as_json, is_done=not dry_run)
-
-
-async def _shown_cell(session: Session, cell: CellSession) -> str | None:
-    """The name of the cell, where there are several; None otherwise."""
-    from core.postgres.directory import list_cells
-
-    return cell.record.name if len(await list_cells(session.db)) > 1 else None
-
-
-def to_json(organization: Organization, cell: str | None) -> dict[str, object]:
-    """An organization as scripts get it."""
-    from core import ids
-
-    return {
-        "id": ids.text(ids.ORGANIZATION, organization.id),
-        "name": organization.name,
-        "developerApi": organization.developer_api,
-        "monthlyQuota": organization.monthly_quota,
-        "requestsPerSecond": organization.requests_per_second,
-        "createdAt": to_text(organization.created_at),
-        **({} if cell is None else {"cell": cell}),
-    }
 
 
 def _quota(organization: Organization) -> str:
@@ -240,9 +220,10 @@ def _quota(organization: Organization) -> str:
 
 def _print(organization: Organization, cell: str | None, as_json: bool) -> None:
     from core import ids
+    from core.admin import as_json as records
 
     if as_json:
-        print_json(to_json(organization, cell))
+        print_json(records.organization(organization, cell))
         return
     print_fields(
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -20,7 +20,8 @@ from service.cli.output import (
 from service.cli.session import Json, OrganizationName, Session, run
 
 if TYPE_CHECKING:
-    from core.admin.rejections import RejectionRecord
+    from core.admin.cell_sessions import CellSession
+    from core.admin.rejections import RejectionRecord, Selection
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 1_000  # that many are kept
@@ -71,21 +72,14 @@ def rejections(
     The last 1,000 are kept. Requests over the rate limit are only counted: see `usage`. With
     --follow the order is the other way round; with --json each is then a document on a line.
     """
+    from core.admin import rejections as records
+    from core.admin.as_json import rejection
 
     async def work(session: Session) -> list[RejectionRecord]:
-        from core.admin import apps
-        from core.admin import rejections as records
-
-        cell, owner = await session.organization(organization)
-        selection = records.Selection(
-            owner.id,
-            None if code is None else records.check_code(code),
-            None if app_name is None else (await apps.find(cell.db, app_name, owner.id)).slug,
-            request_id,
-        )
+        cell, selection = await _select(session, organization, code, app_name, request_id)
         if follow:
-            show = printer(_to_json, _cells, FOLLOW_WIDTHS, as_json=as_json)
-            await follow_until_stopped(records.Follower(cell.db, selection), limit, show)
+            show = printer(rejection, _cells, FOLLOW_WIDTHS, as_json=as_json)
+            await follow_until_stopped(records.Follower(selection), cell.db, limit, show)
             return []
         return await records.newest(cell.db, selection, limit)
 
@@ -95,9 +89,31 @@ def rejections(
     _show(found, request_id, as_json=as_json)
 
 
+async def _select(
+    session: Session,
+    organization: str,
+    code: str | None,
+    app_name: str | None,
+    request_id: str | None,
+) -> tuple[CellSession, Selection]:
+    from core.admin import apps
+    from core.admin import rejections as records
+
+    cell, owner = await session.organization(organization)
+    selection = records.Selection(
+        owner.id,
+        None if code is None else records.check_code(code),
+        None if app_name is None else (await apps.find(cell.db, app_name, owner.id)).slug,
+        request_id,
+    )
+    return cell, selection
+
+
 def _show(found: Sequence[RejectionRecord], request_id: str | None, *, as_json: bool) -> None:
     if as_json:
-        print_json([_to_json(one) for one in found])
+        from core.admin.as_json import rejection
+
+        print_json(list(map(rejection, found)))
     elif found:
         print_table(HEADERS, [_cells(one) for one in found])
     else:
@@ -125,19 +141,3 @@ def _cells(one: RejectionRecord) -> tuple[str, ...]:
         f"…{one.key_hint}",
         one.message,
     )
-
-
-def _to_json(one: RejectionRecord) -> dict[str, Any]:
-    from core.timestamps import format_us
-
-    return {
-        "requestId": one.request_id,
-        "rejectedAt": format_us(one.received_us),
-        "index": one.index,
-        "code": one.code,
-        "field": one.field,
-        "message": one.message,
-        "app": one.app_slug,
-        "keyHint": one.key_hint,
-        "item": one.item,
-    }

@@ -6,32 +6,18 @@ import asyncio
 import contextlib
 import logging
 import os
-import shlex
-import shutil
-import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from service.cli.help import PROGRAM, Command, examples
-from service.cli.output import note, print_json, print_json_line, print_text
+from service.cli.help import Command, examples
+from service.cli.output import note, print_json, print_text
 from service.cli.session import Json, reachable_database
 
 if TYPE_CHECKING:
-    from service.runtime import Ready
     from service.settings import Settings
-
-_EVENT: Final = (
-    '{"events": [{"eventType": "ticket.resolved", "category": "project_management", '
-    '"actor": {"externalId": "crm-user-42"}, "duration": 240, '
-    '"metadata": {"ticket_id": "SUP-431"}}]}'
-)
-_SNAPSHOT: Final = (
-    '{"snapshotType": "tickets_open", "actor": {"externalId": "crm-user-42"}, '
-    '"metrics": {"open": {"value": 12, "unit": "count"}, "load": "normal"}}'
-)
 
 
 class ServeCommand(Command):
@@ -126,6 +112,7 @@ def serve(
     not ready until all have started, while fewer than half accept traffic, and while stopping.
     /metrics (Prometheus) needs no key: keep it inside.
     """
+    from service.cli.announcement import announce
     from service.gc_settings import postpone_gc
     from service.hangup import Hangup
     from service.logs import configure_logs
@@ -151,26 +138,29 @@ def serve(
         from service.runtime import run
 
         progress = log.info if as_json else note
-        server_processes = _server_processes(settings, progress)
-        serving: Callable[..., Coroutine[Any, Any, None]]
-        if server_processes > 1:
-            from service.processes.supervisor import run
-            from service.processes.supervisor import serve as serve_together
-
-            serving = partial(serve_together, server_processes=server_processes)
-        else:
-            from service.compose import serve as serve_alone
-
-            serving = serve_alone
         run(
-            serving(
+            _serving(settings, progress)(
                 settings,
                 demo=demo,
                 hangup=hangup,
-                on_ready=partial(_announce, settings, as_json=as_json),
+                on_ready=partial(announce, settings, as_json=as_json),
                 progress=progress,
             )
         )
+
+
+def _serving(
+    settings: Settings, progress: Callable[[str], None]
+) -> Callable[..., Coroutine[Any, Any, None]]:
+    """The service in this process, or in several."""
+    server_processes = _server_processes(settings, progress)
+    if server_processes > 1:
+        from service.processes import supervisor
+
+        return partial(supervisor.serve, server_processes=server_processes)
+    from service.compose import serve
+
+    return serve
 
 
 def _server_processes(settings: Settings, progress: Callable[[str], None]) -> int:
@@ -224,91 +214,3 @@ SERVE_EXAMPLES: Final = examples(
     "serve --http 127.0.0.1:0 --json",
     "serve --http 0.0.0.0:8080 --grpc 0.0.0.0:50051 --workers 4",
 )
-
-
-def _announce(settings: Settings, ready: Ready, *, as_json: bool) -> None:
-    note = _links_note(settings, ready)
-    if as_json:
-        _print_ready_line(ready)
-        if note is not None:
-            logging.getLogger(__name__).warning("%s", note)
-    else:
-        _print_welcome(ready, note, has_tls=settings.grpc_tls_certificate is not None)
-
-
-def _links_note(settings: Settings, ready: Ready) -> str | None:
-    """A word on links that other machines cannot follow, though they reach the service."""
-    from service.runtime import is_every_interface
-    from service.settings import host_and_port
-
-    host, _ = host_and_port(settings.http)
-    if settings.public_url is not None or not is_every_interface(host):
-        return None
-    return (
-        f"Links in answers and pages lead to {ready.http}, which is this machine alone. "
-        "Set WEPEOPLE_PUBLIC_URL to the URL at which clients reach the service."
-    )
-
-
-def _print_ready_line(ready: Ready) -> None:
-    line = {"event": "ready", "http": ready.http}
-    if ready.grpc is not None:
-        line["grpc"] = ready.grpc
-    if ready.demo is not None and ready.demo.key is not None:
-        line["demoKey"] = ready.demo.key
-    print_json_line(line)
-
-
-def _print_welcome(ready: Ready, note: str | None, *, has_tls: bool) -> None:
-    from http_api.paths import OVERVIEW_PATH
-    from http_api.site import grpcurl
-
-    lines = ["", "WePeople ingest is ready.", "", f"  HTTP  {ready.http}"]
-    if ready.grpc is not None:
-        lines.append(f"  gRPC  {ready.grpc}")
-    lines.append(f"  docs  {ready.http}{OVERVIEW_PATH}")
-    if note is not None:
-        lines += ["", note]
-    if ready.demo is not None:
-        command = _command()
-        organization = shlex.quote(ready.demo.app.partition("/")[0])
-        if ready.demo.key is None:
-            lines += [
-                "",
-                "There is a demo key already, which cannot be shown again. For another one:",
-                "",
-                f"  {command} key create {shlex.quote(ready.demo.app)}",
-            ]
-        else:
-            lines += ["", "Try it:", "", *_curl_lines(ready.http, ready.demo.key)]
-            if ready.grpc is not None:
-                lines += ["", *_grpcurl_lines(ready.grpc, ready.demo.key, grpcurl(has_tls=has_tls))]
-        lines += ["", "See what came in:", "", f"  {command} events {organization} --follow"]
-    print_text("\n".join([*lines, "", "Ctrl-C stops it.", ""]))
-
-
-def _command() -> str:
-    """How this program was called, if its bare name would not be found."""
-    return PROGRAM if shutil.which(PROGRAM) else shlex.quote(sys.argv[0])
-
-
-def _curl_lines(url: str, key: str) -> list[str]:
-    authorization = f"-H 'Authorization: Bearer {key}'"
-    return [
-        f"  curl {url}/api/v1/ingest/ping {authorization}",
-        "",
-        f"  curl {url}/api/v1/ingest/events {authorization} \\",
-        "    -H 'Content-Type: application/json' \\",
-        f"    -d '{_EVENT}'",
-        "",
-        f"  curl {url}/api/v1/ingest/snapshots {authorization} \\",
-        "    -H 'Content-Type: application/json' \\",
-        f"    -d '{_SNAPSHOT}'",
-    ]
-
-
-def _grpcurl_lines(address: str, key: str, command: str) -> list[str]:
-    return [
-        f"  {command} -emit-defaults -H 'authorization: Bearer {key}' \\",
-        f"    {address} wepeople.ingest.v1.IngestService/Ping",
-    ]

@@ -8,7 +8,7 @@ import typer
 
 from service.cli.help import examples
 from service.cli.output import json_line, moment, note, print_json, print_table
-from service.cli.session import Json, OnlyWorker, OrganizationName, Session, run, to_text
+from service.cli.session import Json, OnlyWorker, OrganizationName, Session, run
 
 if TYPE_CHECKING:
     from core.admin.snapshots import StoredSnapshot
@@ -47,7 +47,9 @@ def snapshots(
 
     found = run(work)
     if as_json:
-        print_json([_snapshot_to_json(snapshot) for snapshot in found])
+        from core.admin import as_json as records
+
+        print_json(list(map(records.snapshot, found)))
     elif not found:
         note("There are no such snapshots.")
     else:
@@ -78,26 +80,3 @@ def _print_snapshots(found: list[StoredSnapshot], history: bool) -> None:
             for snapshot in found
         ],
     )
-
-
-def _snapshot_to_json(snapshot: StoredSnapshot) -> dict[str, object]:
-    from msgspec import Raw
-
-    from core import ids
-    from core.admin import apps
-    from core.timestamps import format_us
-
-    return {
-        "snapshotType": snapshot.snapshot_type,
-        "current": snapshot.is_card,
-        "receivedAt": format_us(snapshot.received_us),
-        "timestamp": to_text(snapshot.occurred_at),
-        "source": apps.source(snapshot.app_slug),
-        "appId": ids.text(ids.APP, snapshot.app_id),
-        "worker": {
-            "id": ids.text(ids.WORKER, snapshot.worker_id),
-            "displayName": snapshot.worker_name,
-        },
-        "metrics": Raw(snapshot.metrics.encode()),
-        "metadata": None if snapshot.metadata is None else Raw(snapshot.metadata.encode()),
-    }

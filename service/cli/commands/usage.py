@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from service.cli.help import examples
 from service.cli.output import moment, note, print_fields, print_json, print_table, print_text
-from service.cli.session import Json, OrganizationName, Session, now_us, run, to_text
+from service.cli.session import Json, OrganizationName, Session, now_us, run
 
 if TYPE_CHECKING:
     from core.admin.traffic import AppMinute
@@ -61,8 +61,10 @@ def usage(
 
     name, month, recent = run(work)
     if as_json:
-        traffic = {} if minutes is None else {"minutes": list(map(_minute_to_json, recent))}
-        print_json({**_to_json(name, month), **traffic})
+        from core.admin import as_json as records
+
+        traffic = {} if minutes is None else {"minutes": list(map(records.app_minute, recent))}
+        print_json({**records.usage(name, month), **traffic})
         return
     _print_month(name, month)
     if recent:
@@ -79,40 +81,6 @@ def _check_minutes(minutes: int | None) -> None:
         raise typer.BadParameter(
             f"{minutes} are more than the {KEPT_MINUTES} that are kept", param_hint="'--minutes'"
         )
-
-
-def _to_json(name: str, month: Usage) -> dict[str, Any]:
-    ahead = month.forecast
-    ends_on = ahead and ahead.quota_ends_on
-    return {
-        "organization": name,
-        "month": month.month.strftime("%Y-%m"),
-        "quota": month.quota,
-        "used": month.used,
-        "left": month.left,
-        "forecast": ahead
-        and {"events": ahead.events, "quotaEndsOn": ends_on and ends_on.isoformat()},
-        "accepted": month.used,
-        "rejected": {
-            code: {"events": refused.events, "requests": refused.requests}
-            for code, refused in month.rejected.items()
-        },
-    }
-
-
-def _minute_to_json(one: AppMinute) -> dict[str, Any]:
-    from core import ids
-
-    return {
-        "minute": to_text(one.minute),
-        "appId": ids.text(ids.APP, one.app_id),
-        "app": one.app_slug,
-        "requests": one.requests,
-        "accepted": one.accepted,
-        "rejected": one.rejected,
-        "meanMilliseconds": round(one.mean_milliseconds, 3),
-        "slowestMilliseconds": round(one.slowest_milliseconds, 3),
-    }
 
 
 def _print_month(name: str, month: Usage) -> None:

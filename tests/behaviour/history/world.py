@@ -10,7 +10,6 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from tests.behaviour.examples import NOBODY
 from tests.behaviour.history.record import (
     WHITELIST,
     Answer,
@@ -24,7 +23,7 @@ from tests.behaviour.history.record import (
     Setting,
 )
 from tests.conftest import MakeTenant
-from tests.support.tenant import event, snapshot
+from tests.support.tenant import NOBODY, event, snapshot
 
 ALWAYS, SOMETIMES, NEVER = "ticket.resolved", "deal.won", "not.allowed"
 MAX_ITEMS = 6

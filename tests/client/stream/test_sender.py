@@ -10,6 +10,7 @@ import pytest
 
 from tests.client.stream.conftest import each_once, numbered, producer_for, stored_numbers
 from tests.client.stream.scripted_server import StartScripted
+from tests.support.ports import free_port
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tenant import Tenant, event, make_tenant
@@ -68,8 +69,9 @@ async def _judged(tenant: Tenant) -> int:
 
 async def test_a_service_that_restarts_is_waited_for(database_url: str) -> None:
     tenant = await make_tenant(database_url)
-    service = RunningService(database_url)
-    target = service.start().grpc
+    target = f"127.0.0.1:{free_port()}"
+    service = RunningService(database_url, grpc=target)
+    service.start()
     options = {"max_batch_events": 20, "max_buffered_events": 200}
 
     def restart() -> None:

@@ -13,7 +13,8 @@ from core.access import authentication, key_renewal
 from core.access.api_keys import generate_key
 from core.access.authentication import Authenticator
 from core.access.invalidation import Invalidation
-from core.access.key_secrets import key_secrets
+from core.access.key_secrets import KeySecrets, key_secrets
+from core.admin import keys
 from core.admin.cell_sessions import CellSessions
 from core.admin.key_secrets import keys_with_old_digests, rotate
 from core.clock import Clock
@@ -156,6 +157,20 @@ async def test_servers_renew_the_same_keys_at_once(tenant: Tenant) -> None:
         await eventually(all_are, "all digests are renewed")
     entered, stored = await digests(tenant)
     assert entered == stored == {await renewed(key) for key in tenants}
+
+
+async def test_a_server_of_before_makes_keys_with_the_secret_that_is_in_force(
+    tenant: Tenant,
+) -> None:
+    url = tenant.database_url
+    async with await connect(url) as home:
+        started = await key_secrets(home, NEW)
+        await put_in_force(url)
+        async with tenant.in_cell() as cell:
+            _, key = await keys.create(cell, tenant.app, started, now_us())
+        assert await old_keys(url) == 1  # that of the tenant
+        only_new = KeySecrets(started.wanted, (started.wanted,))
+        assert only_new.digests(key)[0] in (await digests(tenant))[0]
 
 
 async def test_a_revoked_key_stays_revoked_and_is_renewed(tenant: Tenant) -> None:

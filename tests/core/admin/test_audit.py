@@ -100,16 +100,16 @@ async def test_an_organization_that_is_gone_is_found_by_its_name_and_its_id(
 async def test_followers_miss_no_entry_of_a_transaction_that_ends_late(
     home: AsyncConnection, database_url: str
 ) -> None:
-    follower = Follower(home, Selection())
+    follower = Follower(Selection())
     async with await connect(database_url) as late:
         await record(home, ALEX, Change("before", None, "1"))
-        assert [one.action for one in await follower.start(10)] == ["before"]
+        assert [one.action for one in await follower.start(home, 10)] == ["before"]
         async with late.transaction():
             await record(late, ALEX, Change("late", None, "2"))
             await record(home, ALEX, Change("early", None, "3"))
-            assert [one.action for one in await follower.news()] == ["early"]
-        assert [one.action for one in await follower.news()] == ["late"]
-    assert await follower.news() == []
+            assert [one.action for one in await follower.news(home)] == ["early"]
+        assert [one.action for one in await follower.news(home)] == ["late"]
+    assert await follower.news(home) == []
 
 
 async def test_changes_of_two_at_once_are_told_as_they_followed(

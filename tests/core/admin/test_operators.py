@@ -16,6 +16,7 @@ from core.admin.errors import (
 )
 from core.admin.key_secrets import rotate, tokens_with_old_digests
 from core.admin.operators import Operator, TokenRefusedError
+from core.postgres.errors import DatabaseUnusableError
 from core.postgres.sessions import connect
 from core.timestamps import from_datetime
 from tests.support.tenant import now_us
@@ -113,6 +114,31 @@ async def test_the_last_use_is_noted_to_the_minute(database_url: str) -> None:
         assert await used_at(now) == now
         assert await used_at(now + MINUTE_US - 1) == now
         assert await used_at(now + MINUTE_US) == now + MINUTE_US
+
+
+async def test_a_token_outlives_the_first_secret_that_is_configured(database_url: str) -> None:
+    async with await connect(database_url) as db, CellSessions(db, database_url, 10) as cells:
+        internal = await key_secrets(db)
+        made, token = await operators.create(at_home(db), "ann", "write", internal, now_us())
+        waiting = await key_secrets(db, FIRST)
+        assert waiting.in_force != waiting.wanted  # as beside keys
+        assert await rotate(cells, waiting, now_us())
+        started = await key_secrets(db, FIRST)
+        assert (await operators.authenticate(db, token, started, now_us())).id == made.id
+        assert len((await key_secrets(db, FIRST)).accepted) == 1  # the token was renewed
+
+
+async def test_a_token_is_made_with_the_secret_that_came_into_force_meanwhile(
+    database_url: str,
+) -> None:
+    async with await connect(database_url) as db, CellSessions(db, database_url, 10) as cells:
+        first = await key_secrets(db, FIRST)
+        started = await key_secrets(db, SECOND, FIRST)
+        assert await rotate(cells, started, now_us())
+        _, token = await operators.create(at_home(db), "ann", "write", started, now_us())
+        await operators.authenticate(db, token, await key_secrets(db, SECOND), now_us())
+        with pytest.raises(DatabaseUnusableError, match="was started without the new one"):
+            await operators.create(at_home(db), "zoe", "write", first, now_us())
 
 
 async def test_a_digest_is_renewed_at_use_once_another_secret_is_in_force(

@@ -55,14 +55,14 @@ async def test_each_is_told_once_whatever_clock_its_process_has(database_url: st
     async with await tenant.connect() as db:
         logs[0].note_request(mine, "req_0", BROKEN)
         await logs[0].flush(db)
-        follower = Follower(db, Selection(tenant.organization.id))
-        assert [one.request_id for one in await follower.start(5)] == ["req_0"]
-        assert await follower.news() == []
+        follower = Follower(Selection(tenant.organization.id))
+        assert [one.request_id for one in await follower.start(db, 5)] == ["req_0"]
+        assert await follower.news(db) == []
         for number, log in enumerate(logs, 1):
             log.note_request(mine, f"req_{number}", BROKEN)
             await log.flush(db)
-            assert [one.request_id for one in await follower.news()] == [f"req_{number}"]
-        assert await follower.news() == []
+            assert [one.request_id for one in await follower.news(db)] == [f"req_{number}"]
+        assert await follower.news(db) == []
 
 
 def test_a_code_is_one_of_the_catalogue() -> None:

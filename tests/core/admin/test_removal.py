@@ -8,9 +8,10 @@ import pytest
 from psycopg import sql
 
 from core import ids
-from core.admin import removal
+from core.admin import audit, removal
 from core.admin.cell_sessions import at_home
 from core.admin.errors import NotFoundError
+from core.admin.removal import Removal
 from core.errors import IngestError
 from tests.support.cells import add_cell
 from tests.support.direct_writer import DirectWriter
@@ -94,7 +95,8 @@ async def test_removes_all_of_one_organization_and_nothing_of_another(
     assert len(partitions & set(before)) == 2
 
     async with await going.connect() as db:
-        assert await removal.remove_organization(at_home(db), going.organization.id) == EVENTS
+        done = await removal.remove_organization(at_home(db), going.organization.id)
+        assert done == Removal(EVENTS, is_finished=True)
 
     assert await left(going) == {}
     assert await left(staying) == before
@@ -174,7 +176,7 @@ async def test_an_app_goes_with_its_rows_and_no_others(
         extent = await removal.extent(cell.db, owner, now_us(), going.app.id)
         assert (extent.apps, extent.working_keys, extent.producers) == (1, 1, 1)
         assert extent.events == EVENTS
-        assert await removal.remove_app(cell, going.app, now_us()) == EVENTS
+        assert (await removal.remove_app(cell, going.app, now_us())).events == EVENTS
         rest = await removal.extent(cell.db, owner, now_us())
         assert (rest.apps, rest.keys, rest.producers, rest.events) == (1, 1, 1, EVENTS)
         assert await staying.rows("SELECT app_id FROM traffic") == [{"app_id": staying.app.id}]
@@ -182,3 +184,26 @@ async def test_an_app_goes_with_its_rows_and_no_others(
         assert left_keys == [{"key_id": staying.api_key.id}]
         known = await (await cell.home.execute(key_place, (owner,))).fetchall()
         assert len(known) == 1
+
+
+async def test_a_removal_that_runs_out_of_time_is_finished_by_another(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "QUIET_SECONDS", 0.0)
+    going = await make_tenant(database_url)
+    other = await going.another_app()
+    await furnish(going)
+    owner = going.organization.id
+    async with going.in_cell() as cell:
+        unfinished = await removal.remove_app(cell, other.app, now_us(), -1.0)
+        assert unfinished == Removal(0, is_finished=False)
+        assert (await removal.remove_app(cell, other.app, now_us(), 60.0)).is_finished
+        unfinished = await removal.remove_organization(cell, owner, -1.0)
+        assert unfinished == Removal(0, is_finished=False)
+        assert (await left(going))["events"] > 0
+        entry, *_ = await audit.newest(cell.home, audit.Selection(owner), 1)
+        assert (entry.action, entry.is_done) == ("org.remove", True)
+        assert entry.after == {"name": going.organization.name}  # which is still there
+        done = await removal.remove_organization(cell, owner, 60.0)
+        assert done == Removal(EVENTS, is_finished=True)
+    assert await left(going) == {}

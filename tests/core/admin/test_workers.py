@@ -9,7 +9,11 @@ import pytest
 from core import ids
 from core.admin import workers
 from core.admin.cell_sessions import at_home
-from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError
+from core.admin.errors import (
+    AlreadyExistsError,
+    InvalidValueError,
+    NotFoundError,
+)
 from core.admin.workers import Link
 from tests.support.tenant import Tenant, make_tenant, now_us
 

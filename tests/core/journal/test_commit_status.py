@@ -93,7 +93,8 @@ async def test_a_transaction_has_its_lock_before_it_commits_and_until_it_is_over
     await quota_of_five.write(quota_of_five.request(1))  # so that the worker and an account exist
     [worker] = await quota_of_five.tenant.rows("SELECT id, display_name FROM workers")
     cache = WorkerCache()
-    cache.remember(dict.fromkeys(request.names, Worker(worker["id"], worker["display_name"])))
+    known = dict.fromkeys(request.names, Worker(worker["id"], worker["display_name"]))
+    cache.remember(known, {quota_of_five.tenant.organization.id: 0})
     transaction = Transaction([request], cache, quota_of_five.clock.now_us(), mode)
     lock = transaction.commit_lock
     assert lock is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg
 import pytest
 from msgspec import structs
@@ -86,6 +88,27 @@ async def test_there_are_at_most_so_many_keys(
         await uses.flush(db)
         assert len(await used_us(quota_of_five.tenant)) == 3
     assert len(uses._due) == 2
+
+
+async def test_uses_that_are_noted_during_a_flush_that_fails_are_within_the_bound(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_uses, "MAX_KEYS", 2)
+    uses = KeyUses(ManualTime().clock)
+    callers = [await another_caller(quota_of_five) for _ in range(4)]
+    async with await quota_of_five.tenant.connect() as db:
+        await db.execute("ALTER TABLE key_uses RENAME TO away")
+        for caller in callers[:2]:
+            uses.note(caller)
+        flushing = asyncio.create_task(uses.flush(db))
+        await asyncio.sleep(0)
+        for caller in callers[2:]:
+            uses.note(caller)
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            await flushing
+        await db.execute("ALTER TABLE away RENAME TO key_uses")
+        await uses.flush(db)
+    assert len(await used_us(quota_of_five.tenant)) == 2
 
 
 async def test_uses_of_keys_that_are_gone_are_deleted(quota_of_five: DirectWriter) -> None:

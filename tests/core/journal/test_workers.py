@@ -83,5 +83,5 @@ def test_the_oldest_entries_give_way_when_the_cache_is_full() -> None:
     cache = WorkerCache(most=2)
     names = [WorkerByEmail(UUID(int=1), address) for address in "abc"]
     for name in names:
-        cache.remember({name: Worker(UUID(int=2), "A")})
+        cache.remember({name: Worker(UUID(int=2), "A")}, {UUID(int=1): 0})
     assert [cache.get(name) is not None for name in names] == [False, True, True]

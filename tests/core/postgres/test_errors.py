@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import psycopg
 import pytest
 from psycopg import errors
@@ -19,6 +17,7 @@ from core.postgres.errors import (
     temporary_failure,
 )
 from tests.support.database import connect
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize(
@@ -75,9 +74,15 @@ def test_a_client_is_told_nothing_of_the_database_but_to_retry(
 async def test_a_session_that_the_server_ends_is_lost_whatever_the_reason(
     database_url: str,
 ) -> None:
-    async with await connect(database_url) as db:
+    async with await connect(database_url) as db, await connect(database_url) as other:
         await db.execute("SET idle_in_transaction_session_timeout = '10ms'; BEGIN")
-        await asyncio.sleep(0.1)
+        pid = db.info.backend_pid
+
+        async def is_ended() -> bool:
+            rows = await other.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,))
+            return await rows.fetchone() is None
+
+        await eventually(is_ended, "the server has ended the session")
         with pytest.raises(errors.IdleInTransactionSessionTimeout) as caught:
             await db.execute("SELECT 1")
         assert caught.value.diag.severity_nonlocalized == "FATAL"

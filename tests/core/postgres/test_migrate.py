@@ -25,7 +25,7 @@ from core.postgres.migrate import (
 )
 from tests.support.database import connect
 from tests.support.hanging_server import hanging_server
-from tests.support.postgres_server import free_port
+from tests.support.ports import free_port
 from tests.support.tenant import now_us
 
 pytestmark = pytest.mark.anyio

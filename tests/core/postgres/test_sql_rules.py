@@ -21,6 +21,7 @@ from tests.support.sql_rules import (
     parsed,
     problems,
     statements,
+    tables_of,
 )
 
 
@@ -73,6 +74,17 @@ def test_a_statement_works_on_every_kind_of_cell(name: str, text: str) -> None:
 @pytest.mark.parametrize(("name", "text"), named(HOT).items(), ids=lambda value: str(value)[:60])
 def test_a_statement_names_its_organization(name: str, text: str) -> None:
     assert names_its_organization(text) is (name not in OF_ALL_ORGANIZATIONS)
+
+
+LOCKS: Final = {
+    name: text for name, text in named(modules_of(core.journal)).items() if "pg_advisory" in text
+}
+
+
+@pytest.mark.parametrize(("name", "text"), LOCKS.items(), ids=lambda value: str(value)[:60])
+def test_an_advisory_lock_is_taken_on_the_node_that_writes(name: str, text: str) -> None:
+    """Citus runs a statement without a table on whatever node it comes to."""
+    assert tables_of(text) & cell_tables()
 
 
 @pytest.mark.parametrize("module", ALL, ids=lambda module: str(module.__name__))

@@ -12,13 +12,26 @@ import httpx
 import pytest
 import yaml
 
-from core.error_codes import CATALOGUE, REFERENCE_PATH, ErrorCode, StreamReason, docs_url
+from core.error_codes import (
+    CATALOGUE,
+    REFERENCE_PATH,
+    ErrorCode,
+    OperatorCode,
+    StreamReason,
+    docs_url,
+)
 from grpc_api.errors import GRPC_STATUS
 from http_api.docs.grpc_contract import contract
 from http_api.docs.openapi import render, render_json
 from http_api.docs.reference import render_reference
 from http_api.errors import HTTP_STATUS, METHOD_NOT_ALLOWED, NOT_FOUND
-from http_api.paths import ASSETS_PATH, DOCUMENT_PATH, JSON_DOCUMENT_PATH, OVERVIEW_PATH
+from http_api.paths import (
+    ASSETS_PATH,
+    DOCUMENT_PATH,
+    JSON_DOCUMENT_PATH,
+    MANAGE_PATH,
+    OVERVIEW_PATH,
+)
 from http_api.site import Site
 from tests.http_api.docs.page_examples import page_examples
 from tests.http_api.docs.promised_document import (
@@ -92,8 +105,10 @@ def test_page_has_one_anchor_for_each_code(page: Page) -> None:
     codes = [code.value for code in ErrorCode] + [NOT_FOUND, METHOD_NOT_ALLOWED]
     codes += [reason.value for reason in StreamReason]
     assert [page.ids[code] for code in codes] == [1] * 19
+    codes += [code.value for code in OperatorCode]
+    assert all(page.ids[code] == 1 for code in codes)
     # An anchor with the form of a code that is none would be a code that was dropped.
-    assert {name for name in page.ids if "_" in name} == set(codes)
+    assert {name for name in page.ids if "_" in name} == {code for code in codes if "_" in code}
     assert max(page.ids.values()) == 1
 
 
@@ -178,7 +193,8 @@ def test_links_of_the_page_resolve(page: Page) -> None:
             assert not fragment or page.ids[fragment] == 1, link
         else:
             path = target.removeprefix(BASE_URL)
-            assert path in (DOCUMENT_PATH, JSON_DOCUMENT_PATH) or path.startswith(OVERVIEW_PATH)
+            documents = (DOCUMENT_PATH, JSON_DOCUMENT_PATH, f"{MANAGE_PATH}/openapi.json")
+            assert path in documents or path.startswith(OVERVIEW_PATH)
     assert DOCUMENT_PATH in page.links
 
 

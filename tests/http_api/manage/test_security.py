@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from core import ids
-from core.admin import operators
+from core.admin import as_json, operators
 from core.admin.cell_sessions import at_home
 from core.postgres.sessions import connect
 from http_api.paths import MANAGE_PATH
@@ -33,7 +33,11 @@ async def test_a_token_tells_its_operator(server: Addresses) -> None:
         "name": operator.name,
         "scope": "read",
         "endsIn": token[-4:],
+        "state": "active",
+        "createdAt": as_json.moment(operator.created_at),
         "expiresAt": None,
+        "revokedAt": None,
+        "lastUsedAt": None,
     }
     assert answer.headers["x-request-id"].startswith("req_")
     assert answer.headers["cache-control"] == "no-store"

@@ -39,6 +39,14 @@ def acme(run: Run) -> str:
 
 
 @pytest.fixture
+def zoe(run: Run, acme: str) -> str:
+    """The id of Zoe, beside whom Acme has Alex."""
+    run("worker", "create", "Acme", "--name", "Alex", "--email", "alex@a.example")
+    created = ("worker", "create", "Acme", "--name", "Zoe", "--email", "zoe@a.example", "--json")
+    return str(run(*created).json()["id"])
+
+
+@pytest.fixture
 def tenant(server: Addresses) -> Tenant:
     """An organization without a quota; not made in the test's loop, for commands have their own."""
     return asyncio.run(make_tenant(server.database_url))

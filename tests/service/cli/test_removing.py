@@ -33,7 +33,7 @@ def test_an_organization_goes_once_its_name_is_typed(
     monkeypatch.setattr("sys.stdin", Terminal("acme\n"))
     refused = run("org", "remove", "Acme")
     assert (refused.code, refused.out) == (1, "")
-    assert "nothing was removed" in refused.err
+    assert "nothing was changed" in refused.err
     assert len(run("org", "list", "--json").json()) == 1
     monkeypatch.setattr("sys.stdin", Terminal("Acme\n"))
     assert run("org", "remove", "Acme").code == 0

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.service.cli.command import KEY, WAIT_SECONDS, Run, process, send, served
+from tests.service.cli.command import KEY, WAIT_SECONDS, Run, process, send
 from tests.support.databases import new_database
 from tests.support.postgres_server import PostgresServer, postgres_server
+from tests.support.running_service import RunningService
 from tests.support.waiting import wait_until
 
 NORTH = "north"
@@ -57,7 +58,7 @@ def key_in_north(run: Run, north: str) -> str:
 
 
 def test_every_command_works_for_an_organization_of_another_cell(
-    run: Run, key_in_north: str
+    run: Run, key_in_north: str, database_url: str
 ) -> None:
     key = key_in_north
     run("org", "create", "Zoo", "--cell", "home")
@@ -66,12 +67,12 @@ def test_every_command_works_for_an_organization_of_another_cell(
     assert listed == {"Acme": NORTH, "Zoo": "home"}
     assert "CELL" in run("org", "list").out
     assert [one["slug"] for one in run("app", "list", "--json").json()] == ["crm-hub"]
-    with served() as (ready, _):
+    with RunningService(database_url) as server:
         actor = {"email": "alex@acme.example"}
-        assert send(ready["http"], key, 3, actor=actor).status_code == 202
+        assert send(server.addresses.http, key, 3, actor=actor).status_code == 202
         snapshot = {"snapshotType": "load", "actor": actor, "metrics": {"open": 1}}
         headers = {"Authorization": f"Bearer {key}"}
-        url = f"{ready['http']}/api/v1/ingest/snapshots"
+        url = f"{server.addresses.http}/api/v1/ingest/snapshots"
         assert httpx.post(url, json=snapshot, headers=headers).status_code == 202
         assert run("usage", "Acme", "--json").json()["used"] == 4
         found = run("events", "Acme", "--app", "crm-hub", "--worker", actor["email"], "--json")
@@ -83,17 +84,17 @@ def test_every_command_works_for_an_organization_of_another_cell(
             assert follower.stdout is not None
             latest = json.loads(follower.stdout.readline())
             assert latest == found.json()[0]
-            assert send(ready["http"], key, 1).status_code == 202
+            assert send(server.addresses.http, key, 1).status_code == 202
             assert json.loads(follower.stdout.readline())["id"] > latest["id"]
         run("app", "allow", "Acme/crm-hub", "deal.won")
         wait_until(
-            lambda: send(ready["http"], key, 1, eventType="deal.won").status_code == 202,
+            lambda: send(server.addresses.http, key, 1, eventType="deal.won").status_code == 202,
             "the type is allowed",
             seconds=WAIT_SECONDS,
         )
         assert run("key", "revoke", key, "--json").json()["state"] == "revoked"
         wait_until(
-            lambda: send(ready["http"], key, 1).status_code == 401,
+            lambda: send(server.addresses.http, key, 1).status_code == 401,
             "the key is revoked",
             seconds=WAIT_SECONDS,
         )
@@ -102,10 +103,12 @@ def test_every_command_works_for_an_organization_of_another_cell(
     assert run("key", "revoke", listed_key["id"], "--json").json() == listed_key
 
 
-def test_a_load_is_stored_in_the_chosen_cell_and_removed_from_it(run: Run, north: str) -> None:
-    with served() as (ready, _):
+def test_a_load_is_stored_in_the_chosen_cell_and_removed_from_it(
+    run: Run, north: str, database_url: str
+) -> None:
+    with RunningService(database_url) as server:
         load = ("--batch", "5", "--concurrency", "1", "--seconds", "0.5", "--rounds", "1")
-        result = run("bench", "--server", ready["http"], "--cell", north, *load, "--json")
+        result = run("bench", "--server", server.addresses.http, "--cell", north, *load, "--json")
         assert result.code == 0, result.err
         measured = {line["name"]: line for line in json.loads(result.out)["measurements"]}
         assert measured["http"]["eventsPerSecond"] > 0

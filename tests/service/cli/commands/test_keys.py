@@ -17,8 +17,8 @@ from tests.service.cli.command import (
     Run,
     command,
     send,
-    served,
 )
+from tests.support.running_service import RunningService
 from tests.support.tenant import UNKNOWN_KEY
 from tests.support.waiting import wait_until
 
@@ -72,21 +72,21 @@ def test_a_key_that_cannot_be_shown_is_named_for_revocation(run: Run, acme: str)
     assert "wp_live_" not in done.stderr
 
 
-def test_a_key_is_replaced_and_works_until_its_end(run: Run, acme: str) -> None:
+def test_a_key_is_replaced_and_works_until_its_end(run: Run, acme: str, database_url: str) -> None:
     run("org", "update", "Acme", "--quota", "none")
     [old] = run("key", "list", "--json").json()
-    with served() as (ready, _):
+    with RunningService(database_url) as server:
         first = run("key", "rotate", old["id"], "--json").json()
-        assert send(ready["http"], acme, 1).status_code == 202
-        assert send(ready["http"], first["key"], 1).status_code == 202
+        assert send(server.addresses.http, acme, 1).status_code == 202
+        assert send(server.addresses.http, first["key"], 1).status_code == 202
         # Again, with an end that is sooner.
         rotated = run("key", "rotate", old["id"], "--old-ends-in", "1s", "--json").json()
         wait_until(
-            lambda: send(ready["http"], acme, 1).status_code == 401,
+            lambda: send(server.addresses.http, acme, 1).status_code == 401,
             "the old key has ended",
             seconds=WAIT_SECONDS,
         )
-        assert send(ready["http"], rotated["key"], 1).status_code == 202
+        assert send(server.addresses.http, rotated["key"], 1).status_code == 202
     assert (rotated["state"], rotated["expiresAt"]) == ("active", None)
     assert rotated["old"]["id"] == old["id"]
     assert (rotated["appId"], rotated["requestsPerSecond"]) == (old["appId"], 60)

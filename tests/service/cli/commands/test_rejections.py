@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import signal
 
-from tests.service.cli.command import WAIT_SECONDS, Run, process, send, served
+from tests.service.cli.command import WAIT_SECONDS, Run, process, send
+from tests.support.running_service import RunningService
 
 
-def test_a_request_id_leads_to_the_reason(run: Run, acme: str) -> None:
-    with served() as (ready, _), process("rejections", "Acme", "--follow", "--json") as follower:
+def test_a_request_id_leads_to_the_reason(run: Run, acme: str, database_url: str) -> None:
+    with (
+        RunningService(database_url) as server,
+        process("rejections", "Acme", "--follow", "--json") as follower,
+    ):
         assert follower.stdout is not None
-        answer = send(ready["http"], acme, 1, eventType="not.allowed")
+        answer = send(server.addresses.http, acme, 1, eventType="not.allowed")
         request_id = answer.json()["error"]["requestId"]
         followed = json.loads(follower.stdout.readline())
         follower.send_signal(signal.SIGINT)

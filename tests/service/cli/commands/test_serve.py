@@ -30,6 +30,8 @@ def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -
             said += line
         (overview,) = re.findall(r"^  docs  (http://.*)$", said, re.MULTILINE)
         assert httpx.get(overview).is_success
+        (link,) = re.findall(r"^  (http://.*/console/sign-in\?link=.*)$", said, re.MULTILINE)
+        assert "This link signs you in once" in httpx.get(link).text
         pasted = re.findall(r"^  (curl (?:.*\\\n)*.*)$", said, re.MULTILINE)
         assert len(pasted) == 3
         for text in pasted:
@@ -45,6 +47,26 @@ def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -
         said = "".join(iter(server.stdout.readline, "Ctrl-C stops it.\n"))
         assert "key create Demo/crm-hub" in said
         assert "wp_live_" not in said
+        (another,) = re.findall(r"^  (http://.*/console/sign-in\?link=.*)$", said, re.MULTILINE)
+        assert another != link
+        assert "wp_ops_" not in said
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_demos_link_leads_into_the_console_once(environment: None, processes: str) -> None:
+    addresses = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+    with process("serve", "--demo", "--json", "--workers", processes, *addresses) as server:
+        assert server.stdout is not None
+        ready = json.loads(server.stdout.readline())
+        link = httpx.URL(ready["console"])
+        sign_in = f"{ready['http']}/console/sign-in"
+        assert str(link.copy_with(query=None)) == sign_in
+        with httpx.Client() as client:
+            answer = client.post(sign_in, data=dict(link.params), follow_redirects=True)
+            assert "<h1>Demo</h1>" in answer.text
+            assert client.post(sign_in, data=dict(link.params)).status_code == 401
+        server.send_signal(signal.SIGINT)
+        assert server.wait(WAIT_SECONDS) == 0
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

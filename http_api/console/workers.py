@@ -1,0 +1,138 @@
+"""An organization's workers, and a worker's strip: cards, the course of each metric, events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from core import ids
+from core.admin import snapshots, timeline, workers
+from core.admin.errors import NotFoundError
+from core.admin.snapshots import StoredSnapshot
+from core.admin.timeline import Selection
+from core.timestamps import from_datetime
+from http_api.console import organizations
+from http_api.console.plots import Line, line
+from http_api.console.query import given, given_id
+from http_api.console.rendering import address, page
+from http_api.console.security import Reader
+from http_api.paths import READING
+
+PATH: Final = f"{organizations.PATH}/{{organization_id}}/workers"
+PAGE_WORKERS: Final = 50
+STRIP_SNAPSHOTS: Final = 200  # the latest of a worker, which the plots are made of
+STRIP_EVENTS: Final = 10
+
+router = APIRouter()
+
+
+@router.api_route(PATH, methods=READING)
+async def list_workers(request: Request, organization_id: str, visit: Reader) -> Response:
+    """List the workers, or those whose name or e-mail begins with what is searched for."""
+    search = given(request, "search")
+    after = given_id(request, "after", ids.WORKER)
+    async with visit.cells() as cells:
+        cell, organization = await organizations.find(cells, organization_id)
+        found = await workers.page(
+            cell.db, organization.id, PAGE_WORKERS + 1, after, search or None
+        )
+    shown = found[:PAGE_WORKERS]
+    next_page = None
+    if len(found) > PAGE_WORKERS:
+        next_page = address(request, after=ids.text(ids.WORKER, shown[-1].id))
+    return page(
+        request,
+        "workers.html.jinja",
+        organization=organization,
+        here=organizations.path_of(organization),
+        tab="workers",
+        workers=shown,
+        search=search,
+        next_page=next_page,
+        first_page=after and address(request, after=None),
+    )
+
+
+class Metric(NamedTuple):
+    """A metric of a card; ``value`` is its text if it is no number."""
+
+    name: str
+    value: float | str
+    unit: str
+    label: str
+    line: Line | None
+    numbers: int  # that the line is made of
+
+
+class Card(NamedTuple):
+    """A current card, with the course of its numbers."""
+
+    snapshot_type: str
+    app_slug: str
+    occurred_at: datetime
+    metrics: Sequence[Metric]
+    metadata: str | None
+
+
+@router.api_route(f"{PATH}/{{worker_id}}", methods=READING)
+async def show_worker(
+    request: Request, organization_id: str, worker_id: str, visit: Reader
+) -> Response:
+    """Show a worker's strip."""
+    known_id = ids.parse(ids.WORKER, worker_id)
+    async with visit.cells() as cells:
+        cell, organization = await organizations.find(cells, organization_id)
+        if known_id is None:
+            raise NotFoundError(f"there is no worker {worker_id!r} in this organization")
+        worker = await workers.get(cell.db, organization.id, known_id)
+        current = await snapshots.cards(cell.db, organization.id, worker.id)
+        history = await snapshots.history(cell.db, organization.id, worker.id, STRIP_SNAPSHOTS)
+        events = await timeline.newest(
+            cell.db, Selection(organization.id, worker_id=worker.id), STRIP_EVENTS
+        )
+    return page(
+        request,
+        "worker.html.jinja",
+        organization=organization,
+        here=organizations.path_of(organization),
+        tab="workers",
+        worker=worker,
+        cards=cards(current, history),
+        events=events,
+    )
+
+
+def cards(current: Sequence[StoredSnapshot], history: Sequence[StoredSnapshot]) -> list[Card]:
+    """Return the cards, with the course of each number among the snapshots of the history."""
+    courses: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    for one in history:
+        seconds = from_datetime(one.occurred_at) / 1_000_000
+        for name, value, _, _ in _metrics(one):
+            if not isinstance(value, str):
+                key = (one.app_slug, one.snapshot_type, name)
+                courses.setdefault(key, []).append((seconds, value))
+    made = []
+    for card in current:
+        metrics = []
+        for name, value, unit, label in _metrics(card):
+            course = sorted(courses.get((card.app_slug, card.snapshot_type, name), ()))
+            metrics.append(Metric(name, value, unit, label, line(course), len(course)))
+        made.append(
+            Card(card.snapshot_type, card.app_slug, card.occurred_at, metrics, card.metadata)
+        )
+    return made
+
+
+def _metrics(snapshot: StoredSnapshot) -> Iterator[tuple[str, float | str, str, str]]:
+    """The name, value, unit and label of each metric (contract section 6)."""
+    decoded: dict[str, Any] = msgspec.json.decode(snapshot.metrics)
+    for name, given_value in decoded.items():
+        if isinstance(given_value, dict):
+            unit, label = given_value.get("unit") or "", given_value.get("label") or ""
+            yield name, given_value["value"], unit, label
+        else:
+            yield name, given_value, "", ""
