@@ -4,7 +4,8 @@ Waiting requests are committed together. A transaction of many requests has one 
 idempotency keys, one look-up of workers, one COPY, one charge of quotas and one COMMIT
 (core/journal/transaction.py, core/journal/writer.py). Single requests and batches of streams have
 a queue each (core/journal/queue.py), and each queue writes one transaction at a time. No timer
-forms a transaction: it takes the requests that have come by the time the last one is committed.
+forms a transaction: a lone request has one to itself at once, and others wait for the end of the
+last one, with what the event loop has at hand by then.
 Every request is answered after its own durable commit, and judged as if it had been alone. Requests
 that meet a lock of another process leave for a lock wait (core/journal/lock_waits.py).
 """
@@ -164,6 +165,7 @@ class Journal:
             self._count_waiting()
             if requests := queue.pop_transaction(self._joined_lock_wait):
                 await self._commit(requests)
+                await queue.collect()
             elif not queue:
                 if self._closing and not self._lock_waits:
                     return

@@ -119,13 +119,16 @@ class Database:
         """A connection from the journal's pool, in autocommit mode; raises psycopg's own errors.
 
         It waits for a lock no longer than ``JOURNAL_LOCK_MILLISECONDS``. A transaction that is open
-        when the block raises is rolled back. The connection is cut if the block and the rollback
+        when the block ends is rolled back. The connection is cut if the block and the rollback
         take longer than ``seconds``.
         """
         async with self._lent(self._node.journal_pool) as connection:
             with cut_after(connection, seconds):
-                async with connection:
+                try:
                     yield connection
+                except BaseException as error:
+                    await connection.__aexit__(type(error), error, error.__traceback__)
+                    raise
 
     def _lent(self, pool: Pool) -> contextlib.AbstractAsyncContextManager[Connection]:
         return self._node.lent(pool, self._schema)

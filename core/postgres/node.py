@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+import types
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from typing import Any, Final
 
 import psycopg
 from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from core.postgres.errors import DatabaseUnusableError, NoAnswerError, is_unwritable
@@ -107,9 +109,23 @@ class Node:
                 await connection.close()
             raise
         finally:
-            giving_back = asyncio.create_task(pool.putconn(connection))
-            self.abandon(giving_back)
-            await asyncio.shield(giving_back)
+            await self._give_back(pool, connection)
+
+    async def _give_back(self, pool: Pool, connection: Connection) -> None:
+        """Return a session to its pool: at once, if nobody is at the pool.
+
+        An answer waits for this, and a task would take two turns of the event loop.
+        """
+        giving_back = pool.putconn(connection)
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            try:
+                awaited = giving_back.send(None)
+            except StopIteration:
+                return
+            giving_back = _rest_of(giving_back, awaited)
+        task = asyncio.create_task(giving_back)
+        self.abandon(task)
+        await asyncio.shield(task)
 
     def abandon(self, task: asyncio.Task[Any]) -> None:
         """Let a task live on until it ends; its result and its error are dropped."""
@@ -162,6 +178,15 @@ class Pool(AsyncConnectionPool[Connection]):
         if not await is_writable(conn):
             await conn.close()
             raise NoAnswerError("the session is read-only")
+
+
+@types.coroutine
+def _rest_of(begun: Coroutine[Any, None, None], awaited: Any) -> Generator[Any]:
+    """The rest of a coroutine that was begun and waits for something, for a task to go on with."""
+    with contextlib.suppress(StopIteration):
+        while True:
+            yield awaited
+            awaited = begun.send(None)
 
 
 def _pool(

@@ -68,6 +68,7 @@ async def run_calls(load: CallLoad, recorder: Recorder) -> None:
             load.batch,
             load.calls,
             load.rate,
+            load.skip_missed,
         ),
         recorder,
     )

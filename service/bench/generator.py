@@ -33,6 +33,7 @@ from service.bench.load import (
     Ended,
     Failed,
     HttpLoad,
+    InsertLoad,
     Load,
     Message,
     Progress,
@@ -42,7 +43,7 @@ from service.bench.load import (
     Work,
 )
 from service.bench.recorder import Recorder, now
-from service.bench.yardsticks import run_copy, serve_bare
+from service.bench.yardsticks import run_copy, run_insert, serve_bare
 
 PROGRESS_SECONDS = 0.25
 
@@ -110,10 +111,13 @@ def _reason(error: Exception) -> str | None:
 async def _run(load: Load, recorder: Recorder) -> None:
     if isinstance(load, HttpLoad):
         await run_http(load, recorder)
-    elif isinstance(load, CopyLoad):
+    elif isinstance(load, CopyLoad | InsertLoad):
         stop = threading.Event()
         try:
-            await asyncio.to_thread(run_copy, load, recorder, stop)
+            if isinstance(load, CopyLoad):
+                await asyncio.to_thread(run_copy, load, recorder, stop)
+            else:
+                await asyncio.to_thread(run_insert, load, recorder, stop)
         finally:
             stop.set()
     elif isinstance(load, CallLoad):

@@ -74,6 +74,7 @@ class _Dispatcher:
 
     def __init__(self, load: HttpLoad, recorder: Recorder, requests: _Requests) -> None:
         self._batch = load.batch
+        self._skip_missed = load.skip_missed
         self._interval = None if load.rate is None else 1 / load.rate
         self._recorder = recorder
         self._requests = requests
@@ -102,7 +103,10 @@ class _Dispatcher:
             self._due.append(self._next_due)
             self._next_due += self._interval
         while self._due and self._idle:
-            self._send(self._idle.popleft(), self._due.popleft())
+            self._due.popleft()
+            self._send(self._idle.popleft(), now())  # it was free: only the timer was late
+        if self._skip_missed:
+            self._due.clear()
         if self._next_due < self._recorder.ends:
             self._timer = self._loop.call_later(max(self._next_due - at, 0), self._tick)
         else:

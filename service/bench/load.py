@@ -14,7 +14,8 @@ class HttpLoad(Struct, frozen=True, tag="http"):
     """Requests of equal batches over connections that are kept.
 
     ``headers`` and ``body``: texts with placeholders (:mod:`service.bench.templates`). ``rate``:
-    requests a second over all connections, None for a new one with each answer.
+    requests a second over all connections, None for a new one with each answer. ``skip_missed``:
+    whether those are left out that were due while no connection was free.
     """
 
     url: str
@@ -25,6 +26,7 @@ class HttpLoad(Struct, frozen=True, tag="http"):
     rate: float | None = None
     method: str = "POST"
     success: Success = Success()
+    skip_missed: bool = False
 
 
 class StreamLoad(Struct, frozen=True, tag="grpc"):
@@ -45,7 +47,8 @@ class UnaryLoad(Struct, frozen=True, tag="unary"):
     """Unary calls of equal batches, so many at a time.
 
     ``rate``: calls a second in all, None for a new one with each answer. ``idempotency_keys``: a
-    different one with each call.
+    different one with each call. ``skip_missed``: whether those are left out that were due while
+    all senders waited for an answer.
     """
 
     server: str
@@ -55,6 +58,7 @@ class UnaryLoad(Struct, frozen=True, tag="unary"):
     calls: int
     rate: float | None = None
     idempotency_keys: bool = False
+    skip_missed: bool = False
 
 
 class CallLoad(Struct, frozen=True, tag="call"):
@@ -63,6 +67,7 @@ class CallLoad(Struct, frozen=True, tag="call"):
     ``method``: package, service and method, as ``package.Service/Method``. ``message``: JSON with
     placeholders. ``descriptors``: a FileDescriptorSet that has the method; None to ask the server's
     reflection. ``rate``: calls a second in all, None for a new one with each answer.
+    ``skip_missed``: as of :class:`UnaryLoad`.
     """
 
     server: str
@@ -75,6 +80,7 @@ class CallLoad(Struct, frozen=True, tag="call"):
     calls: int
     rate: float | None = None
     success: Success = Success()
+    skip_missed: bool = False
 
 
 class Storage(Struct, frozen=True):
@@ -96,7 +102,17 @@ class CopyLoad(Struct, frozen=True, tag="copy"):
     rows: int | None = None
 
 
-Load = HttpLoad | StreamLoad | UnaryLoad | CallLoad | CopyLoad
+class InsertLoad(Struct, frozen=True, tag="insert"):
+    """Single rows by psycopg, one INSERT a transaction.
+
+    ``rate``: rows a second, without those that were due while one was written.
+    """
+
+    storage: Storage
+    rate: float
+
+
+Load = HttpLoad | StreamLoad | UnaryLoad | CallLoad | CopyLoad | InsertLoad
 
 
 class Work(Struct, frozen=True):

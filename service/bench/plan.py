@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from core.limits import MAX_BATCH_EVENTS
+from service.bench.at_rest import at_rest
 from service.bench.rows import (
     COPY,
     Measurement,
@@ -26,7 +27,7 @@ BESIDE_CONNECTIONS: Final = 16
 # The lowest rate of the stream at half speed, for a round in which nothing was acked before.
 MIN_BATCHES_PER_SECOND: Final = 1.0
 
-Protocol = Literal["http", "grpc", "grpc-unary", "both"]
+Protocol = Literal["http", "grpc", "grpc-unary", "both", "at-rest"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def stages(choice: Choice, stored: int | None, *, yardsticks: bool) -> list[Stag
     """The stages of a run; with ``stored`` the load is measured before and after so many events."""
     if stored is not None:
         return _growth(choice, stored)
+    if choice.protocol == "at-rest":
+        return [Stage(at_rest(choice.idempotency_keys, yardsticks=yardsticks))]
     if choice.is_usual:
         return [Stage(_usual(choice.protocol, yardsticks=yardsticks))]
     measurements = [Measurement((COPY,))] if yardsticks else []

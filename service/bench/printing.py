@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from service.bench.report import MILLION, Report
+from service.bench.report import MILLION, Line, Report
 from service.cli.output import print_fields, print_table, print_text
 
 # Less is what processes take that the load does not reach.
 MIN_SHOWN_US: Final = 0.5
+MIN_COARSE_MS: Final = 10.0  # less has two decimals
 SPEED_HEADERS = ("", "a second", "ratio", "p50 ms", "p99 ms", "p99.9 ms")
 COST_HEADERS = (
     "",
@@ -34,11 +35,18 @@ def speeds(report: Report) -> list[list[str]]:
     rows = []
     for line in report.measurements:
         speed = line.events_per_second if line.unit == "events" else line.requests_per_second
-        by = "" if line.ratio is None else f"{line.ratio:.2f} of {line.yardstick}"
         latency = (line.latency_ms.p50, line.latency_ms.p99, line.latency_ms.p999)
-        milliseconds = (f"{value:,.1f}" for value in latency)
-        rows.append([line.title, f"{speed:,.0f} {line.unit}", by, *milliseconds])
+        milliseconds = (f"{value:,.{2 if value < MIN_COARSE_MS else 1}f}" for value in latency)
+        rows.append([line.title, f"{speed:,.0f} {line.unit}", _ratio(line), *milliseconds])
     return rows
+
+
+def _ratio(line: Line) -> str:
+    """The row's speed by its yardstick's, or its latency by that of its parts."""
+    if line.latency_ratio is not None:
+        p50, p99 = line.latency_ratio.p50, line.latency_ratio.p99
+        return f"p50 {p50:.2f}, p99 {p99:.2f} of {' + '.join(line.parts)}"
+    return "" if line.ratio is None else f"{line.ratio:.2f} of {line.yardstick}"
 
 
 def costs(report: Report) -> list[list[str]]:

@@ -50,8 +50,8 @@ class Result(Struct, frozen=True, rename="camel"):
 class Recorder:
     """Counts answers between two moments; answers before them are warm-up.
 
-    Latency counts from the moment a request was meant to be sent. Without a rate that is when it
-    was sent; with one it may be earlier, if an answer before it was late.
+    Latency counts from the moment a request was meant to be sent. That is when it was sent, or
+    earlier with a rate, if the answer before it was late.
     """
 
     def __init__(self, begins: float, seconds: float) -> None:

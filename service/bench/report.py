@@ -36,8 +36,18 @@ class Round(Struct, frozen=True, rename="camel"):
     timeline: list[Interval]
 
 
+class LatencyRatio(Struct, frozen=True):
+    """A row's percentiles by the sums of those of its parts: the medians of each round's."""
+
+    p50: float
+    p99: float
+
+
 class Line(Struct, frozen=True, rename="camel"):
-    """A row: medians of its rounds. ``ratio``: to its yardstick, the median of each round's."""
+    """A row: medians of its rounds. ``ratio``: to its yardstick, the median of each round's.
+
+    ``latency_ratio``: to its ``parts`` together, if it has any.
+    """
 
     name: str
     title: str
@@ -50,6 +60,8 @@ class Line(Struct, frozen=True, rename="camel"):
     ratio: float | None
     cpu: Cost
     rounds: list[Round]
+    parts: tuple[str, ...] = ()
+    latency_ratio: LatencyRatio | None = None
 
 
 class MemoryUse(Struct, frozen=True, rename="camel"):
@@ -105,6 +117,8 @@ def report(
                     )
                     for one in rounds
                 ],
+                row.parts,
+                _latency_ratio(rounds, [findings.rows[part][1] for part in row.parts]),
             )
         )
     memory = findings.memory
@@ -133,6 +147,22 @@ def _latency(found: Sequence[Latency]) -> Latency:
             for percentile in Latency.__struct_fields__
         )
     )
+
+
+def _latency_ratio(
+    rounds: Sequence[Measured], parts: Sequence[Sequence[Measured]]
+) -> LatencyRatio | None:
+    if not parts:
+        return None
+    ratios = [
+        [
+            getattr(whole.result.latency_ms, percentile)
+            / sum(getattr(part.result.latency_ms, percentile) for part in of_round)
+            for whole, *of_round in zip(rounds, *parts, strict=True)
+        ]
+        for percentile in LatencyRatio.__struct_fields__
+    ]
+    return LatencyRatio(*(round(median(of_rounds), 3) for of_rounds in ratios))
 
 
 def _cost(rounds: Sequence[Measured]) -> Cost:

@@ -43,6 +43,7 @@ class Foreign:
 class Row:
     """A line of the report. ``yardstick``: the row of the same round that it is compared with.
 
+    ``parts``: rows of the same round; its latency is compared with all of theirs together.
     ``is_bare``: whether the load goes to a yardstick that is served, and the CPU time is its.
     ``seconds``: of its own in each round; None for those of the run.
     """
@@ -54,6 +55,7 @@ class Row:
     yardstick: str | None = None
     is_bare: bool = False
     seconds: float | None = None
+    parts: tuple[str, ...] = ()
 
     def make(self, destination: Destination | None, found: Mapping[str, float]) -> Load:
         """The load of a round. A foreign one needs no destination."""
@@ -86,6 +88,20 @@ class Stage:
     fill: int = 0
 
 
+def http_url(destination: Destination) -> str:
+    """The URL of the HTTP API; raises :class:`BenchError` if it was not given."""
+    if destination.target.http is None:
+        raise BenchError("there is no URL of the HTTP API: give it with --server")
+    return destination.target.http
+
+
+def grpc_server(destination: Destination) -> str:
+    """The HOST:PORT of the gRPC API; raises :class:`BenchError` if it was not given."""
+    if destination.target.grpc is None:
+        raise BenchError("there is no HOST:PORT of the gRPC API: give it with --server")
+    return destination.target.grpc
+
+
 def _posts(
     destination: Destination,
     url: str,
@@ -93,6 +109,7 @@ def _posts(
     connections: int,
     rate: float | None = None,
     idempotency_keys: bool = False,
+    skip_missed: bool = False,
 ) -> HttpLoad:
     """The tenant's batches. ``idempotency_keys``: a different one with each request."""
     headers = {
@@ -100,16 +117,15 @@ def _posts(
         "Content-Type": "application/json",
         **({"Idempotency-Key": ID} if idempotency_keys else {}),
     }
-    return HttpLoad(url, headers, json_batch(batch).decode(), batch, connections, rate)
+    body = json_batch(batch).decode()
+    return HttpLoad(url, headers, body, batch, connections, rate, skip_missed=skip_missed)
 
 
 def http(name: str, title: str, yardstick: str | None, **options: object) -> Row:
     """Batches over HTTP; ``options`` are those of :func:`_posts`."""
 
     def load(destination: Destination, _found: Mapping[str, float]) -> Load:
-        if destination.target.http is None:
-            raise BenchError("there is no URL of the HTTP API: give it with --server")
-        return _posts(destination, destination.target.http + EVENTS_PATH, **options)  # type: ignore[arg-type]
+        return _posts(destination, http_url(destination) + EVENTS_PATH, **options)  # type: ignore[arg-type]
 
     unit: Literal["events", "requests"] = "requests" if options["batch"] == 1 else "events"
     return Row(name, title, load, unit, yardstick)
@@ -149,11 +165,9 @@ def streams(
     """Batches in gRPC streams; ``rate``: events a second, from the speeds of earlier rows."""
 
     def load(destination: Destination, found: Mapping[str, float]) -> Load:
-        if destination.target.grpc is None:
-            raise BenchError("there is no HOST:PORT of the gRPC API: give it with --server")
         events = rate(found)
         return StreamLoad(
-            destination.target.grpc,
+            grpc_server(destination),
             destination.target.tls,
             destination.tenant.key,
             batch,
@@ -169,9 +183,7 @@ def unary(name: str, title: str, yardstick: str | None, **options: object) -> Ro
 
     def load(destination: Destination, _found: Mapping[str, float]) -> Load:
         target, key = destination.target, destination.tenant.key
-        if target.grpc is None:
-            raise BenchError("there is no HOST:PORT of the gRPC API: give it with --server")
-        return UnaryLoad(target.grpc, target.tls, key, **options)  # type: ignore[arg-type]
+        return UnaryLoad(grpc_server(destination), target.tls, key, **options)  # type: ignore[arg-type]
 
     unit: Literal["events", "requests"] = "requests" if options["batch"] == 1 else "events"
     return Row(name, title, load, unit, yardstick)

@@ -38,6 +38,7 @@ class Calls:
     batch: int
     at_once: int
     rate: float | None
+    skip_missed: bool
 
 
 async def run_unary(load: UnaryLoad, recorder: Recorder) -> None:
@@ -60,6 +61,7 @@ async def run_unary(load: UnaryLoad, recorder: Recorder) -> None:
         load.batch,
         load.calls,
         load.rate,
+        load.skip_missed,
     )
     await make_calls(calls, recorder)
 
@@ -78,7 +80,8 @@ async def make_calls(calls: Calls, recorder: Recorder) -> None:
             asyncio.timeout(recorder.ends - now() + ANSWER_SECONDS),
             asyncio.TaskGroup() as group,
         ):
-            for number, pace in enumerate(paces(recorder, calls.rate, calls.at_once)):
+            every = paces(recorder, calls.rate, calls.at_once, skip_missed=calls.skip_missed)
+            for number, pace in enumerate(every):
                 call = stubs[number % len(stubs)]
                 group.create_task(_call_on(call, calls, recorder, pace))
 

@@ -1,7 +1,7 @@
 """The yardsticks that the service is compared with: bare FastAPI and gRPC, and psycopg's COPY.
 
 They show the machine's speed for either protocol without storage, for storage without a protocol,
-and for requests that each commit a transaction of their own.
+for requests that each commit a transaction of their own, and for such a transaction alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from core.postgres.search_path import use_schema
 from core.postgres.sessions import Connection, configure, session_conninfo
 from core.timestamps import to_datetime
 from service.bench import sample
-from service.bench.load import CopyLoad, Storage
+from service.bench.load import CopyLoad, InsertLoad, Storage
 from service.bench.recorder import Recorder, now
 
 TRANSACTION_ROWS: Final = 5_000
@@ -181,12 +181,10 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
     metadata = [sample.metadata(number) for number in range(TRANSACTION_ROWS)]
     moments = [to_datetime(sample.occurred_us(number)) for number in range(TRANSACTION_ROWS)]
     left = load.rows
-    with psycopg.connect(session_conninfo(load.storage.conninfo)) as db, db.cursor() as cursor:
+    with _session(load.storage) as db, db.cursor() as cursor:
         # The metadata is text already, as it is for the service: nothing is encoded twice.
         set_json_dumps(lambda text: text, db)
-        db.execute("SET synchronous_commit = on")
-        if load.storage.schema is not None:
-            db.execute(_USE_SCHEMA, (load.storage.schema,))
+        db.autocommit = False
         while not stop.is_set() and (now() < recorder.ends if left is None else left > 0):
             count = TRANSACTION_ROWS if left is None else min(left, TRANSACTION_ROWS)
             begun = now()
@@ -210,3 +208,39 @@ def run_copy(load: CopyLoad, recorder: Recorder, stop: threading.Event) -> None:
             db.commit()
             left = None if left is None else left - count
             recorder.answered(begun, count)
+
+
+def run_insert(load: InsertLoad, recorder: Recorder, stop: threading.Event) -> None:
+    """Write the rows of single events into the same table, each in a transaction of its own.
+
+    It ends at the recorder's end, or when ``stop`` is set.
+    """
+    values = {
+        "organization": UUID(load.storage.organization_id),
+        "app": UUID(load.storage.app_id),
+        "worker": ids.new(time.time_ns() // 1_000),
+        "type": sample.EVENT_TYPE,
+        "category": sample.CATEGORY,
+        "moment": to_datetime(sample.occurred_us(0)),
+        "seconds": sample.DURATION_SECONDS,
+        "metadata": sample.metadata(0),
+    }
+    with _session(load.storage) as db:
+        due = now()
+        while due < recorder.ends:
+            if stop.wait(max(due - now(), 0)):
+                break
+            values["id"] = ids.new(time.time_ns() // 1_000)
+            begun = now()
+            db.execute(_INSERT_EVENT, values, prepare=True)
+            recorder.answered(begun, 1)
+            due = max(due + 1 / load.rate, now())
+
+
+def _session(storage: Storage) -> psycopg.Connection[Any]:
+    """A session with the tables of the storage, in autocommit mode; its commits are durable."""
+    db = psycopg.connect(session_conninfo(storage.conninfo), autocommit=True)
+    db.execute("SET synchronous_commit = on")
+    if storage.schema is not None:
+        db.execute(_USE_SCHEMA, (storage.schema,))
+    return db

@@ -31,7 +31,7 @@ MAX_CONCURRENCY: Final = 1_024
 MAX_RATE: Final = 10_000_000
 MAX_STORED: Final = 100_000_000
 AS_FAST_AS_ANSWERED: Final = "max"
-PROTOCOLS: Final = ("http", "grpc", "grpc-unary", "both")
+PROTOCOLS: Final = ("http", "grpc", "grpc-unary", "both", "at-rest")
 EXAMPLES: Final = examples(
     "bench",
     "bench --protocol http --batch 50 --concurrency 16 --rate 20000 --seconds 30 --plot http.svg",
@@ -45,7 +45,8 @@ ProtocolOption = Annotated[
     str,
     typer.Option(
         metavar="|".join(PROTOCOLS),
-        help="What to measure. A chosen load over grpc is streams; grpc-unary is calls.",
+        help="What to measure. A chosen load over grpc is streams; grpc-unary is calls. at-rest: "
+        "the latency of one request at a time.",
     ),
 ]
 Batch = Annotated[
@@ -92,7 +93,7 @@ Stored = Annotated[
         metavar="N",
         min=1,
         max=MAX_STORED,
-        help="Measure with no events stored, then with so many.",
+        help="Measure without stored events, then with so many.",
         show_default=False,
     ),
 ]
@@ -195,11 +196,13 @@ def bench(
     measured, events_per_second = _protocol(protocol, servers), _rate(rate)
     _check_servers(servers, serve_options)
     _check_plot(plot)
+    load = (batch, concurrency, rate, stored)
+    if protocol == "at-rest" and any(load):
+        raise typer.BadParameter("at-rest has a load of its own", param_hint="--protocol")
     peers = _peers(peer or [])
     source = Source(servers, serve_options, insecure, cell) if own or not peers else None
     if source is None:
-        chosen = (servers, serve_options, cell, batch, concurrency, rate, stored)
-        _check_peers_alone(any(chosen))
+        _check_peers_alone(any((servers, serve_options, cell, *load)))
     choice = Choice(measured, batch, concurrency, events_per_second, idempotency_keys)
     report = _measure(Options(choice, source, peers, seconds, rounds, stored, yardsticks))
     if plot is not None:
@@ -208,10 +211,10 @@ def bench(
         plot.write_text(svg(report), encoding="utf-8")
     if as_json:
         print_json(report)
-    else:
-        from service.bench.printing import print_report
+        return
+    from service.bench.printing import print_report
 
-        print_report(report)
+    print_report(report)
 
 
 def _protocol(given: str, servers: list[str]) -> Protocol:

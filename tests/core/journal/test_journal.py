@@ -124,6 +124,43 @@ async def test_a_journal_without_requests_does_not_look_for_any(
         assert looks == before
 
 
+async def test_a_lone_request_is_begun_at_once(quota_of_five: DirectWriter) -> None:
+    async with running(quota_of_five) as journal:
+        for _ in range(2):  # also right after another
+            request = quota_of_five.request(1)
+            answer = journal.enqueue(request)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert request.is_being_written
+            await answer
+
+
+async def test_the_next_transaction_takes_along_what_the_loop_has_at_hand(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the request that has waited, but also the one that the last answer lets through."""
+    sizes: list[int] = []
+    pop_transaction = Queue.pop_transaction
+
+    def noted(queue: Queue, is_set_aside: Callable[[PendingRequest], bool]) -> list[PendingRequest]:
+        requests = pop_transaction(queue, is_set_aside)
+        sizes.extend([len(requests)] * bool(requests))
+        return requests
+
+    monkeypatch.setattr(Queue, "pop_transaction", noted)
+    async with running(quota_of_five) as journal:
+
+        async def client(requests: int) -> None:
+            for _ in range(requests):
+                await journal.enqueue(quota_of_five.request(1))
+
+        clients = [asyncio.create_task(client(2))]
+        await eventually(lambda: bool(sizes), "the first request is being written")
+        clients.append(asyncio.create_task(client(1)))
+        await asyncio.gather(*clients)
+    assert sizes == [1, 2]
+
+
 async def in_lock_wait(journal: Journal, count: int) -> None:
     """Return once so many requests are in a lock wait."""
 

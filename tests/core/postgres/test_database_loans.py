@@ -10,6 +10,7 @@ import core.postgres.node
 from core.errors import IngestError
 from core.postgres.database import Database
 from core.postgres.node import MAX_POOL_CONNECTIONS
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +35,46 @@ async def test_borrowers_that_are_cancelled_at_any_moment_lose_no_connection(
         async with asyncio.timeout(10):
             await asyncio.gather(*(borrow(database) for _ in range(MAX_POOL_CONNECTIONS)))
         assert database._node.pool.get_stats()["pool_size"] <= MAX_POOL_CONNECTIONS
+
+
+async def test_a_session_is_given_back_without_a_turn_of_the_event_loop(database_url: str) -> None:
+    async with Database(database_url) as database:
+        turns: list[str] = []
+        async with database.journal_connection(20) as db:
+            await db.execute("SELECT 1")
+            asyncio.get_running_loop().call_soon(turns.append, "a turn")
+        assert turns == []
+        assert database._node.journal_pool.get_stats()["pool_available"] >= 1
+
+
+async def test_a_session_comes_back_to_a_pool_that_others_are_at(database_url: str) -> None:
+    async with Database(database_url) as database:
+        pool = database._node.pool
+
+        async def lend(lent: asyncio.Event, end: asyncio.Event) -> None:
+            async with database.connection():
+                lent.set()
+                await end.wait()
+
+        def all_are_back() -> bool:
+            stats = pool.get_stats()
+            return stats["pool_available"] == stats["pool_size"]
+
+        for cancelled in (False, True):
+            lent, end = asyncio.Event(), asyncio.Event()
+            lending = asyncio.create_task(lend(lent, end))
+            await lent.wait()
+            async with pool._lock:
+                end.set()
+                done, _ = await asyncio.wait({lending}, timeout=0.05)
+                assert not done  # it waits for the pool
+                if cancelled:
+                    lending.cancel()
+            await asyncio.wait({lending})
+            assert lending.cancelled() == cancelled
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(borrow(database) for _ in range(MAX_POOL_CONNECTIONS)))
+            await eventually(all_are_back, "every session is back")
 
 
 async def test_a_borrower_too_many_is_refused_at_once(

@@ -259,6 +259,8 @@ def test_a_server_of_another_database_is_told_of_and_cleaned_up_after(
     "arguments",
     [
         ("--protocol", "udp"),
+        ("--protocol", "at-rest", "--batch", "1"),
+        ("--protocol", "at-rest", "--stored", "1"),
         ("--batch", "0"),
         ("--batch", "501"),
         ("--concurrency", "0"),
