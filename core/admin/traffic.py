@@ -48,7 +48,7 @@ async def recent(
     """The traffic of the last so many minutes, this one included, the newest first.
 
     Minutes without any are left out. Of more than ``MAX_APP_MINUTES`` the newest are returned.
-    Servers add to them every few seconds. InvalidValueError unless so many minutes are kept.
+    Servers add to them every second. InvalidValueError unless so many minutes are kept.
     """
     if not 1 <= minutes <= KEPT_MINUTES:
         raise InvalidValueError(f"the minutes must be 1 to {KEPT_MINUTES}: no more are kept")

@@ -1,8 +1,8 @@
 """The traffic of each app by the minute, and the last use of each key, for operators.
 
-They are summed in memory and added to the database every few seconds, so that no request waits for
+They are summed in memory and added to the database every second, so that no request waits for
 them; it pays for a look-up and some additions, 1 us with the use of its key. A crash loses at most
-those seconds, and an addition whose answer was lost may count twice: these are statistics, and no
+that second, and an addition whose answer was lost may count twice: these are statistics, and no
 quota goes by them.
 """
 
@@ -25,7 +25,7 @@ from core.timestamps import US_PER_MINUTE, to_datetime
 
 log = logging.getLogger(__name__)
 
-FLUSH_SECONDS: Final = 5.0
+FLUSH_SECONDS: Final = 1.0
 KEPT_MINUTES: Final = 48 * 60
 MAX_SUMS: Final = 10_000  # of a cell: apps and minutes that are not written yet
 MAX_WRITTEN: Final = 1_000  # rows a statement
