@@ -59,6 +59,8 @@ def create_console_app(
     app.state.administration = administration
     app.state.views = views
     app.state.attempts = attempts
+    # Apart: a browser's tabs whose session has ended must not keep it from signing in.
+    app.state.session_attempts = Attempts(administration.clock.monotonic)
     app.state.site = site._replace(demo_key=None)
     app.state.base_url = site.base_url
     for nouns in (sign_in, organizations, timeline, workers, developer, usage, rejections, audit):

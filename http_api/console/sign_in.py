@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 
 from core.admin import operators, sign_ins
 from core.admin.administration import Administration
-from core.admin.operators import TokenRefusedError, UnknownTokenError
+from core.admin.operators import TokenRefusedError
 from core.postgres.sessions import Connection
 from http_api.attempts import Attempts, TooManyAttemptsError
 from http_api.console.rendering import page
@@ -47,15 +47,12 @@ async def sign_in(
     address = request.client.host if request.client else ""
     link, token = fields.get("link", ""), fields.get("token", "").strip()
     try:
-        attempts.check(address, link or token)
-        async with desk.home() as home:
-            secret = await _begin(home, desk, link, token)
+        with attempts.attempt(address, link or token):
+            async with desk.home() as home:
+                secret = await _begin(home, desk, link, token)
     except (TokenRefusedError, TooManyAttemptsError) as error:
-        is_unknown = isinstance(error, UnknownTokenError)
-        if is_unknown or (link and isinstance(error, TokenRefusedError)):
-            attempts.note_unknown(address)
         return page(request, "sign_in.html.jinja", link="", next=wanted, problem=error)
-    attempts.note_known(token)
+    request.app.state.session_attempts.note_known(secret)
     answer = RedirectResponse(wanted or FIRST_PAGE, 303)
     answer.set_cookie(
         COOKIE,
