@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -19,6 +20,7 @@ from http_api.paths import CONSOLE_PATH, READING, SIGN_IN_PATH, is_below
 
 FIRST_PAGE: Final = f"{CONSOLE_PATH}/organizations"
 _SIGN_IN: Final = "/sign-in"
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9/_.-]*")
 
 router = APIRouter()
 
@@ -31,6 +33,8 @@ async def sign_in_page(request: Request) -> Response:
         request,
         "sign_in.html.jinja",
         link=query.get("link", ""),
+        # Only a person's push follows a link of another site: it could be anybody's session.
+        sends_itself=request.headers.get("sec-fetch-site") in (None, "none", "same-origin"),
         next=_wanted(query.get("next", "")),
     )
 
@@ -89,7 +93,9 @@ async def sign_out(form: SentForm) -> Response:
 def _wanted(given: str) -> str:
     """Return the page to go on to, if it is one of the console; else nothing."""
     path = given.partition("?")[0]
-    return given if is_below(path, CONSOLE_PATH) and path != SIGN_IN_PATH else ""
+    # A browser takes dots, also escaped ones, and backslashes as ways to elsewhere.
+    is_plain = _PLAIN_PATH.fullmatch(path) is not None and ".." not in path
+    return given if is_plain and is_below(path, CONSOLE_PATH) and path != SIGN_IN_PATH else ""
 
 
 def _is_secure(request: Request) -> bool:
