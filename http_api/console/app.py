@@ -32,6 +32,7 @@ from http_api.console.rendering import error_page
 from http_api.console.security import SignInNeededError
 from http_api.console.views import Views
 from http_api.documents import Document, prefers_html
+from http_api.manage.bounds import Timed
 from http_api.manage.errors import EXPECTED_ERRORS, ManageError, manage_error
 from http_api.middleware import RequestContext
 from http_api.paths import READING, SIGN_IN_PATH
@@ -74,6 +75,7 @@ def create_console_app(
         )
         for name, media_type in _MEDIA_TYPES.items()
     ]
+    app.add_middleware(Timed, render=lambda scope, error: error_page(Request(scope), error))
     _add_exception_handlers(app)
     return app
 
