@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -122,6 +124,20 @@ async def test_a_link_on_another_site_signs_nobody_in_by_itself(
         page = await driver.client.get(SIGN_IN_PATH, params={"link": "x"}, headers=headers)
     assert ("data-send" in page.text) == sends_itself
     assert '<button type="submit" class="primary">Sign in</button>' in page.text
+
+
+async def test_of_many_who_use_a_link_at_once_one_is_signed_in(server: Addresses) -> None:
+    secret = await link(server)
+    with RunningService(server.database_url) as service:  # and at several servers
+        async with (
+            ConsoleDriver(server.http) as one,
+            ConsoleDriver(service.addresses.http) as other,
+        ):
+            answers = await asyncio.gather(
+                *(driver.sign_in("", link=secret) for driver in (one, other) * 3)
+            )
+    assert sorted(answer.status_code for answer in answers) == [303, *[401] * 5]
+    assert sum("set-cookie" in answer.headers for answer in answers) == 1
 
 
 async def test_signing_out_ends_the_session_for_everybody_who_has_it(
