@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
+
+from core.admin.operators import TokenRefusedError
 
 MAX_UNKNOWN_A_MINUTE: Final = 10
 WINDOW_SECONDS: Final = 60.0
@@ -35,27 +38,51 @@ class Attempts:
         self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()  # begin, attempts
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
-    def check(self, address: str, secret: str) -> None:
-        """Raises :class:`TooManyAttemptsError` unless the secret may be looked up."""
-        began, count = self._window(_party(address))
-        if count >= MAX_UNKNOWN_A_MINUTE and _digest(secret) not in self._known:
+    @contextlib.contextmanager
+    def attempt(self, address: str, secret: str) -> Iterator[None]:
+        """The time in which a secret is looked up; TokenRefusedError out of it tells it is no good.
+
+        Raises :class:`TooManyAttemptsError` if it may not be looked up. An attempt counts from its
+        begin until it turns out well: else many at once would all pass before the first is refused.
+        """
+        party, key = _party(address), _digest(secret)
+        is_counted = key not in self._known
+        if is_counted:
+            self._count(party)
+        try:
+            yield
+        except TokenRefusedError:
+            self._known.pop(key, None)
+            raise
+        except BaseException:  # nobody knows
+            if is_counted:
+                self._take_back(party)
+            raise
+        if is_counted:
+            self._take_back(party)
+        self.note_known(secret)
+
+    def note_known(self, secret: str) -> None:
+        """Remember a secret that somebody has."""
+        key = _digest(secret)
+        self._known[key] = None
+        self._known.move_to_end(key)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+
+    def _count(self, party: str) -> None:
+        began, count = self._window(party)
+        if count >= MAX_UNKNOWN_A_MINUTE:
             left = began + WINDOW_SECONDS - self._monotonic()
             raise TooManyAttemptsError(max(1, math.ceil(left)))
-
-    def note_unknown(self, address: str) -> None:
-        """Count a secret that nobody has."""
-        party = _party(address)
-        began, count = self._window(party)
         self._windows[party] = (began, count + 1)
         if len(self._windows) > MAX_ADDRESSES:
             self._windows.popitem(last=False)
 
-    def note_known(self, secret: str) -> None:
-        """Remember a secret that somebody has."""
-        self._known[_digest(secret)] = None
-        self._known.move_to_end(_digest(secret))
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+    def _take_back(self, party: str) -> None:
+        began, count = self._window(party)
+        if count:
+            self._windows[party] = (began, count - 1)
 
     def _window(self, party: str) -> tuple[float, int]:
         now = self._monotonic()

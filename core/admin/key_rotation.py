@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 from msgspec import structs
 
@@ -32,6 +33,7 @@ async def rotate(
     *,
     old_ends_us: int,
     expires_us: int | None = None,
+    key_id: UUID | None = None,
 ) -> tuple[ApiKey, ApiKey, str]:
     """Make a key of the same app and rate, and let the old one expire, if it does not before.
 
@@ -45,7 +47,13 @@ async def rotate(
     app = await apps.find(cell.db, ids.text(ids.APP, key.app_id), key.organization_id)
     rate = key.requests_per_second
     new, text = await keys.create(
-        cell, app, secrets, now_us, expires_us=expires_us, requests_per_second=rate
+        cell,
+        app,
+        secrets,
+        now_us,
+        expires_us=expires_us,
+        requests_per_second=rate,
+        key_id=key_id,
     )
     change = Change("key.rotate", key.organization_id, ids.text(ids.KEY, key.id))
     async with cell.changing(change):

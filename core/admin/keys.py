@@ -7,6 +7,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from msgspec import Struct, structs
+from psycopg.errors import UniqueViolation
 
 from core import ids, limits
 from core.access.api_keys import KEY_PREFIX, digest, generate_key
@@ -14,7 +15,7 @@ from core.access.key_secrets import KeySecrets, secret_in_force
 from core.admin import checks
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession, CellSessions
-from core.admin.errors import InvalidValueError, NotFoundError
+from core.admin.errors import AlreadyExistsError, InvalidValueError, NotFoundError
 from core.postgres import directory
 from core.postgres.audit import Change
 from core.postgres.sessions import Connection
@@ -68,21 +69,20 @@ async def create(
     *,
     expires_us: int | None = None,
     requests_per_second: int = limits.DEFAULT_KEY_REQUESTS_PER_SECOND,
+    key_id: UUID | None = None,
 ) -> tuple[ApiKey, str]:
     """Create a key; returns its record and the key itself, which is not stored.
 
     One that was made in the cell alone, before a crash, is nobody's: it was never shown.
     Its digest is made with the secret that is in force.
     ``expires_us``: microseconds since the epoch; None for never. InvalidValueError if that has
-    passed.
+    passed. ``key_id``: a new one, by which what is sent twice makes one key; AlreadyExistsError the
+    second time.
     """
-    if expires_us is not None and expires_us <= now_us:
-        raise InvalidValueError("the expiry must be in the future")
-    if expires_us is not None and expires_us > MAX_US:
-        raise InvalidValueError("the expiry must be before the year 10000")
+    _check_expiry(expires_us, now_us)
     key = generate_key()
     made = ApiKey(
-        ids.new(now_us),
+        ids.new(now_us) if key_id is None else key_id,
         app.organization_id,
         app.organization_name,
         app.id,
@@ -108,13 +108,26 @@ async def create(
     change = Change("key.create", made.organization_id, ids.text(ids.KEY, made.id))
     change.after = audited(made)
     entry = (key_digest, made.organization_id, cell.record.name, secret.check)
-    async with cell.recording(change):
-        await cell.db.execute(_INSERT, row)
-        if cell.is_home:  # whose trigger does not know the secret
-            await directory.put_key(cell.home, *entry)
+    try:
+        async with cell.recording(change):
+            await cell.db.execute(_INSERT, row)
+            if cell.is_home:  # whose trigger does not know the secret
+                await directory.put_key(cell.home, *entry)
+    except UniqueViolation as error:  # of the id: the key is new
+        raise AlreadyExistsError(
+            "this was sent before and has made its key, which was shown that once: if nobody has "
+            "it, revoke it and make another"
+        ) from error
     if not cell.is_home:
         await directory.put_key(cell.home, *entry)
     return made, key
+
+
+def _check_expiry(expires_us: int | None, now_us: int) -> None:
+    if expires_us is not None and expires_us <= now_us:
+        raise InvalidValueError("the expiry must be in the future")
+    if expires_us is not None and expires_us > MAX_US:
+        raise InvalidValueError("the expiry must be before the year 10000")
 
 
 _LIST: Final = """

@@ -61,10 +61,6 @@ class TokenRefusedError(Exception):
     """A token that cannot be used; the message says why, without the token."""
 
 
-class UnknownTokenError(TokenRefusedError):
-    """A token that no operator has, or ever had."""
-
-
 _INSERT: Final = """
 INSERT INTO operators (id, name, scope, digest, secret_check, hint, created_at, expires_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
@@ -177,12 +173,12 @@ async def authenticate(home: Connection, token: str, secrets: KeySecrets, now_us
     A digest that was not made with the secret in force is renewed, if that is the wanted one.
     """
     if not _TOKEN.match(token):
-        raise UnknownTokenError(f"this is no operator token: those begin with {TOKEN_PREFIX}")
+        raise TokenRefusedError(f"this is no operator token: those begin with {TOKEN_PREFIX}")
     digests = secrets.digests(token)
     values = (secrets.wanted.check, list(digests))
     row = await (await home.execute(_BY_DIGEST, values)).fetchone()
     if row is None:
-        raise UnknownTokenError("there is no such operator token")
+        raise TokenRefusedError("there is no such operator token")
     *record, stored, check, is_old = row
     operator = Operator(*record)
     check_active(operator, now_us)

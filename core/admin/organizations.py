@@ -142,7 +142,9 @@ async def update(
         "developer_api": developer_api,
         "set_quota": monthly_quota is not UNSET,
         "quota": None if monthly_quota is UNSET else _quota(monthly_quota),
-        "rate": requests_per_second and checks.requests_per_second(requests_per_second),
+        "rate": None
+        if requests_per_second is None
+        else checks.requests_per_second(requests_per_second),
     }
     subject = ids.text(ids.ORGANIZATION, organization_id)
     change = Change("org.update", organization_id, subject)

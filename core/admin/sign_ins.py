@@ -53,16 +53,17 @@ async def _make(
     return secret
 
 
-_USE_LINK: Final = """
-DELETE FROM sign_ins WHERE digest = %s AND is_link AND expires_at > %s RETURNING operator_id
-"""
-_SESSION: Final = """
-SELECT operator_id FROM sign_ins WHERE digest = %s AND NOT is_link AND expires_at > %s
-"""
-_OPERATOR: Final = """
-SELECT id, name, scope, hint, created_at, expires_at, revoked_at, last_used_at
-FROM operators WHERE id = %s
-"""
+_COLUMNS: Final = """operators.id, name, scope, hint, operators.created_at, operators.expires_at,
+    revoked_at, last_used_at"""
+_USE_LINK: Final = f"""
+DELETE FROM sign_ins USING operators
+WHERE sign_ins.digest = %s AND is_link AND sign_ins.expires_at > %s AND operators.id = operator_id
+RETURNING {_COLUMNS}
+"""  # noqa: S608 -- of constants
+_SESSION: Final = f"""
+SELECT {_COLUMNS} FROM sign_ins JOIN operators ON operators.id = operator_id
+WHERE sign_ins.digest = %s AND NOT is_link AND sign_ins.expires_at > %s
+"""  # noqa: S608 -- of constants
 _END: Final = "DELETE FROM sign_ins WHERE digest = %s"
 
 
@@ -89,10 +90,7 @@ async def _operator(
     row = await (await home.execute(query, (_digest(secret), to_datetime(now_us)))).fetchone()
     if row is None:
         raise TokenRefusedError(refusal)
-    found = await (await home.execute(_OPERATOR, (row[0],))).fetchone()
-    if found is None:
-        raise TokenRefusedError(refusal)
-    operator = Operator(*found)
+    operator = Operator(*row)
     operators.check_active(operator, now_us)
     return operator
 

@@ -32,6 +32,7 @@ from http_api.console.rendering import error_page
 from http_api.console.security import SignInNeededError
 from http_api.console.views import Views
 from http_api.documents import Document, prefers_html
+from http_api.manage.bounds import Timed
 from http_api.manage.errors import EXPECTED_ERRORS, ManageError, manage_error
 from http_api.middleware import RequestContext
 from http_api.paths import READING, SIGN_IN_PATH
@@ -59,6 +60,8 @@ def create_console_app(
     app.state.administration = administration
     app.state.views = views
     app.state.attempts = attempts
+    # Apart: a browser's tabs whose session has ended must not keep it from signing in.
+    app.state.session_attempts = Attempts(administration.clock.monotonic)
     app.state.site = site._replace(demo_key=None)
     app.state.base_url = site.base_url
     for nouns in (sign_in, organizations, timeline, workers, developer, usage, rejections, audit):
@@ -72,6 +75,7 @@ def create_console_app(
         )
         for name, media_type in _MEDIA_TYPES.items()
     ]
+    app.add_middleware(Timed, render=lambda scope, error: error_page(Request(scope), error))
     _add_exception_handlers(app)
     return app
 

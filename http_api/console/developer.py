@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -13,7 +14,12 @@ from core import ids, limits
 from core.admin import apps, key_rotation, keys, whitelist
 from core.admin.apps import App
 from core.admin.cell_sessions import CellSession, CellSessions
-from core.admin.errors import AdministrationError, InvalidValueError, NotFoundError
+from core.admin.errors import (
+    AdministrationError,
+    AlreadyExistsError,
+    InvalidValueError,
+    NotFoundError,
+)
 from core.admin.keys import ApiKey
 from core.admin.organizations import Organization
 from core.timestamps import from_datetime
@@ -124,8 +130,9 @@ async def create_key(
                 requests_per_second=form.integer(
                     "requests_per_second", limits.DEFAULT_KEY_REQUESTS_PER_SECOND
                 ),
+                key_id=_new_key_id(form),
             )
-    except InvalidValueError as error:
+    except (InvalidValueError, AlreadyExistsError) as error:
         return await _page(request, visit, organization_id, error)
     return await _page(request, visit, organization_id, new_key=NewKey(record, key, None))
 
@@ -159,12 +166,18 @@ async def rotate_key(
                 now_us,
                 old_ends_us=now_us + hours * 3_600_000_000,
                 expires_us=_end_of_day_us(form.text("expires_on")),
+                key_id=_new_key_id(form),
             )
     except NotFoundError:
         raise
     except AdministrationError as error:
         return await _page(request, visit, organization_id, error)
     return await _page(request, visit, organization_id, new_key=NewKey(record, text, old))
+
+
+def _new_key_id(form: Form) -> UUID | None:
+    """Return the id that the page has given its form, which is sent again by a browser's reload."""
+    return ids.parse(ids.KEY, form.text("new_key_id"))
 
 
 async def _page(
@@ -189,6 +202,8 @@ async def _page(
         tab="developer",
         apps=[_shown(app, known_keys[:MAX_SHOWN_KEYS], now_us) for app in known_apps],
         has_more_keys=len(known_keys) > MAX_SHOWN_KEYS,
+        now_us=now_us,
+        new_key_id=lambda: ids.text(ids.KEY, ids.new(now_us)),
         new_key=new_key,
         new_key_code=new_key and code_block(new_key.key, "text", "API key"),
         notice=_NOTICES.get(given(request, "done")),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import jinja2
 import msgspec
@@ -21,6 +22,11 @@ from http_api.documents import CONSOLE_HEADERS, HTML
 from http_api.manage.errors import HTTP_STATUS, ManageError, manage_error
 from http_api.middleware import RequestContext
 from http_api.paths import ASSETS_PATH, CONSOLE_PATH, GUIDE_PATH, SIGN_IN_PATH
+
+MAX_INDENTS: Final = 20_000  # of all lines of a JSON text, two blanks each
+_FEW_BRACKETS: Final = 8
+_BRACKET_OR_TEXT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_UNSAFE_IN_ANCHOR: Final = re.compile(r"[^a-z0-9-]")
 
 
 def page(
@@ -147,8 +153,30 @@ def _seconds(seconds: int) -> str:
 
 
 def _pretty(text: str) -> str:
-    """Return JSON on several lines; every number keeps its digits. Cut JSON is returned as is."""
+    """Return JSON on several lines; every number keeps its digits.
+
+    Cut JSON is returned as is, and so is JSON whose indentation could be far longer than itself:
+    of a kilobyte in a hundred brackets, each number would have a line with two hundred blanks.
+    """
+    brackets = sum(map(text.count, "[{"))  # no fewer than the levels
+    lines = text.count(",") + 2 * brackets
+    if lines * _depth(text, brackets) > MAX_INDENTS:
+        return text
     try:
         return msgspec.json.format(text, indent=2)
     except msgspec.DecodeError:
         return text
+
+
+def _depth(text: str, brackets: int) -> int:
+    """Return the levels of JSON, or of few brackets their number, which is enough to know."""
+    if brackets <= _FEW_BRACKETS:
+        return brackets
+    depth = deepest = 0
+    for part in _BRACKET_OR_TEXT.findall(text):
+        if part in "[{":
+            depth += 1
+            deepest = max(depth, deepest)
+        elif part in "]}":
+            depth -= 1
+    return deepest

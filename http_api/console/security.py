@@ -19,6 +19,7 @@ from core.admin.errors import InvalidValueError
 from core.admin.operators import Operator, TokenRefusedError
 from core.error_codes import OperatorCode
 from core.postgres.audit import Actor
+from http_api.attempts import Attempts
 from http_api.manage.bounds import MAX_BODY_BYTES
 from http_api.manage.errors import ManageError
 from http_api.manage.security import administration, check_scope
@@ -84,11 +85,14 @@ async def reader(
     secret = request.cookies.get(COOKIE)
     if not secret:
         raise SignInNeededError("Sign in to use the console.")
-    async with desk.home() as home:
-        try:
-            operator = await sign_ins.operator_of(home, secret, desk.clock.now_us())
-        except TokenRefusedError as error:
-            raise SignInNeededError(f"Sign in: {error}.") from error
+    attempts: Attempts = request.app.state.session_attempts
+    address = request.client.host if request.client else ""
+    try:
+        with attempts.attempt(address, secret):
+            async with desk.home() as home:
+                operator = await sign_ins.operator_of(home, secret, desk.clock.now_us())
+    except TokenRefusedError as error:
+        raise SignInNeededError(f"Sign in: {error}.") from error
     visit = Visit(desk, operator, secret)
     request.state.visit = visit  # for the frame of its error page
     return visit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -9,7 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from core.admin import operators, sign_ins
 from core.admin.administration import Administration
-from core.admin.operators import TokenRefusedError, UnknownTokenError
+from core.admin.operators import TokenRefusedError
 from core.postgres.sessions import Connection
 from http_api.attempts import Attempts, TooManyAttemptsError
 from http_api.console.rendering import page
@@ -19,6 +20,7 @@ from http_api.paths import CONSOLE_PATH, READING, SIGN_IN_PATH, is_below
 
 FIRST_PAGE: Final = f"{CONSOLE_PATH}/organizations"
 _SIGN_IN: Final = "/sign-in"
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9/_.-]*")
 
 router = APIRouter()
 
@@ -31,6 +33,8 @@ async def sign_in_page(request: Request) -> Response:
         request,
         "sign_in.html.jinja",
         link=query.get("link", ""),
+        # Only a person's push follows a link of another site: it could be anybody's session.
+        sends_itself=request.headers.get("sec-fetch-site") in (None, "none", "same-origin"),
         next=_wanted(query.get("next", "")),
     )
 
@@ -47,15 +51,12 @@ async def sign_in(
     address = request.client.host if request.client else ""
     link, token = fields.get("link", ""), fields.get("token", "").strip()
     try:
-        attempts.check(address, link or token)
-        async with desk.home() as home:
-            secret = await _begin(home, desk, link, token)
+        with attempts.attempt(address, link or token):
+            async with desk.home() as home:
+                secret = await _begin(home, desk, link, token)
     except (TokenRefusedError, TooManyAttemptsError) as error:
-        is_unknown = isinstance(error, UnknownTokenError)
-        if is_unknown or (link and isinstance(error, TokenRefusedError)):
-            attempts.note_unknown(address)
         return page(request, "sign_in.html.jinja", link="", next=wanted, problem=error)
-    attempts.note_known(token)
+    request.app.state.session_attempts.note_known(secret)
     answer = RedirectResponse(wanted or FIRST_PAGE, 303)
     answer.set_cookie(
         COOKIE,
@@ -92,7 +93,9 @@ async def sign_out(form: SentForm) -> Response:
 def _wanted(given: str) -> str:
     """Return the page to go on to, if it is one of the console; else nothing."""
     path = given.partition("?")[0]
-    return given if is_below(path, CONSOLE_PATH) and path != SIGN_IN_PATH else ""
+    # A browser takes dots, also escaped ones, and backslashes as ways to elsewhere.
+    is_plain = _PLAIN_PATH.fullmatch(path) is not None and ".." not in path
+    return given if is_plain and is_below(path, CONSOLE_PATH) and path != SIGN_IN_PATH else ""
 
 
 def _is_secure(request: Request) -> bool:

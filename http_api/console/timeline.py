@@ -177,4 +177,4 @@ async def stream_events(
     async with visit.cells() as cells:
         cell, organization = await organizations.find(cells, organization_id)
         await filters.selection(cell.db, organization.id)
-    return View(open_views, _Feed(visit, organization_id, filters).poll)
+    return View(open_views, visit.operator.id, _Feed(visit, organization_id, filters).poll)

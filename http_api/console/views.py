@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
+from uuid import UUID
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
@@ -20,6 +22,7 @@ from http_api.manage.errors import ManageError
 from http_api.middleware import RequestContext
 
 MAX_VIEWS: Final = 32  # of a process
+MAX_VIEWS_OF_ONE: Final = 8  # operator, so that one leaves room for others
 POLL_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 15.0  # of silence; proxies cut what is silent for longer
 MAX_VIEW_SECONDS: Final = 3_600.0  # a browser that still looks opens another
@@ -35,7 +38,7 @@ class Views:
     """The views of a process: a bounded number, until :meth:`end`."""
 
     def __init__(self) -> None:
-        self._open = 0
+        self._open: Counter[UUID] = Counter()  # by operator
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self) -> None:
@@ -44,25 +47,29 @@ class Views:
             self._ended.set_result(None)
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """A place for a view; :class:`ManageError` if there is none."""
-        if self._ended.done() or self._open >= MAX_VIEWS:
-            raise ManageError(
-                OperatorCode.UNAVAILABLE,
-                f"{MAX_VIEWS} pages show new events already, which is the most.",
-                BUSY_RETRY_SECONDS,
-            )
-        self._open += 1
+    def opened(self, operator_id: UUID) -> Iterator[None]:
+        """A place for a view of an operator; :class:`ManageError` if there is none."""
+        if self._open[operator_id] >= MAX_VIEWS_OF_ONE:
+            raise _busy(f"{MAX_VIEWS_OF_ONE} of your pages")
+        if self._ended.done() or self._open.total() >= MAX_VIEWS:
+            raise _busy(f"{MAX_VIEWS} pages")
+        self._open[operator_id] += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self._open[operator_id] -= 1
+            self._open += Counter()  # keeps those above 0
 
     async def pause(self, gone: asyncio.Future[None]) -> bool:
         """Wait until it is time to look again; returns False if the view ends instead."""
         ends = {gone, self._ended}
         await asyncio.wait(ends, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         return not any(end.done() for end in ends)
+
+
+def _busy(how_many: str) -> ManageError:
+    message = f"{how_many} show new events already, which is the most."
+    return ManageError(OperatorCode.UNAVAILABLE, message, BUSY_RETRY_SECONDS)
 
 
 class View(Response):
@@ -72,13 +79,14 @@ class View(Response):
     tells. While the database is away, a message says so once and the view goes on.
     """
 
-    def __init__(self, views: Views, poll: Poll) -> None:
+    def __init__(self, views: Views, operator_id: UUID, poll: Poll) -> None:
         super().__init__(None, 200)
         self._views = views
+        self._operator_id = operator_id
         self._poll = poll
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._views.opened():
+        with self._views.opened(self._operator_id):
             RequestContext.of(scope).ends_with_client = True
             headers = {**CONSOLE_HEADERS, "content-type": "text/event-stream"}
             # Proxies that gather answers are told not to.

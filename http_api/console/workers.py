@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -26,6 +27,10 @@ PATH: Final = f"{organizations.PATH}/{{organization_id}}/workers"
 PAGE_WORKERS: Final = 50
 STRIP_SNAPSHOTS: Final = 200  # the latest of a worker, which the plots are made of
 STRIP_EVENTS: Final = 10
+# An app may send any number of types, of metrics and of its own ids for a person.
+STRIP_CARDS: Final = 50
+CARD_METRICS: Final = 50
+STRIP_LINKS: Final = 20
 
 router = APIRouter()
 
@@ -76,6 +81,7 @@ class Card(NamedTuple):
     occurred_at: datetime
     metrics: Sequence[Metric]
     metadata: str | None
+    left_out: int  # metrics that are not shown
 
 
 @router.api_route(f"{PATH}/{{worker_id}}", methods=READING)
@@ -89,7 +95,7 @@ async def show_worker(
         if known_id is None:
             raise NotFoundError(f"there is no worker {worker_id!r} in this organization")
         worker = await workers.get(cell.db, organization.id, known_id)
-        current = await snapshots.cards(cell.db, organization.id, worker.id)
+        current = await snapshots.cards_page(cell.db, organization.id, worker.id, STRIP_CARDS + 1)
         history = await snapshots.history(cell.db, organization.id, worker.id, STRIP_SNAPSHOTS)
         selection = Selection(organization.id, worker_id=worker.id)
         events, older = await timeline.page(cell.db, selection, STRIP_EVENTS)
@@ -100,7 +106,9 @@ async def show_worker(
         here=organizations.path_of(organization),
         tab="workers",
         worker=worker,
-        cards=cards(current, history),
+        cards=cards(current[:STRIP_CARDS], history),
+        has_more_cards=len(current) > STRIP_CARDS,
+        links=worker.links[:STRIP_LINKS],
         events=events,
         has_older=older is not None,
     )
@@ -108,31 +116,44 @@ async def show_worker(
 
 def cards(current: Sequence[StoredSnapshot], history: Sequence[StoredSnapshot]) -> list[Card]:
     """Return the cards, with the course of each number among the snapshots of the history."""
-    courses: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    past: dict[tuple[str, str], list[tuple[float, dict[str, Any]]]] = {}
     for one in history:
         seconds = from_datetime(one.occurred_at) / 1_000_000
-        for name, value, _, _ in _metrics(one):
-            if not isinstance(value, str):
-                key = (one.app_slug, one.snapshot_type, name)
-                courses.setdefault(key, []).append((seconds, value))
+        metrics = past.setdefault((one.app_slug, one.snapshot_type), [])
+        metrics.append((seconds, msgspec.json.decode(one.metrics)))
     made = []
     for card in current:
-        metrics = []
-        for name, value, unit, label in _metrics(card):
-            course = sorted(courses.get((card.app_slug, card.snapshot_type, name), ()))
-            metrics.append(Metric(name, value, unit, label, line(course), len(course)))
+        given_metrics: dict[str, Any] = msgspec.json.decode(card.metrics)
+        before = past.get((card.app_slug, card.snapshot_type), [])
+        shown = [
+            _metric(name, given_value, before)
+            for name, given_value in islice(given_metrics.items(), CARD_METRICS)
+        ]
         made.append(
-            Card(card.snapshot_type, card.app_slug, card.occurred_at, metrics, card.metadata)
+            Card(
+                card.snapshot_type,
+                card.app_slug,
+                card.occurred_at,
+                shown,
+                card.metadata,
+                len(given_metrics) - len(shown),
+            )
         )
     return made
 
 
-def _metrics(snapshot: StoredSnapshot) -> Iterator[tuple[str, float | str, str, str]]:
-    """The name, value, unit and label of each metric (contract section 6)."""
-    decoded: dict[str, Any] = msgspec.json.decode(snapshot.metrics)
-    for name, given_value in decoded.items():
-        if isinstance(given_value, dict):
-            unit, label = given_value.get("unit") or "", given_value.get("label") or ""
-            yield name, given_value["value"], unit, label
-        else:
-            yield name, given_value, "", ""
+def _metric(name: str, given_value: Any, before: Sequence[tuple[float, dict[str, Any]]]) -> Metric:
+    """Return a metric (contract section 6), with its course among those before."""
+    details = given_value if isinstance(given_value, dict) else {}
+    course = []
+    for seconds, metrics in before:
+        value = _value(metrics.get(name))
+        if isinstance(value, int | float):
+            course.append((seconds, value))
+    course.sort()
+    unit, label = details.get("unit") or "", details.get("label") or ""
+    return Metric(name, _value(given_value), unit, label, line(course), len(course))
+
+
+def _value(given_value: Any) -> Any:
+    return given_value["value"] if isinstance(given_value, dict) else given_value

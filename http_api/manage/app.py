@@ -32,7 +32,7 @@ from http_api.manage import (
     usage,
     workers,
 )
-from http_api.manage.bounds import MAX_BODY_BYTES, Bounded
+from http_api.manage.bounds import MAX_BODY_BYTES, Bounded, Timed
 from http_api.manage.errors import (
     EXPECTED_ERRORS,
     HTTP_STATUS,
@@ -111,7 +111,8 @@ def create_manage_app(administration: Administration, base_url: str, attempts: A
     def render(scope: Scope, error: ManageError) -> Response:
         return _error_response(scope, error, base_url)
 
-    app.add_middleware(Bounded, render=render)
+    app.add_middleware(Timed, render=render)
+    app.add_middleware(Bounded)
     for router in ROUTERS:
         app.include_router(router)
     _add_exception_handlers(app, render)

@@ -1,4 +1,4 @@
-"""The bounds of a request: its body, its time, and that nobody keeps the answer."""
+"""The bounds of an operator's request: its body, its time, and that nobody keeps the answer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ ANSWER_SECONDS: Final = 20.0
 
 
 class Bounded:
-    """Bounds the body and the time of each request. HEAD is answered as GET, without the body."""
+    """Bounds the body of each request. HEAD is answered as GET, without the body."""
 
-    def __init__(self, app: ASGIApp, render: Callable[[Scope, ManageError], Response]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._render = render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,7 +33,6 @@ class Bounded:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         size = 0
-        started = False
 
         async def receive_bounded() -> Message:
             nonlocal size
@@ -47,18 +45,38 @@ class Bounded:
             return message
 
         async def send_uncached(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"cache-control", b"no-store")]
+            await send(message)
+
+        await self._app(scope, receive_bounded, send_uncached)
+
+
+class Timed:
+    """Bounds the time of each request until its answer begins."""
+
+    def __init__(self, app: ASGIApp, render: Callable[[Scope, ManageError], Response]) -> None:
+        self._app = app
+        self._render = render
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_timed(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 if not timer.expired():
                     timer.reschedule(None)  # to read it, the client has time of its own
-                message["headers"] = [*message["headers"], (b"cache-control", b"no-store")]
             await send(message)
 
         timer = asyncio.timeout(ANSWER_SECONDS)
         try:
             async with timer:
-                await self._app(scope, receive_bounded, send_uncached)
+                await self._app(scope, receive, send_timed)
         except TimeoutError:
             if started:
                 raise
@@ -67,7 +85,7 @@ class Bounded:
                 f"There is no answer within {ANSWER_SECONDS:g} s. What was begun may be done.",
                 UNAVAILABLE_RETRY_SECONDS,
             )
-            await self._render(scope, late)(scope, receive, send_uncached)
+            await self._render(scope, late)(scope, receive, send)
 
 
 def _declared(scope: Scope) -> int:

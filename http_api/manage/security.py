@@ -11,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from core.admin import operators
 from core.admin.administration import Administration
 from core.admin.cell_sessions import CellSessions
-from core.admin.operators import Operator, UnknownTokenError
+from core.admin.operators import Operator
 from core.error_codes import OperatorCode
 from core.postgres.audit import Actor
 from http_api.attempts import Attempts
@@ -45,15 +45,9 @@ async def reader(
         )
     attempts: Attempts = request.app.state.attempts
     address, token = request.client.host if request.client else "", credentials.credentials
-    attempts.check(address, token)
-    try:
+    with attempts.attempt(address, token):
         async with desk.home() as home:
-            operator = await operators.authenticate(home, token, desk.secrets, desk.clock.now_us())
-    except UnknownTokenError:
-        attempts.note_unknown(address)
-        raise
-    attempts.note_known(token)
-    return operator
+            return await operators.authenticate(home, token, desk.secrets, desk.clock.now_us())
 
 
 async def writer(operator: Annotated[Operator, Depends(reader)]) -> Operator:

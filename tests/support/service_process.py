@@ -72,6 +72,7 @@ class ServiceProcess:
         self.url = ""
         self.grpc = grpc
         self.demo_key: str | None = None
+        self.console: str | None = None  # a link that signs in once
 
     def start(self, *, demo: bool = False) -> None:
         """Start it, with demo data if asked; returns when it accepts traffic.
@@ -94,6 +95,7 @@ class ServiceProcess:
         ready = json.loads(line)
         assert ready["event"] == "ready"
         self.url, self.grpc, self.demo_key = ready["http"], ready["grpc"], ready.get("demoKey")
+        self.console = ready.get("console")
 
     def _end_of_log(self) -> str:
         return f"the service is not ready:\n{self.log.read_text()[-2_000:]}"

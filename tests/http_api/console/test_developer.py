@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -150,3 +151,23 @@ async def test_changes_are_in_the_audit_log_with_the_operator(
         assert "app.allow" in page
         assert '<span class="badge">console</span>' in page
         assert "allowedEventTypes" in page
+
+
+@pytest.mark.parametrize("form", ["new", "rotate"])
+async def test_a_form_that_is_sent_twice_makes_one_key(
+    console: ConsoleDriver, tenant: Tenant, form: str
+) -> None:
+    page = (await console.get(here(tenant))).text
+    ids_of_forms = re.findall(r'name="new_key_id" value="(key_[0-9A-Z]{26})"', page)
+    assert len(set(ids_of_forms)) == 2
+    path = f"{app_path(tenant)}/keys"
+    if form == "rotate":
+        path = f"{here(tenant)}/keys/{ids.text(ids.KEY, tenant.api_key.id)}/rotate"
+    answers = await asyncio.gather(
+        *(console.post(path, new_key_id=ids_of_forms[0]) for _ in range(3))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
+    assert sum(len(_KEY.findall(answer.text)) for answer in answers) == 1
+    assert [answer for answer in answers if "was sent before" in answer.text]
+    page = (await console.get(here(tenant))).text
+    assert page.count('<th scope="row"><code>wp_live_') == 2

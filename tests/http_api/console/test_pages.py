@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 
 from core.timestamps import month_start
-from http_api.console import usage
+from http_api.console import usage, workers
+from http_api.manage import bounds
 from tests.conftest import MakeTenant
 from tests.support.cells import add_cell, make_tenant_in
 from tests.support.console_driver import ConsoleDriver, next_message
@@ -42,6 +44,31 @@ async def test_a_worker_has_cards_plots_and_events(
     assert "ticket.resolved" in page
     nobody = await console.get(f"{here(tenant)}/workers", search="nobody")
     assert "Nobody found" in nobody.text
+
+
+async def test_a_worker_with_more_than_a_page_can_show(
+    console: ConsoleDriver,
+    http: HttpDriver,
+    new_tenant: MakeTenant,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "STRIP_CARDS", 2)
+    monkeypatch.setattr(workers, "STRIP_LINKS", 1)
+    tenant = await new_tenant()
+    many = {f"metric-{n:03}": n for n in range(workers.CARD_METRICS + 7)}
+    for number in range(3):
+        for name in ("ann", "ann too"):
+            actor = {"externalId": name, "email": "ann@example.com"}
+            one = snapshot(snapshotType=f"type-{number}", metrics=many, actor=actor)
+            await http.snapshot(tenant.key, one)
+    page = (await console.get(f"{here(tenant)}/workers")).text
+    (path,) = re.findall(r'href="/console([^"]*/workers/wrk_[^"]*)"', page)
+    page = (await console.get(path)).text
+    assert page.count('<article class="card">') == 2
+    assert page.count("<polyline") == 2 * workers.CARD_METRICS
+    assert page.count("7 more are not shown") == 2
+    assert "There are more cards" in page
+    assert "and 1 more" in page
 
 
 async def test_usage_has_the_quota_the_traffic_and_the_codes(
@@ -137,3 +164,23 @@ async def test_a_cell_that_is_away_is_named_and_its_pages_go_on_when_it_is_back(
             finally:
                 north_server.start()
             await next_message(messages, "back")
+
+
+async def test_a_page_that_takes_too_long_says_so(
+    module_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "ANSWER_SECONDS", 0.2)
+    tenant = await make_tenant(module_database)
+    _, token = await make_operator(module_database)
+    with RunningService(module_database) as service:
+        async with (
+            ConsoleDriver(service.addresses.http) as console,
+            await tenant.connect() as db,
+        ):
+            assert (await console.sign_in(token)).status_code == 303
+            async with db.transaction():
+                await db.execute("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE")
+                answers = await asyncio.gather(*(console.get(here(tenant)) for _ in range(9)))
+    for answer in answers:
+        assert (answer.status_code, "<code>unavailable</code>" in answer.text) == (503, True)
+        assert int(answer.headers["retry-after"]) >= 1

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
+from http_api.attempts import MAX_UNKNOWN_A_MINUTE
+from http_api.console.security import COOKIE
 from http_api.manage.bounds import MAX_BODY_BYTES
 from http_api.paths import CONSOLE_PATH, SIGN_IN_PATH
 from tests.support.console_driver import HTML, ConsoleDriver
-from tests.support.running_service import Addresses
+from tests.support.operator_tokens import make_operator
+from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +90,26 @@ async def test_a_stranger_who_sends_a_form_is_told_to_sign_in(server: Addresses)
         refused(answer, 401, "missing_token")
         client.cookies.set("wp_console", "made up")
         refused(await client.post(ORGANIZATIONS, data={"name": "x"}), 401, "missing_token")
+
+
+async def test_made_up_sessions_are_bounded_and_good_ones_are_not(
+    server: Addresses, console: ConsoleDriver
+) -> None:
+    with RunningService(server.database_url) as service:
+        url = service.addresses.http
+        _, token = await make_operator(server.database_url)
+        async with (
+            httpx.AsyncClient(base_url=url, headers=HTML) as client,
+            ConsoleDriver(url) as driver,
+        ):
+            asked = []
+            for number in range(MAX_UNKNOWN_A_MINUTE + 5):
+                headers = {"Cookie": f"{COOKIE}=made up {number}"}
+                asked.append(client.get(ORGANIZATIONS, headers=headers))
+            answers = [answer.status_code for answer in await asyncio.gather(*asked)]
+            assert sorted(answers) == [303] * MAX_UNKNOWN_A_MINUTE + [429] * 5
+            assert (await driver.sign_in(token)).status_code == 303
+            assert (await driver.get("/organizations")).status_code == 200
 
 
 async def test_a_form_is_bounded(console: ConsoleDriver) -> None:

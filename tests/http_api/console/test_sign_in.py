@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -50,6 +52,10 @@ async def test_a_stranger_is_led_to_the_sign_in_and_then_to_the_page(server: Add
         "javascript:alert(1)",
         "/api/v1/manage/operator",
         f"{SIGN_IN_PATH}?link=x",
+        "/console/../developers",
+        "/console/%2e%2e/developers",
+        "/console/..\\..\\evil",
+        "/console/\t/evil",
     ],
 )
 async def test_nobody_is_led_elsewhere(server: Addresses, elsewhere: str) -> None:
@@ -104,6 +110,34 @@ async def test_a_link_signs_in_once_by_the_push_of_its_button(server: Addresses)
     async with ConsoleDriver(server.http) as another:
         answer = await another.sign_in("", link=secret)
         assert (answer.status_code, "used already" in answer.text) == (401, True)
+
+
+@pytest.mark.parametrize(
+    ("site", "sends_itself"),
+    [(None, True), ("none", True), ("same-origin", True), ("cross-site", False)],
+)
+async def test_a_link_on_another_site_signs_nobody_in_by_itself(
+    server: Addresses, site: str | None, sends_itself: bool
+) -> None:
+    async with ConsoleDriver(server.http) as driver:
+        headers = {} if site is None else {"Sec-Fetch-Site": site}
+        page = await driver.client.get(SIGN_IN_PATH, params={"link": "x"}, headers=headers)
+    assert ("data-send" in page.text) == sends_itself
+    assert '<button type="submit" class="primary">Sign in</button>' in page.text
+
+
+async def test_of_many_who_use_a_link_at_once_one_is_signed_in(server: Addresses) -> None:
+    secret = await link(server)
+    with RunningService(server.database_url) as service:  # and at several servers
+        async with (
+            ConsoleDriver(server.http) as one,
+            ConsoleDriver(service.addresses.http) as other,
+        ):
+            answers = await asyncio.gather(
+                *(driver.sign_in("", link=secret) for driver in (one, other) * 3)
+            )
+    assert sorted(answer.status_code for answer in answers) == [303, *[401] * 5]
+    assert sum("set-cookie" in answer.headers for answer in answers) == 1
 
 
 async def test_signing_out_ends_the_session_for_everybody_who_has_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from datetime import UTC, datetime
 
@@ -13,8 +14,8 @@ from core import ids
 from core.admin import operators
 from core.admin.cell_sessions import at_home
 from core.postgres.sessions import connect
-from http_api.console import timeline
-from http_api.console.views import MAX_VIEWS
+from http_api.console import timeline, views
+from http_api.console.views import MAX_VIEWS_OF_ONE
 from http_api.paths import SIGN_IN_PATH
 from tests.support.console_driver import ConsoleDriver, next_message
 from tests.support.http_driver import HttpDriver
@@ -164,23 +165,36 @@ async def test_a_view_ends_with_its_session(server: Addresses, tenant: Tenant) -
         assert answer.status_code == 401  # a browser does not try again
 
 
-async def test_views_are_bounded_and_a_place_is_free_when_one_is_gone(
-    server: Addresses, tenant: Tenant
+async def test_the_number_of_views_is_bounded(
+    server: Addresses, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, token = await make_operator(server.database_url)
+    monkeypatch.setattr(views, "MAX_VIEWS", MAX_VIEWS_OF_ONE + 1)
     path = f"{here(tenant)}/events/stream"
+    operators_tokens = [(await make_operator(server.database_url))[1] for _ in range(3)]
     with RunningService(server.database_url) as service:
-        async with ConsoleDriver(service.addresses.http) as console:
-            await console.sign_in(token)
-            views = [console.messages(path) for _ in range(MAX_VIEWS)]
-            await asyncio.gather(*(next_message(view, "latest") for view in views))
-            answer = await console.get(path)
-            assert (answer.status_code, "<code>unavailable</code>" in answer.text) == (503, True)
-            assert int(answer.headers["retry-after"]) > 0
-            await asyncio.gather(*(view.aclose() for view in views))
+        async with contextlib.AsyncExitStack() as stack:
+            drivers = []
+            for token in operators_tokens:
+                driver = await stack.enter_async_context(ConsoleDriver(service.addresses.http))
+                await driver.sign_in(token)
+                drivers.append(driver)
+            one, other, third = drivers
+
+            async def is_refused(console: ConsoleDriver) -> None:
+                answer = await console.get(path)
+                assert (answer.status_code, "<code>unavailable" in answer.text) == (503, True)
+                assert int(answer.headers["retry-after"]) > 0
+
+            opened = [one.messages(path) for _ in range(MAX_VIEWS_OF_ONE)]
+            await asyncio.gather(*(next_message(view, "latest") for view in opened))
+            await is_refused(one)
+            opened.append(other.messages(path))
+            await next_message(opened[-1], "latest")
+            await is_refused(third)
+            await asyncio.gather(*(view.aclose() for view in opened))
 
             async def is_free() -> bool:
-                async with console.client.stream("GET", f"/console{path}") as again:
+                async with one.client.stream("GET", f"/console{path}") as again:
                     return again.status_code == 200
 
             await eventually(is_free, "the places of closed views are free")

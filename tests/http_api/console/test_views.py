@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from starlette.types import Message
@@ -42,7 +43,7 @@ async def told(answers: Iterator[list[bytes] | Exception], open_views: Views) ->
         sent.append(part.get("body", b""))
 
     scope: dict[str, Any] = {"wepeople.context": RequestContext(Clock())}
-    await View(open_views, poll)(scope, receive, send)
+    await View(open_views, UUID(int=1), poll)(scope, receive, send)
     return [part for part in sent if part]
 
 

@@ -110,6 +110,7 @@ def test_what_is_refused(hand: OperatorDriver, name: str) -> None:
         (lambda: hand.create_organization("x" * 201), "must be 1 to 200 characters", True),
         (lambda: hand.create_organization(f"{name} c", 10**18), "must be 0 to", True),
         (lambda: hand.update_organization(org, requestsPerSecond=1_000_001), "rate limit", True),
+        (lambda: hand.update_organization(org, requestsPerSecond=0), "rate", True),
         (lambda: hand.update_organization(org), "nothing to change", True),
         (lambda: hand.organization(f"org_{NOTHING}"), "there is no organization", False),
         (lambda: hand.apps("nobody"), "nobody", False),
