@@ -22,6 +22,7 @@ from core.admin.errors import (
 )
 from core.admin.keys import ApiKey
 from core.admin.organizations import Organization
+from core.postgres.sessions import Connection
 from core.timestamps import from_datetime
 from http_api.console import organizations
 from http_api.console.query import given
@@ -33,7 +34,8 @@ from http_api.paths import READING
 PATH: Final = f"{organizations.PATH}/{{organization_id}}/developer"
 APP_PATH: Final = f"{PATH}/apps/{{app_id}}"
 KEY_PATH: Final = f"{PATH}/keys/{{key_id}}"
-MAX_SHOWN_KEYS: Final = 500  # of an organization, the oldest
+MAX_SHOWN_APPS: Final = 20  # of a page
+MAX_SHOWN_KEYS: Final = 50  # of an app, the oldest
 OLD_KEY_HOURS: Final = key_rotation.OLD_KEY_SECONDS // 3_600
 MAX_OLD_KEY_HOURS: Final = 24 * 365
 _NOTICES: Final = {
@@ -51,6 +53,7 @@ class ShownApp(NamedTuple):
     app: App
     usable: Sequence[ApiKey]
     ended: Sequence[ApiKey]
+    has_more_keys: bool
 
 
 class NewKey(NamedTuple):
@@ -190,18 +193,23 @@ async def _page(
 ) -> Response:
     async with visit.cells() as cells:
         cell, organization = await organizations.find(cells, organization_id)
-        known_apps = await apps.of_organization(cell.db, organization.id)
-        known_keys = await keys.page(cell.db, organization.id, None, MAX_SHOWN_KEYS + 1)
-    now_us = _now_us(visit)
+        known, after = await _apps_of_page(cell.db, organization.id, given(request, "after"))
+        changed = given(request, "app")
+        if changed and all(app.slug != changed for app in known):  # it is on another page
+            known, after = [await apps.find(cell.db, changed, organization.id)], changed
+        now_us = _now_us(visit)
+        shown = [await _shown(cell.db, app, now_us) for app in known]
+    here = organizations.path_of(organization)
     return page(
         request,
         "developer.html.jinja",
         problem=problem,
         organization=organization,
-        here=organizations.path_of(organization),
+        here=here,
         tab="developer",
-        apps=[_shown(app, known_keys[:MAX_SHOWN_KEYS], now_us) for app in known_apps],
-        has_more_keys=len(known_keys) > MAX_SHOWN_KEYS,
+        apps=shown,
+        first_page=f"{here}/developer" if given(request, "after") or changed else None,
+        next_page=after and f"{here}/developer?after={after}",
         now_us=now_us,
         new_key_id=lambda: ids.text(ids.KEY, ids.new(now_us)),
         new_key=new_key,
@@ -213,11 +221,23 @@ async def _page(
     )
 
 
-def _shown(app: App, known: Sequence[ApiKey], now_us: int) -> ShownApp:
-    own = [key for key in known if key.app_id == app.id]
-    usable = [key for key in own if key.state(now_us) == "active"]
-    ended = [key for key in own if key.state(now_us) != "active"]
-    return ShownApp(app, usable[::-1], ended[::-1])
+async def _apps_of_page(
+    db: Connection, organization_id: UUID, after: str
+) -> tuple[list[App], str | None]:
+    """Return the apps of the page behind that slug, and the last one's slug if there are more."""
+    if after:
+        apps.check_slug(after)
+    found = await apps.page(db, organization_id, MAX_SHOWN_APPS + 1, after)
+    shown = found[:MAX_SHOWN_APPS]
+    return shown, shown[-1].slug if len(found) > MAX_SHOWN_APPS else None
+
+
+async def _shown(db: Connection, app: App, now_us: int) -> ShownApp:
+    found = await keys.page(db, app.organization_id, app.id, MAX_SHOWN_KEYS + 1)
+    known = found[:MAX_SHOWN_KEYS]
+    usable = [key for key in known if key.state(now_us) == "active"]
+    ended = [key for key in known if key.state(now_us) != "active"]
+    return ShownApp(app, usable[::-1], ended[::-1], len(found) > MAX_SHOWN_KEYS)
 
 
 async def _find_app(
@@ -243,7 +263,7 @@ async def _find_key(
 def _back(organization: Organization, done: str, slug: str) -> Response:
     """Return to the tab, at the app, with a word on what was done."""
     here = organizations.path_of(organization)
-    return RedirectResponse(f"{here}/developer?done={done}#{slug}", 303)
+    return RedirectResponse(f"{here}/developer?done={done}&app={slug}#{slug}", 303)
 
 
 def _end_of_day_us(text: str) -> int | None:

@@ -17,7 +17,7 @@ from http_api.console import organizations
 from http_api.console.query import given
 from http_api.console.rendering import address, page
 from http_api.console.security import Reader
-from http_api.console.timeline import event_body
+from http_api.console.timeline import MAX_APP_CHOICES, event_body
 from http_api.docs.code import code_block
 from http_api.docs.examples import request_examples
 from http_api.paths import READING
@@ -56,7 +56,7 @@ async def show_rejections(request: Request, organization_id: str, visit: Reader)
     found: list[RejectionRecord] = []
     async with visit.cells() as cells:
         cell, organization = await organizations.find(cells, organization_id)
-        known_apps = await apps.of_organization(cell.db, organization.id)
+        known_apps = await apps.page(cell.db, organization.id, MAX_APP_CHOICES)
         selection = Selection(organization.id, code or None, app or None, request_id or None)
         try:
             if code:

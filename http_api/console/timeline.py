@@ -26,6 +26,7 @@ from http_api.site import Site
 
 PATH: Final = f"{organizations.PATH}/{{organization_id}}"
 PAGE_EVENTS: Final = 50
+MAX_APP_CHOICES: Final = 200  # to filter by
 
 router = APIRouter()
 
@@ -82,7 +83,7 @@ async def show_timeline(request: Request, organization_id: str, visit: Reader) -
     found: Page[TimelineEvent, UUID] = Page([], None)
     async with visit.cells() as cells:
         cell, organization = await organizations.find(cells, organization_id)
-        known_apps = await apps.of_organization(cell.db, organization.id)
+        known_apps = await apps.page(cell.db, organization.id, MAX_APP_CHOICES)
         try:
             selection = await filters.selection(cell.db, organization.id)
         except AdministrationError as error:

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from core import ids
+from http_api.console.developer import MAX_SHOWN_APPS
 from http_api.paths import CONSOLE_PATH
 from tests.support.console_driver import ConsoleDriver
 from tests.support.http_driver import HttpDriver
@@ -43,7 +44,7 @@ async def test_from_a_name_to_a_key_that_works(console: ConsoleDriver, http: Htt
     tab = made.headers["location"].removeprefix(CONSOLE_PATH)
     assert "No apps yet" in (await console.get(tab)).text
     made = await console.post(f"{tab}/apps", slug="crm-hub", event_types="deal.won, deal.lost")
-    assert made.headers["location"] == f"{CONSOLE_PATH}{tab}?done=app#crm-hub"
+    assert made.headers["location"] == f"{CONSOLE_PATH}{tab}?done=app&app=crm-hub#crm-hub"
     page = (await console.get(f"{tab}?done=app")).text
     assert "<code>deal.lost</code>" in page
     (app,) = set(re.findall(r'action="/console([^"]*/apps/app_[^"/]*)/keys"', page))
@@ -60,7 +61,10 @@ async def test_a_revoked_key_is_refused_within_a_second(
     assert await status(http, tenant.key) == 200
     key_path = f"{here(tenant)}/keys/{ids.text(ids.KEY, tenant.api_key.id)}"
     answer = await console.post(f"{key_path}/revoke")
-    assert answer.headers["location"] == f"{CONSOLE_PATH}{here(tenant)}?done=revoked#crm-hub"
+    assert (
+        answer.headers["location"]
+        == f"{CONSOLE_PATH}{here(tenant)}?done=revoked&app=crm-hub#crm-hub"
+    )
 
     async def is_refused() -> bool:
         return await status(http, tenant.key) == 401
@@ -69,6 +73,25 @@ async def test_a_revoked_key_is_refused_within_a_second(
     assert "1 revoked or expired" in (await console.get(here(tenant))).text
     refused = await console.post(f"{key_path}/rotate")  # there is nothing to replace
     assert (refused.status_code, 'role="alert"' in refused.text) == (409, True)
+
+
+async def test_many_apps_are_shown_page_by_page(console: ConsoleDriver, tenant: Tenant) -> None:
+    slugs = [f"app-{number:02}" for number in range(MAX_SHOWN_APPS)]  # before crm-hub
+    for slug in slugs:
+        made = await console.post(f"{here(tenant)}/apps", slug=slug, event_types="deal.won")
+        assert made.status_code == 303
+    first = (await console.get(here(tenant))).text
+    assert re.findall(r'<section class="card app" id="([^"]*)"', first) == slugs
+    (more,) = re.findall(r'href="/console([^"]*)">More apps', first)
+    assert re.findall(
+        r'<section class="card app" id="([^"]*)"', (await console.get(more)).text
+    ) == ["crm-hub"]
+    # A change of an app that is on another page leads to that app.
+    changed = await console.post(f"{app_path(tenant)}/allow", event_types="deal.lost")
+    landed = await console.get(changed.headers["location"].removeprefix(CONSOLE_PATH))
+    assert "<code>deal.lost</code>" in landed.text
+    hostile = await console.get(f"{here(tenant)}?after=%00")
+    assert hostile.status_code == 400
 
 
 async def test_a_rotated_key_works_beside_the_new_one(
