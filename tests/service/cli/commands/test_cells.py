@@ -100,6 +100,7 @@ def test_every_command_works_for_an_organization_of_another_cell(
         )
     [listed_key] = run("key", "list", "--json").json()
     assert listed_key["state"] == "revoked"
+    assert listed_key.pop("needsPreviousSecret") is False
     assert run("key", "revoke", listed_key["id"], "--json").json() == listed_key
 
 
