@@ -102,6 +102,10 @@ class Node:
             await use_schema(connection, schema)
             yield connection
         except psycopg.Error as error:
+            borrower = asyncio.current_task()
+            if borrower is not None and borrower.cancelling():
+                # Its session was closed then, and the error of that hides why.
+                raise asyncio.CancelledError from error
             self.has_refused_write = self.has_refused_write or is_unwritable(error)
             if isinstance(error, ReadOnlySqlTransaction):
                 # It may stay so: its server was the primary, or the session began while nobody

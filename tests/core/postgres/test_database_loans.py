@@ -37,6 +37,35 @@ async def test_borrowers_that_are_cancelled_at_any_moment_lose_no_connection(
         assert database._node.pool.get_stats()["pool_size"] <= MAX_POOL_CONNECTIONS
 
 
+async def test_a_borrower_that_is_cancelled_again_meanwhile_ends_as_cancelled(
+    database_url: str,
+) -> None:
+    async def sleep(database: Database) -> None:
+        async with database.connection() as db:
+            try:
+                await db.execute("SELECT pg_sleep(30)")
+            finally:
+                await db.execute("SELECT 1")
+
+    async with Database(database_url) as database:
+
+        async def is_asleep() -> bool:
+            async with database.connection() as db:
+                cursor = await db.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)' "
+                    "AND state = 'active' AND datname = current_database()"
+                )
+                return await cursor.fetchone() == (1,)
+
+        task = asyncio.create_task(sleep(database))
+        await eventually(is_asleep, "the session sleeps")
+        task.cancel()
+        await asyncio.sleep(0)  # the query is being cancelled at the server
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()
+
+
 async def test_a_session_is_given_back_without_a_turn_of_the_event_loop(database_url: str) -> None:
     async with Database(database_url) as database:
         turns: list[str] = []
