@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from fastapi import Request
+
 from core.admin.operators import TokenRefusedError
 
 MAX_UNKNOWN_A_MINUTE: Final = 10
@@ -25,6 +27,11 @@ class TooManyAttemptsError(Exception):
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__("Too many unknown tokens came from this address. Try again later.")
         self.retry_after_seconds = retry_after_seconds
+
+
+def peer_address(request: Request) -> str:
+    """Return the address that a request came from: behind a proxy the proxy's; empty if unknown."""
+    return request.client.host if request.client else ""
 
 
 class Attempts:

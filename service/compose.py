@@ -105,7 +105,10 @@ async def running(
         database = await stack.enter_async_context(
             Database(conninfo, max_connections=pool_connections(around.shared_state))
         )
-        ingestor = await stack.enter_async_context(open_ingestor(around, admission, database))
+        secrets = await digest_secrets(settings, database)
+        ingestor = await stack.enter_async_context(
+            open_ingestor(around, admission, database, secrets)
+        )
 
         readiness = Readiness(database, around.shared_state, around.clock)
         await readiness.check()
@@ -118,7 +121,6 @@ async def running(
         grpc_port = grpc_server.start()
         await stack.enter_async_context(background(servicer.connections.run(grpc_port), failure))
         site, views = _site(settings, base_url, grpc_port, shown_key), Views()
-        secrets = await digest_secrets(settings, database)
         administration = Administration(database, around.clock, secrets)
         http_app = _http_app(around, ingestor, readiness, site, administration, views)
         http_server = _http_server(around, http_app, listener, base_url)

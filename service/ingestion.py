@@ -49,12 +49,11 @@ async def digest_secrets(settings: Settings, database: Database) -> KeySecrets:
 
 @contextlib.asynccontextmanager
 async def open_ingestor(
-    around: Surroundings, admission: Admission, database: Database
+    around: Surroundings, admission: Admission, database: Database, secrets: KeySecrets
 ) -> AsyncIterator[Ingestor]:
     """The core on a database, with what runs in its background."""
     settings, clock, counters, shared_state, failure, _ = around
     async with contextlib.AsyncExitStack() as stack:
-        secrets = await digest_secrets(settings, database)
         open_cell = partial(_cell, around, WorkerCache())
         connections = pool_connections(shared_state)
         cells = await stack.enter_async_context(

@@ -19,7 +19,7 @@ from core.admin.errors import InvalidValueError
 from core.admin.operators import Operator, TokenRefusedError
 from core.error_codes import OperatorCode
 from core.postgres.audit import Actor
-from http_api.attempts import Attempts
+from http_api.attempts import Attempts, peer_address
 from http_api.manage.bounds import MAX_BODY_BYTES
 from http_api.manage.errors import ManageError
 from http_api.manage.security import administration, check_scope
@@ -86,9 +86,8 @@ async def reader(
     if not secret:
         raise SignInNeededError("Sign in to use the console.")
     attempts: Attempts = request.app.state.session_attempts
-    address = request.client.host if request.client else ""
     try:
-        with attempts.attempt(address, secret):
+        with attempts.attempt(peer_address(request), secret):
             async with desk.home() as home:
                 operator = await sign_ins.operator_of(home, secret, desk.clock.now_us())
     except TokenRefusedError as error:

@@ -12,7 +12,7 @@ from core.admin import operators, sign_ins
 from core.admin.administration import Administration
 from core.admin.operators import TokenRefusedError
 from core.postgres.sessions import Connection
-from http_api.attempts import Attempts, TooManyAttemptsError
+from http_api.attempts import Attempts, TooManyAttemptsError, peer_address
 from http_api.console.rendering import page
 from http_api.console.security import COOKIE, SentForm, check_origin, read_fields
 from http_api.manage.security import administration
@@ -48,10 +48,9 @@ async def sign_in(
     fields = await read_fields(request)
     wanted = _wanted(fields.get("next", ""))
     attempts: Attempts = request.app.state.attempts
-    address = request.client.host if request.client else ""
     link, token = fields.get("link", ""), fields.get("token", "").strip()
     try:
-        with attempts.attempt(address, link or token):
+        with attempts.attempt(peer_address(request), link or token):
             async with desk.home() as home:
                 secret = await _begin(home, desk, link, token)
     except (TokenRefusedError, TooManyAttemptsError) as error:

@@ -14,7 +14,7 @@ from core.admin.cell_sessions import CellSessions
 from core.admin.operators import Operator
 from core.error_codes import OperatorCode
 from core.postgres.audit import Actor
-from http_api.attempts import Attempts
+from http_api.attempts import Attempts, peer_address
 from http_api.manage.errors import ManageError
 
 HAND: Final = "api"  # in the audit log
@@ -44,8 +44,8 @@ async def reader(
             "The request has no token: send `Authorization: Bearer wp_ops_…`.",
         )
     attempts: Attempts = request.app.state.attempts
-    address, token = request.client.host if request.client else "", credentials.credentials
-    with attempts.attempt(address, token):
+    token = credentials.credentials
+    with attempts.attempt(peer_address(request), token):
         async with desk.home() as home:
             return await operators.authenticate(home, token, desk.secrets, desk.clock.now_us())
 

@@ -163,6 +163,7 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print JSON, for scripts.", callback=_json_anywhere),
 ]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones, until Ctrl-C.")]
 OrganizationName = Annotated[
     str,
     typer.Argument(

@@ -12,7 +12,7 @@ from service.cli.following import follow as follow_until_stopped
 from service.cli.following import printer
 from service.cli.help import examples
 from service.cli.output import moment, note, print_json, print_table
-from service.cli.session import Json, Session, run
+from service.cli.session import Follow, Json, Session, run
 
 if TYPE_CHECKING:
     from core.admin.audit import AuditEntry
@@ -37,9 +37,7 @@ def audit(
     limit: Annotated[
         int, typer.Option(metavar="N", min=0, max=MAX_LIMIT, help="How many at most.")
     ] = DEFAULT_LIMIT,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with new ones, until Ctrl-C.")
-    ] = False,
+    follow: Follow = False,
     as_json: Json = False,
 ) -> None:
     """Show the changes that operators have made, the latest first.

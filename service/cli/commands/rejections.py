@@ -17,7 +17,7 @@ from service.cli.output import (
     print_json,
     print_table,
 )
-from service.cli.session import Json, OrganizationName, Session, run
+from service.cli.session import Follow, Json, OrganizationName, Session, run
 
 if TYPE_CHECKING:
     from core.admin.cell_sessions import CellSession
@@ -62,9 +62,7 @@ def rejections(
     limit: Annotated[
         int, typer.Option(metavar="N", min=0, max=MAX_LIMIT, help="How many at most.")
     ] = DEFAULT_LIMIT,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with new ones, until Ctrl-C.")
-    ] = False,
+    follow: Follow = False,
     as_json: Json = False,
 ) -> None:
     """Show why an organization's requests and events were refused, the latest first.
