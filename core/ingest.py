@@ -122,7 +122,10 @@ class Ingestor:
             if count >= MIN_JUDGED_IN_TURN:
                 await self._admission.judging.begin(caller.organization_id.int, count)
             batch = await prepared(batch, self.in_turns(caller))
-            answer = self.enqueue(caller, batch, began_at)
+            if count < MIN_JUDGED_IN_TURN and batch.stored is None:
+                answer = self._enqueue_unjudged(caller, batch, began_at)
+            else:
+                answer = self.enqueue(caller, batch, began_at)
             # The pending request has what is needed. Memory that is free before the commit is used
             # again while it is still in the processor's caches.
             del batch
@@ -152,15 +155,39 @@ class Ingestor:
         if batch.idempotency_key is not None:
             stored_receipt.check_key(batch.idempotency_key)
         request = PendingEvents.check(caller, batch, self._clock.now_us())
-        cell = self._cells.of(caller)
-        notes = AnswerNotes(
-            caller, batch, request.account, began_at, cell.rejections, cell.traffic, self._counters
-        )
-        if not request.actor_indexes and request.claim is None and not request.is_streamed:
+        notes = self._notes(request, batch, began_at)
+        if request.is_refused:
             raise notes.refusal(request)
-        answer = cast("asyncio.Future[Receipt]", cell.journal.enqueue(request))
-        answer.add_done_callback(notes)
-        return answer
+        return self._append(request, notes)
+
+    def _enqueue_unjudged(
+        self, caller: Caller, batch: EventBatch, began_at: float
+    ) -> asyncio.Future[Receipt]:
+        """As :meth:`enqueue` of a small batch, which the journal judges with others.
+
+        The future fails with what :meth:`enqueue` would raise for the events.
+        """
+        if batch.idempotency_key is not None:
+            stored_receipt.check_key(batch.idempotency_key)
+        request = PendingEvents(caller, batch, self._clock.now_us())
+        return self._append(request, self._notes(request, batch, began_at))
+
+    def _notes(self, request: PendingEvents, batch: EventBatch, began_at: float) -> AnswerNotes:
+        cell = self._cells.of(request.caller)
+        return AnswerNotes(
+            request.caller,
+            batch,
+            request.account,
+            began_at,
+            cell.rejections,
+            cell.traffic,
+            self._counters,
+        )
+
+    def _append(self, request: PendingEvents, notes: AnswerNotes) -> asyncio.Future[Receipt]:
+        request.notes = notes
+        journal = self._cells.of(request.caller).journal
+        return cast("asyncio.Future[Receipt]", journal.enqueue(request))
 
     async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
         """Store a snapshot; it is durable when this returns."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from core.counters import Counters
 from core.errors import IngestError
+from core.journal.pending import Outcome
 from core.journal.pending_events import PendingEvents
 from core.journal.quota import Account
 from core.journal.rejections import Rejections
@@ -15,7 +16,7 @@ from core.models import Caller, EventBatch, Receipt, Rejection
 
 
 class AnswerNotes:
-    """Notes the answer to one batch: the callback of its future, unless the journal never gets it.
+    """Notes the answer to one batch: ``notes`` of its pending request (core/journal/pending.py).
 
     ``began_at``: monotonic seconds.
     """
@@ -47,7 +48,7 @@ class AnswerNotes:
         self._note_refusal(refusal)
         return refusal
 
-    def __call__(self, answer: asyncio.Future[Receipt]) -> None:
+    def __call__(self, answer: asyncio.Future[Outcome]) -> None:
         """Note the answer that the future has."""
         if answer.cancelled():
             return
@@ -56,6 +57,7 @@ class AnswerNotes:
             self._note_refusal(error)
         elif error is None:
             receipt = answer.result()
+            assert isinstance(receipt, Receipt)
             if receipt.replayed or receipt.duplicate:
                 self._traffic.note_answer(self._caller, 0, 0, self._began_at)
                 return

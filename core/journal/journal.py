@@ -24,6 +24,7 @@ from core.counters import Counters
 from core.errors import UnknownCommitStatusError, unavailable
 from core.failure_log import one_line
 from core.journal.failures import answer_to, too_late
+from core.journal.judging import judge
 from core.journal.lock_waits import TRY_SECONDS, LockedError, LockWaits, still_locked
 from core.journal.pending import Outcome, PendingRequest, Verdict
 from core.journal.queue import (
@@ -38,6 +39,7 @@ from core.journal.writer import Writer
 from core.models import Receipt
 from core.postgres.database import Database
 from core.postgres.errors import is_away
+from core.slices import at_once, in_turns
 from core.tracing import Tracer
 
 log = logging.getLogger(__name__)
@@ -113,6 +115,8 @@ class Journal:
     def _release(self, request: PendingRequest, answer: asyncio.Future[Outcome]) -> None:
         """Forget a request that is answered, or whose answer nobody waits for."""
         del self._unanswered[request]
+        if request.notes is not None:
+            request.notes(answer)
         if answer.cancelled():
             self._take_out(request)
         elif answer.exception() is not None:
@@ -133,6 +137,7 @@ class Journal:
     def _answer_overdue(self) -> None:
         """Answer the requests that have waited for too long; one timer serves all of them."""
         self._count_waiting()
+        self._refuse_waiting()
         loop = asyncio.get_running_loop()
         now = loop.time()
         due_by = now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS
@@ -151,6 +156,22 @@ class Journal:
             loop.call_later(DUE_CHECK_SECONDS, self._answer_overdue) if self._unanswered else None
         )
 
+    def _refuse_waiting(self) -> None:
+        """Answer what needs no database to be refused, and has waited for one for a while."""
+        came_by = asyncio.get_running_loop().time() + MAX_ANSWER_SECONDS - DUE_CHECK_SECONDS
+        unjudged = (
+            request
+            for request in itertools.takewhile(
+                lambda request: request.give_up_at <= came_by, self._unanswered
+            )
+            if not (request.is_judged or request.is_being_written)
+        )
+        waiting = list(itertools.islice(unjudged, MAX_SINGLE_REQUESTS))
+        at_once(judge(waiting))
+        for request in waiting:
+            if self._refused(request):
+                self._take_out(request)
+
     async def run(self) -> None:
         """Commit waiting requests until :meth:`close` was called and none waits any more."""
         await asyncio.gather(*map(self._commit_all, self._queues))
@@ -164,12 +185,24 @@ class Journal:
         while True:
             self._count_waiting()
             if requests := queue.pop_transaction(self._joined_lock_wait):
-                await self._commit(requests)
+                if requests := await self._judged(requests):
+                    await self._commit(requests)
                 await queue.collect()
             elif not queue:
                 if self._closing and not self._lock_waits:
                     return
                 await queue.wait()
+
+    async def _judged(self, requests: Sequence[PendingRequest]) -> list[PendingRequest]:
+        """Judge the requests that are not yet; returns those that are to be written."""
+        await in_turns(judge(requests))
+        return [request for request in requests if not self._refused(request)]
+
+    def _refused(self, request: PendingRequest) -> bool:
+        """Whether the request is answered without the database, now or before."""
+        if request.is_refused and not request.answer.done():
+            request.answer.set_exception(request.refusal())
+        return request.answer.done()
 
     def _queue_of(self, request: PendingRequest) -> Queue:
         return self._streamed if request.is_streamed else self._single
@@ -244,7 +277,7 @@ class Journal:
 
     def _joined_twin(self, request: PendingRequest) -> bool:
         """Whether the request leaves its queue to wait for the one that has its idempotency key."""
-        scope = request.claim and request.claim.scope
+        scope = request.claim.scope if request.claim else None
         if scope is None or not any(scope in queue.in_flight for queue in self._queues):
             return False
         if not self._lock_waits.may_add(scope) or not self._queue_of(request).remove(request):
@@ -261,6 +294,8 @@ class Journal:
                 request.answer.set_exception(still_locked(request))
             return True
         request.is_being_written = True
+        if not await self._judged([request]):
+            return False
         begin = self._clock.monotonic()
         try:
             outcomes = await self._writer_of(request).write([request], min(left, TRY_SECONDS))

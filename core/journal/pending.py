@@ -1,4 +1,4 @@
-"""Pending requests: judged requests on their way to the disk, and the outcome of each item."""
+"""Pending requests: requests on their way to the disk, and the outcome of each item."""
 
 from __future__ import annotations
 
@@ -36,36 +36,40 @@ QUOTA_MESSAGE: Final = "the organization's monthly event quota is used up"
 class PendingRequest(ABC):
     """The items of one request until its transaction is committed.
 
+    ``items``: how many the request has. All that follows is empty until it ``is_judged`` by the
+    rules that need no database.
+
     ``actor_indexes`` has one entry an item: the index of the item's actor in ``names`` and
     ``actors``, and in ``workers`` once these are resolved. ``accepted`` are the items that will be
     written, as indexes into ``actor_indexes``. Decisions of the database move items from
     ``accepted`` to ``rejected``. A transaction may be tried more than once, after a lost
     connection, and each attempt begins with :meth:`reset`.
 
-    ``answer`` is the future that :meth:`Journal.enqueue` returns. ``span``: the request's, if
-    traces are on.
+    ``answer`` is the future that :meth:`Journal.enqueue` returns, and ``notes`` is called with it
+    once it is done. ``span``: the request's, if traces are on.
     """
 
     answer: asyncio.Future[Outcome]
+    notes: Callable[[asyncio.Future[Outcome]], None] | None = None
     span: Span | None = None
+    is_judged = False
+    actor_indexes: Sequence[int] = ()
+    names: Sequence[WorkerName] = ()
+    actors: Sequence[Actor] = ()
+    _rejected_before: Sequence[Rejection] = ()
 
     def __init__(
         self,
         caller: Caller,
         request_id: str,
         received_us: int,
-        actor_indexes: Sequence[int],
-        names: Sequence[WorkerName],
-        actors: Sequence[Actor],
-        rejected: Sequence[Rejection],
+        items: int,
         claim: Claim | None,
     ) -> None:
         self.caller = caller
         self.request_id = request_id
         self.received_us = received_us
-        self.actor_indexes = actor_indexes
-        self.names = names
-        self.actors = actors
+        self.items = items
         self.claim = claim
         self.account: Account = account(caller.organization_id, received_us)
         self.is_streamed = False
@@ -73,8 +77,26 @@ class PendingRequest(ABC):
         self.was_set_aside = False  # in a lock wait that is over
         self.lock_wait: UUID | Scope | None = None  # of core/journal/lock_waits.py, if it is in one
         self.give_up_at = 0.0  # seconds, by the event loop's time
+
+    def note_judged(
+        self,
+        actor_indexes: Sequence[int],
+        names: Sequence[WorkerName],
+        actors: Sequence[Actor],
+        rejected: Sequence[Rejection],
+    ) -> None:
+        """Take what became of the items by the rules that need no database."""
+        self.actor_indexes = actor_indexes
+        self.names = names
+        self.actors = actors
         self._rejected_before = rejected
+        self.is_judged = True
         self.reset()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether nothing is to be written, no key to be looked up and no stream to go on."""
+        return self.is_judged and not (self.actor_indexes or self.claim or self.is_streamed)
 
     def reset(self) -> None:
         """Forget the decisions of an earlier attempt."""

@@ -40,56 +40,57 @@ def _without_content(events: Events) -> Events:
 
 
 class PendingEvents(PendingRequest):
-    """A batch of events, judged by the rules that need no database."""
+    """A batch of events, judged once: alone, or with others (core/journal/judging.py)."""
 
-    def __init__(
-        self,
-        caller: Caller,
-        batch: EventBatch,
-        received_us: int,
-        stored: Stored,
-        checked: CheckedEvents,
-    ) -> None:
-        self.checked = checked
+    checked: CheckedEvents
+
+    def __init__(self, caller: Caller, batch: EventBatch, received_us: int) -> None:
         self.position = batch.position
+        self.size_bytes = batch.size_bytes
+        self.batch: EventBatch | None = batch  # until it is judged
         self._events: Events = ()
         claim = None
         if batch.idempotency_key is not None:
             scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
-            digest = batch.digest
-            if digest is None:
-                with uncollected(batch.size_bytes):
-                    digest = fingerprint.events_digest(batch.events, stored)
-            claim = Claim(scope, digest)
-            self._events = _without_content(batch.events)
-        super().__init__(
-            caller,
-            batch.request_id,
-            received_us,
-            checked.actor_indexes,
-            checked.names,
-            checked.actors,
-            checked.rejected,
-            claim,
-        )
+            claim = Claim(scope)
+        super().__init__(caller, batch.request_id, received_us, len(batch.events), claim)
         self.is_streamed = batch.streamed
         self.span = batch.span
 
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
-        """Judge the batch by the rules that need no database."""
-        stored = batch.stored
+        """Judge the batch alone and now."""
+        request = cls(caller, batch, received_us)
+        stored, digest = batch.stored, batch.digest
         if stored is None:
             stored = at_once(check_metadata(batch.events))
-        checked = check_events(
-            caller,
+        if digest is None and request.claim is not None:
+            with uncollected(batch.size_bytes):
+                digest = fingerprint.events_digest(batch.events, stored)
+        request.judge(stored, digest)
+        return request
+
+    def judge(self, stored: Stored, digest: bytes | None) -> None:
+        """Judge the batch; ``stored`` and ``digest`` as :class:`EventBatch` has them.
+
+        The digest may be None if the batch has no idempotency key.
+        """
+        batch = self.batch
+        assert batch is not None
+        if self.claim is not None:
+            assert digest is not None
+            self.claim.fingerprint = digest
+            self._events = _without_content(batch.events)
+        self.checked = checked = check_events(
+            self.caller,
             batch.events,
             stored,
-            received_us,
+            self.received_us,
             echo=not batch.streamed,
             size_bytes=batch.size_bytes,
         )
-        return cls(caller, batch, received_us, stored, checked)
+        self.batch = None
+        self.note_judged(checked.actor_indexes, checked.names, checked.actors, checked.rejected)
 
     def first_id(self) -> UUID:
         """The id of the first event that will be written."""

@@ -30,15 +30,15 @@ class PendingSnapshot(PendingRequest):
                 caller.organization_id, caller.key_id, "snapshots", request.idempotency_key
             )
             claim = Claim(scope, fingerprint.snapshot_digest(request.snapshot, stored))
-        whose = (caller, request.request_id, received_us)
+        super().__init__(caller, request.request_id, received_us, 1, claim)
         if isinstance(checked, IngestError):
             rejection = Rejection(0, checked.code, checked.message)
-            super().__init__(*whose, (), (), (), [rejection], claim)
+            self.note_judged((), (), (), [rejection])
         else:
             assert request.snapshot.actor is not None
             self.checked = checked
             names, actors = [checked.worker_name], [request.snapshot.actor]
-            super().__init__(*whose, [0], names, actors, (), claim)
+            self.note_judged([0], names, actors, ())
 
     @classmethod
     def check(

@@ -87,7 +87,7 @@ class Queue:
         claimed = self.in_flight = set()
         events = 0
         while self._requests and len(requests) < self._max_requests:
-            size = len(self._requests.peek().actor_indexes)
+            size = self._requests.peek().items
             if requests and events + size > self._max_events:
                 break
             request = self._requests.pop()

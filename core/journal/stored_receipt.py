@@ -7,7 +7,6 @@ lacks to be answered equally, over either protocol (docs/contract.md section 7).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -38,11 +37,14 @@ class Scope(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     idempotency_key: str
 
 
-class Claim(NamedTuple):
-    """The wish of a request to be the first of its scope."""
+class Claim(msgspec.Struct):
+    """The wish of a request to be the first of its scope.
+
+    ``fingerprint``: of the request (core/rules/fingerprint.py), once it is judged.
+    """
 
     scope: Scope
-    fingerprint: bytes  # core/rules/fingerprint.py
+    fingerprint: bytes = b""
 
 
 class StoredReceipt(msgspec.Struct, frozen=True, omit_defaults=True):

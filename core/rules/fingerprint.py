@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain, islice
 from types import NoneType
 from typing import Any, Final, cast
 
@@ -146,11 +147,26 @@ def _canonical_item(item: Event | Malformed, moment: object, metadata: object) -
     )
 
 
+_Unencodable: Final = (UnicodeEncodeError, RecursionError)
+
+
 def _lines(values: list[object]) -> bytes:
     try:
         return _encode_lines(values)
-    except (UnicodeEncodeError, RecursionError):
+    except _Unencodable:
         return repr(values).encode(errors="backslashreplace")
+
+
+def digests(batches: Sequence[tuple[Sequence[Event | Malformed], Stored]]) -> list[bytes]:
+    """As :func:`events_digest` of each of many small batches: its events and what is stored."""
+    events = list(chain.from_iterable(events for events, _ in batches))
+    stored = list(chain.from_iterable(stored for _, stored in batches))
+    try:
+        lines = _encode_lines(_canonical_items(events, _canonical_moments(events), stored))
+    except _Unencodable:  # the form of one batch says nothing of another
+        return [events_digest(*batch) for batch in batches]
+    each = iter(lines.splitlines(keepends=True))
+    return [hashlib.sha256(b"".join(islice(each, len(events)))).digest() for events, _ in batches]
 
 
 def events_digest(batch: Events, stored: Stored) -> bytes:
@@ -184,8 +200,14 @@ def events_digest_in_slices(batch: Events, stored: Stored) -> Sliced[bytes]:
 def _canonical_lines(
     events: Sequence[Event | Malformed], moments: Sequence[object], stored: Stored
 ) -> bytes:
+    return _lines(_canonical_items(events, moments, stored))
+
+
+def _canonical_items(
+    events: Sequence[Event | Malformed], moments: Sequence[object], stored: Stored
+) -> list[object]:
     texts = [None if isinstance(event, Malformed) else event.metadata for event in events]
-    return _lines(list(map(_canonical_item, events, moments, _canonical_texts(texts, stored))))
+    return list(map(_canonical_item, events, moments, _canonical_texts(texts, stored)))
 
 
 def snapshot_digest(snapshot: Snapshot, stored: Stored) -> bytes:
