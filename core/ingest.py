@@ -17,7 +17,7 @@ from core.cells import Cell, Cells
 from core.clock import Clock
 from core.counters import Counters
 from core.errors import IngestError, unavailable
-from core.journal import app_producers, producers, stored_receipt
+from core.journal import app_producers, producers
 from core.journal.answer_notes import AnswerNotes
 from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
@@ -123,7 +123,9 @@ class Ingestor:
                 await self._admission.judging.begin(caller.organization_id.int, count)
             batch = await prepared(batch, self.in_turns(caller))
             if count < MIN_JUDGED_IN_TURN and batch.stored is None:
-                answer = self._enqueue_unjudged(caller, batch, began_at)
+                request = PendingEvents(caller, batch, self._clock.now_us())
+                answer = self._append(request, batch, began_at)
+                del request
             else:
                 answer = self.enqueue(caller, batch, began_at)
             # The pending request has what is needed. Memory that is free before the commit is used
@@ -148,33 +150,18 @@ class Ingestor:
         ``began_at``: when the request was decoded, in monotonic seconds.
 
         The future fails as that of :meth:`Journal.enqueue` does. Raises ``batch_too_large`` or
-        ``invalid_body`` for a batch that breaks a rule as a whole, the first item's code if every
-        event breaks one, and ``internal_error`` if the service is shutting down.
+        ``invalid_body`` for a batch that breaks a rule as a whole, and ``internal_error`` if the
+        service is shutting down.
         """
         check_count(len(batch.events))
-        if batch.idempotency_key is not None:
-            stored_receipt.check_key(batch.idempotency_key)
         request = PendingEvents.check(caller, batch, self._clock.now_us())
-        notes = self._notes(request, batch, began_at)
-        if request.is_refused:
-            raise notes.refusal(request)
-        return self._append(request, notes)
+        return self._append(request, batch, began_at)
 
-    def _enqueue_unjudged(
-        self, caller: Caller, batch: EventBatch, began_at: float
+    def _append(
+        self, request: PendingEvents, batch: EventBatch, began_at: float
     ) -> asyncio.Future[Receipt]:
-        """As :meth:`enqueue` of a small batch, which the journal judges with others.
-
-        The future fails with what :meth:`enqueue` would raise for the events.
-        """
-        if batch.idempotency_key is not None:
-            stored_receipt.check_key(batch.idempotency_key)
-        request = PendingEvents(caller, batch, self._clock.now_us())
-        return self._append(request, self._notes(request, batch, began_at))
-
-    def _notes(self, request: PendingEvents, batch: EventBatch, began_at: float) -> AnswerNotes:
         cell = self._cells.of(request.caller)
-        return AnswerNotes(
+        request.notes = AnswerNotes(
             request.caller,
             batch,
             request.account,
@@ -183,16 +170,10 @@ class Ingestor:
             cell.traffic,
             self._counters,
         )
-
-    def _append(self, request: PendingEvents, notes: AnswerNotes) -> asyncio.Future[Receipt]:
-        request.notes = notes
-        journal = self._cells.of(request.caller).journal
-        return cast("asyncio.Future[Receipt]", journal.enqueue(request))
+        return cast("asyncio.Future[Receipt]", cell.journal.enqueue(request))
 
     async def ingest_snapshot(self, caller: Caller, wanted: SnapshotRequest) -> SnapshotReceipt:
         """Store a snapshot; it is durable when this returns."""
-        if wanted.idempotency_key is not None:
-            stored_receipt.check_key(wanted.idempotency_key)
         cell, began_at = self._cells.of(caller), self._clock.monotonic()
         memory = self.hold(caller)
         memory.grow(request_bytes(wanted.size_bytes, 1))

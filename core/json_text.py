@@ -158,7 +158,7 @@ def _are_apart(texts: list[JsonText], together: bytes) -> bool:
     Slices of a message cannot. Other texts have to be objects from the first to the last byte: what
     was joined can then be read in no other way.
     """
-    if type(texts[0]) is Raw:
+    if set(map(type, texts)) == {Raw}:
         return True
     ends = len(texts) - 1
     return (

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from core.counters import Counters
 from core.errors import IngestError
 from core.journal.pending import Outcome
-from core.journal.pending_events import PendingEvents
 from core.journal.quota import Account
 from core.journal.rejections import Rejections
 from core.journal.traffic import Traffic
@@ -39,14 +38,6 @@ class AnswerNotes:
         self._note = rejections.of_batch(caller, batch, account)
         self._traffic = traffic
         self._counters = counters
-
-    def refusal(self, request: PendingEvents) -> IngestError:
-        """The answer to a batch of which every event breaks a rule; it is noted."""
-        # Not in the frame that raises it: an error and a frame that has a name for it hold each
-        # other, and the batch with them, until the garbage collector looks.
-        refusal = request.refusal()
-        self._note_refusal(refusal)
-        return refusal
 
     def __call__(self, answer: asyncio.Future[Outcome]) -> None:
         """Note the answer that the future has."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from core.access.shared_budget import overloaded
 from core.error_codes import ErrorCode
 from core.errors import IngestError, UnknownCommitStatusError, unavailable
@@ -16,6 +18,14 @@ def too_late(request: PendingRequest) -> IngestError:
         # A retry with the same key, or the next stream, learns the outcome.
         return answer_to(UnknownCommitStatusError("no answer in time"))
     return overloaded() if request.lock_wait is None else still_locked(request)
+
+
+def fail(requests: Iterable[PendingRequest], error: Exception) -> None:
+    """Answer the requests that have no answer yet with an error, each with one of its own."""
+    # The adapters log the answer of each client, with its request id and this cause.
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_exception(answer_to(error))
 
 
 def answer_to(error: Exception) -> IngestError:

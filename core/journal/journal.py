@@ -23,8 +23,8 @@ from core.clock import Clock
 from core.counters import Counters
 from core.errors import UnknownCommitStatusError, unavailable
 from core.failure_log import one_line
-from core.journal.failures import answer_to, too_late
-from core.journal.judging import judge
+from core.journal.failures import fail, too_late
+from core.journal.judging import is_answered, judged, refuse
 from core.journal.lock_waits import TRY_SECONDS, LockedError, LockWaits, still_locked
 from core.journal.pending import Outcome, PendingRequest, Verdict
 from core.journal.queue import (
@@ -34,12 +34,12 @@ from core.journal.queue import (
     MAX_STREAMED_EVENTS,
     Queue,
 )
+from core.journal.unanswered import CHECK_SECONDS, Unanswered
 from core.journal.workers import WorkerCache
 from core.journal.writer import Writer
 from core.models import Receipt
 from core.postgres.database import Database
 from core.postgres.errors import is_away
-from core.slices import at_once, in_turns
 from core.tracing import Tracer
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 # Clients give up after 15 seconds, and are to have an answer before.
 MAX_WAIT_SECONDS: Final = 6.0  # until a request is begun
 MAX_ANSWER_SECONDS: Final = 12.5  # until it is answered
-DUE_CHECK_SECONDS: Final = 0.25  # between looks at the requests that have waited for so long
 # A locked request waits for its lock until so long before its answer is due.
 LAST_TRY_SECONDS: Final = 0.25
 # The parts of a transaction that has waited for a lock in vain find out whose lock it is. They do
@@ -80,20 +79,19 @@ class Journal:
         # One writer a queue: the usual outcome of one queue says nothing of the other's.
         self._single_writer = Writer(database, clock, cache, tracer)
         self._stream_writer = Writer(database, clock, cache, tracer)
-        self._unanswered: dict[PendingRequest, None] = {}  # in the order in which they came
+        self._unanswered = Unanswered(self._answer_waiting)
         # One queue each, so that a small request need not wait for the transaction of a stream.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_REQUESTS)
         self._streamed = Queue(MAX_STREAMED_EVENTS, MAX_STREAMED_BATCHES)
         self._queues = (self._single, self._streamed)
         self._closing = False
-        self._due_timer: asyncio.TimerHandle | None = None
         self._lock_waits = LockWaits(self._write_locked, self._put_back, database.locked_writers)
 
     def enqueue(self, request: PendingRequest) -> asyncio.Future[Outcome]:
         """Add a request behind all earlier ones; the future is its answer after the commit.
 
-        The future is done before clients give up. It fails with :class:`IngestError` for a decision
-        of the database (``worker_not_found``, ``quota_exceeded``, a used idempotency key) or for
+        The future is done before clients give up. It fails with :class:`IngestError` for the code
+        of the first item if every item is rejected, for a used idempotency key or for
         ``internal_error``, and with :class:`StreamError` for a batch out of its sequence. An error
         means that nothing is stored, except the one that says it cannot be known. Cancelling the
         future takes the request out, unless it is being written.
@@ -102,21 +100,16 @@ class Journal:
         """
         if self._closing:
             raise unavailable("The service is shutting down. Retry shortly.")
-        loop = asyncio.get_running_loop()
-        answer = request.answer = loop.create_future()
+        answer = request.answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(partial(self._release, request))
-        self._unanswered[request] = None
-        request.give_up_at = loop.time() + MAX_ANSWER_SECONDS
-        self._queue_of(request).append(request)
-        if self._due_timer is None:
-            self._due_timer = loop.call_later(DUE_CHECK_SECONDS, self._answer_overdue)
+        self._unanswered.add(request, MAX_ANSWER_SECONDS)
+        if not is_answered(request):
+            self._queue_of(request).append(request)
         return answer
 
     def _release(self, request: PendingRequest, answer: asyncio.Future[Outcome]) -> None:
         """Forget a request that is answered, or whose answer nobody waits for."""
-        del self._unanswered[request]
-        if request.notes is not None:
-            request.notes(answer)
+        self._unanswered.remove(request)
         if answer.cancelled():
             self._take_out(request)
         elif answer.exception() is not None:
@@ -124,6 +117,8 @@ class Journal:
             # error in turn, its whole body would stay until the garbage collector looks.
             request.answer = asyncio.get_running_loop().create_future()
             request.answer.cancel()
+        if request.notes is not None:
+            request.notes(answer)
 
     def _take_out(self, request: PendingRequest) -> None:
         """Have an answered request wait no more; one that is being written stays."""
@@ -134,16 +129,21 @@ class Journal:
         else:
             self._queue_of(request).remove(request)
 
-    def _answer_overdue(self) -> None:
-        """Answer the requests that have waited for too long; one timer serves all of them."""
+    def _answer_waiting(self) -> None:
+        """Answer what needs no database to be refused, and what has waited for one for too long."""
         self._count_waiting()
-        self._refuse_waiting()
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        due_by = now + MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS
-        for request in self._unanswered:
-            if request.give_up_at > due_by:
-                break
+        unjudged = (
+            request
+            for request in self._unanswered.due_within(MAX_ANSWER_SECONDS - CHECK_SECONDS)
+            if not (request.is_judged or request.is_being_written)
+        )
+        for request in refuse(list(itertools.islice(unjudged, MAX_SINGLE_REQUESTS))):
+            self._take_out(request)
+        self._answer_overdue()
+
+    def _answer_overdue(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for request in self._unanswered.due_within(MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS):
             waits_on = (
                 request.is_being_written or request.lock_wait is not None or request.was_set_aside
             )
@@ -151,25 +151,6 @@ class Journal:
                 continue
             if request.give_up_at <= now or not waits_on:
                 request.answer.set_exception(too_late(request))
-                self._take_out(request)
-        self._due_timer = (
-            loop.call_later(DUE_CHECK_SECONDS, self._answer_overdue) if self._unanswered else None
-        )
-
-    def _refuse_waiting(self) -> None:
-        """Answer what needs no database to be refused, and has waited for one for a while."""
-        came_by = asyncio.get_running_loop().time() + MAX_ANSWER_SECONDS - DUE_CHECK_SECONDS
-        unjudged = (
-            request
-            for request in itertools.takewhile(
-                lambda request: request.give_up_at <= came_by, self._unanswered
-            )
-            if not (request.is_judged or request.is_being_written)
-        )
-        waiting = list(itertools.islice(unjudged, MAX_SINGLE_REQUESTS))
-        at_once(judge(waiting))
-        for request in waiting:
-            if self._refused(request):
                 self._take_out(request)
 
     async def run(self) -> None:
@@ -185,24 +166,13 @@ class Journal:
         while True:
             self._count_waiting()
             if requests := queue.pop_transaction(self._joined_lock_wait):
-                if requests := await self._judged(requests):
+                if requests := await judged(requests):
                     await self._commit(requests)
                 await queue.collect()
             elif not queue:
                 if self._closing and not self._lock_waits:
                     return
                 await queue.wait()
-
-    async def _judged(self, requests: Sequence[PendingRequest]) -> list[PendingRequest]:
-        """Judge the requests that are not yet; returns those that are to be written."""
-        await in_turns(judge(requests))
-        return [request for request in requests if not self._refused(request)]
-
-    def _refused(self, request: PendingRequest) -> bool:
-        """Whether the request is answered without the database, now or before."""
-        if request.is_refused and not request.answer.done():
-            request.answer.set_exception(request.refusal())
-        return request.answer.done()
 
     def _queue_of(self, request: PendingRequest) -> Queue:
         return self._streamed if request.is_streamed else self._single
@@ -240,7 +210,7 @@ class Journal:
         except Exception as error:
             self._count(requests, begin, committed=False)
             if len(requests) == 1 or is_away(error) or isinstance(error, UnknownCommitStatusError):
-                self._fail(requests, error)
+                fail(requests, error)
                 return
             # One request spoils the transaction and the database does not say which: each alone.
             log.error(
@@ -294,7 +264,7 @@ class Journal:
                 request.answer.set_exception(still_locked(request))
             return True
         request.is_being_written = True
-        if not await self._judged([request]):
+        if not await judged([request]):
             return False
         begin = self._clock.monotonic()
         try:
@@ -304,7 +274,7 @@ class Journal:
             return True
         except Exception as error:
             self._count([request], begin, committed=False)
-            self._fail([request], error)
+            fail([request], error)
         else:
             self._count([request], begin, committed=True)
             self._answer([request], outcomes)
@@ -326,9 +296,3 @@ class Journal:
                 if isinstance(outcome, Receipt) and not (outcome.replayed or outcome.duplicate):
                     accepted += outcome.accepted
         self._counters.accept(accepted)
-
-    def _fail(self, requests: Sequence[PendingRequest], error: Exception) -> None:
-        # The adapters log the answer of each client, with its request id and this cause.
-        for request in requests:
-            if not request.answer.done():
-                request.answer.set_exception(answer_to(error))

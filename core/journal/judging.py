@@ -8,26 +8,42 @@ it comes (``bench --protocol http --batch 1 --concurrency 64``).
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Sequence
 from typing import Final
 
+from core.journal.failures import fail
 from core.journal.pending import PendingRequest
 from core.journal.pending_events import PendingEvents
 from core.rules import fingerprint
 from core.rules.event_batch import check_metadata
-from core.slices import SLICE_BYTES, Sliced, at_once, uncollected
-
-log = logging.getLogger(__name__)
+from core.slices import SLICE_BYTES, Sliced, at_once, in_turns, uncollected
 
 MIN_SLICE_EVENTS: Final = 50
 
 
-def judge(requests: Sequence[PendingRequest]) -> Sliced[None]:
-    """Judge those of the requests that are not judged yet, in slices.
+async def judged(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
+    """Judge the requests that are not yet; returns those to write, the others have their answer.
 
-    A request that cannot be judged is answered with the error; the others are none the worse.
+    A request that cannot be judged is answered with the error, and the others are none the worse.
     """
+    await in_turns(_judge(requests))
+    return [request for request in requests if not is_answered(request)]
+
+
+def refuse(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
+    """As :func:`judged`, at once; returns those that have their answer."""
+    at_once(_judge(requests))
+    return [request for request in requests if is_answered(request)]
+
+
+def is_answered(request: PendingRequest) -> bool:
+    """Whether the request has its answer; one that is refused gets it here."""
+    if request.is_refused and not request.answer.done():
+        request.answer.set_exception(request.refusal())
+    return request.answer.done()
+
+
+def _judge(requests: Sequence[PendingRequest]) -> Sliced[None]:
     unjudged = [
         request
         for request in requests
@@ -56,8 +72,7 @@ def _judge_slice(requests: Sequence[PendingEvents]) -> None:
             try:
                 _judge_together([request])
             except Exception as error:
-                if not request.answer.done():
-                    request.answer.set_exception(error)
+                fail([request], error)
 
 
 def _judge_together(requests: Sequence[PendingEvents]) -> None:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from core.errors import IngestError
 from core.journal.pending import PendingRequest, Verdict
-from core.journal.stored_receipt import Claim, Scope, StoredReceipt, replay_events
+from core.journal.stored_receipt import Claim, StoredReceipt, replay_events
 from core.json_text import Stored
 from core.models import Caller, EventBatch, EventColumns, Events, Malformed, Receipt
 from core.rules import fingerprint
@@ -45,14 +45,12 @@ class PendingEvents(PendingRequest):
     checked: CheckedEvents
 
     def __init__(self, caller: Caller, batch: EventBatch, received_us: int) -> None:
+        """A batch to be judged later; raises ``invalid_body`` for its idempotency key alone."""
         self.position = batch.position
         self.size_bytes = batch.size_bytes
         self.batch: EventBatch | None = batch  # until it is judged
         self._events: Events = ()
-        claim = None
-        if batch.idempotency_key is not None:
-            scope = Scope(caller.organization_id, caller.key_id, "events", batch.idempotency_key)
-            claim = Claim(scope)
+        claim = Claim.of(caller, "events", batch.idempotency_key)
         super().__init__(caller, batch.request_id, received_us, len(batch.events), claim)
         self.is_streamed = batch.streamed
         self.span = batch.span

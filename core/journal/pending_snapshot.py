@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.errors import IngestError
 from core.journal.pending import PendingRequest
-from core.journal.stored_receipt import Claim, Scope, StoredReceipt, replay_snapshot
+from core.journal.stored_receipt import Claim, StoredReceipt, replay_snapshot
 from core.json_text import Stored
 from core.models import Caller, Rejection, SnapshotReceipt, SnapshotRequest
 from core.rules import fingerprint
@@ -24,12 +24,9 @@ class PendingSnapshot(PendingRequest):
     ) -> None:
         self._snapshot = request.snapshot
         self.span = request.span
-        claim = None
-        if request.idempotency_key is not None:
-            scope = Scope(
-                caller.organization_id, caller.key_id, "snapshots", request.idempotency_key
-            )
-            claim = Claim(scope, fingerprint.snapshot_digest(request.snapshot, stored))
+        claim = Claim.of(caller, "snapshots", request.idempotency_key)
+        if claim is not None:
+            claim.fingerprint = fingerprint.snapshot_digest(request.snapshot, stored)
         super().__init__(caller, request.request_id, received_us, 1, claim)
         if isinstance(checked, IngestError):
             rejection = Rejection(0, checked.code, checked.message)

@@ -16,6 +16,7 @@ from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.models import (
     AcceptedEvent,
+    Caller,
     Endpoint,
     Event,
     Events,
@@ -46,6 +47,19 @@ class Claim(msgspec.Struct):
     scope: Scope
     fingerprint: bytes = b""
 
+    @classmethod
+    def of(cls, caller: Caller, endpoint: Endpoint, key: str | None) -> Claim | None:
+        """The claim of a request with an idempotency key, if it has one.
+
+        Raises ``invalid_body`` if the key is not 1 to 200 storable characters.
+        """
+        if key is None:
+            return None
+        problems = fields.issue("Idempotency-Key", _key_text, key)
+        if problems:
+            raise IngestError(ErrorCode.INVALID_BODY, problems[0])
+        return cls(Scope(caller.organization_id, caller.key_id, endpoint, key))
+
 
 class StoredReceipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """The kept part of an answer. ``worker``: of snapshots only."""
@@ -54,13 +68,6 @@ class StoredReceipt(msgspec.Struct, frozen=True, omit_defaults=True):
     received_us: int
     rejected: Sequence[Rejection] = ()
     worker: Worker | None = None
-
-
-def check_key(key: str) -> None:
-    """Raises ``invalid_body`` if the key is not 1 to 200 storable characters."""
-    problems = fields.issue("Idempotency-Key", _key_text, key)
-    if problems:
-        raise IngestError(ErrorCode.INVALID_BODY, problems[0])
 
 
 def _key_text(key: str) -> str:

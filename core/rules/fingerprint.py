@@ -7,6 +7,7 @@ requests are equal if their values are, in any JSON spelling and over either pro
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -153,8 +154,13 @@ _Unencodable: Final = (UnicodeEncodeError, RecursionError)
 def _lines(values: list[object]) -> bytes:
     try:
         return _encode_lines(values)
-    except _Unencodable:
-        return repr(values).encode(errors="backslashreplace")
+    except _Unencodable:  # by escapes, which are never stored
+        return json.dumps(values, sort_keys=True, default=_unencodable).encode()
+
+
+def _unencodable(value: object) -> object:
+    """A number in its form, or bytes that are no text."""
+    return {type(value).__name__: bytes(cast("Raw | bytes", value)).hex()}
 
 
 def digests(batches: Sequence[tuple[Sequence[Event | Malformed], Stored]]) -> list[bytes]:

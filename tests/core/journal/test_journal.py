@@ -16,10 +16,11 @@ from core.errors import IngestError
 from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
 from core.journal.pending import PendingRequest
+from core.journal.pending_events import PendingEvents
 from core.journal.producers import producer_key
 from core.journal.queue import Queue
 from core.journal.workers import WorkerCache
-from core.models import Actor, StreamPosition
+from core.models import Actor, Event, EventBatch, StreamPosition
 from tests.support.direct_writer import DirectWriter
 from tests.support.tenant import until_somebody_waits_for
 from tests.support.waiting import WAIT_SECONDS, eventually
@@ -220,3 +221,16 @@ async def test_a_request_does_not_wait_for_its_own_idempotency_key(
     assert request.lock_wait is None
     with pytest.raises(IngestError):
         await answer
+
+
+async def test_a_batch_without_a_valid_event_does_not_wait_for_the_database(
+    quota_of_five: DirectWriter,
+) -> None:
+    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters(), WorkerCache())
+    events = [Event("deal.won", "code", Actor(external_id="somebody"), duration=-1)]
+    batch = EventBatch("req_", events)
+    request = PendingEvents(quota_of_five.caller, batch, quota_of_five.clock.now_us())
+    answer = journal.enqueue(request)  # and nothing is written: run() is not called
+    with pytest.raises(IngestError, match="duration"):
+        await answer
+    assert not journal

@@ -9,13 +9,14 @@ import pytest
 from core.error_codes import ErrorCode
 from core.errors import IngestError
 from core.journal.stored_receipt import (
+    Claim,
     StoredReceipt,
-    check_key,
     other_body,
     replay_events,
     replay_snapshot,
 )
 from core.models import Actor, Event, Malformed, Rejection, Snapshot, Worker
+from tests.support.strategies import CALLER
 
 SOMEBODY = Actor(external_id="crm-user-1")
 REJECTION = Rejection(1, ErrorCode.INVALID_BODY, "events[1].duration: must be at least 0")
@@ -53,5 +54,5 @@ def test_another_body_under_a_used_key_is_refused() -> None:
 @pytest.mark.parametrize("key", ["", "k" * 201, "a\0b"])
 def test_a_key_of_a_wrong_form_is_refused_by_its_name(key: str) -> None:
     with pytest.raises(IngestError, match="Idempotency-Key: must") as caught:
-        check_key(key)
+        Claim.of(CALLER, "events", key)
     assert caught.value.code is ErrorCode.INVALID_BODY

@@ -36,6 +36,21 @@ def test_whatever_is_sent_with_an_idempotency_key_has_a_digest(
     assert pending.claim == again.claim
 
 
+def test_what_no_text_can_be_has_one_digest_as_well() -> None:
+    # An event type with half of a pair of surrogates is refused, its batch is still recognized.
+    one, other = (
+        fingerprint.events_digest(
+            [
+                Event("\ud800", "code", None, metadata=text),
+                Event("deal.won", "code", metadata=text),
+            ],
+            [text, text],
+        )
+        for text in (b'{"a":-0.5,"b":1e400}', b'{"b":1e400,"a":-0.50}')
+    )
+    assert one == other
+
+
 def _respelled(value: object) -> str:
     """The same JSON value, spelled differently wherever JSON leaves a choice."""
     match value:
