@@ -1,8 +1,8 @@
 """Judges batches of single requests together, when they are about to be written.
 
 Small requests come one by one. Each step of judging, done for all of them in one go, finds its code
-and its data where the last one has left them: 10 % of the CPU of a request beside judging each as
-it comes (``bench --protocol http --batch 1 --concurrency 64``).
+and its data where the last one has left them: 15 % of the CPU of a request less than by judging
+each as it comes (``bench --protocol http --batch 1 --concurrency 64``).
 """
 
 from __future__ import annotations
