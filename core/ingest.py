@@ -19,6 +19,7 @@ from core.counters import Counters
 from core.errors import IngestError, unavailable
 from core.journal import app_producers, producers
 from core.journal.answer_notes import AnswerNotes
+from core.journal.judging import MIN_JUDGED_BYTES
 from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
@@ -122,7 +123,7 @@ class Ingestor:
             if count >= MIN_JUDGED_IN_TURN:
                 await self._admission.judging.begin(caller.organization_id.int, count)
             batch = await prepared(batch, self.in_turns(caller))
-            if count < MIN_JUDGED_IN_TURN and batch.stored is None:
+            if count < MIN_JUDGED_IN_TURN and batch.size_bytes < MIN_JUDGED_BYTES:
                 request = PendingEvents(caller, batch, self._clock.now_us())
                 answer = self._append(request, batch, began_at)
                 del request
