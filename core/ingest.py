@@ -120,14 +120,14 @@ class Ingestor:
         memory = self.hold(caller)
         memory.grow(request_bytes(batch.size_bytes, count))
         try:
-            if count >= MIN_JUDGED_IN_TURN:
-                await self._admission.judging.begin(caller.organization_id.int, count)
-            batch = await prepared(batch, self.in_turns(caller))
             if count < MIN_JUDGED_IN_TURN and batch.size_bytes < MIN_JUDGED_BYTES:
                 request = PendingEvents(caller, batch, self._clock.now_us())
                 answer = self._append(request, batch, began_at)
                 del request
             else:
+                if count >= MIN_JUDGED_IN_TURN:
+                    await self._admission.judging.begin(caller.organization_id.int, count)
+                batch = await prepared(batch, self.in_turns(caller))
                 answer = self.enqueue(caller, batch, began_at)
             # The pending request has what is needed. Memory that is free before the commit is used
             # again while it is still in the processor's caches.
