@@ -31,6 +31,8 @@ DROP_TRIES: Final = 30
 DROP_PAUSE_SECONDS: Final = 0.2
 READ_PAUSE_SECONDS: Final = 0.002
 
+_MONTHS: Final = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass"
+
 
 def _posts(side: Side, batch: int, connections: int, rate: float | None = None) -> HttpLoad:
     headers = {"Authorization": f"Bearer {side.key}", "Content-Type": "application/json"}
@@ -75,12 +77,14 @@ async def _measure(stage: Stage, seconds: float, rounds: int) -> list[Line]:
 class Dropped:
     """The end of a month's retention beside a steady load.
 
-    ``seconds``: with the removal of its files, for which nobody waits. ``tries``: with those that
-    found the table in use. ``locked_ms``: the longest that a reader waited for the table.
-    ``longest_ms``: the longest request of the load; ``usual_ms``: the same without a drop.
+    ``gone_seconds``: until a reader saw that the month was no more. ``seconds``: with the removal
+    of its files, for which nobody waits. ``tries``: with those that found the table in use.
+    ``locked_ms``: the longest that a reader waited for the table. ``longest_ms``: the longest
+    request of the load; ``usual_ms``: the same without a drop.
     """
 
     partitions: list[str]
+    gone_seconds: float
     seconds: float
     tries: int
     locked_ms: float
@@ -101,30 +105,40 @@ async def drop(filled: Side, seconds: float) -> Dropped:
         measuring = group.create_task(_measure(stage, seconds, 1))
         await asyncio.sleep(WARM_UP_SECONDS + seconds / 2)
         dropped = asyncio.Event()
-        reading = group.create_task(_longest_read_ms(filled.database_url, dropped))
+        reading = group.create_task(_read_until(dropped, filled.database_url))
         try:
-            names, took, tries = await _drop(filled.database_url)
+            names, began, took, tries = await _drop(filled.database_url)
         finally:
             dropped.set()
     line = measuring.result()[0]
-    locked_ms, longest_ms = reading.result(), line.latency_ms.max
+    (locked_ms, gone_at), longest_ms = reading.result(), line.latency_ms.max
     usual_ms = usual.latency_ms.max
-    return Dropped(names, took, tries, locked_ms, usual_ms, longest_ms, line.unsent)
+    gone_seconds = round(gone_at - began, 3)
+    return Dropped(names, gone_seconds, took, tries, locked_ms, usual_ms, longest_ms, line.unsent)
 
 
-async def _longest_read_ms(database_url: str, end: asyncio.Event) -> float:
-    """The longest of reads of nothing, which wait for a lock of the table alone, until the end."""
-    longest = 0.0
+async def _read_until(dropped: asyncio.Event, database_url: str) -> tuple[float, float]:
+    """Read nothing again and again, which waits for a lock of the table alone, until the end.
+
+    Returns the longest time that it took, in milliseconds, and when a month was seen to be gone, in
+    monotonic seconds.
+    """
+    longest, gone_at, months, is_last = 0.0, 0.0, 0, False
     async with await connect(database_url) as db:
-        while not end.is_set():
-            began = time.monotonic()
+        while not is_last:
+            is_last, began = dropped.is_set(), time.monotonic()
             await db.execute("SELECT FROM events LIMIT 0")
             longest = max(longest, time.monotonic() - began)
+            row = await (await db.execute(_MONTHS)).fetchone()
+            assert row is not None
+            if row[0] < months and not gone_at:
+                gone_at = time.monotonic()
+            months = row[0]
             await asyncio.sleep(READ_PAUSE_SECONDS)
-    return round(longest * 1_000, 1)
+    return round(longest * 1_000, 1), gone_at or time.monotonic()
 
 
-async def _drop(database_url: str) -> tuple[list[str], float, int]:
+async def _drop(database_url: str) -> tuple[list[str], float, float, int]:
     async with await connect(database_url) as db:
         for tries in range(1, DROP_TRIES + 1):
             began = time.monotonic()
@@ -134,5 +148,5 @@ async def _drop(database_url: str) -> tuple[list[str], float, int]:
             except LockNotAvailable:
                 await asyncio.sleep(DROP_PAUSE_SECONDS)
             else:
-                return names, time.monotonic() - began, tries
+                return names, began, time.monotonic() - began, tries
     raise TimeoutError(f"the table was locked in each of {DROP_TRIES} tries")

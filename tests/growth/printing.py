@@ -31,7 +31,8 @@ def _lines(found: Found) -> Iterator[str]:
     yield ""
     dropped = found.dropped
     yield (
-        f"{', '.join(dropped.partitions)} dropped in {dropped.seconds:.3f} s, try {dropped.tries}; "
+        f"{', '.join(dropped.partitions)} gone after {dropped.gone_seconds:.3f} s, with its files "
+        f"after {dropped.seconds:.3f} s, try {dropped.tries}; "
         f"a reader waited {dropped.locked_ms:.0f} ms at most; the longest request of a steady load "
         f"took {dropped.longest_ms:.0f} ms then, {dropped.usual_ms:.0f} ms without, "
         f"{dropped.unsent} were not sent"

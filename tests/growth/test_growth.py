@@ -61,6 +61,7 @@ async def test_each_measurement_works_and_leaves_nothing(folder: Path) -> None:
     # So little is dropped in less than the time between two requests.
     assert found.dropped.longest_ms >= 0
     assert found.dropped.locked_ms >= 0
+    assert found.dropped.gone_seconds > 0
     assert set(found.memory_mib) == {"empty", "filled"}
     assert "| timeline, newest |" in table(found)
     assert found.as_json()["events"] == EVENTS
