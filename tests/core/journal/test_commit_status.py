@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +21,8 @@ from core.journal.mode import Mode
 from core.journal.producers import producer_key
 from core.journal.transaction import Transaction
 from core.journal.workers import WorkerCache
-from core.models import StreamPosition, Worker
+from core.models import Receipt, StreamPosition, Worker
+from core.postgres.sessions import Connection
 from tests.support.databases import read_only
 from tests.support.direct_writer import DirectWriter
 from tests.support.waiting import eventually
@@ -89,13 +92,13 @@ async def test_a_transaction_in_progress_is_waited_for(
 async def test_a_transaction_has_its_lock_before_it_commits_and_until_it_is_over(
     quota_of_five: DirectWriter, mode: Mode
 ) -> None:
-    request = quota_of_five.request(1)
+    requests = [quota_of_five.request(1) for _ in "ab"]
     await quota_of_five.write(quota_of_five.request(1))  # so that the worker and an account exist
     [worker] = await quota_of_five.tenant.rows("SELECT id, display_name FROM workers")
     cache = WorkerCache()
-    known = dict.fromkeys(request.names, Worker(worker["id"], worker["display_name"]))
+    known = dict.fromkeys(requests[0].names, Worker(worker["id"], worker["display_name"]))
     cache.remember(known, {quota_of_five.tenant.organization.id: 0})
-    transaction = Transaction([request], cache, quota_of_five.clock.now_us(), mode)
+    transaction = Transaction(requests, cache, quota_of_five.clock.now_us(), mode)
     lock = transaction.commit_lock
     assert lock is not None
     database = quota_of_five.database
@@ -150,3 +153,44 @@ async def test_a_database_that_is_read_only_does_not_tell(
     async with await quota_of_five.tenant.connect() as db, read_only(db):
         with pytest.raises(UnknownCommitStatusError):
             await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
+
+
+COMMIT_SLOWLY = """
+CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION linger();
+"""
+
+
+async def test_a_commit_that_goes_on_behind_a_lost_connection_is_waited_for(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction is sent whole: its session's lock alone tells that it is not over."""
+    await quota_of_five.write(quota_of_five.request(1))  # so that the worker is known
+    await quota_of_five.tenant.rows(COMMIT_SLOWLY)
+    sessions: list[Connection] = []
+    write = Transaction.write
+
+    async def note(transaction: Transaction, db: Connection, *given: Any) -> None:
+        sessions.append(db)
+        await write(transaction, db, *given)
+
+    monkeypatch.setattr(Transaction, "write", note)
+    writing = asyncio.create_task(quota_of_five.write(quota_of_five.request(2, key="a")))
+
+    async def is_committing() -> bool:
+        return bool(
+            await quota_of_five.tenant.rows(
+                "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            )
+        )
+
+    await eventually(is_committing, "it is at its COMMIT")
+    with socket.socket(fileno=os.dup(sessions[0].pgconn.socket)) as same_socket:
+        same_socket.shutdown(socket.SHUT_RDWR)
+    [receipt] = await writing
+    assert isinstance(receipt, Receipt)
+    assert (receipt.accepted, receipt.replayed) == (2, False)
+    assert len(sessions) == 1
+    assert len(await quota_of_five.tenant.events()) == await quota_of_five.tenant.used() == 3
