@@ -49,10 +49,8 @@ def packed(requests: Iterable[PendingRequest]) -> tuple[bytes, ProbeRow | None]:
     return copy_rows.table(pieces), probe_row
 
 
-def inserts(request: PendingRequest) -> list[Command]:
+def inserts(request: PendingEvents) -> list[Command]:
     """An INSERT of each event of a request, whose workers are known."""
-    if not isinstance(request, PendingEvents):
-        return []
     commands = []
     whose = (str(request.caller.organization_id), str(request.caller.app_id))
     for position in request.accepted:

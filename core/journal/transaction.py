@@ -70,9 +70,10 @@ class Transaction:
         # A stream is told what is left even if it writes nothing.
         asking = [request for request in requests if request.accepted or request.is_streamed]
         self._accounts = {request.account for request in asking}
-        organization_ids = {account.organization_id for account in self._accounts}
-        self.recalled = RecalledWorkers(cache, organization_ids)
-        self.commit_lock = CommitLock.of(organization_ids) if organization_ids else None
+        self.recalled = RecalledWorkers(
+            cache, {account.organization_id for account in self._accounts}
+        )
+        self.commit_lock: CommitLock | None = None
         self._read_quotas: Command | None = None
         self._commit = Command(COMMIT)
         self._charge: Command | None = None
@@ -109,18 +110,20 @@ class Transaction:
         Raises :class:`UnexpectedOutcomeError` (:class:`Mode`), :class:`WorkersChangedError`, and
         :class:`InFailedSqlTransaction` if the server rolled back instead.
         """
-        has_events = any(isinstance(request, PendingEvents) for request in self._requests)
         expects_all = self._mode is Mode.OPTIMISTIC and self._workers.knows_all
         try:
             if expects_all and self._is_small() and (lock_id := session_lock.held_by(db)):
                 await self._write_whole(db, lock_seconds, lock_id)
-            elif expects_all and has_events:
+            elif expects_all and self._has_events():
                 await self._write_optimistic(db, lock_seconds)
             else:
-                await self._write_stepwise(db, lock_seconds, has_events and self._workers.knows_all)
+                await self._write_stepwise(db, lock_seconds)
         finally:
             self.has_keys = self._idempotency.is_answered
         self._check()
+
+    def _has_events(self) -> bool:
+        return any(isinstance(request, PendingEvents) for request in self._requests)
 
     def _is_small(self) -> bool:
         """Whether it is one small request, and no stream's: an ack tells exactly what is left."""
@@ -133,9 +136,11 @@ class Transaction:
         [request] = self._requests
         organization_id = request.caller.organization_id
         self.commit_lock = CommitLock(lock_id, [organization_id])
-        self._row_commands = rows.inserts(request)
         if isinstance(request, PendingEvents):
+            self._row_commands = rows.inserts(request)
             self.probe_row = (organization_id, request.first_id())
+        else:
+            self._row_commands = self._store_snapshots()
         changes = self.recalled.recalled[organization_id]
         self._charge = quota.charge_lone(request.account, len(request.accepted), changes)
         commands = [
@@ -143,7 +148,6 @@ class Transaction:
             self._idempotency.claim_lone(),
             self.recalled.lock,
             *self._row_commands,
-            *self._store_snapshots(),
             self._charge,
             self._commit,
         ]
@@ -170,11 +174,9 @@ class Transaction:
         self._expect_outcomes()
         await self.step("copy and commit", copy.write(db, self._rows))
 
-    async def _write_stepwise(
-        self, db: Connection, lock_seconds: float | None, copies_at_once: bool
-    ) -> None:
+    async def _write_stepwise(self, db: Connection, lock_seconds: float | None) -> None:
         # The COPY begins in the first round trip, unless workers have to be asked for before.
-        copy = self._begin_copy() if copies_at_once else None
+        copy = self._begin_copy() if self._workers.knows_all and self._has_events() else None
         await self.step("claim", send(db, [*self._first(lock_seconds), copy]))
         await self._check_workers(db, copy)
         has_all_keys = self._idempotency.has_all
@@ -210,7 +212,8 @@ class Transaction:
 
     def _first(self, lock_seconds: float | None) -> list[Command | None]:
         """The commands that ask and lock, for all requests."""
-        if self.commit_lock is not None:
+        if self._accounts:
+            self.commit_lock = CommitLock.of(self.recalled.recalled)
             self._read_quotas = quota.read(self._accounts, self.commit_lock)
         return [
             *self._begin(lock_seconds),

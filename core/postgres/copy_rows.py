@@ -11,7 +11,7 @@ the id and the fields of the event; it is made when the event is checked.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -110,17 +110,15 @@ def table(pieces: Sequence[bytes]) -> bytes:
 def texts(tail: bytes) -> list[str | None]:
     """The fields of an event, from its tail, as the text of SQL; None for NULL."""
     _, _, moment = _half_id_and_moment.unpack_from(tail)
-    duration, *others = _values(tail, _half_id_and_moment.size)
+    fields, start = [], _half_id_and_moment.size
+    while start < len(tail):
+        (length,) = _read_length(tail, start)
+        start += 4
+        fields.append(None if length < 0 else tail[start : start + length])
+        start += max(length, 0)
+    duration, *others = fields
     return [
         str(to_datetime(moment + _POSTGRES_EPOCH_US)),
         None if duration is None else str(int.from_bytes(duration, "big")),
-        *(None if text is None else text.decode() for text in others),
+        *[None if text is None else text.decode() for text in others],
     ]
-
-
-def _values(fields: bytes, start: int) -> Iterator[bytes | None]:
-    while start < len(fields):
-        (length,) = _read_length(fields, start)
-        start += 4
-        yield None if length < 0 else fields[start : start + length]
-        start += max(length, 0)

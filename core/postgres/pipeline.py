@@ -133,8 +133,10 @@ async def send(
                 sent.append(statement)
                 parts.append(_PREPARE % tuple(map(str.encode, statement)))
             arguments = b", ".join(
-                b"NULL" if argument is None else escape(argument.encode())
-                for argument in command.arguments
+                [
+                    b"NULL" if argument is None else escape(argument.encode())
+                    for argument in command.arguments
+                ]
             )
             parts.append(_EXECUTE % (statement.name.encode(), arguments))
         sent.append(command)

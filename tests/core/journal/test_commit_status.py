@@ -35,6 +35,7 @@ def lost(writer: DirectWriter) -> Transaction:
     transaction = Transaction(
         [writer.request(1)], WorkerCache(), writer.clock.now_us(), Mode.STEPWISE
     )
+    transaction.commit_lock = CommitLock.of([writer.tenant.organization.id])
     transaction.probe_row = (writer.tenant.organization.id, UUID(int=7))
     return transaction
 
@@ -99,8 +100,6 @@ async def test_a_transaction_has_its_lock_before_it_commits_and_until_it_is_over
     known = dict.fromkeys(requests[0].names, Worker(worker["id"], worker["display_name"]))
     cache.remember(known, {quota_of_five.tenant.organization.id: 0})
     transaction = Transaction(requests, cache, quota_of_five.clock.now_us(), mode)
-    lock = transaction.commit_lock
-    assert lock is not None
     database = quota_of_five.database
 
     async def write() -> None:
@@ -115,14 +114,16 @@ async def test_a_transaction_has_its_lock_before_it_commits_and_until_it_is_over
             writing = asyncio.create_task(write())
 
             async def is_held() -> bool:
-                return not await is_free(asking, lock)
+                lock = transaction.commit_lock
+                return lock is not None and not await is_free(asking, lock)
 
             await eventually(is_held, "the transaction has its lock")
             assert not writing.done()
         await asyncio.wait_for(writing, 20)
         assert transaction.committing
         await asking.execute("SET lock_timeout = '20s'")
-        assert await is_free(asking, lock)
+        assert transaction.commit_lock is not None
+        assert await is_free(asking, transaction.commit_lock)
 
 
 async def test_without_the_organization_nothing_tells(quota_of_five: DirectWriter) -> None:
