@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -158,18 +159,21 @@ async def test_a_database_that_is_read_only_does_not_tell(
 
 COMMIT_SLOWLY = """
 CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW EXECUTE FUNCTION linger();
 """
 
 
-async def test_a_commit_that_goes_on_behind_a_lost_connection_is_waited_for(
-    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The transaction is sent whole: its session's lock alone tells that it is not over."""
-    await quota_of_five.write(quota_of_five.request(1))  # so that the worker is known
-    await quota_of_five.tenant.rows(COMMIT_SLOWLY)
+async def begin_and_cut(
+    writer: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> asyncio.Task[Sequence[object]]:
+    """A lone request whose connection is lost while the server is at its COMMIT, for two seconds.
+
+    It is sent whole: its session's lock alone tells that it is not over.
+    """
+    await writer.write(writer.request(1))  # so that the worker is known
+    await writer.tenant.rows(COMMIT_SLOWLY)
     sessions: list[Connection] = []
     write = Transaction.write
 
@@ -178,20 +182,40 @@ async def test_a_commit_that_goes_on_behind_a_lost_connection_is_waited_for(
         await write(transaction, db, *given)
 
     monkeypatch.setattr(Transaction, "write", note)
-    writing = asyncio.create_task(quota_of_five.write(quota_of_five.request(2, key="a")))
+    writing = asyncio.create_task(writer.write(writer.request(1, key="a")))
 
     async def is_committing() -> bool:
-        return bool(
-            await quota_of_five.tenant.rows(
-                "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-            )
-        )
+        at_it = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        return bool(await writer.tenant.rows(at_it))
 
     await eventually(is_committing, "it is at its COMMIT")
-    with socket.socket(fileno=os.dup(sessions[0].pgconn.socket)) as same_socket:
+    [session] = sessions
+    with socket.socket(fileno=os.dup(session.pgconn.socket)) as same_socket:
         same_socket.shutdown(socket.SHUT_RDWR)
-    [receipt] = await writing
+    return writing
+
+
+async def test_a_commit_that_goes_on_behind_a_lost_connection_is_waited_for(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [receipt] = await (await begin_and_cut(quota_of_five, monkeypatch))
     assert isinstance(receipt, Receipt)
-    assert (receipt.accepted, receipt.replayed) == (2, False)
-    assert len(sessions) == 1
-    assert len(await quota_of_five.tenant.events()) == await quota_of_five.tenant.used() == 3
+    assert (receipt.accepted, receipt.replayed) == (1, False)
+    assert len(await quota_of_five.tenant.events()) == await quota_of_five.tenant.used() == 2
+
+
+async def test_a_commit_that_goes_on_for_too_long_is_not_made_again(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.journal.commit_status, "STATUS_SECONDS", 0.0)
+    with pytest.raises(UnknownCommitStatusError):
+        await (await begin_and_cut(quota_of_five, monkeypatch))
+
+    async def is_stored() -> bool:
+        return len(await quota_of_five.tenant.events()) == 2
+
+    await eventually(is_stored, "the server has committed")
+    [receipt] = await quota_of_five.write(quota_of_five.request(1, key="a"))
+    assert isinstance(receipt, Receipt)
+    assert receipt.replayed
+    assert await quota_of_five.tenant.used() == 2
