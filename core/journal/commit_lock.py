@@ -1,23 +1,21 @@
 """The lock that a transaction holds until it is over, for others to ask whether it is.
 
-A transaction takes it with its first answer, before it commits, on the node that writes. Whoever
-gets it later, through whatever server, comes after the transaction's end. Ids of transactions would
-not do: each node has its own, and after a crash one can be given again.
+A transaction takes it with its first answer, before it commits, on the node that writes; one that
+is sent whole has the lock of its session (core/postgres/session_lock.py). Whoever gets it later,
+through whatever server, comes after the transaction's end. Ids of transactions would not do: each
+node has its own, and after a crash one can be given again.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
 
+from core.postgres.session_lock import new_lock
 from core.postgres.sessions import Connection
-
-# Advisory locks have 64 bits with a sign. The others of the service are small numbers.
-LOCK_BITS: Final = 63
 
 # With rows of the cell, so that Citus asks on the node that wrote.
 _TAKE: Final = """
@@ -34,7 +32,7 @@ class CommitLock(NamedTuple):
     @classmethod
     def of(cls, organization_ids: Iterable[UUID]) -> CommitLock:
         """A new lock for a transaction of these organizations."""
-        return cls(secrets.randbits(LOCK_BITS), list(organization_ids))
+        return cls(new_lock(), list(organization_ids))
 
 
 async def is_free(db: Connection, lock: CommitLock) -> bool:

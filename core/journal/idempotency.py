@@ -31,6 +31,14 @@ _WINDOW: Final = timedelta(seconds=limits.IDEMPOTENCY_WINDOW_SECONDS)
 # the statement waits for it. The rows are counted by what is returned: the command tag on Citus
 # counts those that were asked for. ON CONFLICT there takes no parameter and no STABLE function, as
 # of a moment less an interval.
+_UNLESS_HELD: Final = f"""
+ON CONFLICT (organization_id, key_id, endpoint, idempotency_key) DO UPDATE SET
+    digest = excluded.digest, receipt = excluded.receipt, created_at = excluded.created_at
+WHERE excluded.created_at - earlier.created_at
+    >= interval '{limits.IDEMPOTENCY_WINDOW_SECONDS} s'
+RETURNING true
+"""
+
 _CLAIM: Final = Statement(
     "claim_keys",
     "json",
@@ -43,12 +51,22 @@ FROM json_to_recordset($1) AS claim (
     organization_id uuid, key_id uuid, endpoint text, idempotency_key text,
     digest text, receipt json, created_us bigint)
 ORDER BY 1, 2, 3, 4
-ON CONFLICT (organization_id, key_id, endpoint, idempotency_key) DO UPDATE SET
-    digest = excluded.digest, receipt = excluded.receipt, created_at = excluded.created_at
-WHERE excluded.created_at - earlier.created_at
-    >= interval '{limits.IDEMPOTENCY_WINDOW_SECONDS} s'
-RETURNING true
-""",  # noqa: S608 -- the number is a constant
+{_UNLESS_HELD}
+""",  # noqa: S608 -- made of constants
+)
+
+# Divides by zero, so that all of the transaction fails, if it does not get the key.
+_CLAIM_LONE: Final = Statement(
+    "claim_key",
+    "uuid, uuid, text, text, bytea, json, timestamptz",
+    f"""
+WITH claimed AS (
+    INSERT INTO idempotency_keys AS earlier (
+        organization_id, key_id, endpoint, idempotency_key, digest, receipt, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    {_UNLESS_HELD})
+SELECT 1 / count(*) FROM claimed
+""",  # noqa: S608 -- made of constants
 )
 
 _FIND_EARLIER: Final = Statement(
@@ -137,6 +155,21 @@ def claim_keys(claims: Sequence[tuple[Claim, StoredReceipt]]) -> Command | None:
     return Command(_CLAIM, to_json(rows)) if rows else None
 
 
+def claim_lone_key(claim: Claim, receipt: StoredReceipt) -> Command:
+    """As :func:`claim_keys`, of one scope; it fails by a division by zero if another holds it."""
+    scope = claim.scope
+    return Command(
+        _CLAIM_LONE,
+        str(scope.organization_id),
+        str(scope.key_id),
+        scope.endpoint,
+        scope.idempotency_key,
+        f"\\x{claim.fingerprint.hex()}",
+        msgspec.json.encode(receipt).decode(),
+        str(to_datetime(receipt.received_us)),
+    )
+
+
 async def find_earlier(
     db: Connection, scopes: Sequence[Scope]
 ) -> dict[Scope, tuple[bytes, StoredReceipt]]:
@@ -173,7 +206,7 @@ async def clean(db: Connection, now_us: int) -> int:
 class IdempotencyStep:
     """The idempotency keys of one transaction: claimed together, and settled by the outcomes.
 
-    ``command`` claims the keys of all requests that have one. A request that can write nothing
+    :meth:`claim` claims the keys of all requests that have one. A request that can write nothing
     claims its key as well, so that it waits for a first request in flight on another replica;
     :meth:`finish` gives such a key back.
     """
@@ -182,20 +215,30 @@ class IdempotencyStep:
         self._requests = [
             (request.claim, request) for request in requests if request.claim is not None
         ]
-        wanted = [(claim, request.stored_receipt()) for claim, request in self._requests]
+        self._wanted = [(claim, request.stored_receipt()) for claim, request in self._requests]
         # The receipts written with the claims, of the keys that no other transaction holds.
-        self._written: dict[Scope, StoredReceipt] = {claim.scope: kept for claim, kept in wanted}
-        self.command = claim_keys(wanted)
+        self._written = {claim.scope: receipt for claim, receipt in self._wanted}
+        self._claim: Command | None = None
+
+    def claim(self) -> Command | None:
+        """Claim all keys; :attr:`has_all` tells whether they were free."""
+        self._claim = claim_keys(self._wanted)
+        return self._claim
+
+    def claim_lone(self) -> Command | None:
+        """Claim the key of the only request, or have the transaction fail."""
+        self._claim = claim_lone_key(*self._wanted[0]) if self._wanted else None
+        return self._claim
 
     @property
     def is_answered(self) -> bool:
         """Whether the database has told which keys it gave; no lock on a key is waited for then."""
-        return self.command is None or self.command.done
+        return not self._wanted or (self._claim is not None and self._claim.done)
 
     @property
     def has_all(self) -> bool:
         """Whether every key was free."""
-        return self.command is None or self.command.row_count == len(self._written)
+        return self._claim is None or self._claim.row_count == len(self._written)
 
     async def answer_others(self, db: Connection) -> None:
         """Answer the requests whose keys earlier requests hold."""

@@ -59,17 +59,21 @@ FOR UPDATE
 # The lock of an account's row makes concurrent charges exact; rows are locked in sorted order, so
 # that transactions do not deadlock. A row is created at the month's first event. granted is the
 # latest charge; nothing reads it any more.
+_OR_ADD: Final = """
+ON CONFLICT (organization_id, month) DO UPDATE SET
+    used = account.used + excluded.used, granted = excluded.granted
+"""
+
 _CHARGE: Final = Statement(
     "charge_quota",
     "json",
-    """
+    f"""
 INSERT INTO quota_usage AS account (organization_id, month, used, granted)
 SELECT organization_id, month, events, events
 FROM json_to_recordset($1) AS charged (organization_id uuid, month date, events bigint)
 ORDER BY 1, 2
-ON CONFLICT (organization_id, month) DO UPDATE SET
-    used = account.used + excluded.used, granted = excluded.granted
-""",
+{_OR_ADD}
+""",  # noqa: S608 -- made of constants
 )
 
 # Divides by zero, so that all of the transaction fails, if an account is charged beyond its quota
@@ -84,6 +88,23 @@ FROM json_to_recordset($1) AS charged (organization_id uuid, month date)
 JOIN quota_usage account USING (organization_id, month)
 LEFT JOIN organizations o ON o.id = charged.organization_id
 """,
+)
+
+# Both in one, and as of the count of changes of workers $4. Not for Citus.
+_CHARGE_LONE: Final = Statement(
+    "charge_lone_quota",
+    "uuid, date, bigint, bigint",
+    f"""
+WITH charged AS (
+    INSERT INTO quota_usage AS account (organization_id, month, used, granted)
+    VALUES ($1, $2, $3, $3)
+    {_OR_ADD}
+    RETURNING organization_id, month, used)
+SELECT charged.organization_id, charged.month, o.monthly_quota - charged.used,
+    0 / (o.id IS NOT NULL AND charged.used <= COALESCE(o.monthly_quota, charged.used)
+        AND o.worker_changes = $4)::integer
+FROM charged LEFT JOIN organizations o ON o.id = charged.organization_id
+""",  # noqa: S608 -- made of constants
 )
 
 
@@ -124,6 +145,17 @@ def charge(events: Mapping[Account, int]) -> list[Command]:
     rows = [(one.organization_id, one.month, events[one]) for one in sorted(events)]
     charged = as_records(("organization_id", "month", "events"), rows)
     return [Command(_CHARGE, charged), Command(_CHECK, charged)]
+
+
+def charge_lone(of: Account, events: int, worker_changes: int) -> Command:
+    """Charge one account; :func:`left` reads the command.
+
+    It fails by a division by zero, and the transaction with it, if less is left, or if that is not
+    the count of changes of workers.
+    """
+    return Command(
+        _CHARGE_LONE, str(of.organization_id), str(of.month), str(events), str(worker_changes)
+    )
 
 
 def is_short(command: Command | None) -> bool:

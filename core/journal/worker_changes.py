@@ -59,12 +59,13 @@ class WorkersChangedError(Exception):
 class RecalledWorkers:
     """The counts of changes as of which a transaction has recalled the workers it knows.
 
-    ``lock`` is to run before the counts are read. ``changes`` are those that were read.
+    ``recalled`` are these counts. ``lock`` is to run before the counts are read. ``changes`` are
+    those that were read.
     """
 
     def __init__(self, cache: WorkerCache, organization_ids: Collection[UUID]) -> None:
         self._cache = cache
-        self._recalled = {one: cache.changes(one) for one in organization_ids}
+        self.recalled = {one: cache.changes(one) for one in organization_ids}
         self.changes: Mapping[UUID, int] = {}
         locks = sorted({_lock_of(one) for one in organization_ids})
         self.lock = Command(_SHARE, _array(locks), _array(organization_ids)) if locks else None
@@ -81,7 +82,7 @@ class RecalledWorkers:
         outdated = {
             organization_id: count
             for organization_id, count in changes.items()
-            if count != self._recalled[organization_id]
+            if count != self.recalled[organization_id]
         }
         if outdated:
             self._cache.renew(outdated)

@@ -125,8 +125,13 @@ class Writer:
     ) -> list[Verdict]:
         try:
             async with self._database.journal_connection(WRITE_SECONDS) as db:
-                with without_warnings(db):
-                    await transaction.write(db, lock_seconds)
+                try:
+                    with without_warnings(db):
+                        await transaction.write(db, lock_seconds)
+                except psycopg.Error as error:
+                    if is_connection_loss(error):
+                        await db.close()  # a session that lives on would keep its lock
+                    raise
         except LockNotAvailable as error:
             raise LockedError(at_idempotency_key=not transaction.has_keys) from error
         except psycopg.Error as error:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from core.models import Worker
+from core.timestamps import to_datetime
 
 COPY_EVENTS: Final = """
 COPY events (
@@ -31,9 +32,10 @@ _FIELD_COUNT: Final = struct.pack(">h", 9)
 _NULL: Final = b"\xff\xff\xff\xff"
 _UUID_LENGTH: Final = struct.pack(">i", 16)
 _length: Final = struct.Struct(">i").pack
+_read_length: Final = struct.Struct(">i").unpack_from
 _integer: Final = struct.Struct(">ii").pack
 _half_id: Final = struct.Struct(">Q").pack
-_half_id_and_moment: Final = struct.Struct(">Qiq").pack
+_half_id_and_moment: Final = struct.Struct(">Qiq")
 # The same, then the duration and the length of the metadata.
 _all_given: Final = struct.Struct(">Qiqiii").pack
 _HALF: Final = (1 << 64) - 1  # of the bits of an id
@@ -69,8 +71,9 @@ def tails(
             _all_given(half, 8, us - _POSTGRES_EPOCH_US, 4, seconds, len(text)) + text + its_kind
             for half, us, seconds, text, its_kind in zip(*columns, strict=True)
         ]
+    pack = _half_id_and_moment.pack
     return [
-        _half_id_and_moment(half, 8, us - _POSTGRES_EPOCH_US)
+        pack(half, 8, us - _POSTGRES_EPOCH_US)
         + (_NULL if seconds is None else _integer(4, seconds))
         + (_NULL if text is None else _length(len(text)) + text)
         + its_kind
@@ -102,3 +105,20 @@ def assemble(
 def table(pieces: Sequence[bytes]) -> bytes:
     """The data of a COPY, from the pieces of all rows; :data:`NO_ROWS` if there are none."""
     return b"".join([_SIGNATURE, *pieces, _TRAILER])
+
+
+def texts(tail: bytes) -> list[str | None]:
+    """The fields of an event, from its tail, as the text of SQL; None for NULL."""
+    _, _, moment = _half_id_and_moment.unpack_from(tail)
+    fields, start = [], _half_id_and_moment.size
+    while start < len(tail):
+        (length,) = _read_length(tail, start)
+        start += 4
+        fields.append(None if length < 0 else tail[start : start + length])
+        start += max(length, 0)
+    duration, *others = fields
+    return [
+        str(to_datetime(moment + _POSTGRES_EPOCH_US)),
+        None if duration is None else str(int.from_bytes(duration, "big")),
+        *[None if text is None else text.decode() for text in others],
+    ]

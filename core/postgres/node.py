@@ -17,6 +17,7 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
+from core.postgres import session_lock
 from core.postgres.errors import DatabaseUnusableError, NoAnswerError, is_unwritable
 from core.postgres.search_path import use_schema
 from core.postgres.sessions import (
@@ -76,6 +77,7 @@ class Node:
             # The journal prepares its statements itself (core/postgres/pipeline.py). If psycopg had
             # some of its own, it would deallocate all of them at every rollback.
             prepare_threshold=None,
+            hold_lock=True,
         )
 
     async def open(self) -> None:
@@ -200,13 +202,16 @@ def _pool(
     on_given_up: Callable[[object], None],
     *,
     prepare_threshold: int | None = 1,
+    hold_lock: bool = False,
 ) -> Pool:
-    """A pool whose sessions have the settings; it is opened later."""
+    """A pool whose sessions have the settings, and a lock each; it is opened later."""
     settings = session_settings(conninfo, settings)
 
     async def prepare(db: Connection) -> None:
         await configure(db, settings)
         await widen_send_buffer(db)
+        if hold_lock:
+            await session_lock.hold(db)
 
     return Pool(
         session_conninfo(conninfo),

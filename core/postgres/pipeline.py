@@ -34,14 +34,14 @@ class Statement(NamedTuple):
 
 
 class Command:
-    """A statement with its arguments, all of them text, and its result once it is ``done``.
+    """A statement with its arguments, as text or None for NULL, and its result once it is ``done``.
 
     ``row_count``: the rows that it returned. ``tag``: PostgreSQL's command tag, such as
     ``COMMIT``; its number of rows is not to be trusted on Citus. ``error``: PostgreSQL's, if it
     refused this very statement; a lost connection is no statement's.
     """
 
-    def __init__(self, statement: Statement | str, *arguments: str) -> None:
+    def __init__(self, statement: Statement | str, *arguments: str | None) -> None:
         self.statement = statement
         self.arguments = arguments
         self.done = False
@@ -132,7 +132,12 @@ async def send(
             if statement.name not in known and statement not in sent:
                 sent.append(statement)
                 parts.append(_PREPARE % tuple(map(str.encode, statement)))
-            arguments = b", ".join([escape(argument.encode()) for argument in command.arguments])
+            arguments = b", ".join(
+                [
+                    b"NULL" if argument is None else escape(argument.encode())
+                    for argument in command.arguments
+                ]
+            )
             parts.append(_EXECUTE % (statement.name.encode(), arguments))
         sent.append(command)
     for index, one in enumerate(sent):

@@ -77,9 +77,7 @@ async def test_every_internal_error_is_logged_once_under_its_request_id(
             monkeypatch.setattr(core.journal.journal, "MAX_ANSWER_SECONDS", 2.0)
             await lock_quota(db, tenant)
         else:
-            monkeypatch.setattr(
-                core.postgres.copy_rows, "table", lambda _: b"what COPY does not take"
-            )
+            monkeypatch.setattr(core.postgres.copy_rows, "texts", lambda _: ["no time"] * 5)
         reply = await driver.ingest(tenant.key, [event()])
     assert reply.code == "internal_error"
     answered = [record for record in caplog.records if "internal_error" in record.getMessage()]

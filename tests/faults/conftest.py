@@ -24,13 +24,14 @@ class Client:
 
     tenant: Tenant
     http: HttpDriver
+    batch: int = 2
 
     async def post(self, idempotency_key: str | None = None) -> httpx.Response:
-        """Post two events; fails if clients would have given up before the answer."""
+        """Post a batch of events; fails if clients would have given up before the answer."""
         headers = {"Authorization": f"Bearer {self.tenant.key}"}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        body = {"events": [event(), event("other")]}
+        body = {"events": [event(), *[event("other")] * (self.batch - 1)]}
         begin = time.monotonic()
         response = await self.http.client.post("/api/v1/ingest/events", json=body, headers=headers)
         assert time.monotonic() - begin < GIVE_UP_SECONDS, "clients have given up by now"

@@ -9,6 +9,7 @@ import pytest
 
 import core.journal.commit_status
 import core.postgres.node
+from core.journal.transaction import MAX_WHOLE_EVENTS
 from tests.faults.conftest import Client, check_unavailable
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.postgres_proxy import PostgresProxy
@@ -21,13 +22,16 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[True, False], ids=["workers known", "workers new"])
+@pytest.fixture(params=["sent whole", "rows copied", "workers new"])
 async def stored_before(request: pytest.FixtureRequest, client: Client) -> int:
-    """How many events are stored before the test.
+    """How many events are stored before the test, which posts the same batch.
 
-    Events of workers that are known are written by an optimistic transaction, others stepwise.
+    Events of workers that are known are written by an optimistic transaction, and a few of one
+    request are sent with the COMMIT. Others are written stepwise.
     """
-    if request.param:
+    if request.param == "rows copied":
+        client.batch = MAX_WHOLE_EVENTS + 1
+    if request.param != "workers new":
         assert (await client.post()).status_code == 202
     return await client.stored()
 
@@ -39,13 +43,13 @@ async def test_a_commit_that_was_not_answered_took_effect_once(
     proxy.cut_commits("after")
     response = await client.post(key)
     assert proxy.commits_to_cut == 0
-    assert (response.status_code, response.json()["accepted"]) == (202, 2)
-    assert await client.stored() == stored_before + 2
+    assert (response.status_code, response.json()["accepted"]) == (202, client.batch)
+    assert await client.stored() == stored_before + client.batch
     if key is not None:
         replay = await client.post(key)
         assert replay.headers["idempotency-replayed"] == "true"
         assert replay.content == response.content
-        assert await client.stored() == stored_before + 2
+        assert await client.stored() == stored_before + client.batch
 
 
 @pytest.mark.parametrize("key", [None, "batch-1"])
@@ -55,8 +59,8 @@ async def test_a_commit_that_never_arrived_is_made_again(
     proxy.cut_commits("before")
     response = await client.post(key)
     assert proxy.commits_to_cut == 0
-    assert (response.status_code, response.json()["accepted"]) == (202, 2)
-    assert await client.stored() == stored_before + 2
+    assert (response.status_code, response.json()["accepted"]) == (202, client.batch)
+    assert await client.stored() == stored_before + client.batch
 
 
 async def test_commits_that_never_arrive_are_an_error_and_nothing(
@@ -69,6 +73,19 @@ async def test_commits_that_never_arrive_are_an_error_and_nothing(
     response = await client.post("batch-1")
     assert response.status_code == 202
     assert "idempotency-replayed" not in response.headers
+    assert await client.stored() == 2
+
+
+@pytest.mark.usefixtures("short_timeouts")
+async def test_a_database_that_left_before_leaves_nothing_in_doubt(
+    proxy: PostgresProxy, client: Client
+) -> None:
+    assert (await client.post()).status_code == 202
+    proxy.go_away()
+    response = await client.post()
+    proxy.come_back()
+    check_unavailable(response)
+    assert "may or may not" not in response.json()["error"]["message"]
     assert await client.stored() == 2
 
 

@@ -14,10 +14,10 @@ from typing import Final, Literal, Self
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 CHUNK_BYTES: Final = 65_536
-# A transaction of the journal that accepts something of a batch does the first of these; one that
-# accepts nothing of it does the second.
+# A transaction of the journal that accepts something of a batch does one of the first two of these;
+# one that accepts nothing of it does the third.
 COPY: Final = b"COPY events"
-WRITES: Final = (COPY, b"EXECUTE advance_producers")
+WRITES: Final = (COPY, b"EXECUTE insert_event", b"EXECUTE advance_producers")
 BEGIN: Final = b"BEGIN;"
 COMMIT: Final = b"COMMIT\0"
 COPY_DONE: Final = b"c\0\0\0\4"  # the message

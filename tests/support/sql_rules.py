@@ -164,7 +164,8 @@ def _mixed(node: Node) -> Iterator[str]:
     if node["@"] not in _READING:
         return
     tables = {one["relname"] for one in _walk(node) if one["@"] == "RangeVar"}
-    tables = {table for table in tables if not table.startswith("pg_")}
+    named = {one["ctename"] for one in _walk(node) if one["@"] == "CommonTableExpr"}
+    tables = {table for table in tables - named if not table.startswith("pg_")}
     if tables & cell_tables() and tables - cell_tables():
         yield f"reads a cell together with {', '.join(sorted(tables - cell_tables()))}"
 

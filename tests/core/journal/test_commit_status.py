@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +22,8 @@ from core.journal.mode import Mode
 from core.journal.producers import producer_key
 from core.journal.transaction import Transaction
 from core.journal.workers import WorkerCache
-from core.models import StreamPosition, Worker
+from core.models import Receipt, StreamPosition, Worker
+from core.postgres.sessions import Connection
 from tests.support.databases import read_only
 from tests.support.direct_writer import DirectWriter
 from tests.support.waiting import eventually
@@ -32,6 +36,7 @@ def lost(writer: DirectWriter) -> Transaction:
     transaction = Transaction(
         [writer.request(1)], WorkerCache(), writer.clock.now_us(), Mode.STEPWISE
     )
+    transaction.commit_lock = CommitLock.of([writer.tenant.organization.id])
     transaction.probe_row = (writer.tenant.organization.id, UUID(int=7))
     return transaction
 
@@ -89,15 +94,13 @@ async def test_a_transaction_in_progress_is_waited_for(
 async def test_a_transaction_has_its_lock_before_it_commits_and_until_it_is_over(
     quota_of_five: DirectWriter, mode: Mode
 ) -> None:
-    request = quota_of_five.request(1)
+    requests = [quota_of_five.request(1) for _ in "ab"]
     await quota_of_five.write(quota_of_five.request(1))  # so that the worker and an account exist
     [worker] = await quota_of_five.tenant.rows("SELECT id, display_name FROM workers")
     cache = WorkerCache()
-    known = dict.fromkeys(request.names, Worker(worker["id"], worker["display_name"]))
+    known = dict.fromkeys(requests[0].names, Worker(worker["id"], worker["display_name"]))
     cache.remember(known, {quota_of_five.tenant.organization.id: 0})
-    transaction = Transaction([request], cache, quota_of_five.clock.now_us(), mode)
-    lock = transaction.commit_lock
-    assert lock is not None
+    transaction = Transaction(requests, cache, quota_of_five.clock.now_us(), mode)
     database = quota_of_five.database
 
     async def write() -> None:
@@ -112,14 +115,16 @@ async def test_a_transaction_has_its_lock_before_it_commits_and_until_it_is_over
             writing = asyncio.create_task(write())
 
             async def is_held() -> bool:
-                return not await is_free(asking, lock)
+                lock = transaction.commit_lock
+                return lock is not None and not await is_free(asking, lock)
 
             await eventually(is_held, "the transaction has its lock")
             assert not writing.done()
         await asyncio.wait_for(writing, 20)
         assert transaction.committing
         await asking.execute("SET lock_timeout = '20s'")
-        assert await is_free(asking, lock)
+        assert transaction.commit_lock is not None
+        assert await is_free(asking, transaction.commit_lock)
 
 
 async def test_without_the_organization_nothing_tells(quota_of_five: DirectWriter) -> None:
@@ -150,3 +155,67 @@ async def test_a_database_that_is_read_only_does_not_tell(
     async with await quota_of_five.tenant.connect() as db, read_only(db):
         with pytest.raises(UnknownCommitStatusError):
             await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
+
+
+COMMIT_SLOWLY = """
+CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION linger();
+"""
+
+
+async def begin_and_cut(
+    writer: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> asyncio.Task[Sequence[object]]:
+    """A lone request whose connection is lost while the server is at its COMMIT, for two seconds.
+
+    It is sent whole: its session's lock alone tells that it is not over.
+    """
+    await writer.write(writer.request(1))  # so that the worker is known
+    await writer.tenant.rows(COMMIT_SLOWLY)
+    sessions: list[Connection] = []
+    write = Transaction.write
+
+    async def note(transaction: Transaction, db: Connection, *given: Any) -> None:
+        sessions.append(db)
+        await write(transaction, db, *given)
+
+    monkeypatch.setattr(Transaction, "write", note)
+    writing = asyncio.create_task(writer.write(writer.request(1, key="a")))
+
+    async def is_committing() -> bool:
+        at_it = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        return bool(await writer.tenant.rows(at_it))
+
+    await eventually(is_committing, "it is at its COMMIT")
+    [session] = sessions
+    with socket.socket(fileno=os.dup(session.pgconn.socket)) as same_socket:
+        same_socket.shutdown(socket.SHUT_RDWR)
+    return writing
+
+
+async def test_a_commit_that_goes_on_behind_a_lost_connection_is_waited_for(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [receipt] = await (await begin_and_cut(quota_of_five, monkeypatch))
+    assert isinstance(receipt, Receipt)
+    assert (receipt.accepted, receipt.replayed) == (1, False)
+    assert len(await quota_of_five.tenant.events()) == await quota_of_five.tenant.used() == 2
+
+
+async def test_a_commit_that_goes_on_for_too_long_is_not_made_again(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.journal.commit_status, "STATUS_SECONDS", 0.0)
+    with pytest.raises(UnknownCommitStatusError):
+        await (await begin_and_cut(quota_of_five, monkeypatch))
+
+    async def is_stored() -> bool:
+        return len(await quota_of_five.tenant.events()) == 2
+
+    await eventually(is_stored, "the server has committed")
+    [receipt] = await quota_of_five.write(quota_of_five.request(1, key="a"))
+    assert isinstance(receipt, Receipt)
+    assert receipt.replayed
+    assert await quota_of_five.tenant.used() == 2

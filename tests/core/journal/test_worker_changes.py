@@ -79,7 +79,7 @@ async def test_a_transaction_is_written_however_often_workers_change(
         monkeypatch.setattr(writer, "Transaction", Overtaken)
         [receipt] = await quota_of_five.write(quota_of_five.request(1))
     assert isinstance(receipt, Receipt)
-    assert attempts == 2
+    assert attempts in (2, 3)  # one is optimistic, or none
 
 
 async def test_a_transaction_that_recalls_nobody_is_written_at_once(

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from core.postgres import session_lock
 from core.postgres.database import Database
 from core.postgres.errors import DatabaseUnusableError
 from core.postgres.migrate import migrate
 from core.postgres.sessions import JOURNAL_SETTINGS, SETTINGS
+from tests.support.database import connect
 from tests.support.databases import new_database
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
@@ -113,6 +115,23 @@ async def test_a_copy_that_is_refused_while_it_is_sent_holds_no_connection(
 
         await eventually(nothing_is_left, "no connection is in a transaction")
         await driver.close()
+
+
+async def test_a_session_that_ends_gives_up_its_lock(pooled_url: str) -> None:
+    """The pooler lends the server's session to others, as new."""
+    db = await connect(pooled_url)
+    await session_lock.hold(db)
+    async with await connect(pooled_url) as other:
+
+        async def is_free() -> bool:
+            cursor = await other.execute(
+                "SELECT pg_try_advisory_xact_lock(%s)", (session_lock.held_by(db),)
+            )
+            return await cursor.fetchone() == (True,)
+
+        assert not await is_free()
+        await db.close()
+        await eventually(is_free, "the lock is free")
 
 
 async def test_a_pooler_that_shares_connections_is_refused(pooled_server: PostgresServer) -> None:

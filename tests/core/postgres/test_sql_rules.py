@@ -146,6 +146,7 @@ def test_a_statement_that_breaks_a_rule_is_found(text: str, problem: str) -> Non
         "SELECT FROM apps WHERE organization_id = %s FOR UPDATE",
         "SELECT FROM directory_keys WHERE cell LIKE '%%x'",
         "SELECT FROM pg_class WHERE oid = 'events'::regclass",
+        "WITH w AS (SELECT FROM apps) SELECT FROM w JOIN organizations ON true",
     ],
 )
 def test_a_statement_that_breaks_none_is_not(text: str) -> None:
