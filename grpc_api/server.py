@@ -47,6 +47,9 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.server.max_pending_requests", MAX_UNACCEPTED_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", MAX_UNACCEPTED_CALLS),
     ("grpc.http2.bdp_probe", 0),
+    # Otherwise the library refuses calls of a client that keeps to what it may have at once: those
+    # that have ended count until Python has let go of them, which takes some turns of the loop.
+    ("grpc.http.overload_protection", 0),
     # Pings find a client that vanished without a word.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
