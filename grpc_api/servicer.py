@@ -20,8 +20,9 @@ from core.models import Caller, EventBatch, SnapshotRequest
 from core.rules.event_batch import check_count
 from core.tracing import Tracer
 from grpc_api import convert, responses
+from grpc_api.accepting import Context, Metadata, Method, UnaryMethod
 from grpc_api.arrivals import Arrivals
-from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Context, Request, deserializer
+from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Request, deserializer
 from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer, UnknownMethodError
 from grpc_api.open_streams import OpenStreams
@@ -167,14 +168,13 @@ class IngestServicer:
         endpoint: str,
         request_type: type[Request],
         method: Callable[[Call, Request, Caller], Awaitable[Response]],
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        async def handle(_: object, context: Context) -> Response:
+    ) -> UnaryMethod:
+        async def answer(context: Context) -> tuple[bytes, Metadata]:
             call = Call(context, self._renderer, self._clock, self.connections)
             with self._counted(endpoint, call):
                 try:
                     response = await self._serve(call, request_type, method)
-                    await call.send_request_id()
-                    return response
+                    return response.SerializeToString(), call.initial_metadata()
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
@@ -182,11 +182,7 @@ class IngestServicer:
 
         # A unary call is the same on the wire as a stream of one message. Only as a stream can its
         # credential be judged before the message is read into memory.
-        return grpc.stream_unary_rpc_method_handler(
-            handle,
-            request_deserializer=deserializer(request_type),
-            response_serializer=_serialize,
-        )
+        return UnaryMethod(answer, deserializer(request_type))
 
     async def _serve(
         self,
@@ -223,8 +219,8 @@ class IngestServicer:
                 else "No answer in time. The data may or may not be stored."
             ) from None
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-        """The handlers of the service's methods by name, for a server to register.
+    def methods(self) -> dict[str, Method]:
+        """The service's methods by name, for a server to register.
 
         The generated ones would answer a message that cannot be parsed without details.
         """
