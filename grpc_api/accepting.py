@@ -149,8 +149,8 @@ async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEvent
     except grpc.aio.AbortError as error:
         # It has its status. The call and the error refer to each other.
         error.__traceback__ = None
-    except (asyncio.CancelledError, cygrpc.ExecuteBatchError):
-        pass  # the client has gone
+    except (asyncio.CancelledError, cygrpc.ExecuteBatchError, cygrpc._ServerStoppedError):
+        pass  # nobody hears of it any more
 
 
 def _watch(accepted: Any, loop: asyncio.AbstractEventLoop) -> None:
