@@ -7,10 +7,9 @@ call, HTTP/2 flow control holds it to its first 64 KiB; so a call waits for a pl
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Final
-from uuid import UUID
+
+from core.access.fair_queue import Flow
 
 MAX_ARRIVING: Final = 32  # of one organization: 40 MiB at most
 
@@ -19,20 +18,27 @@ class Arrivals:
     """Gives places to messages, first come, first served within an organization."""
 
     def __init__(self) -> None:
-        self._places: dict[UUID, asyncio.Semaphore] = {}
-        self._calls: dict[UUID, int] = {}  # that have a place or wait for one
+        self._places: dict[Flow, asyncio.Semaphore] = {}
+        self._calls: dict[Flow, int] = {}  # that have a place or wait for one
 
-    @contextlib.asynccontextmanager
-    async def place(self, organization_id: UUID) -> AsyncIterator[None]:
-        """Wait for a place, and have it during the block."""
-        places = self._places.get(organization_id)
+    async def take(self, flow: Flow) -> None:
+        """Wait for a place, to be given back; if that fails, there is none to give back."""
+        places = self._places.get(flow)
         if places is None:
-            places = self._places[organization_id] = asyncio.Semaphore(MAX_ARRIVING)
-        self._calls[organization_id] = self._calls.get(organization_id, 0) + 1
+            places = self._places[flow] = asyncio.Semaphore(MAX_ARRIVING)
+        self._calls[flow] = self._calls.get(flow, 0) + 1
         try:
-            async with places:
-                yield
-        finally:
-            self._calls[organization_id] -= 1
-            if not self._calls[organization_id]:
-                del self._calls[organization_id], self._places[organization_id]
+            await places.acquire()
+        except BaseException:
+            self._leave(flow)
+            raise
+
+    def give_back(self, flow: Flow) -> None:
+        """Let the next one in."""
+        self._places[flow].release()
+        self._leave(flow)
+
+    def _leave(self, flow: Flow) -> None:
+        self._calls[flow] -= 1
+        if not self._calls[flow]:
+            del self._calls[flow], self._places[flow]

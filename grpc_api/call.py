@@ -21,6 +21,7 @@ from core.models import Caller
 from core.refusal_log import RefusedRequest
 from core.slices import InTurns, Sliced
 from core.tracing import Span, request_attributes
+from grpc_api.accepting import Context, Metadata
 from grpc_api.connections import Connections
 from grpc_api.convert import MIN_SLICED_BYTES
 from grpc_api.errors import CallError, StatusRenderer, status_of
@@ -34,7 +35,6 @@ LOOKAHEAD_BYTES: Final = 65_536  # that the library takes of a message before an
 
 MAX_STATUS_SECONDS: Final = 5.0  # for the status of a call that fails to be sent
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Request = TypeVar("Request", bound=Message)
 
 
@@ -81,16 +81,17 @@ class Call:
         self.span.end(None if code == OK else code)
 
     async def send_request_id(self) -> None:
-        """Send the request id, once. A unary call has that of its receipt, which may be a replay's.
-
-        A call that fails sends its own.
-        """
+        """Send the initial metadata of a call that has no answer yet, or fails; once."""
         if not self._has_sent_id:
             self._has_sent_id = True
-            metadata = [("x-request-id", self.request_id)]
-            if self.span is not None:
-                metadata.append(("traceparent", self.span.traceparent))
-            await self.context.send_initial_metadata(metadata)
+            await self.context.send_initial_metadata(self.initial_metadata())
+
+    def initial_metadata(self) -> Metadata:
+        """The request id. A unary call has that of its receipt, which may be a replay's."""
+        request_id = ("x-request-id", self.request_id)
+        if self.span is None:
+            return (request_id,)
+        return (request_id, ("traceparent", self.span.traceparent))
 
     async def read(self, message_type: type[Request], run: InTurns) -> Request:
         """The one message of a unary call; raises ``invalid_body`` if there is none, or another.

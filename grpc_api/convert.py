@@ -16,7 +16,7 @@ from core.models import (
     Snapshot,
     distinct,
 )
-from core.slices import InTurns, Sliced, in_turns
+from core.slices import InTurns, Sliced, at_once, in_turns
 from grpc_api import columnar, timestamps
 from grpc_api.pb import ingest_pb2 as pb
 from grpc_api.struct_json import json_text
@@ -24,18 +24,21 @@ from grpc_api.struct_json import json_text
 MAX_CACHED_ACTORS: Final = 10_000
 MAX_CACHED_ACTOR_BYTES: Final = 256
 MIN_SLICED_BYTES: Final = 262_144  # of a message that is parsed in a slice, and merged in another
+MIN_COLUMN_EVENTS: Final = 4  # fewer are read sooner one by one
 STRUCT_SLICE_BYTES: Final = 16_384  # of Structs are read in one turn of the event loop
 
 
 async def events(
     batch: columnar.BatchMessage, message_bytes: int, run: InTurns = in_turns
 ) -> tuple[Events, int]:
-    """The events of a batch, and the batch's size in bytes.
+    """The events of a batch, and its size in bytes, or that of a small message.
 
     A message that cannot be an event becomes a :class:`Malformed`, which the core rejects alone.
     ``message_bytes``: of the message that the batch came in. ``run`` reads Structs, with turns of
     the event loop for others between some and the next.
     """
+    if len(batch.events) < MIN_COLUMN_EVENTS and message_bytes < STRUCT_SLICE_BYTES:
+        return at_once(_read_each(batch.events)), message_bytes
     if message_bytes >= MIN_SLICED_BYTES:
         merged, size_bytes = await run(_merged(batch))
     else:
@@ -121,6 +124,7 @@ def _event(message: pb.IngestEvent) -> Event | Malformed:
             _metadata(message),
         )
     except ValueError as error:
+        message.DiscardUnknownFields()
         # No JSON begins with a zero, so this is unlike anything that is malformed as JSON.
         content = b"\0" + message.SerializeToString(deterministic=True)
         return Malformed((str(error),), content)

@@ -14,7 +14,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from core.errors import IngestError
-from grpc_api.call import Context
+from grpc_api.accepting import Context
 from grpc_api.open_calls import OpenCalls, read_message
 
 MAX_MESSAGES: Final = 32  # that are arriving; a real one comes with its headers

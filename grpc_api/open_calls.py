@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from grpc_api.call import Context
+from grpc_api.accepting import Context
 
 
 class OpenCalls:

@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from grpc_api.call import Context
+from grpc_api.accepting import Context
 from grpc_api.open_calls import OpenCalls
 from grpc_api.pb.comments import COMMENTS
 

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health
 
 from core.tls_files import TlsFiles
-from grpc_api.accepting import Acceptor
+from grpc_api.accepting import Acceptor, gather_wakeups, library_handlers
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
 from grpc_api.certificates import Certificates
 from grpc_api.health import Health
@@ -47,6 +47,9 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.server.max_pending_requests", MAX_UNACCEPTED_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", MAX_UNACCEPTED_CALLS),
     ("grpc.http2.bdp_probe", 0),
+    # Otherwise the library refuses calls of a client that keeps to what it may have at once: those
+    # that have ended count until Python has let go of them, which takes some turns of the loop.
+    ("grpc.http.overload_protection", 0),
     # Pings find a client that vanished without a word.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
@@ -99,11 +102,12 @@ class GrpcServer:
             ("grpc.max_allowed_incoming_connections", self._servicer.connections.most),
         ]
         self._server = grpc.aio.server(options=options)
-        handlers = self._servicer.handlers()
+        gather_wakeups()
+        methods = self._servicer.methods()
         # Registered, each method has a queue of its own: a flood of one does not delay the others.
-        self._server.add_registered_method_handlers(SERVICE, handlers)
+        self._server.add_registered_method_handlers(SERVICE, library_handlers(methods))
         self._acceptor = Acceptor(
-            self._server, {f"/{SERVICE}/{name}": handler for name, handler in handlers.items()}
+            self._server, {f"/{SERVICE}/{name}": method for name, method in methods.items()}
         )
         self._server.add_generic_rpc_handlers((self._health.handler(),))
         enable_reflection((SERVICE, health.SERVICE_NAME), self._server)

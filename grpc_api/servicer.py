@@ -20,9 +20,11 @@ from core.models import Caller, EventBatch, SnapshotRequest
 from core.rules.event_batch import check_count
 from core.tracing import Tracer
 from grpc_api import convert, responses
+from grpc_api.accepting import Context, Metadata, Method, UnaryMethod
 from grpc_api.arrivals import Arrivals
-from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Context, Request, deserializer
+from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Request, deserializer
 from grpc_api.connections import Connections
+from grpc_api.deadlines import Deadlines
 from grpc_api.errors import StatusRenderer, UnknownMethodError
 from grpc_api.open_streams import OpenStreams
 from grpc_api.pb import ingest_pb2 as pb
@@ -63,6 +65,7 @@ class IngestServicer:
         self._clock = clock
         self._streams = OpenStreams(max_stream_seconds)
         self._arrivals = Arrivals()
+        self._deadlines = Deadlines()
 
     async def drain(self, seconds: float) -> None:
         """End every stream once the batches it has read are acked, for at most ``seconds``.
@@ -167,14 +170,13 @@ class IngestServicer:
         endpoint: str,
         request_type: type[Request],
         method: Callable[[Call, Request, Caller], Awaitable[Response]],
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        async def handle(_: object, context: Context) -> Response:
+    ) -> UnaryMethod:
+        async def answer(context: Context) -> tuple[bytes, Metadata]:
             call = Call(context, self._renderer, self._clock, self.connections)
             with self._counted(endpoint, call):
                 try:
                     response = await self._serve(call, request_type, method)
-                    await call.send_request_id()
-                    return response
+                    return response.SerializeToString(), call.initial_metadata()
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
@@ -182,11 +184,7 @@ class IngestServicer:
 
         # A unary call is the same on the wire as a stream of one message. Only as a stream can its
         # credential be judged before the message is read into memory.
-        return grpc.stream_unary_rpc_method_handler(
-            handle,
-            request_deserializer=deserializer(request_type),
-            response_serializer=_serialize,
-        )
+        return UnaryMethod(answer, deserializer(request_type))
 
     async def _serve(
         self,
@@ -197,34 +195,42 @@ class IngestServicer:
         """Admit the caller, read the request, answer it; each step within its time."""
         loop = asyncio.get_running_loop()
         request: Request | None = None
-        deadline = asyncio.timeout(MAX_ARRIVAL_SECONDS)
+        deadline = self._deadlines.begin(MAX_ARRIVAL_SECONDS)
         try:
-            async with deadline:
-                caller, _ = await self._ingestor.admit(call.authorization)
-                call.admit(caller)
-                admitted_at = loop.time()
-                memory = self._ingestor.hold(caller)
-                try:
-                    memory.grow(LOOKAHEAD_BYTES)
-                    async with self._arrivals.place(caller.organization_id):
-                        memory.grow(MAX_RECEIVE_BYTES - LOOKAHEAD_BYTES)
-                        request = await call.read(request_type, self._ingestor.in_turns(caller))
-                finally:
-                    memory.release()
-                deadline.reschedule(loop.time() + MAX_SERVE_SECONDS)
-                caller = await self._ingestor.confirm(caller, call.authorization, admitted_at)
-                return await method(call, request, caller)
-        except TimeoutError:
-            if not deadline.expired():
+            caller, _ = await self._ingestor.admit(call.authorization)
+            call.admit(caller)
+            admitted_at = loop.time()
+            request = await self._read(call, request_type, caller)
+            deadline.at = loop.time() + MAX_SERVE_SECONDS
+            caller = await self._ingestor.confirm(caller, call.authorization, admitted_at)
+            return await method(call, request, caller)
+        except asyncio.CancelledError:
+            if not deadline.is_over:
                 raise
             raise unavailable(
                 f"The message did not arrive within {MAX_ARRIVAL_SECONDS:g} s."
                 if request is None
                 else "No answer in time. The data may or may not be stored."
             ) from None
+        finally:
+            self._deadlines.end(deadline)
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-        """The handlers of the service's methods by name, for a server to register.
+    async def _read(self, call: Call, request_type: type[Request], caller: Caller) -> Request:
+        """The message of a call, whose bytes are held in memory until it is parsed."""
+        memory, flow = self._ingestor.hold(caller), caller.organization_id.int
+        try:
+            memory.grow(LOOKAHEAD_BYTES)
+            await self._arrivals.take(flow)
+            try:
+                memory.grow(MAX_RECEIVE_BYTES - LOOKAHEAD_BYTES)
+                return await call.read(request_type, self._ingestor.in_turns(caller))
+            finally:
+                self._arrivals.give_back(flow)
+        finally:
+            memory.release()
+
+    def methods(self) -> dict[str, Method]:
+        """The service's methods by name, for a server to register.
 
         The generated ones would answer a message that cannot be parsed without details.
         """

@@ -7,8 +7,15 @@ ceiling in pyproject.toml is raised.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import socket
 import time
 import tomllib
+import weakref
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +23,15 @@ import grpc
 import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from grpc_api.accepting import Acceptor
+from grpc_api.accepting import (
+    Acceptor,
+    Metadata,
+    UnaryMethod,
+    gather_wakeups,
+    library_handlers,
+    polled,
+)
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +48,13 @@ def test_the_internals_are_those_that_are_known() -> None:
     assert pinned.endswith(",<1.86")
     assert {"_request_registered_call", "is_running"} <= set(dir(cygrpc.AioServer))
     assert issubclass(cygrpc._RequestCallError, Exception)
+    operations = ("SendInitialMetadata", "SendMessage", "SendStatusFromServer")
+    for operation in (*operations, "ReceiveCloseOnServer"):
+        assert hasattr(cygrpc, f"{operation}Operation")
+    assert {"read", "invocation_metadata", "peer"} <= set(dir(cygrpc._ServicerContext))
     for function, expected in (
+        (cygrpc.execute_batch, "grpc_call_wrapper operations loop"),
+        (cygrpc.PollerCompletionQueue._handle_events, "self context_loop"),
         (cygrpc._handle_rpc, "method_name method_resolver interceptors rpc_state loop"),
         (cygrpc._schedule_rpc_coro, "rpc_coro rpc_state loop method_name"),
     ):
@@ -42,9 +63,13 @@ def test_the_internals_are_those_that_are_known() -> None:
 
 
 class Turns:
-    """An event loop whose every turn takes long, and the turns in which calls began."""
+    """An event loop whose every turn takes long, and the turns in which calls began.
 
-    def __init__(self) -> None:
+    ``is_gathering``: whether it takes all wake-ups of the library at once.
+    """
+
+    def __init__(self, *, is_gathering: bool = True) -> None:
+        self._is_gathering = is_gathering
         self.count = 0
         self.began: list[int] = []
         self._ended = False
@@ -55,26 +80,38 @@ class Turns:
         if not self._ended:
             asyncio.get_running_loop().call_soon(self._turn)
 
-    async def answer(self, _: object, context: Any) -> bytes:
+    async def answer(self, context: Any) -> tuple[bytes, Metadata]:
         """Note the turn."""
         self.began.append(self.count)
-        return b""
+        return b"", ()
 
-    async def serve(self, calls: int) -> None:
-        """Answer so many calls that come at once."""
-        handler: Any = grpc.stream_unary_rpc_method_handler(self.answer)
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        server.add_registered_method_handlers("test.Service", {"Answer": handler})
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        accepting = asyncio.create_task(Acceptor(server, {METHOD: handler}).run())
-        self._turn()
-        try:
-            await asyncio.to_thread(_call_at_once, f"127.0.0.1:{port}", calls)
-        finally:
-            self._ended = True
-            await server.stop(None)
-            await asyncio.wait_for(accepting, PATIENCE_SECONDS)
+    async def serve(self, calls: int, look: Callable[[], None] = lambda: None) -> None:
+        """Answer so many calls that come at once, and then have a look."""
+        async with _serving(self.answer, is_gathering=self._is_gathering) as target:
+            self._turn()
+            try:
+                await asyncio.to_thread(_call_at_once, target, calls)
+                look()
+            finally:
+                self._ended = True
+
+
+@contextlib.asynccontextmanager
+async def _serving(answer: Any, *, is_gathering: bool = True) -> AsyncIterator[str]:
+    """Serve a method; where its server is."""
+    method = UnaryMethod(answer, bytes)
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    if is_gathering:
+        gather_wakeups()
+    server.add_registered_method_handlers("test.Service", library_handlers({"Answer": method}))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    accepting = asyncio.create_task(Acceptor(server, {METHOD: method}).run())
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+        await asyncio.wait_for(accepting, PATIENCE_SECONDS)
 
 
 def _call_at_once(target: str, calls: int) -> None:
@@ -91,3 +128,88 @@ async def test_calls_that_come_at_once_begin_several_in_a_turn() -> None:
     assert len(turns.began) == CALLS
     # By itself the library would take six turns for each call.
     assert max(turns.began) - min(turns.began) < CALLS
+
+
+def _wakeups_left(is_gathering: bool) -> int:
+    """How many of a loop of its own are left when calls that came at once are answered."""
+    turns = Turns(is_gathering=is_gathering)
+    left = 0
+
+    def look() -> None:
+        nonlocal left
+        _, wakeups = polled(asyncio.get_running_loop())
+        with contextlib.suppress(BlockingIOError):
+            left = len(wakeups.recv(1_000, socket.MSG_PEEK))
+
+    asyncio.run(turns.serve(CALLS, look))
+    return left
+
+
+@pytest.mark.parametrize("is_gathering", [True, False])
+async def test_all_wakeups_are_taken_at_once(is_gathering: bool) -> None:
+    """If it fails without gathering, the library has learned it, and gather_wakeups can go."""
+    # All loops of a process share the socket, and tests have several.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        left = await asyncio.wrap_future(process.submit(_wakeups_left, is_gathering))
+    assert (left < CALLS) == is_gathering  # there were four for each call
+
+
+@pytest.mark.parametrize("accepted_by", ["library", "us"])
+async def test_a_call_that_its_client_cancels_is_cancelled(accepted_by: str) -> None:
+    begun: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+
+    async def wait(_: object) -> tuple[bytes, Metadata]:
+        task = asyncio.current_task()
+        assert task is not None
+        begun.put_nowait(task)
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    async with _serving(wait) as target, grpc.aio.insecure_channel(target) as channel:
+        method: Any = channel.unary_unary(METHOD)
+        # The library accepts the first call, and we accept the second.
+        calls = [method(b"") for _ in range(1 if accepted_by == "library" else 2)]
+        serving = [await asyncio.wait_for(begun.get(), PATIENCE_SECONDS) for _ in calls]
+        for call in calls:
+            call.cancel()
+        _, unfinished = await asyncio.wait(serving, timeout=PATIENCE_SECONDS)
+        assert not unfinished
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_an_answer_has_its_metadata(calls: int) -> None:
+    async def answer(context: Any) -> tuple[bytes, Metadata]:
+        return await context.read() + b"!", (("x-name", "value"),)
+
+    async with _serving(answer) as target, grpc.aio.insecure_channel(target) as channel:
+        method: Any = channel.unary_unary(METHOD)
+        made = [method(b"hello") for _ in range(calls)]
+        for call in made:
+            assert await call == b"hello!"
+            assert ("x-name", "value") in tuple(await call.initial_metadata())
+            assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_nothing_is_left_of_a_call_that_fails() -> None:
+    class Witness:
+        """Gone when the frame that made it is."""
+
+    left: list[weakref.ref[Witness]] = []
+
+    async def refuse(context: Any) -> tuple[bytes, Metadata]:
+        witness = Witness()
+        left.append(weakref.ref(witness))
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no")
+        raise AssertionError("unreachable")
+
+    async with _serving(refuse) as target, grpc.aio.insecure_channel(target) as channel:
+        method: Any = channel.unary_unary(METHOD)
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await method(b"")
+                assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+            await eventually(lambda: not any(one() for one in left[1:]), "they are gone")
+        finally:
+            gc.enable()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from core.models import Actor, Event
 from grpc_api import convert
+from grpc_api.convert import MIN_COLUMN_EVENTS
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.messages import expected_event, read_events
 from tests.support.strategies import EXAMPLES
@@ -22,7 +23,8 @@ _SECONDS = [2**28 - 1, 2**28, 1_776_600_300, 2**35 - 1, 2**35]  # where encoding
 @given(
     st.sampled_from([_SECONDS, _SECONDS[1:-1], [*_SECONDS, 0, -1]]).flatmap(
         lambda among: st.lists(
-            st.builds(Timestamp, seconds=st.sampled_from(among), nanos=st.sampled_from([0, 5_000]))
+            st.builds(Timestamp, seconds=st.sampled_from(among), nanos=st.sampled_from([0, 5_000])),
+            min_size=MIN_COLUMN_EVENTS,
         )
     )
 )
@@ -32,7 +34,7 @@ def test_timestamps_without_nanos_stay_with_their_event(moments: list[Timestamp]
 
 
 def _sent_in_pieces() -> bytes:
-    """Two events, of which one has each member twice and the other none: the last one wins."""
+    """Events of which one has each member twice and the others none: the last one wins."""
     first = pb.IngestEvent(
         event_type="old",
         category="old",
@@ -49,7 +51,7 @@ def _sent_in_pieces() -> bytes:
         duration_seconds=2,
         metadata_json=b"new",
     ).SerializeToString()
-    pieces = [first + second, b""]
+    pieces = [first + second] + [b""] * (MIN_COLUMN_EVENTS - 1)
     return b"".join(b"\x0a" + bytes([len(piece)]) + piece for piece in pieces)
 
 
@@ -57,16 +59,17 @@ def _sent_in_pieces() -> bytes:
 def test_members_that_were_sent_twice_stay_with_their_event(with_actor: bool) -> None:
     request = pb.IngestEventsRequest.FromString(_sent_in_pieces())
     if with_actor:
-        request.events[1].actor.external_id = "somebody"
+        for event in request.events[1:]:
+            event.actor.external_id = "somebody"
     read = list(asyncio.run(convert.events(request, request.ByteSize()))[0])
     assert read == [
         Event("new", "new", Actor(None, "new", "a@b"), 2_000_001, 2, b"new"),
-        Event("", "", Actor(None, "somebody") if with_actor else None),
+        *[Event("", "", Actor(None, "somebody") if with_actor else None)] * (len(read) - 1),
     ]
 
 
 @pytest.mark.parametrize("numbers", [b"\x05", b"\x05\x07"])
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, MIN_COLUMN_EVENTS, MIN_COLUMN_EVENTS + 1])
 def test_numbers_of_another_wire_type_are_unknown(numbers: bytes, count: int) -> None:
     packed = bytes([len(numbers)]) + numbers
     moment = b"\x0a" + packed + b"\x12" + packed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from core.models import Event, EventColumns
 from grpc_api import convert
+from grpc_api.convert import MIN_COLUMN_EVENTS
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.messages import expected_event, read_events
 from tests.support.strategies import EXAMPLES
@@ -53,7 +55,7 @@ _others = st.one_of(
 
 
 @EXAMPLES
-@given(st.lists(_well_formed, max_size=8))
+@given(st.lists(_well_formed, min_size=MIN_COLUMN_EVENTS, max_size=8))
 def test_columns_have_the_events_that_were_sent(events: list[pb.IngestEvent]) -> None:
     batch = pb.StreamBatch(events=events)
     assert isinstance(asyncio.run(convert.events(batch, batch.ByteSize()))[0], EventColumns)
@@ -72,3 +74,12 @@ def test_a_struct_is_read_as_json() -> None:
     [event, _] = read_events([message, pb.IngestEvent(actor=message.actor)])
     assert isinstance(event, Event)
     assert event.metadata == b'{"n":3}'
+
+
+@pytest.mark.parametrize("count", [1, MIN_COLUMN_EVENTS])
+def test_what_nobody_knows_is_no_part_of_a_malformed_event(count: int) -> None:
+    known = pb.IngestEvent(event_type="a", timestamp=Timestamp(nanos=-1))
+    unknown = pb.IngestEvent.FromString(known.SerializeToString() + b"\x72\x01x")
+    batch = pb.StreamBatch(events=[unknown] * count)
+    read, _ = asyncio.run(convert.events(batch, batch.ByteSize()))
+    assert list(read) == [expected_event(known)] * count

@@ -26,6 +26,7 @@ SERVICE = "wepeople.ingest.v1.IngestService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
+CALLS_IN_TURN = 20
 
 
 async def health(channel: grpc_library.aio.Channel, service: str) -> int:
@@ -168,6 +169,19 @@ async def test_keepalive_pings_of_idle_streams_are_not_punished(
         assert (await idle.ack()).accepted == 1
         await idle.close()
         await channel.close()
+
+
+async def test_a_connection_may_always_have_as_many_calls_as_are_allowed(
+    grpc: GrpcDriver, tenant: Tenant
+) -> None:
+    # The library counts a call until its object is gone, some turns after its client has the end.
+    async def call_on() -> None:
+        for _ in range(CALLS_IN_TURN):
+            assert (await grpc.ping(tenant.key)).code is None
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(grpc_server.MAX_CONCURRENT_STREAMS):
+            group.create_task(call_on())
 
 
 async def test_errors_of_unary_calls_keep_the_connection(grpc: GrpcDriver, tenant: Tenant) -> None:
