@@ -6,7 +6,7 @@ thousand on it cancels some by chance. Accepted calls have fair turns (core/acce
 With this, a quiet tenant's p99 over gRPC beside `python -m tests.pressure streams_opened_and_left`
 is 0.4 to 0.5 s, and no call fails; it was 1 to 3 s, with 30 of its calls cancelled in 5 s.
 
-This is the only file that uses internals of grpc.aio.
+This file uses internals of grpc.aio: how it accepts calls.
 """
 
 from __future__ import annotations

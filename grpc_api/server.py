@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health
 
 from core.tls_files import TlsFiles
+from grpc_api import wakeups
 from grpc_api.accepting import Acceptor
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
 from grpc_api.certificates import Certificates
@@ -98,7 +99,8 @@ class GrpcServer:
             ("grpc.so_reuseport", int(self._shared)),
             ("grpc.max_allowed_incoming_connections", self._servicer.connections.most),
         ]
-        self._server = grpc.aio.server(options=options)
+        with wakeups.taken_together():
+            self._server = grpc.aio.server(options=options)
         handlers = self._servicer.handlers()
         # Registered, each method has a queue of its own: a flood of one does not delay the others.
         self._server.add_registered_method_handlers(SERVICE, handlers)
