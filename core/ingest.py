@@ -248,6 +248,10 @@ class Ingestor:
             raise
         return caller, room
 
+    async def begin_ack(self, caller: Caller) -> None:
+        """Return when the ack of a batch may be sent."""
+        await self._admission.acking.begin(caller.organization_id.int)
+
     async def _pace(self, authorization: str | None) -> Caller:
         """Authenticate again and wait for a rate token; this paces a stream, batch by batch."""
         while True:

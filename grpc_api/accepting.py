@@ -7,19 +7,15 @@ With this, a quiet tenant's p99 over gRPC beside `python -m tests.pressure strea
 is 0.4 to 0.5 s, and no call fails; it was 1 to 3 s, with 30 of its calls cancelled in 5 s.
 
 The library serves a call in two tasks, and sends initial metadata in a batch of their own. Each
-batch takes a turn of the loop, and wakes two threads. It also takes up a turn for every batch that
-has ended, though one turn sees to all of them (versions above our ceiling do not).
+batch takes a turn of the loop, and wakes two threads.
 
-This is the only file that uses internals of grpc.aio.
+This file uses internals of grpc.aio: how it accepts calls, and how it sends answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import socket
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, Union
@@ -32,8 +28,6 @@ ACCEPTING: Final = 16
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = tuple[tuple[str, str], ...]
-
-MAX_WAKEUPS: Final = 65_536  # one byte each, that are taken at once
 
 _NO_FLAGS: Final = 0
 _OK: Final = grpc.StatusCode.OK.value[0]
@@ -104,34 +98,6 @@ class Acceptor:
             call = loop.create_task(serving)
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
-
-
-def gather_wakeups() -> None:
-    """Have this loop take all wake-ups of the library at once; a server or channel must exist.
-
-    A unary call of one event costs 5 to 8 % less CPU
-    (``bench --protocol grpc-unary --batch 1 --concurrency 64``).
-    """
-    loop = asyncio.get_running_loop()
-    queue, wakeups = polled(loop)
-
-    def take() -> None:
-        with contextlib.suppress(BlockingIOError):  # another loop was first
-            wakeups.recv(MAX_WAKEUPS)
-        queue._handle_events(loop)
-
-    loop.add_reader(wakeups, take)
-
-
-def polled(loop: asyncio.AbstractEventLoop) -> tuple[Any, socket.socket]:
-    """The queue that the library's thread fills, and the socket by which it wakes the loop."""
-    owners = [
-        getattr(getattr(thread, "_target", None), "__self__", None)
-        for thread in threading.enumerate()
-    ]
-    [queue] = [one for one in owners if isinstance(one, cygrpc.PollerCompletionQueue)]
-    [loops] = [one for one in gc.get_referents(queue) if isinstance(one, dict)]
-    return queue, loops[loop].read_socket
 
 
 async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEventLoop) -> None:

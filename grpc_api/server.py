@@ -10,7 +10,8 @@ import grpc
 from grpc_health.v1 import health
 
 from core.tls_files import TlsFiles
-from grpc_api.accepting import Acceptor, gather_wakeups, library_handlers
+from grpc_api import wakeups
+from grpc_api.accepting import Acceptor, library_handlers
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
 from grpc_api.certificates import Certificates
 from grpc_api.health import Health
@@ -101,8 +102,8 @@ class GrpcServer:
             ("grpc.so_reuseport", int(self._shared)),
             ("grpc.max_allowed_incoming_connections", self._servicer.connections.most),
         ]
-        self._server = grpc.aio.server(options=options)
-        gather_wakeups()
+        with wakeups.taken_together():
+            self._server = grpc.aio.server(options=options)
         methods = self._servicer.methods()
         # Registered, each method has a queue of its own: a flood of one does not delay the others.
         self._server.add_registered_method_handlers(SERVICE, library_handlers(methods))

@@ -41,8 +41,6 @@ MAX_DRAIN_SECONDS: Final = 5.0
 # and the pause between two checks whether anything of that is left.
 MAX_READ_ON_SECONDS: Final = 5.0
 READ_ON_CHECK_SECONDS: Final = 0.05
-
-
 # The time that a client may leave an ack unread, which holds up its organization's other streams.
 MAX_UNREAD_SECONDS: Final = 60.0
 
@@ -84,17 +82,18 @@ class EventStream:
         """
         caller, _ = await self._ingestor.admit(self._call.authorization)
         self._call.admit(caller)
+        self._caller = caller
         self._place = self._ingestor.hold_stream(caller)
         assert self._call.authorization is not None
         with self._ingestor.key_watch.watching(self._call.authorization, self.end):
-            await self._serve(caller)
+            await self._serve()
 
     def close(self) -> None:
         """Make room for another stream, once the call has its status and holds no more memory."""
         if self._place is not None:
             self._place.release()
 
-    async def _serve(self, caller: Caller) -> None:
+    async def _serve(self) -> None:
         reading = asyncio.create_task(self._read())
         reading.add_done_callback(lambda _: self._wake_ack_writer.set())
         writing = asyncio.create_task(self._write_acks(reading))
@@ -105,7 +104,7 @@ class EventStream:
             await self._finish(reading, writing)
         finally:
             if self._producer_id:
-                self._streams.leave(caller.app_id, self._producer_id, self._end_request)
+                self._streams.leave(self._caller.app_id, self._producer_id, self._end_request)
             # The journal finishes the transactions it has begun; only their receipts are lost.
             receipts = [unacked.receipt for unacked in self._unacked]
             unfinished: list[asyncio.Future[Any]] = [reading, writing, *receipts]
@@ -190,10 +189,8 @@ class EventStream:
         if received is grpc.aio.EOF:
             return None
         self._has_message = True
-        caller = self._call.caller
-        assert caller is not None
         try:
-            message = await self._call.parse(received, self._ingestor.in_turns(caller))
+            message = await self._call.parse(received, self._ingestor.in_turns(self._caller))
         except IngestError:
             self._has_message = False
             raise
@@ -201,12 +198,10 @@ class EventStream:
         return message
 
     async def _open(self, producer_id: str) -> None:
-        caller = self._call.caller
-        assert caller is not None
-        progress = await self._ingestor.open_stream(caller, producer_id)
+        progress = await self._ingestor.open_stream(self._caller, producer_id)
         self._producer_id, self._epoch = producer_id, progress.epoch
         self._streams.take_over(
-            caller.app_id, producer_id, ProducerStream(self._epoch, self._end_request)
+            self._caller.app_id, producer_id, ProducerStream(self._epoch, self._end_request)
         )
         await self._send_opened(
             pb.StreamOpened(
@@ -275,7 +270,9 @@ class EventStream:
                 self._wake_ack_writer.clear()
                 await self._wake_ack_writer.wait()
             unacked = self._unacked[0]
-            await self._write(responses.ack(await unacked.receipt, unacked.sequence))
+            receipt = await unacked.receipt
+            await self._ingestor.begin_ack(self._caller)
+            await self._write(responses.ack(receipt, unacked.sequence))
             self._unacked.popleft().room.release()
             self._counters.stream_batch(self._call.clock.monotonic() - unacked.admitted_at)
             self._slots.release()

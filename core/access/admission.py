@@ -4,7 +4,7 @@ This module has all of them together, and no party gets more of a resource than 
 
 - **turns** of the event loop. In one turn the loop runs all that is ready, and work that becomes
   ready meanwhile waits for the next. A stored request takes dozens of turns, so each turn may begin
-  few requests and judge few events, of each flow in turn.
+  few requests, judge few events and send few acks, of each flow in turn.
 - **memory** of single requests, from the first byte of a body that arrives to the answer.
 - **streamed** batches, from before they are decoded to their acknowledgement.
 - **streams** that are open. Those that use a database to open are bounded by its cell
@@ -24,6 +24,7 @@ MAX_BEGUN_A_TURN: Final = 8  # requests
 MAX_READ_A_TURN: Final = 8  # pieces of bodies
 MAX_JUDGED_A_TURN: Final = 150  # events, on average; a larger step is followed by idle turns
 MIN_JUDGED_IN_TURN: Final = 50  # events; fewer take hardly longer than the rest of a request
+MAX_ACKED_A_TURN: Final = 8  # batches of streams; a transaction commits hundreds of them at once
 MAX_WAITING_STEPS: Final = 8_192  # of all flows together
 
 
@@ -32,7 +33,8 @@ class Admission:
 
     ``beginning``: turns to begin a request, whatever becomes of it. ``reading``: turns to read one
     more piece of a body that did not come at once. ``judging``: turns to decode and judge the
-    events of a batch. ``waiting_steps``: the places of those who wait for these turns.
+    events of a batch. ``acking``: turns to send an ack, upon which its stream goes on.
+    ``waiting_steps``: the places of those who wait for these turns.
     ``slices``: turns of long work, by the time that it takes. ``memory``: bytes of single requests.
     ``streamed``: events of streamed batches (core/access/memory_bounds.py). ``open_streams``:
     streams.
@@ -43,6 +45,7 @@ class Admission:
         self.beginning = FairTurns(MAX_BEGUN_A_TURN, self.waiting_steps)
         self.reading = FairTurns(MAX_READ_A_TURN, self.waiting_steps)
         self.judging = FairTurns(MAX_JUDGED_A_TURN, self.waiting_steps)
+        self.acking = FairTurns(MAX_ACKED_A_TURN, self.waiting_steps)
         self.slices = SliceTurns()
         self.memory = SharedBudget(MAX_REQUEST_BYTES)
         self.streamed = SharedBudget(MAX_STREAMED_EVENTS)

@@ -27,6 +27,11 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def flow_count(self) -> int:
+        """How many flows have items that wait."""
+        return len(self._flows)
+
     def __contains__(self, flow: Flow) -> bool:
         """Whether an item of the flow waits."""
         return flow in self._flows

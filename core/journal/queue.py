@@ -15,6 +15,10 @@ from core.journal.stored_receipt import Scope
 # soon over.
 MAX_STREAMED_EVENTS: Final = 8_000
 MAX_STREAMED_BATCHES: Final = 500
+# While several organizations send, nobody is to wait for so large a transaction of another, and for
+# one more that holds his own batch.
+MAX_SHARED_EVENTS: Final = 2_000
+SHARED_SECONDS: Final = 1.0  # since several of them last waited together
 # Transactions of single requests are smaller: the requests of a few connections fill more than one,
 # so that the next is decoded while one commits.
 MAX_SINGLE_EVENTS: Final = 2_000
@@ -29,7 +33,7 @@ class Queue:
     """Requests of many organizations; a transaction takes the first of each in turn.
 
     Nobody waits behind everything another organization has sent. The requests of one organization
-    keep their order.
+    keep their order. Transactions are smaller while there are several organizations.
     """
 
     def __init__(self, max_events: int, max_requests: int) -> None:
@@ -37,6 +41,7 @@ class Queue:
         self._max_requests = max_requests
         self._requests: FairQueue[PendingRequest] = FairQueue()
         self._changed = asyncio.Event()
+        self._shared_until = 0.0  # by the event loop's clock
         # The idempotency keys of the transaction that was popped last and is being written.
         self.in_flight: set[Scope] = set()
 
@@ -85,10 +90,10 @@ class Queue:
         requests: list[PendingRequest] = []
         later: list[PendingRequest] = []
         claimed = self.in_flight = set()
-        events = 0
+        events, max_events = 0, self._max_transaction_events()
         while self._requests and len(requests) < self._max_requests:
             size = self._requests.peek().items
-            if requests and events + size > self._max_events:
+            if requests and events + size > max_events:
                 break
             request = self._requests.pop()
             if request.answer.done() or is_set_aside(request):
@@ -105,3 +110,10 @@ class Queue:
         if later:
             self.put_back(later)
         return requests
+
+    def _max_transaction_events(self) -> int:
+        now = asyncio.get_running_loop().time()
+        if self._requests.flow_count > 1:
+            self._shared_until = now + SHARED_SECONDS
+        shared = now < self._shared_until
+        return min(self._max_events, MAX_SHARED_EVENTS) if shared else self._max_events

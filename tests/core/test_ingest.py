@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import weakref
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import msgspec
 import pytest
 
-from core.access.admission import Admission
+from core.access.admission import MAX_ACKED_A_TURN, Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
 from core.access.fair_queue import STRANGERS
 from core.access.invalidation import Invalidation
@@ -32,7 +33,7 @@ from core.models import Actor, Caller, Event, EventBatch, StreamPosition
 from core.postgres.database import Database
 from core.refusal_log import RefusalLog
 from tests.support.direct_writer import DirectWriter
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, turns
 
 pytestmark = pytest.mark.anyio
 
@@ -223,3 +224,21 @@ async def test_a_streamed_batch_that_need_not_wait_is_authenticated_once(
     caller, room = await road.ingestor.admit_batch("Bearer", 1, 100)
     assert caller is quota_of_five.caller
     room.release()
+
+
+async def test_acks_are_sent_a_few_in_a_turn_and_of_each_organization_in_turn(
+    road: IngestRoad, quota_of_five: DirectWriter
+) -> None:
+    greedy = quota_of_five.caller
+    quiet = msgspec.structs.replace(greedy, organization_id=UUID(int=7))
+    sent: list[Caller] = []
+
+    async def send(caller: Caller) -> None:
+        await road.ingestor.begin_ack(caller)
+        sent.append(caller)
+
+    sending = [asyncio.create_task(send(one)) for one in [greedy] * 100 + [quiet]]
+    await turns(1)
+    assert len(sent) == MAX_ACKED_A_TURN
+    await asyncio.gather(*sending)
+    assert quiet in sent[: 2 * MAX_ACKED_A_TURN]

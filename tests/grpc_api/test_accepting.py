@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import socket
 import time
 import tomllib
 import weakref
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +24,7 @@ from grpc_api.accepting import (
     Acceptor,
     Metadata,
     UnaryMethod,
-    gather_wakeups,
     library_handlers,
-    polled,
 )
 from tests.support.waiting import eventually
 
@@ -54,7 +49,6 @@ def test_the_internals_are_those_that_are_known() -> None:
     assert {"read", "invocation_metadata", "peer"} <= set(dir(cygrpc._ServicerContext))
     for function, expected in (
         (cygrpc.execute_batch, "grpc_call_wrapper operations loop"),
-        (cygrpc.PollerCompletionQueue._handle_events, "self context_loop"),
         (cygrpc._handle_rpc, "method_name method_resolver interceptors rpc_state loop"),
         (cygrpc._schedule_rpc_coro, "rpc_coro rpc_state loop method_name"),
     ):
@@ -63,13 +57,9 @@ def test_the_internals_are_those_that_are_known() -> None:
 
 
 class Turns:
-    """An event loop whose every turn takes long, and the turns in which calls began.
+    """An event loop whose every turn takes long, and the turns in which calls began."""
 
-    ``is_gathering``: whether it takes all wake-ups of the library at once.
-    """
-
-    def __init__(self, *, is_gathering: bool = True) -> None:
-        self._is_gathering = is_gathering
+    def __init__(self) -> None:
         self.count = 0
         self.began: list[int] = []
         self._ended = False
@@ -85,24 +75,21 @@ class Turns:
         self.began.append(self.count)
         return b"", ()
 
-    async def serve(self, calls: int, look: Callable[[], None] = lambda: None) -> None:
-        """Answer so many calls that come at once, and then have a look."""
-        async with _serving(self.answer, is_gathering=self._is_gathering) as target:
+    async def serve(self, calls: int) -> None:
+        """Answer so many calls that come at once."""
+        async with _serving(self.answer) as target:
             self._turn()
             try:
                 await asyncio.to_thread(_call_at_once, target, calls)
-                look()
             finally:
                 self._ended = True
 
 
 @contextlib.asynccontextmanager
-async def _serving(answer: Any, *, is_gathering: bool = True) -> AsyncIterator[str]:
+async def _serving(answer: Any) -> AsyncIterator[str]:
     """Serve a method; where its server is."""
     method = UnaryMethod(answer, bytes)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    if is_gathering:
-        gather_wakeups()
     server.add_registered_method_handlers("test.Service", library_handlers({"Answer": method}))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -128,30 +115,6 @@ async def test_calls_that_come_at_once_begin_several_in_a_turn() -> None:
     assert len(turns.began) == CALLS
     # By itself the library would take six turns for each call.
     assert max(turns.began) - min(turns.began) < CALLS
-
-
-def _wakeups_left(is_gathering: bool) -> int:
-    """How many of a loop of its own are left when calls that came at once are answered."""
-    turns = Turns(is_gathering=is_gathering)
-    left = 0
-
-    def look() -> None:
-        nonlocal left
-        _, wakeups = polled(asyncio.get_running_loop())
-        with contextlib.suppress(BlockingIOError):
-            left = len(wakeups.recv(1_000, socket.MSG_PEEK))
-
-    asyncio.run(turns.serve(CALLS, look))
-    return left
-
-
-@pytest.mark.parametrize("is_gathering", [True, False])
-async def test_all_wakeups_are_taken_at_once(is_gathering: bool) -> None:
-    """If it fails without gathering, the library has learned it, and gather_wakeups can go."""
-    # All loops of a process share the socket, and tests have several.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        left = await asyncio.wrap_future(process.submit(_wakeups_left, is_gathering))
-    assert (left < CALLS) == is_gathering  # there were four for each call
 
 
 @pytest.mark.parametrize("accepted_by", ["library", "us"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -10,14 +11,17 @@ import grpc as grpc_library
 import pytest
 
 from core import ids
+from core.ingest import Ingestor
+from core.models import Caller
 from grpc_api.pb import ingest_pb2 as pb
 from tests.conftest import MakeTenant
-from tests.grpc_api.conftest import OpenStream
+from tests.grpc_api.conftest import Connect, OpenStream
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
 from tests.support.running_service import Addresses
 from tests.support.stream_client import STREAM_EVENTS, batch, flood, opening
 from tests.support.tenant import UNKNOWN_KEY, Tenant, event
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -294,3 +298,29 @@ async def test_a_message_over_the_librarys_limit_ends_the_stream_without_details
     with pytest.raises(grpc_library.RpcError) as caught:
         await asyncio.to_thread(flood, server.grpc, tenant.key, [large])
     assert caught.value.code() is grpc_library.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_an_ack_waits_for_the_turn_of_its_organization(
+    stream: OpenStream,
+    connect: Connect,
+    replica: Addresses,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Caller] = []
+    turn = threading.Event()  # the replica has a thread of its own
+
+    async def begin_ack(_: Ingestor, caller: Caller) -> None:
+        asked.append(caller)
+        await asyncio.to_thread(turn.wait)
+
+    monkeypatch.setattr(Ingestor, "begin_ack", begin_ack)
+    one = stream(tenant.key, connect(replica))
+    await one.send()
+    ack = asyncio.create_task(one.ack())
+    await eventually(lambda: bool(asked), "the ack is due")
+    assert ids.text(ids.ORGANIZATION, asked[0].organization_id) == tenant.organization_id
+    assert len(await tenant.events()) == 1
+    assert not ack.done()
+    turn.set()
+    assert (await ack).accepted == 1

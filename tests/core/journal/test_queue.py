@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from msgspec import structs
 
+from core.journal import queue as queues
 from core.journal.pending_events import PendingEvents
 from core.journal.queue import Queue
 from core.models import Actor, Caller, Event, EventBatch
@@ -95,3 +96,27 @@ async def test_a_transaction_takes_the_first_of_each_organization_in_turn() -> N
     other = structs.replace(CALLER, organization_id=UUID(int=7))
     _append(queue, "quiet", 1, caller=other)
     assert _pop(queue) == ["greedy 0", "quiet", "greedy 1", "greedy 2"]
+
+
+async def test_transactions_are_smaller_while_several_organizations_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = _queue()
+    other = structs.replace(CALLER, organization_id=UUID(int=7))
+
+    def fill() -> None:
+        for number in range(MAX_EVENTS // LARGE):
+            _append(queue, f"greedy {number}")
+
+    fill()
+    _append(queue, "quiet", 1, caller=other)
+    assert _pop(queue) == ["greedy 0", "quiet", "greedy 1", "greedy 2"]
+    # The next small batch is to find a small transaction, too.
+    assert len(_pop(queue)) == queues.MAX_SHARED_EVENTS // LARGE
+    _pop(queue)
+    monkeypatch.setattr(queues, "SHARED_SECONDS", 0.0)
+    _append(queue, "quiet", 1, caller=other)
+    fill()
+    _pop(queue)
+    fill()
+    assert len(_pop(queue)) == MAX_EVENTS // LARGE
