@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from core.postgres.migrate import migrate
-from service.postgres.embedded import EmbeddedPostgres
 from tests.support import judging, parallel, reruns
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.databases import new_database
@@ -25,6 +24,7 @@ from tests.support.metrics import made_later
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, make_tenant, make_tenants
 from tests.support.two_cells import copied_database, second_cell
+from tests.support.unsynced_postgres import UnsyncedPostgres
 
 _numbers = itertools.count(1)
 
@@ -94,7 +94,7 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[str]:
     if os.environ.get("DATABASE_URL"):
         yield os.environ["DATABASE_URL"]
         return
-    with EmbeddedPostgres(pytestconfig.stash[parallel.FOLDER]).acquire() as lease:
+    with UnsyncedPostgres(pytestconfig.stash[parallel.FOLDER]).acquire() as lease:
         yield lease.conninfo
 
 
