@@ -20,6 +20,7 @@ from tests.support.databases import new_database
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
+from tests.support.kept_sessions import keeping_sessions
 from tests.support.metrics import made_later
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, make_tenant, make_tenants
@@ -130,6 +131,7 @@ def server(postgres: str, template_database: str) -> Iterator[Addresses]:
     name = f"wepeople_shared_{os.getpid()}"
     with (
         copied_database(postgres, name, template_database) as url,
+        keeping_sessions(url),
         RunningService(url) as service,
     ):
         yield service.addresses
