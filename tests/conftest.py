@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 
@@ -28,6 +29,9 @@ from tests.support.two_cells import copied_database, second_cell
 from tests.support.unsynced_postgres import UnsyncedPostgres
 
 _numbers = itertools.count(1)
+
+# httpcore looks for it in each request, and Python for a missing module in every folder each time.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # A busy machine is slow to make examples; that says nothing of the code under test.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -55,6 +59,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of each kind together, those last that run alone: until then every process
     has something to do."""
     items.sort(key=lambda item: parallel.KINDS.index(parallel.kind_of(item)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the collection has made, which stays, out of every collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
