@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 
@@ -14,19 +15,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from core.postgres.migrate import migrate
-from service.postgres.embedded import EmbeddedPostgres
 from tests.support import judging, parallel, reruns
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.databases import new_database
 from tests.support.driver import Driver
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.http_driver import HttpDriver
+from tests.support.kept_sessions import keeping_sessions
 from tests.support.metrics import made_later
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, make_tenant, make_tenants
 from tests.support.two_cells import copied_database, second_cell
+from tests.support.unsynced_postgres import UnsyncedPostgres
 
 _numbers = itertools.count(1)
+
+# httpcore looks for it in each request, and Python for a missing module in every folder each time.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # A busy machine is slow to make examples; that says nothing of the code under test.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -54,6 +59,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of each kind together, those last that run alone: until then every process
     has something to do."""
     items.sort(key=lambda item: parallel.KINDS.index(parallel.kind_of(item)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while tests are collected, nor ever what was made then: it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -94,7 +111,7 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[str]:
     if os.environ.get("DATABASE_URL"):
         yield os.environ["DATABASE_URL"]
         return
-    with EmbeddedPostgres(pytestconfig.stash[parallel.FOLDER]).acquire() as lease:
+    with UnsyncedPostgres(pytestconfig.stash[parallel.FOLDER]).acquire() as lease:
         yield lease.conninfo
 
 
@@ -130,6 +147,7 @@ def server(postgres: str, template_database: str) -> Iterator[Addresses]:
     name = f"wepeople_shared_{os.getpid()}"
     with (
         copied_database(postgres, name, template_database) as url,
+        keeping_sessions(url),
         RunningService(url) as service,
     ):
         yield service.addresses

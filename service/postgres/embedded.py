@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -85,6 +85,8 @@ class Lease:
 
 class EmbeddedPostgres:
     """The PostgreSQL of one data folder, which is created, private, if there is none."""
+
+    keeper: ClassVar = "service.postgres.keeper"  # the program that runs it
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -164,7 +166,7 @@ class EmbeddedPostgres:
 
     def _start_keeper(self, deadline: float) -> None:
         """Return when a keeper is listening, started here or by another process."""
-        command = [sys.executable, "-S", "-m", "service.postgres.keeper"]
+        command = [sys.executable, "-S", "-m", self.keeper]
         try:
             done = subprocess.run(
                 [*command, self._home().parent, installed()],

@@ -61,7 +61,6 @@ def collector_of_the_service() -> Iterator[None]:
     gc.set_threshold(*THRESHOLDS)
     yield
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
 
 
 def slices_of(work: Iterator[None]) -> Iterator[float]:

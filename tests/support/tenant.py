@@ -21,6 +21,7 @@ from core.postgres.audit import Change
 from core.postgres.directory import CellRecord
 from tests.support.citus import connect_to_owner
 from tests.support.driver import Driver
+from tests.support.kept_sessions import kept_session
 from tests.support.two_cells import WHERE, cell_session
 from tests.support.waiting import WAIT_SECONDS, eventually
 
@@ -74,7 +75,8 @@ class Tenant:
 
     async def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
         """Run a query, for its rows if it has columns; ``%s`` are the parameters."""
-        async with await self.connect() as db, db.cursor(row_factory=dict_row) as cursor:
+        kept = kept_session(self.database_url, self.cell.name, self.connect)
+        async with kept as db, db.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query.encode(), parameters)
             if cursor.description:
                 return await cursor.fetchall()

@@ -24,9 +24,9 @@ from core.clock import Clock
 from core.postgres import sessions
 from core.postgres.directory import HOME, CellRecord, add_cell, find_cell
 from core.timestamps import to_datetime
-from service.postgres.embedded import EmbeddedPostgres
 from tests.support import citus
 from tests.support.databases import new_database
+from tests.support.unsynced_postgres import UnsyncedPostgres
 
 SECOND: Final = "second"  # the name of the cell; on Citus it is that of its home database
 WHERE: Final = os.environ.get("WEPEOPLE_TEST_CELLS")
@@ -49,7 +49,7 @@ def second_cell(template_url: str, folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         conninfo = None
         if WHERE == "servers":
-            lease = stack.enter_context(EmbeddedPostgres(folder / SECOND).acquire())
+            lease = stack.enter_context(UnsyncedPostgres(folder / SECOND).acquire())
             name = str(conninfo_to_dict(template_url)["dbname"])
             conninfo = stack.enter_context(new_database(lease.conninfo, name))
         asyncio.run(_add(template_url, conninfo))
