@@ -35,7 +35,8 @@ from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
 from http_api.app import Metrics, create_app
 from http_api.console.views import Views
-from http_api.server import HttpServer, address, bind
+from http_api.listeners import address, bind
+from http_api.server import HttpServer
 from http_api.site import Site
 from service.background import background
 from service.freed_memory import return_memory

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from core.postgres.migrate import migrate
-from tests.support import judging, parallel, reruns
+from tests.support import judging, parallel, reruns, tls_contexts
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.databases import new_database
 from tests.support.driver import Driver
@@ -39,9 +39,10 @@ settings.load_profile("busy")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the processes of this test run a folder; keep from running again what must not."""
+    """Prepare the process: the folder of this test run, and what tests have in common."""
     parallel.share_folder(config)
     reruns.exclude(config)
+    tls_contexts.share_default()
 
 
 @pytest.hookimpl(optionalhook=True)  # it is pytest-xdist's

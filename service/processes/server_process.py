@@ -21,8 +21,7 @@ from typing import Final
 from core.errors import IngestError
 from core.failure_log import one_line
 from core.postgres.errors import DatabaseUnusableError
-from service.compose import running
-from service.gc_settings import configure_gc
+from service.gc_settings import configure_gc, postpone_gc
 from service.hangup import Hangup
 from service.logs import configure_logs
 from service.metrics import FOLDER_VARIABLE, count_in_files
@@ -40,6 +39,8 @@ FAILED: Final = 1
 
 async def serve(settings: Settings, shared_state: SharedState, shown_key: str | None) -> None:
     """Serve until the lifeline ends or SIGTERM."""
+    from service.compose import running
+
     loop = asyncio.get_running_loop()
     stop = loop.create_future()
 
@@ -75,6 +76,7 @@ def _report(word: str, reason: str = "") -> None:
 
 def main() -> None:
     """Serve; exits 0 after a drain, 1 if it cannot."""
+    postpone_gc()  # the service is imported from here on
     slot, size, descriptor = map(int, sys.argv[1:])
     shown_key = os.environ.pop(DEMO_KEY_VARIABLE, None)
     settings = Settings.from_environment(os.environ)

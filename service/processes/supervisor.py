@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, Final
 
 from core.descriptors import raise_descriptor_limit
-from http_api.server import address, reserve
+from http_api.listeners import address, reserve
 from service.hangup import Hangup
 from service.metrics import FOLDER_VARIABLE
 from service.postgres.open_database import open_database

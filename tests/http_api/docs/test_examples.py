@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,7 +21,7 @@ from http_api.paths import GUIDE_PATH, OVERVIEW_PATH
 from service.demo import EVENT_TYPES
 from tests.generators.tools import GENERATE_SECONDS, missing
 from tests.http_api.docs.page_examples import PageExample, page_examples
-from tests.http_api.docs.programs import LANGUAGES, finish
+from tests.http_api.docs.programs import LANGUAGES, Command, finish
 from tests.support.service_process import ServiceProcess, service_on
 from tests.support.tenant import Tenant, make_tenant
 from tests.support.two_cells import copied_database
@@ -107,6 +108,23 @@ def client_folder(demo: ServiceProcess, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+CommandsOf = Callable[[str], Mapping[str, Command]]
+
+
+@pytest.fixture(scope="module")
+def commands_of(demo: ServiceProcess, tmp_path_factory: pytest.TempPathFactory) -> CommandsOf:
+    """The command of each example in a language, by its code; a compiler starts once for all."""
+
+    @cache
+    def commands(label: str) -> Mapping[str, Command]:
+        found = (one.code for path in PAGE_PATHS for one in examples_of(demo, path, label))
+        codes = list(dict.fromkeys(found))
+        made = LANGUAGES[label].commands(tmp_path_factory.mktemp("examples"), codes)
+        return dict(zip(codes, made, strict=True))
+
+    return commands
+
+
 def into(folder: Path) -> dict[str, str]:
     """Variables that have pip install into a folder, and have Python look there first.
 
@@ -126,14 +144,17 @@ def into(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("label", LANGUAGES)
 @pytest.mark.parametrize("path", PAGE_PATHS)
 def test_every_example_works_as_it_stands(
-    demo: ServiceProcess, client_folder: Path, tmp_path: Path, path: str, label: str
+    demo: ServiceProcess,
+    commands_of: CommandsOf,
+    client_folder: Path,
+    tmp_path: Path,
+    path: str,
+    label: str,
 ) -> None:
-    examples = examples_of(demo, path, label)
     skip_without(label)
-    codes = [one.code for one in examples]
-    commands = LANGUAGES[label].commands(tmp_path, codes) if codes else []
     where = into(client_folder if label == "Python" else tmp_path / "installed")
-    for example, command in zip(examples, commands, strict=True):
+    for example in examples_of(demo, path, label):
+        command = commands_of(label)[example.code]
         app, effect = new_app(demo), effect_of(example.code)
         for _ in range(2 if effect.is_repeatable else 1):
             said = finish(tmp_path, command, {"WEPEOPLE_API_KEY": app.key, **where})
@@ -154,7 +175,7 @@ def test_every_example_is_in_a_language_that_is_run(demo: ServiceProcess) -> Non
 @pytest.mark.timeout(2 * GENERATE_SECONDS)
 @pytest.mark.parametrize("label", [label for label in LANGUAGES if label != "Shell"])
 def test_a_new_user_gets_from_the_overview_to_a_stored_event(
-    demo: ServiceProcess, tmp_path: Path, label: str
+    demo: ServiceProcess, commands_of: CommandsOf, tmp_path: Path, label: str
 ) -> None:
     skip_without(label)
     examples = page_examples(httpx.get(demo.url + OVERVIEW_PATH).text)
@@ -162,7 +183,7 @@ def test_a_new_user_gets_from_the_overview_to_a_stored_event(
     assert f"{EXPORT}{demo.demo_key}" in setup
     (send,) = (one for one in examples if one.label == label and "SUP-431" in one.code)
 
-    (command,) = LANGUAGES[label].commands(tmp_path, [send.code])
+    command = commands_of(label)[send.code]
     program = tmp_path / "in_the_same_shell"
     program.write_text(f'{setup}\nexec "$@"\n')
     before = stored_events(demo)

@@ -16,7 +16,10 @@ import pytest
 from tests.service.cli.command import Run
 from tests.support.service_process import PROJECT, without_settings
 
+Words = tuple[str, ...]
+
 BASH = shutil.which("bash")
+END = "=== end ==="  # of what is offered for a command line
 SPACED = "Acme Corp"
 ODD = 'O\'Brien "& Sons" $1 `x` \\ (é)'
 PROGRAM = "import sys; sys.argv[0] = 'wepeople-ingest'; from service.cli.entry import main; main()"
@@ -54,21 +57,22 @@ def asked(program: Path, variables: dict[str, str]) -> subprocess.CompletedProce
     )
 
 
-def in_bash(program: Path, database_url: str, *words: str) -> list[str]:
-    """The last word of a command line as it is after Tab, in each way that is offered.
+def in_bash(program: Path, database_url: str, *lines: Words) -> list[list[str]]:
+    """The last word of each command line as it is after Tab, in each way that is offered.
 
     Bash takes the words over as they are, so they are read here as it reads a command line.
     """
-    script = f"""
-        set -e
-        source <(wepeople-ingest --show-completion bash)
+    asking = "".join(
+        f"""
         COMP_WORDS=(wepeople-ingest {" ".join(map(shlex.quote, words))})
         COMP_CWORD={len(words)}
         _wepeople_ingest_completion wepeople-ingest
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
+        printf '%s\\n' "${{COMPREPLY[@]}}" "{END}"
+        """
+        for words in lines
+    )
     done = subprocess.run(
-        [BASH or "", "-c", script],
+        [BASH or "", "-c", f"set -e\nsource <(wepeople-ingest --show-completion bash)\n{asking}"],
         env=environment(
             program,
             DATABASE_URL=database_url,
@@ -80,8 +84,15 @@ def in_bash(program: Path, database_url: str, *words: str) -> list[str]:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    *offered, rest = done.stdout.split(f"{END}\n")
+    assert (len(offered), rest) == (len(lines), "")
+    return [as_read(words, text) for words, text in zip(lines, offered, strict=True)]
+
+
+def as_read(words: Words, offered: str) -> list[str]:
+    """What is offered for the last word, as bash reads it."""
     quote = words[-1][:1] if words[-1][:1] in ("'", '"') else ""
-    lines = [f"{quote}{line}{quote}" for line in done.stdout.splitlines() if line]
+    lines = [f"{quote}{line}{quote}" for line in offered.splitlines() if line]
     read = [
         BASH or "",
         "-c",
@@ -104,21 +115,21 @@ def named(run: Run, acme: str) -> dict[str, Any]:
 
 @pytest.mark.skipif(BASH is None, reason="needs bash")
 def test_names_complete_in_bash(program: Path, database_url: str, named: dict[str, Any]) -> None:
-    def completed(*words: str) -> list[str]:
-        return in_bash(program, database_url, *words)
-
-    assert completed("org", "show", "Ac") == ["Acme", SPACED]
-    assert completed("org", "show", "Acme\\ ") == [SPACED]
-    for begun in ("O", '"O', "'O"):
-        assert completed("usage", begun) == [ODD]
-    assert completed("app", "allow", "cr") == ["crm-hub"]
-    assert completed("key", "create", "sh") == []  # several organizations have it
-    assert completed("key", "create", "Acme\\ Corp/") == [f"{SPACED}/shop"]
-    assert completed("key", "list", "Acme/") == ["Acme/crm-hub"]
-    assert completed("rejections", "Acme", "--app", "") == ["crm-hub", "shop"]
-    assert completed("key", "revoke", "key_") == [named["id"]]
-    assert completed("key", "revoke", named["key"][:12]) == []  # no key is known
-    assert completed("key", "rot") == ["rotate", "rotate-secret"]
+    expected: dict[Words, list[str]] = {
+        ("org", "show", "Ac"): ["Acme", SPACED],
+        ("org", "show", "Acme\\ "): [SPACED],
+        **{("usage", begun): [ODD] for begun in ("O", '"O', "'O")},
+        ("app", "allow", "cr"): ["crm-hub"],
+        ("key", "create", "sh"): [],  # several organizations have it
+        ("key", "create", "Acme\\ Corp/"): [f"{SPACED}/shop"],
+        ("key", "list", "Acme/"): ["Acme/crm-hub"],
+        ("rejections", "Acme", "--app", ""): ["crm-hub", "shop"],
+        ("key", "revoke", "key_"): [named["id"]],
+        ("key", "revoke", named["key"][:12]): [],  # no key is known
+        ("key", "rot"): ["rotate", "rotate-secret"],
+    }
+    completed = in_bash(program, database_url, *expected)
+    assert dict(zip(expected, completed, strict=True)) == expected
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,11 +22,22 @@ from tests.service.processes.several import (
     page,
 )
 from tests.support.driver import Driver, Reply
-from tests.support.service_process import EmbeddedServiceProcess
+from tests.support.service_process import PROJECT, EmbeddedServiceProcess
 from tests.support.tenant import UNKNOWN_KEY, event, make_tenant
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
+
+# A process without the arguments that its supervisor gives.
+START = """
+import gc, sys
+from service.processes import server_process
+assert "service.compose" not in sys.modules
+try:
+    server_process.main()
+except ValueError:
+    print(gc.isenabled())
+"""
 
 
 def owners(port: int) -> set[int]:
@@ -159,3 +172,10 @@ async def test_metrics_cover_all_server_processes_and_name_nobody(
         "python",
         "version",
     }
+
+
+def test_the_service_is_imported_once_the_collector_is_postponed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", START], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert done.stdout == "False\n"

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from http_api.server import address, bind, reserve
+from http_api.listeners import address, bind, reserve
 from tests.service.processes.several import (
     ANY_PORTS,
     attempt,
