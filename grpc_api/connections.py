@@ -18,10 +18,7 @@ from typing import Any, Final, NamedTuple
 # Between two looks. A descriptor takes some 5 us, so that looks take a sixth of the time.
 LOOK_SECONDS: Final = 0.05
 SECONDS_A_DESCRIPTOR: Final = 0.00003
-# A look over a thousand descriptors is to be one turn of the event loop: in a busy one, turns take
-# longer than looks, and many strangers come in each.
-LOOKS_A_TURN: Final = 1_000
-SHUT_DOWN_A_TURN: Final = 200
+LOOKS_A_TURN: Final = 200
 # Between two counts for the metrics, which so take at most a hundredth of the time.
 COUNT_SECONDS: Final = 1.0
 COUNT_SECONDS_A_DESCRIPTOR: Final = 0.0005
@@ -30,7 +27,6 @@ COUNT_SECONDS_A_DESCRIPTOR: Final = 0.0005
 CROWDED: Final = 0.5
 ROOMY: Final = 0.25
 NEWCOMER_MS: Final = 500  # in which a stranger may yet show its key
-SPEECHLESS_MS: Final = 100  # in which it must say something at all: clients do when they connect
 
 _DESCRIPTORS: Final = "/dev/fd"
 # Of the kernel's tcp_info: milliseconds since the client has sent anything, and how many bytes.
@@ -108,13 +104,11 @@ class Connections:
             return
         strangers = [one for one in seen if one.peer not in self._known]
         strangers.sort(key=_Seen.order)
-        old = sum(
-            one.silent_ms >= (NEWCOMER_MS if one.has_spoken else SPEECHLESS_MS) for one in strangers
-        )
+        old = sum(one.silent_ms >= NEWCOMER_MS for one in strangers)
         giving_way = max(too_many, min(old, len(seen) - int(ROOMY * self.most)))
         for number, one in enumerate(strangers[:giving_way], 1):
             _shut_down(one, port)
-            if not number % SHUT_DOWN_A_TURN:
+            if not number % LOOKS_A_TURN:
                 await asyncio.sleep(0)
 
 

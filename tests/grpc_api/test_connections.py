@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 import core.descriptors
-from grpc_api import connections
 from grpc_api.connections import Connections
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.running_service import Addresses, RunningService
@@ -108,18 +107,6 @@ async def test_silent_strangers_give_way_and_neither_a_known_key_nor_its_stream(
             await stream.send()
             assert (await stream.ack()).accepted == 1
             await stream.close()
-
-
-async def test_young_strangers_that_say_nothing_make_room_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shut_down: list[connections._Seen] = []
-    monkeypatch.setattr(connections, "_shut_down", lambda one, _: shut_down.append(one))
-    young = connections.SPEECHLESS_MS
-    silent = [connections._Seen(False, young, number, f"silent {number}") for number in range(7)]
-    spoken = [connections._Seen(True, young, number, f"spoken {number}") for number in range(4)]
-    await Connections(PLACES)._make_room(1, [*spoken, *silent])
-    assert shut_down == silent
 
 
 async def test_nobody_gives_way_while_there_is_room(
