@@ -151,7 +151,10 @@ class Transaction:
             self._charge,
             self._commit,
         ]
-        db.pgconn.consume_input()  # raises if the session is lost: nothing needs to be asked then
+        # Raises if the session was ended before: nothing needs to be asked then. The first reads
+        # what the server says of its reason, and the second that there is no more to come.
+        db.pgconn.consume_input()
+        db.pgconn.consume_input()
         self._expect_outcomes()
         try:
             await self.step("write and commit", send(db, commands))
