@@ -16,12 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, Union
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from core.errors import INTERNAL_MESSAGE
+
+log = logging.getLogger(__name__)
 
 # Of each method at once. An accept takes two turns of the loop: half as many are made in each.
 ACCEPTING: Final = 16
@@ -101,7 +106,10 @@ class Acceptor:
 
 
 async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEventLoop) -> None:
-    """Serve a unary call; everything that its answer has is sent in one batch."""
+    """Serve a unary call; everything that its answer has is sent in one batch.
+
+    A crash that the method does not answer ends the call with INTERNAL: its client would wait.
+    """
     _watch(accepted, loop)
     context = cygrpc._ServicerContext(accepted, method.deserializer, None, loop)
     try:
@@ -117,6 +125,10 @@ async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEvent
         error.__traceback__ = None
     except (asyncio.CancelledError, cygrpc.ExecuteBatchError, cygrpc._ServerStoppedError):
         pass  # nobody hears of it any more
+    except Exception:
+        log.exception("a call crashed")
+        with contextlib.suppress(grpc.aio.AbortError, cygrpc.ExecuteBatchError):
+            await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
 
 
 def _watch(accepted: Any, loop: asyncio.AbstractEventLoop) -> None:

@@ -26,6 +26,8 @@ MAX_JUDGED_A_TURN: Final = 150  # events, on average; a larger step is followed 
 MIN_JUDGED_IN_TURN: Final = 50  # events; fewer take hardly longer than the rest of a request
 MAX_ACKED_A_TURN: Final = 8  # batches of streams; a transaction commits hundreds of them at once
 MAX_WAITING_STEPS: Final = 8_192  # of all flows together
+# Never a full one, for any flow: each stream waits with one, and what it has stored is to be told.
+MAX_WAITING_ACKS: Final = 3 * MAX_OPEN_STREAMS
 
 
 class Admission:
@@ -34,7 +36,7 @@ class Admission:
     ``beginning``: turns to begin a request, whatever becomes of it. ``reading``: turns to read one
     more piece of a body that did not come at once. ``judging``: turns to decode and judge the
     events of a batch. ``acking``: turns to send an ack, upon which its stream goes on.
-    ``waiting_steps``: the places of those who wait for these turns.
+    ``waiting_steps``: the places of those who wait for the first three.
     ``slices``: turns of long work, by the time that it takes. ``memory``: bytes of single requests.
     ``streamed``: events of streamed batches (core/access/memory_bounds.py). ``open_streams``:
     streams.
@@ -45,7 +47,7 @@ class Admission:
         self.beginning = FairTurns(MAX_BEGUN_A_TURN, self.waiting_steps)
         self.reading = FairTurns(MAX_READ_A_TURN, self.waiting_steps)
         self.judging = FairTurns(MAX_JUDGED_A_TURN, self.waiting_steps)
-        self.acking = FairTurns(MAX_ACKED_A_TURN, self.waiting_steps)
+        self.acking = FairTurns(MAX_ACKED_A_TURN, SharedBudget(MAX_WAITING_ACKS))
         self.slices = SliceTurns()
         self.memory = SharedBudget(MAX_REQUEST_BYTES)
         self.streamed = SharedBudget(MAX_STREAMED_EVENTS)

@@ -58,18 +58,17 @@ async def _commit_status(database: Database, transaction: Transaction) -> bool |
             # A standby may not have heard of the transaction yet.
             raise NoAnswerError("the database is read-only")
         lock = transaction.commit_lock
-        if lock is not None and not await commit_lock.is_free(db, lock):
-            return None
-        is_stored = await _is_stored(db, transaction)
-        if is_stored:
+        is_over = lock is None or await commit_lock.is_free(db, lock)
+        if await _is_stored(db, transaction):
             # What a server sees it may not have sent to its synchronous standbys yet: it saw its
             # own restart, say. A later commit that they have confirmed says that they have it.
             await confirm_commit(db)
-        return is_stored
+            return True
+        return False if is_over else None  # asked after the lock, for it could commit in between
 
 
 async def _is_stored(db: Connection, transaction: Transaction) -> bool:
-    """Whether the rows of an ended transaction are there.
+    """Whether the rows of a transaction are there.
 
     A transaction without a row may have advanced producers, by batches whose every event was
     rejected. Written again, those would be duplicates, and their rejections lost.

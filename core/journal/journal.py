@@ -132,12 +132,12 @@ class Journal:
     def _answer_waiting(self) -> None:
         """Answer what needs no database to be refused, and what has waited for one for too long."""
         self._count_waiting()
-        unjudged = (
+        waiting = (
             request
             for request in self._unanswered.due_within(MAX_ANSWER_SECONDS - CHECK_SECONDS)
-            if not (request.is_judged or request.is_being_written)
+            if not request.is_being_written
         )
-        for request in refuse(list(itertools.islice(unjudged, MAX_SINGLE_REQUESTS))):
+        for request in refuse(waiting):
             self._take_out(request)
         self._answer_overdue()
 

@@ -8,7 +8,7 @@ each as it comes (``bench --protocol http --batch 1 --concurrency 64``).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from core.journal.failures import fail
@@ -20,6 +20,7 @@ from core.slices import SLICE_BYTES, Sliced, at_once, in_turns, uncollected
 
 MIN_JUDGED_BYTES: Final = 8_192  # a request of so many bytes is judged before it waits
 MIN_SLICE_EVENTS: Final = 50
+MAX_REFUSED_EVENTS: Final = 250  # and the request with which they are reached
 
 
 async def judged(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
@@ -31,10 +32,14 @@ async def judged(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
     return [request for request in requests if not is_answered(request)]
 
 
-def refuse(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
-    """As :func:`judged`, at once; returns those that have their answer."""
-    at_once(_judge(requests))
-    return [request for request in requests if is_answered(request)]
+def refuse(requests: Iterable[PendingRequest]) -> list[PendingRequest]:
+    """As :func:`judged`, at once, of the first requests: as many as one turn has time for.
+
+    Returns those of them that have their answer.
+    """
+    first = _next_slice(_unjudged(requests), MAX_REFUSED_EVENTS)
+    _judge_slice(first)
+    return [request for request in first if is_answered(request)]
 
 
 def is_answered(request: PendingRequest) -> bool:
@@ -45,21 +50,31 @@ def is_answered(request: PendingRequest) -> bool:
 
 
 def _judge(requests: Sequence[PendingRequest]) -> Sliced[None]:
-    unjudged = [
-        request
-        for request in requests
-        if isinstance(request, PendingEvents) and not request.is_judged
-    ]
-    begin = events = size = 0
-    for end, request in enumerate(unjudged, 1):
+    unjudged = _unjudged(requests)
+    some = _next_slice(unjudged, MIN_SLICE_EVENTS)
+    while some:
+        _judge_slice(some)
+        if some := _next_slice(unjudged, MIN_SLICE_EVENTS):
+            yield
+
+
+def _unjudged(requests: Iterable[PendingRequest]) -> Iterator[PendingEvents]:
+    for request in requests:
+        if isinstance(request, PendingEvents) and not request.is_judged:
+            yield request
+
+
+def _next_slice(requests: Iterator[PendingEvents], most_events: int) -> list[PendingEvents]:
+    """The next requests, up to the one that reaches so many events or ``SLICE_BYTES``."""
+    some: list[PendingEvents] = []
+    events = size = 0
+    for request in requests:
+        some.append(request)
         events += request.items
         size += request.size_bytes
-        if events < MIN_SLICE_EVENTS and size < SLICE_BYTES and end < len(unjudged):
-            continue
-        _judge_slice(unjudged[begin:end])
-        begin, events, size = end, 0, 0
-        if end < len(unjudged):
-            yield
+        if events >= most_events or size >= SLICE_BYTES:
+            break
+    return some
 
 
 def _judge_slice(requests: Sequence[PendingEvents]) -> None:

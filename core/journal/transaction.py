@@ -21,7 +21,7 @@ from core.journal.worker_changes import RecalledWorkers, WorkersChangedError
 from core.journal.worker_step import WorkerStep
 from core.journal.workers import WorkerCache
 from core.models import Worker, WorkerName
-from core.postgres import copy_rows, partitions, session_lock
+from core.postgres import copy_rows, partitions, psycopg_internals, session_lock
 from core.postgres.pipeline import BEGIN, COMMIT, LOCK_TIMEOUT, Command, CopyCommand, send
 from core.postgres.sessions import Connection
 from core.tracing import UNTRACED
@@ -151,7 +151,7 @@ class Transaction:
             self._charge,
             self._commit,
         ]
-        db.pgconn.consume_input()  # raises if the session is lost: nothing needs to be asked then
+        psycopg_internals.check_open(db)  # if it raises, nothing needs to be asked
         self._expect_outcomes()
         try:
             await self.step("write and commit", send(db, commands))

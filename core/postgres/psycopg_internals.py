@@ -46,6 +46,13 @@ async def end_copy(
     return await _run(db, _copy(db.pgconn, data, failure))
 
 
+def check_open(db: Connection) -> None:
+    """Raise psycopg.OperationalError if it has come here that the server has ended the session."""
+    # The first reads what the server says of its reason, and the second that no more is to come.
+    for _ in range(2):
+        db.pgconn.consume_input()
+
+
 def error_of(result: PGresult) -> errors.Error | None:
     """The error that a result stands for, as psycopg raises it; None if it is none."""
     return None if result.status in _SUCCESSES else errors.error_from_result(result)

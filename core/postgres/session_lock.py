@@ -9,7 +9,7 @@ import secrets
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from core.postgres.sessions import Connection
+from core.postgres.sessions import SESSION_SECONDS, Connection, cut_after
 
 # Advisory locks have 64 bits with a sign. The others of the service are small numbers.
 LOCK_BITS: Final = 63
@@ -30,9 +30,10 @@ def new_lock() -> int:
 
 
 async def hold(db: Connection) -> None:
-    """Have the session take a lock of its own, for good."""
+    """Have the session take a lock of its own, for good; it is lost after ``SESSION_SECONDS``."""
     lock = new_lock()
-    cursor = await db.execute(_TAKE, (lock,), prepare=False)
+    with cut_after(db, SESSION_SECONDS):
+        cursor = await db.execute(_TAKE, (lock,), prepare=False)
     if await cursor.fetchone() is not None:
         _held[db] = lock
 

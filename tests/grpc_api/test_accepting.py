@@ -153,6 +153,20 @@ async def test_an_answer_has_its_metadata(calls: int) -> None:
             assert await call.code() is grpc.StatusCode.OK
 
 
+async def test_a_call_that_crashes_has_a_status(caplog: pytest.LogCaptureFixture) -> None:
+    async def crash(_: object) -> tuple[bytes, Metadata]:
+        raise ZeroDivisionError
+
+    async with _serving(crash) as target, grpc.aio.insecure_channel(target) as channel:
+        method: Any = channel.unary_unary(METHOD)
+        # The library accepts the first call, and we accept the second.
+        for call in [method(b"", timeout=PATIENCE_SECONDS) for _ in range(2)]:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+    assert "a call crashed" in caplog.text
+
+
 async def test_nothing_is_left_of_a_call_that_fails() -> None:
     class Witness:
         """Gone when the frame that made it is."""

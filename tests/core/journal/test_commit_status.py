@@ -67,6 +67,20 @@ async def test_a_transaction_in_progress_has_not_ended(
             await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
 
 
+async def test_a_row_that_is_there_decides_whoever_holds_the_lock(
+    quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a session whose connection is lost, which the server has not noticed."""
+    monkeypatch.setattr(core.journal.commit_status, "STATUS_SECONDS", 0.3)
+    await quota_of_five.write(quota_of_five.request(1))
+    [stored] = await quota_of_five.tenant.rows("SELECT id FROM events")
+    transaction = lost(quota_of_five)
+    transaction.probe_row = (quota_of_five.tenant.organization.id, stored["id"])
+    async with await quota_of_five.tenant.connect() as db, db.transaction():
+        await take_lock(db, transaction)
+        assert await was_committed(quota_of_five.database, quota_of_five.clock, transaction)
+
+
 @pytest.mark.parametrize("committed", [True, False])
 async def test_a_transaction_in_progress_is_waited_for(
     quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch, committed: bool

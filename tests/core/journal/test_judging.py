@@ -15,6 +15,7 @@ from core.journal import judging
 from core.journal.judging import is_answered, judged, refuse
 from core.journal.pending_events import PendingEvents
 from core.models import Actor, Event, EventBatch, Malformed
+from core.slices import SLICE_BYTES
 from tests.support.strategies import (
     CALLER,
     EXAMPLES,
@@ -82,6 +83,23 @@ async def test_who_waits_is_refused_without_the_others() -> None:
     assert good.is_judged
     assert not is_answered(good)
     assert bad.answer.exception() is not None
+
+
+@pytest.mark.parametrize("size_bytes", [100, judging.MIN_JUDGED_BYTES - 1])
+async def test_of_many_who_wait_one_turn_looks_at_a_few(size_bytes: int) -> None:
+    """The others are looked at in later turns: nobody else waits for all of them."""
+    batch = EventBatch("req_", [BAD] * 10, size_bytes=size_bytes)
+    waiting = [PendingEvents(CALLER, batch, RECEIVED_US) for _ in range(100)]
+    for request in waiting:
+        request.answer = asyncio.get_running_loop().create_future()
+    refused = refuse(waiting)
+    assert 0 < len(refused) <= judging.MAX_REFUSED_EVENTS / 10
+    assert len(refused) * size_bytes <= SLICE_BYTES + size_bytes
+    assert refused == waiting[: len(refused)]
+    while not all(map(is_answered, waiting)):
+        assert refuse(waiting)
+    for request in waiting:
+        assert request.answer.exception() is not None
 
 
 async def test_many_batches_take_many_turns() -> None:

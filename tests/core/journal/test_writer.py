@@ -113,3 +113,21 @@ async def test_a_commit_with_a_warning_counts_by_what_is_stored_durably(
     assert isinstance(receipt, Receipt)
     assert "a commit got no answer; it took effect: True" in caplog.text
     assert len(await quota_of_five.tenant.events()) == receipt.accepted == 2
+
+
+END_SESSIONS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'wepeople-ingest journal'
+"""
+
+
+async def test_a_session_that_was_ended_before_leaves_nothing_to_be_asked(
+    quota_of_five: DirectWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that stops says so to its sessions: there is something to read before the end."""
+    await quota_of_five.write(quota_of_five.request(1))  # from now on the worker is known
+    await quota_of_five.tenant.rows(END_SESSIONS)
+    [receipt] = await quota_of_five.write(quota_of_five.request(1))
+    assert isinstance(receipt, Receipt)
+    assert "tried again" in caplog.text
+    assert "a commit got no answer" not in caplog.text
