@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, Union
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+log = logging.getLogger(__name__)
 
 # Of each method at once. An accept takes two turns of the loop: half as many are made in each.
 ACCEPTING: Final = 16
@@ -31,6 +34,8 @@ Metadata = tuple[tuple[str, str], ...]
 
 _NO_FLAGS: Final = 0
 _OK: Final = grpc.StatusCode.OK.value[0]
+# Of a call that has ended meanwhile: nobody hears of it any more.
+_Ended: Final = (asyncio.CancelledError, cygrpc.ExecuteBatchError, cygrpc._ServerStoppedError)
 
 
 class UnaryMethod(NamedTuple):
@@ -102,9 +107,9 @@ class Acceptor:
 
 async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Serve a unary call; everything that its answer has is sent in one batch."""
-    _watch(accepted, loop)
     context = cygrpc._ServicerContext(accepted, method.deserializer, None, loop)
     try:
+        _watch(accepted, loop)
         response, metadata = await method.answer(context)
         answer = (
             cygrpc.SendInitialMetadataOperation(metadata, _NO_FLAGS),
@@ -115,8 +120,13 @@ async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEvent
     except grpc.aio.AbortError as error:
         # It has its status. The call and the error refer to each other.
         error.__traceback__ = None
-    except (asyncio.CancelledError, cygrpc.ExecuteBatchError, cygrpc._ServerStoppedError):
-        pass  # nobody hears of it any more
+    except _Ended:
+        pass
+    except Exception:
+        log.exception("crashed")
+        # Without a status its client would wait, and the call stay, for as long as the client does.
+        with contextlib.suppress(grpc.aio.AbortError, grpc.aio.UsageError, *_Ended):
+            await context.abort(grpc.StatusCode.INTERNAL)
 
 
 def _watch(accepted: Any, loop: asyncio.AbstractEventLoop) -> None:
