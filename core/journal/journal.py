@@ -40,6 +40,7 @@ from core.journal.writer import Writer
 from core.models import Receipt
 from core.postgres.database import Database
 from core.postgres.errors import is_away
+from core.slices import Sliced
 from core.tracing import Tracer
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Journal:
         else:
             self._queue_of(request).remove(request)
 
-    def _answer_waiting(self) -> None:
+    def _answer_waiting(self) -> Sliced[None]:
         """Answer what needs no database to be refused, and what has waited for one for too long."""
         self._count_waiting()
         unjudged = (
@@ -137,7 +138,7 @@ class Journal:
             for request in self._unanswered.due_within(MAX_ANSWER_SECONDS - CHECK_SECONDS)
             if not (request.is_judged or request.is_being_written)
         )
-        for request in refuse(list(itertools.islice(unjudged, MAX_SINGLE_REQUESTS))):
+        for request in (yield from refuse(itertools.islice(unjudged, MAX_SINGLE_REQUESTS))):
             self._take_out(request)
         self._answer_overdue()
 

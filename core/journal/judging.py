@@ -8,7 +8,7 @@ each as it comes (``bench --protocol http --batch 1 --concurrency 64``).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from core.journal.failures import fail
@@ -31,9 +31,10 @@ async def judged(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
     return [request for request in requests if not is_answered(request)]
 
 
-def refuse(requests: Sequence[PendingRequest]) -> list[PendingRequest]:
-    """As :func:`judged`, at once; returns those that have their answer."""
-    at_once(_judge(requests))
+def refuse(waiting: Iterable[PendingRequest]) -> Sliced[list[PendingRequest]]:
+    """As :func:`judged`, for its caller to go on with; returns those that have their answer."""
+    requests = list(waiting)
+    yield from _judge(requests)
     return [request for request in requests if is_answered(request)]
 
 
@@ -63,6 +64,8 @@ def _judge(requests: Sequence[PendingRequest]) -> Sliced[None]:
 
 
 def _judge_slice(requests: Sequence[PendingEvents]) -> None:
+    # Between two slices others judge, too: those who write, and those who look who has waited.
+    requests = [request for request in requests if not request.is_judged]
     try:
         _judge_together(requests)
     except Exception:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from core.journal.pending import PendingRequest
+from core.slices import Sliced
 
 CHECK_SECONDS: Final = 0.25  # between looks at the requests
 
@@ -15,10 +16,11 @@ CHECK_SECONDS: Final = 0.25  # between looks at the requests
 class Unanswered:
     """Requests in the order in which they came, each of which is to be answered within a time.
 
-    ``check`` is called every ``CHECK_SECONDS`` while there are any: one timer serves all of them.
+    ``check`` is done every ``CHECK_SECONDS`` while there are any, each slice of it in a turn of the
+    event loop: one timer serves all of them.
     """
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check: Callable[[], Sliced[None]]) -> None:
         self._requests: dict[PendingRequest, None] = {}
         self._check = check
         self._timer: asyncio.TimerHandle | None = None
@@ -41,9 +43,11 @@ class Unanswered:
         return itertools.takewhile(lambda request: request.give_up_at <= due_by, self._requests)
 
     def _look(self) -> None:
-        self._check()
-        self._timer = (
-            asyncio.get_running_loop().call_later(CHECK_SECONDS, self._look)
-            if self._requests
-            else None
-        )
+        self._go_on(self._check())
+
+    def _go_on(self, check: Sliced[None]) -> None:
+        loop = asyncio.get_running_loop()
+        if next(check, check) is not check:
+            self._timer = loop.call_later(0, self._go_on, check)
+        else:
+            self._timer = loop.call_later(CHECK_SECONDS, self._look) if self._requests else None

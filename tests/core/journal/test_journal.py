@@ -15,6 +15,7 @@ from core.counters import Counters
 from core.errors import IngestError
 from core.journal.app_producers import open_stream
 from core.journal.journal import Journal
+from core.journal.judging import MIN_SLICE_EVENTS
 from core.journal.pending import PendingRequest
 from core.journal.pending_events import PendingEvents
 from core.journal.producers import producer_key
@@ -234,3 +235,16 @@ async def test_a_batch_without_a_valid_event_does_not_wait_for_the_database(
     with pytest.raises(IngestError, match="duration"):
         await answer
     assert not journal
+
+
+async def test_others_have_turns_while_those_that_wait_are_judged(
+    quota_of_five: DirectWriter,
+) -> None:
+    journal = Journal(quota_of_five.database, quota_of_five.clock, Counters(), WorkerCache())
+    batch = EventBatch("req_", [Event("deal.won", "code", None)] * MIN_SLICE_EVENTS)
+    now_us = quota_of_five.clock.now_us()
+    requests = [PendingEvents(quota_of_five.caller, batch, now_us) for _ in range(3)]
+    answers = [journal.enqueue(request) for request in requests]  # and nothing is written
+    await eventually(lambda: requests[0].is_judged, "they are being judged", poll_seconds=0)
+    assert not requests[-1].is_judged
+    await asyncio.wait(answers)

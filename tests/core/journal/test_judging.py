@@ -15,6 +15,7 @@ from core.journal import judging
 from core.journal.judging import is_answered, judged, refuse
 from core.journal.pending_events import PendingEvents
 from core.models import Actor, Event, EventBatch, Malformed
+from core.slices import at_once
 from tests.support.strategies import (
     CALLER,
     EXAMPLES,
@@ -78,7 +79,7 @@ async def test_those_to_be_written_are_returned_and_the_others_have_their_answer
 
 async def test_who_waits_is_refused_without_the_others() -> None:
     good, bad = _unjudged([GOOD]), _unjudged([BAD])
-    assert refuse([good, bad]) == [bad]
+    assert at_once(refuse([good, bad])) == [bad]
     assert good.is_judged
     assert not is_answered(good)
     assert bad.answer.exception() is not None
@@ -97,6 +98,27 @@ async def test_many_batches_take_many_turns() -> None:
     await judged([_unjudged([GOOD] * 10) for _ in range(20)])
     counting.cancel()
     assert turns >= 2
+
+
+async def test_who_has_waited_is_judged_in_slices_and_nobody_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judge, judgements = PendingEvents.judge, 0
+
+    def counted(request: PendingEvents, *found: object) -> None:
+        nonlocal judgements
+        judgements += 1
+        judge(request, *found)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PendingEvents, "judge", counted)
+    waiting = [_unjudged([BAD] * 10) for _ in range(20)]
+    work = refuse(waiting)
+    next(work)
+    assert not waiting[-1].is_judged
+    assert await judged(waiting) == []  # meanwhile they are about to be written
+    assert at_once(work) == waiting
+    assert judgements == len(waiting)
+    assert all(request.answer.exception() for request in waiting)
 
 
 async def test_a_request_that_cannot_be_judged_fails_alone(

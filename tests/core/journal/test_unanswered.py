@@ -10,6 +10,7 @@ import core.journal.unanswered
 from core.journal.pending_events import PendingEvents
 from core.journal.unanswered import Unanswered
 from core.models import Actor, Event, EventBatch
+from core.slices import Sliced
 from tests.support.strategies import CALLER
 
 pytestmark = pytest.mark.anyio
@@ -21,12 +22,16 @@ def _request() -> PendingEvents:
     return PendingEvents(CALLER, EventBatch("req_", [EVENT]), 1_776_600_300_123_456)
 
 
+def _nothing() -> Sliced[None]:
+    yield from ()
+
+
 def _timer(unanswered: Unanswered) -> asyncio.TimerHandle | None:
     return unanswered._timer
 
 
 async def test_those_that_are_due_are_found_in_their_order() -> None:
-    unanswered = Unanswered(lambda: None)
+    unanswered = Unanswered(_nothing)
     first, second, third = (_request() for _ in range(3))
     for request in (first, second):
         unanswered.add(request, 10.0)
@@ -46,8 +51,9 @@ async def test_they_are_looked_at_as_long_as_there_are_any(
     looked = asyncio.Event()
     looks = 0
 
-    def look() -> None:
+    def look() -> Sliced[None]:
         nonlocal looks
+        yield
         looks += 1
         if looks == 3:
             unanswered.remove(request)
