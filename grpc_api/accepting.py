@@ -19,7 +19,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple, Union
+from typing import Any, Final, NamedTuple, NoReturn, Union
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
@@ -52,7 +52,12 @@ class UnaryMethod(NamedTuple):
         """The same for the library, which accepts some of the calls."""
 
         async def handle(_: object, context: Context) -> bytes:
-            response, metadata = await self.answer(context)
+            try:
+                response, metadata = await self.answer(context)
+            except (grpc.aio.AbortError, *_Ended):
+                raise
+            except Exception as error:
+                await _crash(context, error)
             await context.send_initial_metadata(metadata)
             return response
 
@@ -122,11 +127,18 @@ async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEvent
         error.__traceback__ = None
     except _Ended:
         pass
-    except Exception:
-        log.exception("crashed")
-        # Without a status its client would wait, and the call stay, for as long as the client does.
+    except Exception as error:
         with contextlib.suppress(grpc.aio.AbortError, grpc.aio.UsageError, *_Ended):
-            await context.abort(grpc.StatusCode.INTERNAL)
+            await _crash(context, error)
+
+
+async def _crash(context: Context, error: Exception) -> NoReturn:
+    """End a call whose method has crashed; its client is told nothing of the error.
+
+    Without a status the client would wait, and the call stay, for as long as the client does.
+    """
+    log.error("crashed", exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL)
 
 
 def _watch(accepted: Any, loop: asyncio.AbstractEventLoop) -> None:
