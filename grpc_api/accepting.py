@@ -19,12 +19,10 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple, Union
+from typing import Any, Final, NamedTuple, NoReturn, Union
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
-
-from core.errors import INTERNAL_MESSAGE
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +34,8 @@ Metadata = tuple[tuple[str, str], ...]
 
 _NO_FLAGS: Final = 0
 _OK: Final = grpc.StatusCode.OK.value[0]
+# Of a call that has ended meanwhile: nobody hears of it any more.
+_Ended: Final = (asyncio.CancelledError, cygrpc.ExecuteBatchError, cygrpc._ServerStoppedError)
 
 
 class UnaryMethod(NamedTuple):
@@ -52,7 +52,12 @@ class UnaryMethod(NamedTuple):
         """The same for the library, which accepts some of the calls."""
 
         async def handle(_: object, context: Context) -> bytes:
-            response, metadata = await self.answer(context)
+            try:
+                response, metadata = await self.answer(context)
+            except (grpc.aio.AbortError, *_Ended):
+                raise
+            except Exception as error:
+                await _crash(context, error)
             await context.send_initial_metadata(metadata)
             return response
 
@@ -106,13 +111,10 @@ class Acceptor:
 
 
 async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEventLoop) -> None:
-    """Serve a unary call; everything that its answer has is sent in one batch.
-
-    A crash that the method does not answer ends the call with INTERNAL: its client would wait.
-    """
-    _watch(accepted, loop)
+    """Serve a unary call; everything that its answer has is sent in one batch."""
     context = cygrpc._ServicerContext(accepted, method.deserializer, None, loop)
     try:
+        _watch(accepted, loop)
         response, metadata = await method.answer(context)
         answer = (
             cygrpc.SendInitialMetadataOperation(metadata, _NO_FLAGS),
@@ -123,12 +125,20 @@ async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEvent
     except grpc.aio.AbortError as error:
         # It has its status. The call and the error refer to each other.
         error.__traceback__ = None
-    except (asyncio.CancelledError, cygrpc.ExecuteBatchError, cygrpc._ServerStoppedError):
-        pass  # nobody hears of it any more
-    except Exception:
-        log.exception("a call crashed")
-        with contextlib.suppress(grpc.aio.AbortError, cygrpc.ExecuteBatchError):
-            await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
+    except _Ended:
+        pass
+    except Exception as error:
+        with contextlib.suppress(grpc.aio.AbortError, grpc.aio.UsageError, *_Ended):
+            await _crash(context, error)
+
+
+async def _crash(context: Context, error: Exception) -> NoReturn:
+    """End a call whose method has crashed; its client is told nothing of the error.
+
+    Without a status the client would wait, and the call stay, for as long as the client does.
+    """
+    log.error("crashed", exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL)
 
 
 def _watch(accepted: Any, loop: asyncio.AbstractEventLoop) -> None:

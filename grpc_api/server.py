@@ -18,7 +18,10 @@ from grpc_api.health import Health
 from grpc_api.reflection import enable_reflection
 from grpc_api.servicer import SERVICE, IngestServicer
 
-MAX_CONCURRENT_STREAMS: Final = 100  # calls on one connection
+MAX_CALLS: Final = 100  # at once on one connection, of which none is refused
+# Of which the library tells clients, and above which it refuses calls. It counts those that have
+# ended, too, until Python has let go of them, which takes some turns of the event loop.
+MAX_CONCURRENT_STREAMS: Final = 2 * MAX_CALLS
 # Names and values of a call's metadata. The library's other half of this bound, above which it
 # refuses some calls by chance, is made the same, so that none is refused below.
 MAX_METADATA_BYTES: Final = 16_384
@@ -48,9 +51,8 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.server.max_pending_requests", MAX_UNACCEPTED_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", MAX_UNACCEPTED_CALLS),
     ("grpc.http2.bdp_probe", 0),
-    # Otherwise the library refuses calls of a client that keeps to what it may have at once: those
-    # that have ended count until Python has let go of them, which takes some turns of the loop.
-    ("grpc.http.overload_protection", 0),
+    # Otherwise calls that have ended do not count, and those that are reset as they begin pile up.
+    ("grpc.http.overload_protection", 1),
     # Pings find a client that vanished without a word.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),

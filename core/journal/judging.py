@@ -18,7 +18,8 @@ from core.rules import fingerprint
 from core.rules.event_batch import check_metadata
 from core.slices import SLICE_BYTES, Sliced, at_once, in_turns, uncollected
 
-MIN_JUDGED_BYTES: Final = 8_192  # a request of so many bytes is judged before it waits
+# A request of so many bytes is judged before it waits: it has little of being judged together.
+MIN_JUDGED_BYTES: Final = 2_048
 MIN_SLICE_EVENTS: Final = 50
 MAX_REFUSED_EVENTS: Final = 250  # and the request with which they are reached
 

@@ -94,6 +94,11 @@ class PendingRequest(ABC):
         self.reset()
 
     @property
+    def unjudged_bytes(self) -> int:
+        """The size of what is yet to be judged."""
+        return 0
+
+    @property
     def is_refused(self) -> bool:
         """Whether nothing is to be written, no key to be looked up and no stream to go on."""
         return self.is_judged and not (self.actor_indexes or self.claim or self.is_streamed)

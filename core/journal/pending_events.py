@@ -55,6 +55,10 @@ class PendingEvents(PendingRequest):
         self.is_streamed = batch.streamed
         self.span = batch.span
 
+    @property
+    def unjudged_bytes(self) -> int:
+        return 0 if self.is_judged else self.size_bytes
+
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
         """Judge the batch alone and now."""

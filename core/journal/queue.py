@@ -10,6 +10,7 @@ from typing import Final
 from core.access.fair_queue import FairQueue
 from core.journal.pending import PendingRequest
 from core.journal.stored_receipt import Scope
+from core.slices import SLICE_BYTES
 
 # The cost of a transaction itself, some milliseconds, is little beside so many events; yet it is
 # soon over.
@@ -23,6 +24,9 @@ SHARED_SECONDS: Final = 1.0  # since several of them last waited together
 # so that the next is decoded while one commits.
 MAX_SINGLE_EVENTS: Final = 2_000
 MAX_SINGLE_REQUESTS: Final = 250
+# Of requests that are yet to be judged, for which all others of their transaction wait: two slices
+# of at most 25 ms, whatever they say. Usual small requests are fewer bytes than this.
+MAX_UNJUDGED_BYTES: Final = 2 * SLICE_BYTES
 # Between two transactions, if requests wait: a busy loop has more at hand than has come. Without
 # these turns transactions are smaller, and a request costs a third more CPU
 # (``bench --protocol http --batch 1 --concurrency 64``).
@@ -90,10 +94,11 @@ class Queue:
         requests: list[PendingRequest] = []
         later: list[PendingRequest] = []
         claimed = self.in_flight = set()
-        events, max_events = 0, self._max_transaction_events()
+        events_left, bytes_left = self._max_transaction_events(), MAX_UNJUDGED_BYTES
         while self._requests and len(requests) < self._max_requests:
-            size = self._requests.peek().items
-            if requests and events + size > max_events:
+            following = self._requests.peek()
+            fits = following.items <= events_left and following.unjudged_bytes <= bytes_left
+            if requests and not fits:
                 break
             request = self._requests.pop()
             if request.answer.done() or is_set_aside(request):
@@ -105,7 +110,8 @@ class Queue:
                     continue
                 claimed.add(request.claim.scope)
             request.is_being_written = True
-            events += size
+            events_left -= request.items
+            bytes_left -= request.unjudged_bytes
             requests.append(request)
         if later:
             self.put_back(later)

@@ -15,11 +15,12 @@ from grpc_api import server as grpc_server
 from grpc_api.accepting import Acceptor
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.conftest import Connect, DatabaseAway
+from tests.pressure.http2 import RST_STREAM, Http2, call_headers
 from tests.support.grpc_driver import GrpcDriver, error_reply
 from tests.support.running_service import Addresses, RunningService
 from tests.support.stream_client import Stream
 from tests.support.tenant import UNKNOWN_KEY, Tenant, event, make_tenant, snapshot
-from tests.support.waiting import eventually
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 pytestmark = pytest.mark.anyio
 SERVICE = "wepeople.ingest.v1.IngestService"
@@ -27,6 +28,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
 CALLS_IN_TURN = 20
+REFUSED_STREAM = (7).to_bytes(4, "big")
 
 
 async def health(channel: grpc_library.aio.Channel, service: str) -> int:
@@ -180,8 +182,39 @@ async def test_a_connection_may_always_have_as_many_calls_as_are_allowed(
             assert (await grpc.ping(tenant.key)).code is None
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(grpc_server.MAX_CONCURRENT_STREAMS):
+        for _ in range(grpc_server.MAX_CALLS):
             group.create_task(call_on())
+
+
+class _Resetting(Http2):
+    """Calls that are reset as they begin; ``refused`` is done once the server refuses one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = asyncio.get_running_loop().create_future()
+
+    def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind == RST_STREAM and payload == REFUSED_STREAM and not self.refused.done():
+            self.refused.set_result(None)
+        super()._frame(kind, flags, stream, payload)
+
+    def reset_many(self) -> None:
+        for _ in range(2 * grpc_server.MAX_CONCURRENT_STREAMS):
+            self.reset(self.open(call_headers("Ping", None)))
+
+
+async def test_calls_that_are_reset_as_they_begin_do_not_pile_up(server: Addresses) -> None:
+    host, port = server.grpc.rsplit(":", 1)
+    loop = asyncio.get_running_loop()
+    transport, flood = await loop.create_connection(_Resetting, host, int(port))
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not flood.refused.done():
+                flood.reset_many()
+                await asyncio.sleep(0.01)
+    finally:
+        transport.abort()
+        await flood.lost
 
 
 async def test_errors_of_unary_calls_keep_the_connection(grpc: GrpcDriver, tenant: Tenant) -> None:

@@ -14,12 +14,14 @@ from functools import partial
 
 import pytest
 
+from core.journal.judging import MIN_JUDGED_BYTES
 from core.limits import MAX_BODY_BYTES
 from http_api.decoding import decode_events
 from tests.support.judging import (
     check_cost,
     judge_events,
     judge_snapshot,
+    judge_together,
     usual_cost,
 )
 from tests.support.tenant import event
@@ -132,6 +134,18 @@ UNITS = [
 ]
 FRAMES = ["%s", "[%s]", '{"a":[%s]}', '{"a":[%s],"a":1}', '{"a":"%s"}', "{%s}", '{"b":{"a":[%s]}}']
 MEMBERS = ["metadata", "x", "actor", "duration", "eventType", "timestamp"]
+
+
+SMALL_RATIO = 6  # in all: two slices, and the decoding before them
+
+
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if "%" not in unit])
+def test_a_transaction_waits_for_no_small_bodies_long(unit: str, usual: float) -> None:
+    base = len(one("metadata", '{"a":[]}'))
+    inside = (unit + ",") * ((MIN_JUDGED_BYTES - base - 10) // (len(unit.encode()) + 1))
+    for body in (one("metadata", f'{{"a":[{inside}1]}}'), one("actor", f"[{inside}1]")):
+        assert len(body) < MIN_JUDGED_BYTES
+        check_cost(partial(judge_together, body), usual, whole_ratio=SMALL_RATIO)
 
 
 def random_body(chance: random.Random) -> bytes:

@@ -59,6 +59,19 @@ async def test_a_transaction_has_at_most_so_many_events_and_requests() -> None:
     assert not queue
 
 
+async def test_a_transaction_waits_for_few_bytes_to_be_judged() -> None:
+    queue = _queue()
+    size = queues.MAX_UNJUDGED_BYTES // 4
+    for number in range(5):
+        batch = EventBatch(f"unjudged {number}", [EVENT], size_bytes=size)
+        request = PendingEvents(CALLER, batch, RECEIVED_US)
+        request.answer = asyncio.get_running_loop().create_future()
+        queue.append(request)
+    _append(queue, "judged", 1)
+    assert _pop(queue) == [f"unjudged {number}" for number in range(4)]
+    assert _pop(queue) == ["unjudged 4", "judged"]
+
+
 async def test_equal_keys_are_never_in_one_transaction() -> None:
     queue = _queue()
     for number in range(3):
