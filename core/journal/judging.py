@@ -18,7 +18,7 @@ from core.rules import fingerprint
 from core.rules.event_batch import check_metadata
 from core.slices import SLICE_BYTES, Sliced, at_once, in_turns, uncollected
 
-# A request of so many bytes is judged before it waits: it has little of being judged together.
+# A request of so many bytes is judged before it waits: together with others it saves little.
 MIN_JUDGED_BYTES: Final = 2_048
 MIN_SLICE_EVENTS: Final = 50
 MAX_REFUSED_EVENTS: Final = 250  # and the request with which they are reached
