@@ -33,6 +33,14 @@ def taken_together() -> Iterator[None]:
     add_reader = loop.add_reader
 
     def add(wakeups: socket.socket, look: Callable[[], object]) -> None:
+        def look_after_all() -> None:
+            try:
+                look()
+            except Exception:
+                # At an operation of a loop that is closed. Those behind it have no wake-up left.
+                loop.call_soon(look_after_all)
+                raise
+
         def take() -> None:
             # Several loops of a process, as in tests, share the socket: who takes a byte looks
             # after the operations of all.
@@ -40,7 +48,7 @@ def taken_together() -> Iterator[None]:
                 count = len(wakeups.recv(MAX_TAKEN_BYTES, socket.MSG_PEEK))
                 if count > 1:
                     wakeups.recv(count - 1)
-                look()
+                look_after_all()
 
         add_reader(wakeups, take)
 

@@ -92,3 +92,30 @@ async def test_many_wake_ups_are_one() -> None:
         loop.remove_reader(looks.watched)
         looks.watched.close()
         looks.woken.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_behind_an_operation_that_fails_is_looked_after() -> None:
+    loop, looks, failures = asyncio.get_running_loop(), Looks(), []
+
+    def look() -> None:
+        if not looks.count:
+            looks.look()
+        else:
+            looks.count += 1
+        if looks.count < 3:
+            raise RuntimeError("Event loop is closed")
+
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    with wakeups.taken_together():
+        loop.add_reader(looks.watched, look)
+    try:
+        looks.woken.send(b"11")
+        await eventually(lambda: looks.count == 3, "other looks without another wake-up")
+        assert len(failures) == 2
+    finally:
+        loop.set_exception_handler(before)
+        loop.remove_reader(looks.watched)
+        looks.watched.close()
+        looks.woken.close()
