@@ -14,9 +14,8 @@ MAX_REQUEST_BYTES: Final = 256 * 1_048_576  # of all single requests together
 MAX_STREAMED_EVENTS: Final = 48_000
 STREAMED_EVENT_BYTES: Final = 2_048
 STREAMED_BATCH_EVENTS: Final = 50
-# An open stream reads, and what is read arrives whole before anybody sees it: up to 1.25 MiB, for
-# which the library takes up to 2.7 MiB of memory.
-MAX_OPEN_STREAMS: Final = 144
+# An open stream reads, and what is read arrives whole: up to 1.25 MiB before anybody sees it.
+MAX_OPEN_STREAMS: Final = 256
 # Estimates of the memory of a single request beside its body: of itself, and of an event's row.
 REQUEST_BYTES: Final = 8_192
 EVENT_BYTES: Final = 400
