@@ -125,6 +125,8 @@ class Keeper:
                 keep_log_small(POSTGRES_LOG)
                 left = self._leases.seconds_left()
                 self._leases.wait(CHECK_SECONDS if left is None else left)
+            # Before anybody is accepted again, who would be told of the one that has ended.
+            self._leases.progress("starting PostgreSQL again")
             log(f"PostgreSQL has ended by itself with status {postmaster.returncode}")
             if self._terminate_at is not None:
                 return
