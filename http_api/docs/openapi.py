@@ -86,7 +86,7 @@ def render_json(server_url: str) -> bytes:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("http_api.docs", ""),
         autoescape=False,  # noqa: S701 - YAML; every value is the project's own
@@ -96,37 +96,31 @@ def _templates() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["tojson"] = _to_json
-    return environment
+    return environment.get_template("openapi.yaml.jinja")
 
 
 def _text(server_url: str) -> str:
-    return (
-        _templates()
-        .get_template("openapi.yaml.jinja")
-        .render(
-            server_url=server_url,
-            reference_path=REFERENCE_PATH,
-            ping_path=PING_PATH,
-            events_path=EVENTS_PATH,
-            snapshots_path=SNAPSHOTS_PATH,
-            key_format=f"{KEY_PREFIX} and {2 * KEY_RANDOM_BYTES} lower-case hex digits",
-            limits=limits,
-            codes=list(ErrorCode),
-            event_codes=EVENT_CODES,
-            catalogue=CATALOGUE,
-            http_status=HTTP_STATUS,
-            shared_responses=SHARED_RESPONSES,
-            operations=list(OPERATION_CODES),
-            codes_by_status=_codes_by_status,
-            response_name=_response_name,
-            codes_of_status=lambda status: [
-                code for code in ErrorCode if HTTP_STATUS[code] == status
-            ],
-            descriptions=lambda codes: "\n".join(
-                f"- `{code.value}`: {CATALOGUE[code].meaning}" for code in codes
-            ),
-            error_examples=lambda codes, operation: _error_examples(codes, operation, server_url),
-        )
+    return _template().render(
+        server_url=server_url,
+        reference_path=REFERENCE_PATH,
+        ping_path=PING_PATH,
+        events_path=EVENTS_PATH,
+        snapshots_path=SNAPSHOTS_PATH,
+        key_format=f"{KEY_PREFIX} and {2 * KEY_RANDOM_BYTES} lower-case hex digits",
+        limits=limits,
+        codes=list(ErrorCode),
+        event_codes=EVENT_CODES,
+        catalogue=CATALOGUE,
+        http_status=HTTP_STATUS,
+        shared_responses=SHARED_RESPONSES,
+        operations=list(OPERATION_CODES),
+        codes_by_status=_codes_by_status,
+        response_name=_response_name,
+        codes_of_status=lambda status: [code for code in ErrorCode if HTTP_STATUS[code] == status],
+        descriptions=lambda codes: "\n".join(
+            f"- `{code.value}`: {CATALOGUE[code].meaning}" for code in codes
+        ),
+        error_examples=lambda codes, operation: _error_examples(codes, operation, server_url),
     )
 
 

@@ -43,7 +43,7 @@ def render_reference(site: Site) -> bytes:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _template() -> jinja2.Template:
     environment = templates().overlay()
     environment.filters = environment.filters | {
         "prose": _prose,
@@ -51,7 +51,7 @@ def _templates() -> jinja2.Environment:
         "alternatives": _alternatives,
         "indented_json": _indented_json,
     }
-    return environment
+    return environment.get_template("reference.html.jinja")
 
 
 @cache
@@ -60,48 +60,42 @@ def reference_content(site: Site) -> Markup:
     base_url = site.base_url
     whole = document(base_url)
     page = _Page(site, whole)
-    text = (
-        _templates()
-        .get_template("reference.html.jinja")
-        .render(
-            base_url=base_url,
-            document_path=DOCUMENT_PATH,
-            json_document_path=JSON_DOCUMENT_PATH,
-            limits=limits,
-            key_prefix=KEY_PREFIX,
-            key_digits=2 * KEY_RANDOM_BYTES,
-            burst="one second" if BURST_SECONDS == 1 else f"{BURST_SECONDS:g} seconds",
-            operations=[
-                (path, method, operation)
-                for path, methods in whole["paths"].items()
-                for method, operation in methods.items()
-            ],
-            schemas=whole["components"]["schemas"],
-            resolve=page.resolve,
-            fields_of=page.fields_of,
-            meaning_of=_meaning_of,
-            type_of=_type_of,
-            examples_of=page.examples,
-            export=tabs(
-                [Example("Shell", "sh", f"export WEPEOPLE_API_KEY={KEY_PLACEHOLDER}")], "key"
-            ),
-            json_block=lambda label, value: code_block(_indented_json(value), "json", label),
-            phrase=lambda status: HTTPStatus(int(status)).phrase,
-            codes_of=lambda operation: [
-                code for code in ErrorCode if code in OPERATION_CODES[operation]
-            ],
-            response_headers=_response_headers(whole["components"]["headers"]),
-            errors=error_sections(whole),
-            stream_ends=stream_ends(),
-            operator_errors=operator_errors(),
-            manage_document_path=f"{MANAGE_PATH}/openapi.json",
-            contract=contract(),
-            rpc_of={operation: endpoint.rpc for operation, endpoint in ENDPOINTS.items()},
-            path_of={endpoint.rpc: endpoint.path for endpoint in ENDPOINTS.values()},
-            operation_of={endpoint.rpc: operation for operation, endpoint in ENDPOINTS.items()},
-            grpc_target=site.grpc_target,
-            hyphened=lambda name: name.replace("_", "-"),
-        )
+    text = _template().render(
+        base_url=base_url,
+        document_path=DOCUMENT_PATH,
+        json_document_path=JSON_DOCUMENT_PATH,
+        limits=limits,
+        key_prefix=KEY_PREFIX,
+        key_digits=2 * KEY_RANDOM_BYTES,
+        burst="one second" if BURST_SECONDS == 1 else f"{BURST_SECONDS:g} seconds",
+        operations=[
+            (path, method, operation)
+            for path, methods in whole["paths"].items()
+            for method, operation in methods.items()
+        ],
+        schemas=whole["components"]["schemas"],
+        resolve=page.resolve,
+        fields_of=page.fields_of,
+        meaning_of=_meaning_of,
+        type_of=_type_of,
+        examples_of=page.examples,
+        export=tabs([Example("Shell", "sh", f"export WEPEOPLE_API_KEY={KEY_PLACEHOLDER}")], "key"),
+        json_block=lambda label, value: code_block(_indented_json(value), "json", label),
+        phrase=lambda status: HTTPStatus(int(status)).phrase,
+        codes_of=lambda operation: [
+            code for code in ErrorCode if code in OPERATION_CODES[operation]
+        ],
+        response_headers=_response_headers(whole["components"]["headers"]),
+        errors=error_sections(whole),
+        stream_ends=stream_ends(),
+        operator_errors=operator_errors(),
+        manage_document_path=f"{MANAGE_PATH}/openapi.json",
+        contract=contract(),
+        rpc_of={operation: endpoint.rpc for operation, endpoint in ENDPOINTS.items()},
+        path_of={endpoint.rpc: endpoint.path for endpoint in ENDPOINTS.values()},
+        operation_of={endpoint.rpc: operation for operation, endpoint in ENDPOINTS.items()},
+        grpc_target=site.grpc_target,
+        hyphened=lambda name: name.replace("_", "-"),
     )
     return Markup(text)  # noqa: S704 - the template escapes
 
