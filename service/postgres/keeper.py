@@ -37,6 +37,7 @@ START_SECONDS = 300.0  # a crash may leave some gigabytes of log to replay
 TERMINATE_SECONDS = 30.0  # after SIGTERM: for servers, told at the same time, to drain
 MAX_STARTS = 5  # of PostgreSQL, within ...
 RESTART_WINDOW_SECONDS = 60.0
+STARTING = "starting PostgreSQL"  # told to the leases that wait
 CHECK_SECONDS = 10.0  # between checks of the size of the log
 
 
@@ -92,13 +93,13 @@ class Keeper:
 
     def _serve(self) -> None:
         starts: deque[float] = deque(maxlen=MAX_STARTS)
+        self._leases.progress(STARTING)
         while not self._is_over():
             if len(starts) == MAX_STARTS and time.monotonic() - starts[0] < RESTART_WINDOW_SECONDS:
                 raise self._cluster.failure(
                     f"PostgreSQL has ended by itself {MAX_STARTS} times "
                     f"in {RESTART_WINDOW_SECONDS:.0f} s."
                 )
-            self._leases.progress("starting PostgreSQL")
             if starts:
                 end_orphans()
             starts.append(time.monotonic())
@@ -126,7 +127,7 @@ class Keeper:
                 left = self._leases.seconds_left()
                 self._leases.wait(CHECK_SECONDS if left is None else left)
             # Before anybody is accepted again, who would be told of the one that has ended.
-            self._leases.progress("starting PostgreSQL again")
+            self._leases.progress(STARTING)
             log(f"PostgreSQL has ended by itself with status {postmaster.returncode}")
             if self._terminate_at is not None:
                 return
