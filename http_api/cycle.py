@@ -18,8 +18,8 @@ CLOSE: Final = (b"connection", b"close")
 
 def render(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
     """Return the bytes of a whole answer."""
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
+    fields = b"\r\n".join(map(b": ".join, headers))
+    return b"".join([STATUS_LINE[status], fields, b"\r\n\r\n", body])
 
 
 class Cycle(RequestResponseCycle):

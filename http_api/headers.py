@@ -74,7 +74,10 @@ class RequestHeaders:
 
     def is_gzipped(self) -> bool:
         """Whether the body is gzipped. Raises ``invalid_body`` for any other encoding."""
-        encodings = b",".join(self._values(b"content-encoding")).strip().lower()
+        values = self._values(b"content-encoding")
+        if not values:
+            return False
+        encodings = b",".join(values).strip().lower()
         if encodings not in (b"", b"identity", b"gzip", b"x-gzip"):
             raise invalid_body("Content-Encoding: must be gzip or identity")
         return encodings in (b"gzip", b"x-gzip")

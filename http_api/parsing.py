@@ -6,6 +6,7 @@ The class builds on internals of uvicorn's connections, as http_api/protocol.py 
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import Any, Final
 
 import httptools
@@ -21,8 +22,20 @@ MAX_HEADERS: Final = 128
 # Requests are parsed in pieces that end with a head, and are so long at least. The shorter they
 # are, the fewer requests are parsed ahead; the longer, the faster is a body of empty lines.
 MIN_PIECE_BYTES: Final = 1_024
+MAX_CACHED_TARGETS: Final = 64  # of at most a head's bytes each
 _HEAD_END: Final = b"\r\n\r\n"
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+
+
+@lru_cache(MAX_CACHED_TARGETS)
+def _split(target: bytes) -> tuple[bytes, bytes]:
+    """Return the path and the query of a request's target.
+
+    The path keeps its escapes: a proxy that keeps /metrics to the operator's network must not be
+    passed by /%6Detrics. A whole URL can lack one (RFC 9112, section 3.2.2).
+    """
+    url = httptools.parse_url(target)
+    return url.path or b"/", url.query or b""
 
 
 class RequestParser(HttpToolsProtocol):
@@ -124,10 +137,7 @@ class RequestParser(HttpToolsProtocol):
             # A proxy may have routed by another one than we would (RFC 9112, section 3.2).
             self._problem = "Host: must be sent once"
             raise httptools.HttpParserError
-        url = httptools.parse_url(self.url)
-        # The path keeps its escapes: a proxy that keeps /metrics to the operator's network must not
-        # be passed by /%6Detrics. A whole URL can lack one (RFC 9112, section 3.2.2).
-        path = url.path or b"/"
+        path, query = _split(self.url)
         scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -136,7 +146,7 @@ class RequestParser(HttpToolsProtocol):
             "scheme": self.scheme,
             "path": path.decode("latin-1"),
             "raw_path": path,
-            "query_string": url.query or b"",
+            "query_string": query,
             "root_path": "",
             "headers": self.headers,
             "server": self.server,

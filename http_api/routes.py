@@ -47,7 +47,7 @@ class _Endpoints:
 
     async def ping(self, request: Request) -> Response:
         context = RequestContext.of(request.scope)
-        caller = await self._admit(context, RequestHeaders(request.scope))
+        caller = await self._admit(context, RequestHeaders(request.scope).authorization())
         status, body = render_ping(caller)
         return Response(body, status, media_type="application/json")
 
@@ -91,9 +91,9 @@ class _Endpoints:
         context.take_over(receipt)
         return render_snapshot_receipt(receipt)
 
-    async def _admit(self, context: RequestContext, headers: RequestHeaders) -> Caller:
+    async def _admit(self, context: RequestContext, authorization: str | None) -> Caller:
         try:
-            caller, context.budget = await self._ingestor.admit(headers.authorization())
+            caller, context.budget = await self._ingestor.admit(authorization)
         except IngestError as error:
             context.budget = error.budget
             raise
@@ -104,13 +104,14 @@ class _Endpoints:
         self, context: RequestContext, headers: RequestHeaders, receive: Receive
     ) -> tuple[Caller, bytes, Holding]:
         """Admit the caller and read the body; the memory it takes is for the caller to release."""
-        caller = await self._admit(context, headers)
+        authorization = headers.authorization()
+        caller = await self._admit(context, authorization)
         admitted_at = asyncio.get_running_loop().time()
         memory = self._ingestor.hold(caller)
         try:
             in_turn = partial(self._ingestor.begin_reading, caller)
             body = await read_body(headers, receive, memory, in_turn)
-            caller = await self._ingestor.confirm(caller, headers.authorization(), admitted_at)
+            caller = await self._ingestor.confirm(caller, authorization, admitted_at)
             headers.check_content_type()
         except BaseException:
             memory.release()

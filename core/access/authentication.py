@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Final, TypeVar
 
@@ -34,6 +34,8 @@ T = TypeVar("T")
 # A stream may go on for this long with the same caller. With the age that a cached key may have
 # (core/access/key_cache.py) it is below the second in which a change is in force.
 MAX_CALLER_AGE_SECONDS: Final = 0.1
+
+MAX_DIGESTED_KEYS: Final = 4_096  # of those seen last: a digest costs as much as all of a look-up
 
 # RFC 6750: the scheme in any case, spaces, the token.
 _BEARER: Final = re.compile(rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PATTERN})\Z")
@@ -62,7 +64,7 @@ class Authenticator:
         self._home = home
         self._database_of = database_of
         self._clock = clock
-        self._secrets = secrets
+        self._digests = lru_cache(MAX_DIGESTED_KEYS)(secrets.digests)
         self._cache = KeyCache(changes, clock)
         self._renewal = KeyRenewal(home, database_of, secrets, clock)
         # Keys that were known before a change are looked up apart from all others, so that made-up
@@ -100,7 +102,7 @@ class Authenticator:
                 "The Authorization header is not 'Bearer ' and a key: wp_live_ and 32 lower-case "
                 "hex digits.",
             )
-        return self._secrets.digests(match[1])
+        return self._digests(match[1])
 
     async def identify(self, digests: Digests) -> Caller:
         """The caller whose key has one of the digests, whether or not the key may be used now.
