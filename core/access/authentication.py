@@ -35,7 +35,7 @@ T = TypeVar("T")
 # (core/access/key_cache.py) it is below the second in which a change is in force.
 MAX_CALLER_AGE_SECONDS: Final = 0.1
 
-MAX_DIGESTED_KEYS: Final = 4_096  # of those seen last: a digest costs as much as all of a look-up
+MAX_DIGESTED_KEYS: Final = 4_096  # a digest takes longer than the look-up of a cached key
 
 # RFC 6750: the scheme in any case, spaces, the token.
 _BEARER: Final = re.compile(rf"[Bb][Ee][Aa][Rr][Ee][Rr] +({KEY_PATTERN})\Z")
