@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Container, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.clock import Clock
@@ -33,7 +34,10 @@ from http_api.spans import begin_span
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _KEY: Final = "wepeople.context"
+WAS_REFUSED: Final = "wepeople.was_refused"  # in the scope, if RequestContext.was_refused
 _VERSION: Final = (b"x-api-version", API_VERSION.encode())
 # The names of the endpoints in metrics.
 _ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "snapshots"}
@@ -62,6 +66,7 @@ class RequestContext:
         "replayed",
         "request_id",
         "span",
+        "was_refused",
     )
 
     def __init__(self, clock: Clock) -> None:
@@ -75,6 +80,7 @@ class RequestContext:
         self.replayed = False
         self.code: str = OK  # or the code of the error that answers it
         self.span: Span | None = None  # if traces are on
+        self.was_refused = False  # the last key on the connection was nobody's
         self.ends_with_client = False  # an answer that has no end of its own
         self._waiting: asyncio.Task[object] | None = None
 
@@ -91,17 +97,17 @@ class RequestContext:
         context: RequestContext | None = scope.get(_KEY)
         return context
 
-    async def wait_for(self, turn: Awaitable[None]) -> bool:
-        """Wait for the turn of the request; returns False if :meth:`abandon` came first."""
-        self._waiting = asyncio.current_task()
+    async def wait_for(self, turn: Awaitable[T]) -> T:
+        """Wait for the turn of the request; raises ClientDisconnect if abandoned meanwhile."""
+        self._waiting = waiting = asyncio.current_task()
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
-            if self._waiting is not None:
+            if self._waiting is waiting:
                 raise
-            return False
-        self._waiting = None
-        return True
+            raise ClientDisconnect from None
+        finally:
+            self._waiting = None
 
     def abandon(self) -> None:
         """End the wait of a request whose client has gone: it would take a turn from others."""
@@ -178,6 +184,7 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send)
             return
         context = scope[_KEY] = RequestContext(self._clock)
+        context.was_refused = WAS_REFUSED in scope
         status = 0
 
         async def send_with_headers(message: Message) -> None:
