@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -93,7 +94,10 @@ class _Endpoints:
 
     async def _admit(self, context: RequestContext, headers: RequestHeaders) -> Caller:
         try:
-            caller, context.budget = await self._ingestor.admit(headers.authorization())
+            admitting = self._ingestor.admit(
+                headers.authorization(), was_refused=context.was_refused
+            )
+            caller, context.budget = await context.wait_for(admitting)
         except IngestError as error:
             context.budget = error.budget
             raise
@@ -147,11 +151,14 @@ class _DataEndpoint:
         context = RequestContext.of(scope)
         try:
             status, body = await self._handle(context, RequestHeaders(scope), receive)
-        except Exception as error:
-            await self._fail(scope, error)(scope, receive, send)
+        except ClientDisconnect:
             return
-        headers = [
-            (b"content-length", b"%d" % len(body)),
-            (b"content-type", b"application/json"),
-        ]
+        except Exception as error:
+            refusal = self._fail(scope, error)
+            status, body, headers = refusal.status_code, bytes(refusal.body), refusal.raw_headers
+        else:
+            headers = [
+                (b"content-length", b"%d" % len(body)),
+                (b"content-type", b"application/json"),
+            ]
         await send({"type": WHOLE_ANSWER, "status": status, "headers": headers, "body": body})
