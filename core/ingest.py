@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from core.access.admission import MIN_JUDGED_IN_TURN, Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
-from core.access.fair_queue import STRANGERS, UNKEYED
+from core.access.fair_queue import STRANGERS, UNKEYED, Flow
 from core.access.key_watch import KeyWatch
 from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
@@ -70,14 +70,19 @@ class Ingestor:
         self._admission = admission
         self.key_watch = KeyWatch(authenticator)
 
-    async def admit(self, authorization: str | None) -> tuple[Caller, Budget]:
-        """Begin a request in its turn: authenticate, check the plan and take a rate token."""
+    async def admit(
+        self, authorization: str | None, *, was_refused: bool = False
+    ) -> tuple[Caller, Budget]:
+        """Begin a request in its turn: authenticate, check the plan and take a rate token.
+
+        ``was_refused``: the last key on its connection was nobody's.
+        """
         try:
             digests = self._authenticator.digests_of(authorization)
         except IngestError:
-            await self._admission.beginning.begin(STRANGERS)
+            await self._begin(STRANGERS, was_refused)
             raise
-        await self._admission.beginning.begin(self._authenticator.flow_of(digests))
+        await self._begin(self._authenticator.flow_of(digests), was_refused)
         caller = await self._authenticator.identify(digests)
         try:
             self._authenticator.check_usable(caller)
@@ -92,6 +97,11 @@ class Ingestor:
             raise
         self._cells.of(caller).traffic.key_uses.note(caller)
         return caller, budget
+
+    async def _begin(self, flow: Flow, was_refused: bool) -> None:
+        if was_refused and flow == STRANGERS:
+            await self._admission.returning.begin(flow)
+        await self._admission.beginning.begin(flow)
 
     async def begin_unkeyed(self, units: int) -> None:
         """Begin a request without a key in its turn; it costs as much as ``units`` usual ones."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -31,9 +31,10 @@ from http_api.console.organizations import PATH as ORGANIZATIONS_PATH
 from http_api.console.views import Views
 from http_api.cors import Preflight
 from http_api.docs import portal
-from http_api.documents import DOCUMENT_HEADERS, HTML, PAGE_HEADERS, prefers_html
+from http_api.documents import HTML, PAGE_HEADERS, prefers_html
 from http_api.manage.app import create_manage_app
 from http_api.middleware import RequestContext, RequestContextMiddleware
+from http_api.operator_pages import Metrics, Readiness, add_operator_pages
 from http_api.paths import (
     CONSOLE_PATH,
     ENDPOINT_METHODS,
@@ -43,24 +44,12 @@ from http_api.paths import (
     both_spellings,
     is_api,
 )
-from http_api.routes import Fail, add_ingest_routes, data_endpoints
+from http_api.routes import Fail, add_ingest_routes
 from http_api.site import Site
 
 log = logging.getLogger(__name__)
 
-LIVENESS_PATH: Final = "/healthz"
-READINESS_PATH: Final = "/readyz"
 PAGE_UNITS: Final = 8  # a page costs as much as so many small requests
-
-# Returns why the service cannot take traffic now, or None if it can.
-Readiness = Callable[[], Awaitable[str | None]]
-
-
-class Metrics(NamedTuple):
-    """The page of metrics, and its media type."""
-
-    render: Callable[[], bytes]
-    media_type: str
 
 
 def create_app(
@@ -91,9 +80,9 @@ def create_app(
     )
 
     fail = _failure_renderer(ingestor, site.base_url)
-    add_ingest_routes(app, ingestor, fail)
+    endpoints = add_ingest_routes(app, ingestor, fail)
     app.add_middleware(_FairTurns, ingestor=ingestor)
-    _add_operator_routes(app, readiness, metrics)
+    operator_pages = add_operator_pages(app, readiness, metrics, ingestor, fail)
     if administration is not None:
         attempts = Attempts(clock.monotonic)
         app.mount(MANAGE_PATH, create_manage_app(administration, site.base_url, attempts))
@@ -101,12 +90,8 @@ def create_app(
             _mount_console(app, create_console_app(administration, views, site, attempts))
     documents = _add_document_routes(app, site)
     _add_exception_handlers(app, fail, site.base_url)
-    endpoints = (
-        data_endpoints(app)
-        | _preflights(app, documents, ingestor, fail)
-        | _health(app, ingestor, fail)
-    )
-    return RequestContextMiddleware(app, endpoints, documents, clock, counters, tracer)
+    pages = operator_pages | _preflights(app, documents, ingestor, fail)
+    return RequestContextMiddleware(app, endpoints, pages, documents, clock, counters, tracer)
 
 
 def _mount_console(app: FastAPI, console: FastAPI) -> None:
@@ -124,6 +109,7 @@ def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
             log_internal(log, error, context.request_id)
             refused = context.refused(errors.HTTP_STATUS[error.code])
             ingestor.note_refusal(error, refused, context.caller)
+            context.budget = error.budget or context.budget
         else:
             if is_gone:
                 log.debug("the client went away", extra={"request_id": context.request_id})
@@ -149,37 +135,6 @@ def _error_response(
         page = portal.error_page(status, code, message, request_id)
         return Response(page, status, headers | PAGE_HEADERS, media_type=HTML)
     return Response(body, status, headers, media_type="application/json")
-
-
-def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -> None:
-    """Add health and metrics: for the operator's network, without a key, not in the reference."""
-
-    @app.api_route(LIVENESS_PATH, methods=READING)
-    async def healthz() -> Response:
-        return _json(HTTPStatus.OK, {"status": "ok"})
-
-    @app.api_route(READINESS_PATH, methods=READING)
-    async def readyz() -> Response:
-        problem = await readiness()
-        if problem is None:
-            return _json(HTTPStatus.OK, {"status": "ready"})
-        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reason": problem})
-
-    @app.api_route("/metrics", methods=READING)
-    async def metrics_page() -> Response:
-        return Response(
-            metrics.render(), headers={**DOCUMENT_HEADERS, "content-type": metrics.media_type}
-        )
-
-
-def _health(app: FastAPI, ingestor: Ingestor, fail: Fail) -> dict[tuple[str, str], ASGIApp]:
-    """Return what answers the health pages by method and path, past FastAPI's layers."""
-    return {
-        (method, route.path): _HealthPage(route.endpoint, ingestor, fail)
-        for route in app.routes
-        if isinstance(route, Route) and route.path in (LIVENESS_PATH, READINESS_PATH)
-        for method in route.methods or ()
-    }
 
 
 def _add_document_routes(app: FastAPI, site: Site) -> frozenset[str]:
@@ -253,10 +208,6 @@ def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
         return _error_response(request.scope, error.status_code, code, message, body, headers)
 
 
-def _json(status: int, body: object) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json")
-
-
 class _FairTurns:
     """Has requests without a key wait for their turn; those with one wait in ``admit``."""
 
@@ -267,27 +218,8 @@ class _FairTurns:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != PING_PATH:
             turn = self._ingestor.begin_unkeyed(PAGE_UNITS)
-            if not await RequestContext.of(scope).wait_for(turn):
+            try:
+                await RequestContext.of(scope).wait_for(turn)
+            except ClientDisconnect:
                 return
         await self._app(scope, receive, send)
-
-
-class _HealthPage:
-    """A health page as a plain ASGI application, for those who ask often and do not wait."""
-
-    def __init__(
-        self, answer: Callable[[], Awaitable[Response]], ingestor: Ingestor, fail: Fail
-    ) -> None:
-        self._answer = answer
-        self._ingestor = ingestor
-        self._fail = fail
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context = RequestContext.of(scope)
-        try:
-            if not await context.wait_for(self._ingestor.begin_unkeyed(1)):
-                return
-            response = await self._answer()
-        except Exception as error:
-            response = self._fail(scope, error)
-        await response(scope, receive, send)

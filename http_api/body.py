@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from core.access.shared_budget import Holding
 from core.error_codes import ErrorCode
@@ -49,7 +49,7 @@ async def read_body(
     if headers.content_length() > MAX_BODY_BYTES:
         raise _too_large()
     gzipped = headers.is_gzipped()
-    first, more = await _next(receive)
+    first, more = _piece(await receive())
     if not (more or gzipped) and len(first) <= MAX_UNHELD_BYTES:
         return first
     memory.grow(len(first))
@@ -66,7 +66,7 @@ async def _gather(first: bytes, receive: Receive, memory: Holding, in_turn: InTu
         async with asyncio.timeout(PROGRESS_SECONDS) as timer:
             while more:
                 await in_turn()
-                chunk, more = await _next(receive)
+                chunk, more = _piece(await receive())
                 memory.grow(len(chunk))
                 chunks.append(chunk)
                 size += len(chunk)
@@ -81,9 +81,8 @@ async def _gather(first: bytes, receive: Receive, memory: Holding, in_turn: InTu
     return b"".join(chunks)
 
 
-async def _next(receive: Receive) -> tuple[bytes, bool]:
+def _piece(message: Message) -> tuple[bytes, bool]:
     """Return a piece of the body, and whether more of it is to come."""
-    message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message["body"], message["more_body"]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Container, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Container, Mapping
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.clock import Clock
@@ -21,6 +23,7 @@ from core.models import Budget, Caller, Receipt, SnapshotReceipt
 from core.refusal_log import RefusedRequest
 from core.tracing import Span, Tracer, request_attributes
 from http_api.cors import cors_headers
+from http_api.cycle import WHOLE_ANSWER
 from http_api.paths import (
     CONSOLE_PATH,
     EVENTS_PATH,
@@ -33,10 +36,19 @@ from http_api.spans import begin_span
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _KEY: Final = "wepeople.context"
+WAS_REFUSED: Final = "wepeople.was_refused"  # in the scope, if RequestContext.was_refused
 _VERSION: Final = (b"x-api-version", API_VERSION.encode())
 # The names of the endpoints in metrics.
 _ENDPOINTS: Final = {PING_PATH: "ping", EVENTS_PATH: "events", SNAPSHOTS_PATH: "snapshots"}
+
+
+# The status, headers and body of an answer that is sent whole.
+Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+# Answers a request; raises ClientDisconnect if nobody waits for that any more.
+Endpoint: TypeAlias = "Callable[[Scope, RequestContext, Receive], Awaitable[Answer]]"
 
 
 def _operators_endpoint(path: str) -> str:
@@ -62,6 +74,8 @@ class RequestContext:
         "replayed",
         "request_id",
         "span",
+        "status",
+        "was_refused",
     )
 
     def __init__(self, clock: Clock) -> None:
@@ -73,8 +87,10 @@ class RequestContext:
         self.caller: Caller | None = None
         self.budget: Budget | None = None  # once the key is known
         self.replayed = False
+        self.status = 0  # of the answer, once it is sent
         self.code: str = OK  # or the code of the error that answers it
         self.span: Span | None = None  # if traces are on
+        self.was_refused = False  # the last key on the connection was nobody's
         self.ends_with_client = False  # an answer that has no end of its own
         self._waiting: asyncio.Task[object] | None = None
 
@@ -91,17 +107,17 @@ class RequestContext:
         context: RequestContext | None = scope.get(_KEY)
         return context
 
-    async def wait_for(self, turn: Awaitable[None]) -> bool:
-        """Wait for the turn of the request; returns False if :meth:`abandon` came first."""
-        self._waiting = asyncio.current_task()
+    async def wait_for(self, turn: Awaitable[T]) -> T:
+        """Wait for the turn of the request; raises ClientDisconnect if abandoned meanwhile."""
+        self._waiting = waiting = asyncio.current_task()
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
-            if self._waiting is not None:
+            if self._waiting is waiting:
                 raise
-            return False
-        self._waiting = None
-        return True
+            raise ClientDisconnect from None
+        finally:
+            self._waiting = None
 
     def abandon(self) -> None:
         """End the wait of a request whose client has gone: it would take a turn from others."""
@@ -153,14 +169,15 @@ class RequestContext:
 class RequestContextMiddleware:
     """Gives each request its id and each response its headers; counts and logs the answers.
 
-    A request goes to the endpoint for its method and path, past the layers of ``app``, and to
-    ``app`` if ``endpoints`` has none. Pages of any origin may read what is at ``documents``.
+    A request goes to what answers its method and path: one of the ``endpoints``, one of the
+    ``pages``, or ``app``. Pages of any origin may read what is at ``documents``.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        endpoints: Mapping[tuple[str, str], ASGIApp],
+        endpoints: Mapping[tuple[str, str], Endpoint],
+        pages: Mapping[tuple[str, str], ASGIApp],
         documents: Container[str],
         clock: Clock,
         counters: Counters,
@@ -168,6 +185,7 @@ class RequestContextMiddleware:
     ) -> None:
         self._app = app
         self._endpoints = endpoints
+        self._pages = pages
         self._documents = documents
         self._clock = clock
         self._counters = counters
@@ -177,44 +195,63 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = scope[_KEY] = RequestContext(self._clock)
-        status = 0
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status
-            if "status" in message:  # the first one
-                status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    *context.headers(),
-                    *cors_headers(scope, self._documents),
-                ]
-            await send(message)
-
-        if scope["method"] != "OPTIONS":  # which is a preflight
-            context.endpoint = _ENDPOINTS.get(scope["path"]) or _operators_endpoint(scope["path"])
-        if self._tracer is not None and scope["path"] in _ENDPOINTS:
-            context.span = begin_span(self._tracer, scope)
-        app = self._endpoints.get((scope["method"], scope["path"]), self._app)
+        context = self._begin(scope)
+        route = scope["method"], scope["path"]
         try:
-            await app(scope, receive, send_with_headers)
+            if (endpoint := self._endpoints.get(route)) is None:
+                app = self._pages.get(route, self._app)
+                await app(scope, receive, partial(self._send, scope, context, send))
+            else:
+                status, headers, body = await endpoint(scope, context, receive)
+                context.status = status
+                headers = [*headers, *context.headers(), *cors_headers(scope, self._documents)]
+                message = {"type": WHOLE_ANSWER, "status": status, "headers": headers, "body": body}
+                await send(message)
+        except ClientDisconnect:
+            pass
         except Exception:
             # The handler of the application has sent the 500; Starlette raises again after it.
-            if not status:
+            if not context.status:
                 raise
         finally:
-            # No status: the connection ended before the answer, or the time to drain did.
-            code = context.code if status else CANCELLED
-            seconds = self._clock.monotonic() - context.began_at
-            self._counters.request("http", context.endpoint, code, seconds)
-            if context.span is not None:
-                context.end_span(status, code)
+            self._end(scope, context)
+
+    def _begin(self, scope: Scope) -> RequestContext:
+        context = RequestContext(self._clock)
+        scope[_KEY] = context
+        context.was_refused = WAS_REFUSED in scope
+        path = scope["path"]
+        if scope["method"] != "OPTIONS":  # which is a preflight
+            context.endpoint = _ENDPOINTS.get(path) or _operators_endpoint(path)
+        if self._tracer is not None and path in _ENDPOINTS:
+            context.span = begin_span(self._tracer, scope)
+        return context
+
+    async def _send(
+        self, scope: Scope, context: RequestContext, send: Send, message: Message
+    ) -> None:
+        if "status" in message:  # the first one
+            context.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                *context.headers(),
+                *cors_headers(scope, self._documents),
+            ]
+        await send(message)
+
+    def _end(self, scope: Scope, context: RequestContext) -> None:
+        # No status: the connection ended before the answer, or the time to drain did.
+        code = context.code if context.status else CANCELLED
+        seconds = self._clock.monotonic() - context.began_at
+        self._counters.request("http", context.endpoint, code, seconds)
+        if context.span is not None:
+            context.end_span(context.status, code)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "%s %s %d",
                 scope["method"],
                 scope["path"],
-                status,
+                context.status,
                 extra={
                     "request_id": context.request_id,
                     "milliseconds": round(seconds * 1_000, 3),

@@ -20,13 +20,15 @@ from core.error_codes import ErrorCode
 from core.errors import IngestError
 from http_api.connections import Connections
 from http_api.cycle import CLOSE, render
-from http_api.middleware import RequestContext
+from http_api.middleware import WAS_REFUSED, RequestContext
 from http_api.parsing import RequestParser
 
 MAX_HEAD_SECONDS: Final = 10.0
 MAX_UNREAD_SECONDS: Final = 10.0  # without progress
 # For requests that are on their way when the service stops; answers then end their connection.
 STOP_LINGER_SECONDS: Final = 0.5
+
+_NOBODYS: Final = frozenset({ErrorCode.MISSING_AUTHORIZATION, ErrorCode.INVALID_KEY})
 
 
 class HttpProtocol(RequestParser):
@@ -49,6 +51,7 @@ class HttpProtocol(RequestParser):
     _idle_until: float | None = None  # when a connection without a request is closed
     _ended_by_client = False
     _begun: RequestResponseCycle | None = None  # the latest request that an answer was begun for
+    _was_refused = False  # the last key was nobody's
     _unsent_bytes = 0  # when _check_reading last looked
     _unsent_since = 0.0
 
@@ -211,6 +214,8 @@ class HttpProtocol(RequestParser):
             self.transport.set_write_buffer_limits(0)
         else:
             self._begun = cycle
+            if self._was_refused:
+                cast("Scope", cycle.scope)[WAS_REFUSED] = True
             super()._start_asgi_task(cycle, app)
 
     def resume_writing(self) -> None:
@@ -224,7 +229,9 @@ class HttpProtocol(RequestParser):
     def on_response_complete(self) -> None:
         """Begin the next request if it was read already; otherwise wait for it."""
         assert self._begun is not None
-        caller = RequestContext.of(cast("Scope", self._begun.scope)).caller
+        context = RequestContext.of(cast("Scope", self._begun.scope))
+        caller = context.caller
+        self._was_refused = caller is None and (self._was_refused or context.code in _NOBODYS)
         self.places.end_request(self, caller.organization_id.int if caller else None)
         if self.transport.is_closing():
             return

@@ -33,9 +33,10 @@ from grpc_api.connections import Connections
 from grpc_api.errors import StatusRenderer
 from grpc_api.server import GrpcServer
 from grpc_api.servicer import IngestServicer
-from http_api.app import Metrics, create_app
+from http_api.app import create_app
 from http_api.console.views import Views
 from http_api.listeners import address, bind
+from http_api.operator_pages import Metrics
 from http_api.server import HttpServer
 from http_api.site import Site
 from service.background import background
@@ -177,7 +178,7 @@ def _http_app(
     return create_app(
         ingestor,
         readiness.problem,
-        Metrics(page.render, CONTENT_TYPE),
+        Metrics(page.renew, lambda: page.latest, CONTENT_TYPE),
         around.counters,
         site,
         around.clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from collections.abc import Iterable
@@ -23,6 +24,8 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 DISTRIBUTION: Final = "wepeople-ingest"
 _BUILD: Final = ("version", "python")
+# Between two renderings, each of which takes the event loop for some 10 ms.
+RENDER_SECONDS: Final = 0.2
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -40,7 +43,7 @@ def count_in_files(folder: Path, slot: int) -> None:
 
 
 class MetricsPage:
-    """Renders the page, which is the same whichever process is asked."""
+    """The page, which is the same whichever process is asked; rendered once for all who wait."""
 
     def __init__(self, shared_state: SharedState, counters: Counters) -> None:
         self._registries = [CollectorRegistry(), counters.registry]
@@ -48,6 +51,24 @@ class MetricsPage:
         if folder := os.environ.get(FOLDER_VARIABLE):
             self._registries.pop()
             MultiProcessCollector(self._registries[0], folder)  # type: ignore[no-untyped-call]
+        self._rendering: asyncio.Task[None] | None = None
+        self._rendered_at = float("-inf")
+        self.latest = b""
+
+    async def renew(self) -> None:
+        """Return once :attr:`latest` was rendered after the call."""
+        if self._rendering is None:
+            self._rendering = asyncio.create_task(self._render_when_due())
+        await asyncio.shield(self._rendering)
+
+    async def _render_when_due(self) -> None:
+        now = asyncio.get_running_loop().time
+        try:
+            await asyncio.sleep(self._rendered_at + RENDER_SECONDS - now())
+            self.latest = self.render()
+        finally:
+            self._rendered_at = now()
+            self._rendering = None
 
     def render(self) -> bytes:
         """The page as of now."""

@@ -21,6 +21,8 @@ from core.access.shared_budget import SharedBudget
 from core.access.slice_turns import SliceTurns
 
 MAX_BEGUN_A_TURN: Final = 8  # requests
+# Of these, strangers whose last key was nobody's; those who come new are not behind them.
+MAX_RETURNING_A_TURN: Final = 2
 MAX_READ_A_TURN: Final = 8  # pieces of bodies
 MAX_JUDGED_A_TURN: Final = 150  # events, on average; a larger step is followed by idle turns
 MIN_JUDGED_IN_TURN: Final = 50  # events; fewer take hardly longer than the rest of a request
@@ -33,10 +35,11 @@ MAX_WAITING_ACKS: Final = 3 * MAX_OPEN_STREAMS
 class Admission:
     """The bounds of one process.
 
-    ``beginning``: turns to begin a request, whatever becomes of it. ``reading``: turns to read one
-    more piece of a body that did not come at once. ``judging``: turns to decode and judge the
-    events of a batch. ``acking``: turns to send an ack, upon which its stream goes on.
-    ``waiting_steps``: the places of those who wait for the first three.
+    ``beginning``: turns to begin a request, whatever becomes of it. ``returning``: turns of
+    strangers who were refused before, ahead of ``beginning``. ``reading``: turns to read one more
+    piece of a body that did not come at once. ``judging``: turns to decode and judge the events of
+    a batch. ``acking``: turns to send an ack, upon which its stream goes on.
+    ``waiting_steps``: the places of those who wait for the first four.
     ``slices``: turns of long work, by the time that it takes. ``memory``: bytes of single requests.
     ``streamed``: events of streamed batches (core/access/memory_bounds.py). ``open_streams``:
     streams.
@@ -45,6 +48,7 @@ class Admission:
     def __init__(self) -> None:
         self.waiting_steps = SharedBudget(MAX_WAITING_STEPS)
         self.beginning = FairTurns(MAX_BEGUN_A_TURN, self.waiting_steps)
+        self.returning = FairTurns(MAX_RETURNING_A_TURN, self.waiting_steps)
         self.reading = FairTurns(MAX_READ_A_TURN, self.waiting_steps)
         self.judging = FairTurns(MAX_JUDGED_A_TURN, self.waiting_steps)
         self.acking = FairTurns(MAX_ACKED_A_TURN, SharedBudget(MAX_WAITING_ACKS))

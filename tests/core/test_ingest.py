@@ -242,3 +242,22 @@ async def test_acks_are_sent_a_few_in_a_turn_and_of_each_organization_in_turn(
     assert len(sent) == MAX_ACKED_A_TURN
     await asyncio.gather(*sending)
     assert quiet in sent[: 2 * MAX_ACKED_A_TURN]
+
+
+async def test_a_stranger_who_comes_new_is_not_behind_those_who_were_refused(
+    road: IngestRoad,
+) -> None:
+    refused = 0
+
+    async def ask(*, was_refused: bool) -> None:
+        nonlocal refused
+        with pytest.raises(IngestError, match="Send your API key"):
+            await road.ingestor.admit(None, was_refused=was_refused)
+        refused += was_refused
+
+    flood = [asyncio.create_task(ask(was_refused=True)) for _ in range(500)]
+    await turns(2)
+    await ask(was_refused=False)
+    assert refused < 50
+    await asyncio.gather(*flood)
+    assert refused == 500

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import struct
+import threading
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
+import http_api.parsing
 from core import ingest
 from core.ingest import Ingestor
+from http_api.cycle import WHOLE_ANSWER, Cycle
 from tests.conftest import MakeTenant
 from tests.support.raw_http import EVENTS, ONE, PING, SNAPSHOTS, Answer, ask, connect, head, post
 from tests.support.running_service import Addresses
@@ -116,3 +122,65 @@ async def test_the_rights_that_count_are_those_after_a_slow_body(
         answer = await connection.answer()
     assert (answer.status, answer.code) == (status, code)
     assert len(await tenant.events()) == stored
+
+
+async def test_a_refusal_is_sent_as_one_message(
+    server: Addresses, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    class Noting(Cycle):
+        async def send(self, message: Any) -> None:
+            sent.append(message["type"])
+            await super().send(message)
+
+    monkeypatch.setattr(http_api.parsing, "Cycle", Noting)
+    for key, status in ((UNKNOWN_KEY, 401), (tenant.key, 400)):
+        assert (await ask(server.http, post(key, b"{}"))).status == status
+    assert sent == [WHOLE_ANSWER] * 2
+
+
+async def test_a_client_that_goes_away_waits_for_no_turn(
+    server: Addresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, ended = threading.Event(), threading.Event()  # the service has a loop of its own
+
+    async def never(*_: object, **__: object) -> None:
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Ingestor, "admit", never)
+    for path, request in requests(UNKNOWN_KEY).items():
+        async with connect(server.http) as connection:
+            await connection.send(request)
+            await eventually(waiting.is_set, f"{path} waits")
+            # Without the reset it may be one that sends no more, and waits for its answer.
+            client = connection.writer.get_extra_info("socket")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.writer.transport.abort()
+            await eventually(ended.is_set, f"nobody waits for {path}")
+        waiting.clear()
+        ended.clear()
+
+
+async def test_a_connection_is_told_to_come_again_while_its_last_key_was_nobodys(
+    server: Addresses, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    admit = Ingestor.admit
+
+    async def noted(ingestor: Ingestor, authorization: str | None, *, was_refused: bool) -> Any:
+        told.append(was_refused)
+        return await admit(ingestor, authorization, was_refused=was_refused)
+
+    monkeypatch.setattr(Ingestor, "admit", noted)
+    async with connect(server.http) as connection:
+        for key in (UNKNOWN_KEY, None, None, tenant.key, tenant.key, UNKNOWN_KEY):
+            await connection.send(post(key, ONE))
+            await connection.answer()
+            await connection.send(head(None, "GET", "/healthz"))  # needs no key
+            await connection.answer()
+    assert told == [False, True, True, True, False, False]

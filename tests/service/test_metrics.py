@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import re
@@ -14,6 +15,7 @@ import pytest
 from prometheus_client import values
 
 from core.counters import Counters
+from service import metrics
 from service.metrics import FOLDER_VARIABLE, MetricsPage, count_in_files
 from service.processes.shared_state import SharedState
 
@@ -108,3 +110,48 @@ def test_a_single_process_keeps_its_counts_in_memory() -> None:
     assert 'wepeople_events_rejected_total{code="invalid_body"} 0.0' in lines
     assert "wepeople_server_processes_ready 1.0" in lines
     assert not any("_created" in line for line in lines)
+
+
+@pytest.mark.anyio
+async def test_all_who_wait_share_a_rendering_that_is_newer_than_their_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metrics, "RENDER_SECONDS", 0.1)
+    counters = Counters()
+    rendered: list[float] = []
+
+    class Timed(MetricsPage):
+        def render(self) -> bytes:
+            """Note when."""
+            rendered.append(asyncio.get_running_loop().time())
+            return super().render()
+
+    page = Timed(SharedState.of_one(), counters)
+    for count in (1, 2):
+        counters.accept(1)
+        waiting = [asyncio.create_task(page.renew()) for _ in range(100)]
+        gone = waiting.pop()
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(*waiting)
+        assert len(rendered) == count
+        assert f"\nwepeople_events_accepted_total {count}.0\n" in page.latest.decode()
+    assert rendered[1] - rendered[0] >= 0.09  # the loop's clock is coarse
+
+
+@pytest.mark.anyio
+async def test_a_rendering_that_fails_does_so_for_those_who_wait_and_not_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metrics, "RENDER_SECONDS", 0.0)
+    page = MetricsPage(SharedState.of_one(), Counters())
+
+    def fail(_: MetricsPage) -> bytes:
+        raise FileNotFoundError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MetricsPage, "render", fail)
+        ended = await asyncio.gather(page.renew(), page.renew(), return_exceptions=True)
+    assert [type(error) for error in ended] == [FileNotFoundError] * 2
+    await page.renew()
+    assert page.latest
