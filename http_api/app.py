@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -169,15 +169,13 @@ def _preflights(
     app: FastAPI, documents: Iterable[str], ingestor: Ingestor, fail: Fail
 ) -> dict[tuple[str, str], ASGIApp]:
     """Return what answers the preflights of browsers by method and path, past FastAPI's layers."""
+
+    def begin(scope: Scope) -> Awaitable[None]:
+        return RequestContext.of(scope).wait_for(ingestor.begin_unkeyed(1))
+
     methods = ENDPOINT_METHODS | dict.fromkeys(documents, READING)
     return {
-        ("OPTIONS", path): Preflight(
-            app,
-            allowed,
-            partial(ingestor.begin_unkeyed, 1),
-            fail,
-        )
-        for path, allowed in methods.items()
+        ("OPTIONS", path): Preflight(app, allowed, begin, fail) for path, allowed in methods.items()
     }
 
 

@@ -54,7 +54,7 @@ class Preflight:
         self,
         app: ASGIApp,
         methods: Sequence[str],
-        begin: Callable[[], Awaitable[None]],
+        begin: Callable[[Scope], Awaitable[None]],
         fail: Callable[[Scope, Exception], Response],
     ) -> None:
         self._app = app
@@ -72,7 +72,7 @@ class Preflight:
             await self._app(scope, receive, send)
             return
         try:
-            await self._begin()
+            await self._begin(scope)
         except Exception as error:
             await self._fail(scope, error)(scope, receive, send)
             return

@@ -17,7 +17,17 @@ import http_api.protocol
 from core.ingest import Ingestor
 from http_api.cycle import Cycle
 from http_api.parsing import MAX_HEADERS
-from tests.support.raw_http import ONE, PING, RawConnection, ask, check_error, connect, head, post
+from tests.support.raw_http import (
+    EVENTS,
+    ONE,
+    PING,
+    RawConnection,
+    ask,
+    check_error,
+    connect,
+    head,
+    post,
+)
 from tests.support.running_service import Addresses, RunningService
 from tests.support.tenant import Tenant, make_tenant
 from tests.support.waiting import eventually
@@ -59,13 +69,14 @@ class TestFull:
         self, few_places: RunningService, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tenant = await make_tenant(database_url)
-        ended = asyncio.Event()
+        ended = 0
 
         async def never(*_: object) -> None:
+            nonlocal ended
             try:
                 await asyncio.Event().wait()
             finally:
-                ended.set()
+                ended += 1
 
         monkeypatch.setattr(Ingestor, "begin_unkeyed", never)
         monkeypatch.setattr(http_api.connections, "NEWCOMER_SECONDS", 0.0)
@@ -75,15 +86,20 @@ class TestFull:
                 await known.send(head(tenant.key, "GET", PING))
                 assert (await known.answer()).status == 200
                 strangers = []
-                for path in ("/healthz", "/metrics", "/readyz"):
+                preflight = {"Origin": "https://a", "Access_Control_Request_Method": "POST"}
+                for request in (
+                    head(None, "GET", "/developers"),
+                    head(None, "GET", "/healthz"),
+                    head(None, "OPTIONS", EVENTS, **preflight),
+                ):
                     strangers.append(await stack.enter_async_context(connect(url)))
-                    await strangers[-1].send(head(None, "GET", path))
+                    await strangers[-1].send(request)
                 for stranger in strangers:
                     newcomer = await stack.enter_async_context(connect(url))
                     await newcomer.send(head(tenant.key, "GET", PING))
                     assert (await newcomer.answer()).status == 200
                     assert await stranger.rest() == b""
-                await eventually(ended.is_set, "nobody waits for the turn")
+                await eventually(lambda: ended == 3, "nobody waits for a turn")
                 await known.send(head(tenant.key, "GET", PING))
                 assert (await known.answer()).status == 200
 
