@@ -31,7 +31,7 @@ from http_api.paths import ENDPOINT_METHODS, EVENTS_PATH, PING_PATH, SNAPSHOTS_P
 from http_api.schemas import render_ping, render_receipt, render_snapshot_receipt
 
 D = TypeVar("D")  # what a body is decoded to
-R = TypeVar("R", Receipt, SnapshotReceipt)
+R = TypeVar("R", bound=Receipt | SnapshotReceipt)
 
 # Returns the answer to a request whose handling raised an error.
 Fail = Callable[[Scope, Exception], Response]
