@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS   ?=
 # Many tests wait rather than compute: more processes than cores pay. Each has services of its own, with up to 90
 # connections: a database server that is not the embedded one may have no more than 100.
-TEST_PROCESSES ?= $(if $(DATABASE_URL),1,4)
+TEST_PROCESSES ?= $(if $(DATABASE_URL),1,6)
 
 # The tests start the service some two hundred times; each time it would compile all of its modules.
 unexport PYTHONDONTWRITEBYTECODE

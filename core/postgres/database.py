@@ -144,10 +144,9 @@ class Database:
             await asyncio.wait({task}, timeout=seconds)
             if task.done():
                 return task.result()
-        finally:
-            if not task.done():
-                task.cancel()
-                self._node.abandon(task)
+        finally:  # also if this is cancelled just when the work has failed
+            task.cancel()
+            self._node.abandon(task)
         raise NoAnswerError(f"the database did not answer within {seconds:g} s")
 
     def pool_stats(self) -> dict[str, dict[str, int]]:

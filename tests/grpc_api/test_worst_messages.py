@@ -57,7 +57,7 @@ WORST = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def usual(collector_of_the_service: None) -> float:
     """The CPU seconds of valid events with Structs that fill a message."""
     metadata = Struct()

@@ -106,7 +106,7 @@ WORST: dict[str, bytes] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def usual(collector_of_the_service: None) -> float:
     """The CPU seconds of valid events that fill a body with short members, as events have them."""
     members = ",".join(

@@ -20,11 +20,14 @@ class ConsoleDriver:
 
     def __init__(self, base_url: str) -> None:
         self.client = httpx.AsyncClient(base_url=base_url, headers=HTML, timeout=30)
+        self._views: list[AsyncGenerator[tuple[str, str], None]] = []
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for view in self._views:
+            await view.aclose()
         await self.client.aclose()
 
     async def sign_in(self, token: str, **fields: str) -> httpx.Response:
@@ -46,8 +49,17 @@ class ConsoleDriver:
         data = {"csrf": await self.form_token(), **fields}
         return await self.client.post(f"{CONSOLE_PATH}{path}", data=data)
 
-    async def messages(self, path: str) -> AsyncGenerator[tuple[str, str], None]:
-        """The messages of a view, as name and data, from its begin to its end."""
+    def messages(self, path: str) -> AsyncGenerator[tuple[str, str], None]:
+        """The messages of a view, as name and data, from its begin to its end.
+
+        A view that is still open is closed with the browser.
+        """
+        # The garbage collector would close a view and its stream at once, and neither could wait
+        # for the other: the error is told in whichever test runs then.
+        self._views.append(self._messages(path))
+        return self._views[-1]
+
+    async def _messages(self, path: str) -> AsyncGenerator[tuple[str, str], None]:
         async with self.client.stream("GET", f"{CONSOLE_PATH}{path}", timeout=None) as answer:
             assert answer.status_code == 200, answer.status_code
             assert answer.headers["content-type"] == "text/event-stream"

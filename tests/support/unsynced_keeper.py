@@ -10,4 +10,5 @@ from service.postgres import cluster, keeper
 
 if __name__ == "__main__":
     cluster.SETTINGS["fsync"] = "off"
+    cluster.SETTINGS["max_connections"] = "1000"  # some 90 for each process that runs tests
     sys.exit(keeper.main())

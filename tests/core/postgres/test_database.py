@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -93,6 +94,26 @@ async def test_work_that_takes_too_long_is_cancelled_but_not_waited_for(
         return 7
 
     assert await database.within(20, quick()) == 7
+
+
+async def test_work_that_fails_while_its_caller_is_cancelled_is_not_told_of(
+    database_url: str,
+) -> None:
+    database = Database(database_url)
+    failed = asyncio.Event()
+
+    async def failing() -> None:
+        failed.set()
+        raise KeyError
+
+    caller = asyncio.create_task(database.within(20, failing()))
+    await failed.wait()
+    caller.cancel()
+    await asyncio.wait({caller})
+    assert caller.cancelled()
+    await asyncio.sleep(0)
+    gc.collect()  # an error that nobody has asked for fails the test
+    assert not database._node._abandoned
 
 
 async def test_an_unreachable_server_is_told_with_what_to_check(database_url: str) -> None:

@@ -200,6 +200,15 @@ async def test_the_number_of_views_is_bounded(
             await eventually(is_free, "the places of closed views are free")
 
 
+async def test_a_browser_that_is_closed_closes_its_views(server: Addresses, tenant: Tenant) -> None:
+    _, token = await make_operator(server.database_url)
+    async with ConsoleDriver(server.http) as driver:
+        await driver.sign_in(token)
+        messages = driver.messages(f"{here(tenant)}/events/stream")
+        await next_message(messages, "latest")
+    assert [one async for one in messages] == []
+
+
 async def test_views_do_not_hold_up_the_end_of_the_service(module_database: str) -> None:
     _, token = await make_operator(module_database)
     with RunningService(module_database, drain_seconds=60.0) as service:

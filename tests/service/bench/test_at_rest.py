@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
-from tests.service.cli.commands.test_bench import (
-    WAIT_SECONDS,
-    check_line,
-    command,
-    environment,
-    organizations,
-    run,
-)
+from tests.service.cli.command import run_here
+from tests.service.cli.commands.test_bench import check_line, organizations, run
 from tests.support.running_service import Addresses
 
 
@@ -44,15 +36,10 @@ def test_an_event_at_rest_is_compared_with_a_ping_and_an_insert(server: Addresse
     assert organizations(server.database_url) == []
 
 
-def test_at_rest_needs_both_addresses(server: Addresses) -> None:
-    done = subprocess.run(
-        command("--server", server.http, "--protocol", "at-rest", "--seconds", "0.5"),
-        env=environment(DATABASE_URL=server.database_url),
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "--server" in done.stderr
+def test_at_rest_needs_both_addresses(server: Addresses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", server.database_url)
+    options = ("--server", server.http, "--protocol", "at-rest", "--seconds", "0.5")
+    code, out, err = run_here(monkeypatch, "bench", *options)
+    assert (code, out) == (1, "")
+    assert "--server" in err
     assert organizations(server.database_url) == []

@@ -16,6 +16,7 @@ from service.bench.http_load import LoadError, run_http
 from service.bench.load import HttpLoad
 from service.bench.peer import Peer, PeerError
 from service.bench.recorder import Recorder, now
+from tests.service.cli.command import run_here
 from tests.support.peer_servers import Arrived, descriptors, grpc_peer, http_peer
 from tests.support.running_service import Addresses
 from tests.support.service_process import PROGRAM, without_settings
@@ -267,7 +268,10 @@ async def test_peers_alone_need_no_service(tmp_path: Path) -> None:
     ("file", "option", "reason"),
     [("none", (), "No such file"), ("postgrest", ("--batch", "9"), "give --own")],
 )
-async def test_wrong_usage_is_told_of(file: str, option: tuple[str, ...], reason: str) -> None:
-    status, out, err = await bench("--peer", str(FOLDER / f"{file}.toml"), *option)
+def test_wrong_usage_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, file: str, option: tuple[str, ...], reason: str
+) -> None:
+    peer = ("--peer", str(FOLDER / f"{file}.toml"))
+    status, out, err = run_here(monkeypatch, "bench", *peer, *option)
     assert (status, out) == (2, "")
     assert reason in err

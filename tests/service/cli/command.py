@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+import typer.main
 
 import service.cli.main
 
@@ -39,12 +41,16 @@ class Result(NamedTuple):
 
 Run = Callable[..., Result]
 
+# From hundreds of signatures, which takes longer than most commands; a program does it once, too.
+_tree_of_commands = functools.cache(typer.main.get_command)
+
 
 def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
     """Run a command in this process: its exit code, its stdout and its stderr."""
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     monkeypatch.setattr(sys, "argv", [PROGRAM, *arguments])
+    monkeypatch.setattr(typer.main, "get_command", _tree_of_commands)
     code: str | int | None = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

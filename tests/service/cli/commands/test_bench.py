@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import shutil
@@ -22,7 +20,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import service.cli.main
+from tests.service.cli.command import run_here
 from tests.support.running_service import Addresses
 
 WAIT_SECONDS = 60.0
@@ -278,9 +276,6 @@ def test_a_server_of_another_database_is_told_of_and_cleaned_up_after(
     ],
 )
 def test_bad_options_exit_2(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["wepeople-ingest", "bench", *arguments])
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as exit_:
-        service.cli.main.main()
-    assert exit_.value.code == 2
-    assert arguments[0] in told.getvalue()
+    code, _, err = run_here(monkeypatch, "bench", *arguments)
+    assert code == 2
+    assert arguments[0] in err

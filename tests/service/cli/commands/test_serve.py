@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import psycopg
@@ -17,6 +20,8 @@ from tests.service.cli.command import (
     process,
     served,
 )
+from tests.support.service_process import without_settings
+from tests.support.two_cells import copied_database
 
 
 def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -> None:
@@ -52,37 +57,41 @@ def test_serve_with_demo_prints_lines_that_work_when_pasted(environment: None) -
         assert "wp_ops_" not in said
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_the_demos_link_leads_into_the_console_once(environment: None, processes: str) -> None:
-    addresses = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
-    with process("serve", "--demo", "--json", "--workers", processes, *addresses) as server:
-        assert server.stdout is not None
-        ready = json.loads(server.stdout.readline())
-        link = httpx.URL(ready["console"])
-        sign_in = f"{ready['http']}/console/sign-in"
-        assert str(link.copy_with(query=None)) == sign_in
-        with httpx.Client() as client:
-            answer = client.post(sign_in, data=dict(link.params), follow_redirects=True)
-            assert "<h1>Demo</h1>" in answer.text
-            assert client.post(sign_in, data=dict(link.params)).status_code == 401
-        server.send_signal(signal.SIGINT)
-        assert server.wait(WAIT_SECONDS) == 0
+@pytest.fixture(scope="module", params=["1", "2"])
+def demo(
+    request: pytest.FixtureRequest, postgres: str, template_database: str
+) -> Iterator[dict[str, Any]]:
+    """The ready line of ``serve --demo``, of one server process or two."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        copied_database(postgres, f"wepeople_serve_{os.getpid()}", template_database) as url,
+    ):
+        for name in without_settings(os.environ).keys() ^ os.environ.keys():
+            patch.delenv(name)
+        patch.setenv("DATABASE_URL", url)
+        with served("--demo", "--workers", request.param) as (ready, server):
+            yield ready
+            server.send_signal(signal.SIGINT)
+            assert server.wait(WAIT_SECONDS) == 0
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_demos_link_leads_into_the_console_once(demo: dict[str, Any]) -> None:
+    link = httpx.URL(demo["console"])
+    sign_in = f"{demo['http']}/console/sign-in"
+    assert str(link.copy_with(query=None)) == sign_in
+    with httpx.Client() as client:
+        answer = client.post(sign_in, data=dict(link.params), follow_redirects=True)
+        assert "<h1>Demo</h1>" in answer.text
+        assert client.post(sign_in, data=dict(link.params)).status_code == 401
+
+
 def test_the_overview_shows_the_demos_key_here_whatever_process_answers(
-    environment: None, processes: str
+    demo: dict[str, Any],
 ) -> None:
-    addresses = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
-    with process("serve", "--demo", "--json", "--workers", processes, *addresses) as server:
-        assert server.stdout is not None
-        ready = json.loads(server.stdout.readline())
-        for _ in range(4):  # each on a connection of its own
-            page = re.sub("<[^>]*>", "", httpx.get(f"{ready['http']}/developers").text)
-            assert ready["demoKey"] in page
-            assert ready["grpc"] in page
-        server.send_signal(signal.SIGINT)
-        assert server.wait(WAIT_SECONDS) == 0
+    for _ in range(4):  # each on a connection of its own
+        page = re.sub("<[^>]*>", "", httpx.get(f"{demo['http']}/developers").text)
+        assert demo["demoKey"] in page
+        assert demo["grpc"] in page
 
 
 @pytest.mark.parametrize(
