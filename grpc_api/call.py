@@ -134,9 +134,7 @@ class Call:
         organization = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)
         status = self._renderer.render(error, self.request_id, organization or "")
         self._status_code = status.code
-        # The library's call object and the AbortError it raises refer to each other, and the
-        # AbortError's context is the error we handle. The frames of that error's traceback hold
-        # whole messages. Without this they would stay in memory until the garbage collector runs.
+        # The frames of the error's traceback hold whole messages, while the status is sent.
         raised.__traceback__ = raised.__cause__ = raised.__context__ = None
         try:
             async with asyncio.timeout(MAX_STATUS_SECONDS):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc as grpc_library
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from grpc_api import server as grpc_server
 from grpc_api.accepting import Acceptor
 from grpc_api.pb import ingest_pb2 as pb
+from grpc_api.reflection import MAX_CONVERSATIONS
 from tests.grpc_api.conftest import Connect, DatabaseAway
 from tests.pressure.http2 import RST_STREAM, Http2, call_headers
 from tests.support.grpc_driver import GrpcDriver, error_reply
@@ -28,6 +32,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
 CALLS_IN_TURN = 20
+REFUSED_CALLS = 40
 REFUSED_STREAM = (7).to_bytes(4, "big")
 
 
@@ -224,3 +229,55 @@ async def test_errors_of_unary_calls_keep_the_connection(grpc: GrpcDriver, tenan
     with pytest.raises(grpc_library.aio.AioRpcError) as caught:
         await grpc.stub.Ping(pb.PingRequest())
     assert error_reply(caught.value).code == "missing_authorization"
+
+
+async def _refused_streams(channel: grpc_library.aio.Channel) -> None:
+    for _ in range(REFUSED_CALLS):
+        assert (await Stream(channel, UNKNOWN_KEY).end()).reason == "INVALID_KEY"
+
+
+async def _unknown_methods(channel: grpc_library.aio.Channel) -> None:
+    method: Any = channel.unary_unary("/other.Service/Method")
+    for _ in range(REFUSED_CALLS):
+        with pytest.raises(grpc_library.aio.AioRpcError) as caught:
+            await method(b"")
+        assert caught.value.code() is grpc_library.StatusCode.UNIMPLEMENTED
+
+
+async def _unknown_health(channel: grpc_library.aio.Channel) -> None:
+    for _ in range(REFUSED_CALLS):
+        with pytest.raises(grpc_library.aio.AioRpcError) as caught:
+            await health(channel, "other")
+        assert caught.value.code() is grpc_library.StatusCode.NOT_FOUND
+
+
+async def _replaced_conversations(channel: grpc_library.aio.Channel) -> None:
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]
+    calls = [stub.ServerReflectionInfo() for _ in range(MAX_CONVERSATIONS + REFUSED_CALLS)]
+    for call in calls[:REFUSED_CALLS]:
+        assert await call.code() is UNAVAILABLE
+    for call in calls:
+        call.cancel()
+
+
+def _calls_in_memory() -> int:
+    return sum(type(one).__name__ == "RPCState" for one in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "refused", [_refused_streams, _unknown_methods, _unknown_health, _replaced_conversations]
+)
+async def test_nothing_is_left_of_calls_that_are_refused(
+    refused: Callable[[grpc_library.aio.Channel], Awaitable[None]], grpc: GrpcDriver
+) -> None:
+    await refused(grpc.channel)  # the server accepts by now
+    gc.collect()
+    gc.disable()
+    try:
+        before = _calls_in_memory()
+        await refused(grpc.channel)
+        # Those of other tests may end meanwhile; so many were accepted.
+        few = before + REFUSED_CALLS // 4
+        await eventually(lambda: _calls_in_memory() < few, "they are gone")
+    finally:
+        gc.enable()
