@@ -3,6 +3,9 @@
 The library gives way to nobody: at its bound it closes every newcomer, and idle connections keep
 their places. But they are sockets of this process. One that is shut down is to the library like one
 whose client has gone, and a client without a call in it opens another without a word.
+
+Clients of gRPC speak first, also with TLS. The kernel keeps those that have said nothing, so that
+they take no place. Otherwise a thousand that come at once fill the port between two looks.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import Any, Final, NamedTuple
 LOOK_SECONDS: Final = 0.05
 SECONDS_A_DESCRIPTOR: Final = 0.00003
 LOOKS_A_TURN: Final = 200
+# That the kernel keeps a silent client, who then is accepted like others.
+SILENT_SECONDS: Final = 60
 # Between two counts for the metrics, which so take at most a hundredth of the time.
 COUNT_SECONDS: Final = 1.0
 COUNT_SECONDS_A_DESCRIPTOR: Final = 0.0005
@@ -31,6 +36,7 @@ NEWCOMER_MS: Final = 500  # in which a stranger may yet show its key
 _DESCRIPTORS: Final = "/dev/fd"
 # Of the kernel's tcp_info: milliseconds since the client has sent anything, and how many bytes.
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
+_TCP_DEFER_ACCEPT: Final = getattr(socket, "TCP_DEFER_ACCEPT", None)
 _SILENCE: Final = slice(52, 56)
 _RECEIVED: Final = slice(128, 136)
 
@@ -110,6 +116,21 @@ class Connections:
             _shut_down(one, port)
             if not number % LOOKS_A_TURN:
                 await asyncio.sleep(0)
+
+
+def leave_silent_to_kernel(port: int) -> None:
+    """Have clients of a port that listens accepted once they have said something.
+
+    A kernel that cannot, or that keeps as many as it can, has them accepted at once.
+    """
+    if _TCP_DEFER_ACCEPT is None:
+        return
+    for descriptor in os.listdir(_DESCRIPTORS):
+        with contextlib.suppress(OSError), _borrowed(int(descriptor)) as one:
+            if _port(one.getsockname()) == port and one.getsockopt(
+                socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+            ):
+                one.setsockopt(socket.IPPROTO_TCP, _TCP_DEFER_ACCEPT, SILENT_SECONDS)
 
 
 @contextlib.contextmanager

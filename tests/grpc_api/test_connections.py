@@ -44,10 +44,16 @@ Enter = Callable[[int], Awaitable[list["Stranger"]]]
 
 
 class Stranger(asyncio.Protocol):
-    """A connection that says nothing."""
+    """A connection that says so much, of a client's first words, and no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: bytes) -> None:
+        self._words = words
         self.is_over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say it."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(self._words)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Note it."""
@@ -56,7 +62,7 @@ class Stranger(asyncio.Protocol):
 
 @contextlib.asynccontextmanager
 async def strangers(
-    addresses: Addresses,
+    addresses: Addresses, words: bytes = b"P"
 ) -> AsyncIterator[Callable[[int], Awaitable[list[Stranger]]]]:
     """A function that makes so many connections; they end with the block."""
     host, port = addresses.grpc.rsplit(":", 1)
@@ -64,7 +70,8 @@ async def strangers(
     made: list[tuple[asyncio.BaseTransport, Stranger]] = []
 
     async def enter(count: int) -> list[Stranger]:
-        pairs = [await loop.create_connection(Stranger, host, int(port)) for _ in range(count)]
+        make = lambda: Stranger(words)  # noqa: E731
+        pairs = [await loop.create_connection(make, host, int(port)) for _ in range(count)]
         made.extend(pairs)
         return [stranger for _, stranger in pairs]
 
@@ -75,7 +82,24 @@ async def strangers(
             transport.close()
 
 
-async def test_silent_strangers_give_way_and_neither_a_known_key_nor_its_stream(
+async def test_strangers_that_say_nothing_take_no_place(
+    few_places: RunningService, database_url: str
+) -> None:
+    tenant = await make_tenant(database_url)
+    with few_places as running:
+        addresses = running.addresses
+        async with strangers(addresses, b"") as enter:
+            silent: list[Stranger] = []
+            for _ in range(10):
+                silent += await enter(4 * PLACES)
+                async with client(addresses) as newcomer:
+                    assert (await newcomer.ping(tenant.key)).code is None
+            port = int(addresses.grpc.rsplit(":", 1)[1])
+            assert not await Connections(PLACES)._look(port, os.listdir("/dev/fd"))
+            assert not any(one.is_over for one in silent)
+
+
+async def test_strangers_of_few_words_give_way_and_neither_a_known_key_nor_its_stream(
     few_places: RunningService, database_url: str
 ) -> None:
     tenant = await make_tenant(database_url)
