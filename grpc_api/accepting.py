@@ -44,8 +44,8 @@ def _forgotten_aborts() -> Iterator[None]:
     """Swallow the error by which a call was aborted; the call has its status.
 
     The call and the error refer to each other, and the error to frames that hold the call. All of
-    them would stay until the garbage collector runs, with the 64 KiB that the library has of the
-    call's message: 100 MiB a second of streams that are refused and come again.
+    them would stay until the garbage collector runs, with what the library has of the call's
+    message: 100 MiB in a second of streams that are refused and come again.
     """
     try:
         yield

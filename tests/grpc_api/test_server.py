@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc as grpc_library
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from grpc_api import server as grpc_server
 from grpc_api.accepting import Acceptor
 from grpc_api.pb import ingest_pb2 as pb
-from grpc_api.reflection import MAX_CONVERSATIONS
 from tests.grpc_api.conftest import Connect, DatabaseAway
-from tests.pressure.http2 import RST_STREAM, Http2, call_headers
+from tests.pressure.http2 import DEFAULT_WINDOW, RST_STREAM, Http2, call_headers
 from tests.support.grpc_driver import GrpcDriver, error_reply
 from tests.support.running_service import Addresses, RunningService
 from tests.support.stream_client import Stream
@@ -32,7 +28,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
 CALLS_IN_TURN = 20
-REFUSED_CALLS = 40
+MAX_UNREAD_BYTES = 4 * 1_048_576
 REFUSED_STREAM = (7).to_bytes(4, "big")
 
 
@@ -203,6 +199,9 @@ class _Resetting(Http2):
             self.refused.set_result(None)
         super()._frame(kind, flags, stream, payload)
 
+    def window_of_a_call(self) -> int:
+        return self._stream_window
+
     def reset_many(self) -> None:
         for _ in range(2 * grpc_server.MAX_CONCURRENT_STREAMS):
             self.reset(self.open(call_headers("Ping", None)))
@@ -222,6 +221,19 @@ async def test_calls_that_are_reset_as_they_begin_do_not_pile_up(server: Address
         await flood.lost
 
 
+async def test_what_nobody_reads_of_all_calls_of_a_connection_is_little(server: Addresses) -> None:
+    host, port = server.grpc.rsplit(":", 1)
+    loop = asyncio.get_running_loop()
+    transport, peer = await loop.create_connection(_Resetting, host, int(port))
+    try:
+        window = peer.window_of_a_call
+        await eventually(lambda: window() != DEFAULT_WINDOW, "the server tells its settings")
+        assert window() * grpc_server.MAX_CONCURRENT_STREAMS <= MAX_UNREAD_BYTES
+    finally:
+        transport.abort()
+        await peer.lost
+
+
 async def test_errors_of_unary_calls_keep_the_connection(grpc: GrpcDriver, tenant: Tenant) -> None:
     for _ in range(3):
         assert (await grpc.ping(UNKNOWN_KEY)).code == "invalid_key"
@@ -229,55 +241,3 @@ async def test_errors_of_unary_calls_keep_the_connection(grpc: GrpcDriver, tenan
     with pytest.raises(grpc_library.aio.AioRpcError) as caught:
         await grpc.stub.Ping(pb.PingRequest())
     assert error_reply(caught.value).code == "missing_authorization"
-
-
-async def _refused_streams(channel: grpc_library.aio.Channel) -> None:
-    for _ in range(REFUSED_CALLS):
-        assert (await Stream(channel, UNKNOWN_KEY).end()).reason == "INVALID_KEY"
-
-
-async def _unknown_methods(channel: grpc_library.aio.Channel) -> None:
-    method: Any = channel.unary_unary("/other.Service/Method")
-    for _ in range(REFUSED_CALLS):
-        with pytest.raises(grpc_library.aio.AioRpcError) as caught:
-            await method(b"")
-        assert caught.value.code() is grpc_library.StatusCode.UNIMPLEMENTED
-
-
-async def _unknown_health(channel: grpc_library.aio.Channel) -> None:
-    for _ in range(REFUSED_CALLS):
-        with pytest.raises(grpc_library.aio.AioRpcError) as caught:
-            await health(channel, "other")
-        assert caught.value.code() is grpc_library.StatusCode.NOT_FOUND
-
-
-async def _replaced_conversations(channel: grpc_library.aio.Channel) -> None:
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]
-    calls = [stub.ServerReflectionInfo() for _ in range(MAX_CONVERSATIONS + REFUSED_CALLS)]
-    for call in calls[:REFUSED_CALLS]:
-        assert await call.code() is UNAVAILABLE
-    for call in calls:
-        call.cancel()
-
-
-def _calls_in_memory() -> int:
-    return sum(type(one).__name__ == "RPCState" for one in gc.get_objects())
-
-
-@pytest.mark.parametrize(
-    "refused", [_refused_streams, _unknown_methods, _unknown_health, _replaced_conversations]
-)
-async def test_nothing_is_left_of_calls_that_are_refused(
-    refused: Callable[[grpc_library.aio.Channel], Awaitable[None]], grpc: GrpcDriver
-) -> None:
-    await refused(grpc.channel)  # the server accepts by now
-    gc.collect()
-    gc.disable()
-    try:
-        before = _calls_in_memory()
-        await refused(grpc.channel)
-        # Those of other tests may end meanwhile; so many were accepted.
-        few = before + REFUSED_CALLS // 4
-        await eventually(lambda: _calls_in_memory() < few, "they are gone")
-    finally:
-        gc.enable()
