@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 # Between two looks. A descriptor takes some 5 us, so that looks take a sixth of the time.
-LOOK_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.03
 SECONDS_A_DESCRIPTOR: Final = 0.00003
 LOOKS_A_TURN: Final = 200
 # That the kernel keeps a silent client, who then is accepted like others.
@@ -28,10 +28,12 @@ SILENT_SECONDS: Final = 60
 COUNT_SECONDS: Final = 1.0
 COUNT_SECONDS_A_DESCRIPTOR: Final = 0.0005
 # Parts of the places. Above the first, strangers give way until the second is left, and newcomers
-# among them until the first is: so many find room before the next look.
-CROWDED: Final = 0.5
-ROOMY: Final = 0.25
+# among them until the first is. The rest is for those that come before the next look: strangers
+# that were shut down come back together.
+CROWDED: Final = 0.25
+ROOMY: Final = 0.125
 NEWCOMER_MS: Final = 500  # in which a stranger may yet show its key
+PREFACE_BYTES: Final = 24  # with which HTTP/2 begins; TLS begins with more
 
 _DESCRIPTORS: Final = "/dev/fd"
 # Of the kernel's tcp_info: milliseconds since the client has sent anything, and how many bytes.
@@ -42,21 +44,22 @@ _RECEIVED: Final = slice(128, 136)
 
 
 class _Seen(NamedTuple):
-    has_spoken: bool
+    has_begun: bool  # as a client does
     silent_ms: int
     descriptor: int
     peer: str
 
     def order(self) -> tuple[bool, int]:
         """The order of giving way."""
-        return self.has_spoken, -self.silent_ms
+        return self.has_begun, -self.silent_ms
 
 
 class Connections:
     """The connections of a process, of which there may be ``most``.
 
-    A stranger's is one on which no call had a usable key. Those that never said anything give way
-    first, and then those that are silent for longest. Where the kernel does not tell, nobody does.
+    A stranger's is one on which no call had a usable key. Those that have not said what a client
+    begins with give way first, and then those that are silent for longest. Where the kernel does
+    not tell, nobody does.
     """
 
     def __init__(self, most: int) -> None:
@@ -159,7 +162,8 @@ def _look_at(descriptor: int, port: int) -> _Seen | None:
             assert _TCP_INFO is not None
             info = one.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED.stop)
             silent_ms = int.from_bytes(info[_SILENCE], sys.byteorder)
-            return _Seen(any(info[_RECEIVED]), silent_ms, descriptor, peer)
+            received = int.from_bytes(info[_RECEIVED], sys.byteorder)
+            return _Seen(received >= PREFACE_BYTES, silent_ms, descriptor, peer)
     return None
 
 
