@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn, Union
 
@@ -31,11 +31,39 @@ ACCEPTING: Final = 16
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = tuple[tuple[str, str], ...]
+Handler = Callable[[Any, Context], Awaitable[Any]]
 
 _NO_FLAGS: Final = 0
 _OK: Final = grpc.StatusCode.OK.value[0]
 # Of a call that has ended meanwhile: nobody hears of it any more.
 _Ended: Final = (asyncio.CancelledError, cygrpc.ExecuteBatchError, cygrpc._ServerStoppedError)
+
+
+@contextlib.contextmanager
+def _forgotten_aborts() -> Iterator[None]:
+    """Swallow the error by which a call was aborted; the call has its status.
+
+    The call and the error refer to each other, and the error to frames that hold the call. All of
+    them would stay until the garbage collector runs, with what the library has of the call's
+    message: 100 MiB in a second of streams that are refused and come again.
+    """
+    try:
+        yield
+    except grpc.aio.AbortError as error:
+        error.__traceback__ = error.__context__ = None
+
+
+def forgetting_aborts(handler: Handler) -> Handler:
+    """A handler for the library of whose aborted calls nothing is left.
+
+    The library raises the error itself for a handler that swallows it.
+    """
+
+    async def handle(request: object, context: Context) -> Any:
+        with _forgotten_aborts():
+            return await handler(request, context)
+
+    return handle
 
 
 class UnaryMethod(NamedTuple):
@@ -61,7 +89,7 @@ class UnaryMethod(NamedTuple):
             await context.send_initial_metadata(metadata)
             return response
 
-        return grpc.stream_unary_rpc_method_handler(handle, self.deserializer)
+        return grpc.stream_unary_rpc_method_handler(forgetting_aborts(handle), self.deserializer)
 
 
 Method = Union[UnaryMethod, "grpc.RpcMethodHandler[Any, Any]"]
@@ -113,23 +141,21 @@ class Acceptor:
 async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Serve a unary call; everything that its answer has is sent in one batch."""
     context = cygrpc._ServicerContext(accepted, method.deserializer, None, loop)
-    try:
-        _watch(accepted, loop)
-        response, metadata = await method.answer(context)
-        answer = (
-            cygrpc.SendInitialMetadataOperation(metadata, _NO_FLAGS),
-            cygrpc.SendMessageOperation(response, _NO_FLAGS),
-            cygrpc.SendStatusFromServerOperation((), _OK, "", _NO_FLAGS),
-        )
-        await cygrpc.execute_batch(accepted, answer, loop)
-    except grpc.aio.AbortError as error:
-        # It has its status. The call and the error refer to each other.
-        error.__traceback__ = None
-    except _Ended:
-        pass
-    except Exception as error:
-        with contextlib.suppress(grpc.aio.AbortError, grpc.aio.UsageError, *_Ended):
-            await _crash(context, error)
+    with contextlib.suppress(*_Ended), _forgotten_aborts():
+        try:
+            _watch(accepted, loop)
+            response, metadata = await method.answer(context)
+            answer = (
+                cygrpc.SendInitialMetadataOperation(metadata, _NO_FLAGS),
+                cygrpc.SendMessageOperation(response, _NO_FLAGS),
+                cygrpc.SendStatusFromServerOperation((), _OK, "", _NO_FLAGS),
+            )
+            await cygrpc.execute_batch(accepted, answer, loop)
+        except (grpc.aio.AbortError, *_Ended):
+            raise
+        except Exception as error:
+            with contextlib.suppress(grpc.aio.UsageError):
+                await _crash(context, error)
 
 
 async def _crash(context: Context, error: Exception) -> NoReturn:

@@ -1,7 +1,7 @@
 """Messages of unary calls that are arriving: each organization has a share of places.
 
 The library keeps what has come of a message until all of it is there. As long as nobody reads a
-call, HTTP/2 flow control holds it to its first 64 KiB; so a call waits for a place to be read in.
+call, HTTP/2 flow control holds it to its first 16 KiB; so a call waits for a place to be read in.
 """
 
 from __future__ import annotations

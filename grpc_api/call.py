@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 # A message over MAX_BODY_BYTES is answered with details by us; one over this limit, by the library
 # without details (docs/contract.md section 10).
 MAX_RECEIVE_BYTES: Final = MAX_BODY_BYTES * 5 // 4
-LOOKAHEAD_BYTES: Final = 65_536  # that the library takes of a message before anybody reads it
+# That the library takes of a message before anybody reads it, also of calls that will be refused.
+# More spares larger messages a round trip, but a connection can have 200 such calls.
+LOOKAHEAD_BYTES: Final = 16_384
 
 MAX_STATUS_SECONDS: Final = 5.0  # for the status of a call that fails to be sent
 
@@ -134,9 +136,7 @@ class Call:
         organization = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)
         status = self._renderer.render(error, self.request_id, organization or "")
         self._status_code = status.code
-        # The library's call object and the AbortError it raises refer to each other, and the
-        # AbortError's context is the error we handle. The frames of that error's traceback hold
-        # whole messages. Without this they would stay in memory until the garbage collector runs.
+        # The frames of the error's traceback hold whole messages, while the status is sent.
         raised.__traceback__ = raised.__cause__ = raised.__context__ = None
         try:
             async with asyncio.timeout(MAX_STATUS_SECONDS):

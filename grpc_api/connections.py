@@ -3,6 +3,9 @@
 The library gives way to nobody: at its bound it closes every newcomer, and idle connections keep
 their places. But they are sockets of this process. One that is shut down is to the library like one
 whose client has gone, and a client without a call in it opens another without a word.
+
+Clients of gRPC speak first, also with TLS. The kernel keeps those that have said nothing, so that
+they take no place. Otherwise a thousand that come at once fill the port between two looks.
 """
 
 from __future__ import annotations
@@ -16,41 +19,47 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 # Between two looks. A descriptor takes some 5 us, so that looks take a sixth of the time.
-LOOK_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.03
 SECONDS_A_DESCRIPTOR: Final = 0.00003
 LOOKS_A_TURN: Final = 200
+# That the kernel keeps a silent client, who then is accepted like others.
+SILENT_SECONDS: Final = 60
 # Between two counts for the metrics, which so take at most a hundredth of the time.
 COUNT_SECONDS: Final = 1.0
 COUNT_SECONDS_A_DESCRIPTOR: Final = 0.0005
 # Parts of the places. Above the first, strangers give way until the second is left, and newcomers
-# among them until the first is: so many find room before the next look.
-CROWDED: Final = 0.5
-ROOMY: Final = 0.25
+# among them until the first is. The rest is for those that come before the next look: strangers
+# that were shut down come back together.
+CROWDED: Final = 0.25
+ROOMY: Final = 0.125
 NEWCOMER_MS: Final = 500  # in which a stranger may yet show its key
+PREFACE_BYTES: Final = 24  # with which HTTP/2 begins; TLS begins with more
 
 _DESCRIPTORS: Final = "/dev/fd"
 # Of the kernel's tcp_info: milliseconds since the client has sent anything, and how many bytes.
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
+_TCP_DEFER_ACCEPT: Final = getattr(socket, "TCP_DEFER_ACCEPT", None)
 _SILENCE: Final = slice(52, 56)
 _RECEIVED: Final = slice(128, 136)
 
 
 class _Seen(NamedTuple):
-    has_spoken: bool
+    has_begun: bool  # as a client does
     silent_ms: int
     descriptor: int
     peer: str
 
     def order(self) -> tuple[bool, int]:
         """The order of giving way."""
-        return self.has_spoken, -self.silent_ms
+        return self.has_begun, -self.silent_ms
 
 
 class Connections:
     """The connections of a process, of which there may be ``most``.
 
-    A stranger's is one on which no call had a usable key. Those that never said anything give way
-    first, and then those that are silent for longest. Where the kernel does not tell, nobody does.
+    A stranger's is one on which no call had a usable key. Those that have not said what a client
+    begins with give way first, and then those that are silent for longest. Where the kernel does
+    not tell, nobody does.
     """
 
     def __init__(self, most: int) -> None:
@@ -112,6 +121,21 @@ class Connections:
                 await asyncio.sleep(0)
 
 
+def leave_silent_to_kernel(port: int) -> None:
+    """Have clients of a port that listens accepted once they have said something.
+
+    A kernel that cannot, or that keeps as many as it can, has them accepted at once.
+    """
+    if _TCP_DEFER_ACCEPT is None:
+        return
+    for descriptor in os.listdir(_DESCRIPTORS):
+        with contextlib.suppress(OSError), _borrowed(int(descriptor)) as one:
+            if _port(one.getsockname()) == port and one.getsockopt(
+                socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+            ):
+                one.setsockopt(socket.IPPROTO_TCP, _TCP_DEFER_ACCEPT, SILENT_SECONDS)
+
+
 @contextlib.contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
     # Of the family Python takes only how long an address can be.
@@ -138,7 +162,8 @@ def _look_at(descriptor: int, port: int) -> _Seen | None:
             assert _TCP_INFO is not None
             info = one.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED.stop)
             silent_ms = int.from_bytes(info[_SILENCE], sys.byteorder)
-            return _Seen(any(info[_RECEIVED]), silent_ms, descriptor, peer)
+            received = int.from_bytes(info[_RECEIVED], sys.byteorder)
+            return _Seen(received >= PREFACE_BYTES, silent_ms, descriptor, peer)
     return None
 
 

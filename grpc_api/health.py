@@ -14,7 +14,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from core.errors import IngestError
-from grpc_api.accepting import Context
+from grpc_api.accepting import Context, forgetting_aborts
 from grpc_api.open_calls import OpenCalls, read_message
 
 MAX_MESSAGES: Final = 32  # that are arriving; a real one comes with its headers
@@ -62,11 +62,12 @@ class Health:
             "request_deserializer": health_pb2.HealthCheckRequest.FromString,
             "response_serializer": _Response.SerializeToString,
         }
+        check, watch = forgetting_aborts(self._check), forgetting_aborts(self._watch)
         return grpc.method_handlers_generic_handler(
             health.SERVICE_NAME,
             {
-                "Check": grpc.stream_unary_rpc_method_handler(self._check, **options),
-                "Watch": grpc.stream_stream_rpc_method_handler(self._watch, **options),
+                "Check": grpc.stream_unary_rpc_method_handler(check, **options),
+                "Watch": grpc.stream_stream_rpc_method_handler(watch, **options),
             },
         )
 

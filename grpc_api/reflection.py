@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from grpc_api.accepting import Context
+from grpc_api.accepting import Context, forgetting_aborts
 from grpc_api.open_calls import OpenCalls
 from grpc_api.pb.comments import COMMENTS
 
@@ -41,7 +41,7 @@ def enable_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
                 await context.write(response)
 
     method = grpc.stream_stream_rpc_method_handler(
-        answer,
+        forgetting_aborts(answer),
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

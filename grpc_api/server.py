@@ -14,6 +14,7 @@ from grpc_api import wakeups
 from grpc_api.accepting import Acceptor, library_handlers
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES
 from grpc_api.certificates import Certificates
+from grpc_api.connections import leave_silent_to_kernel
 from grpc_api.health import Health
 from grpc_api.reflection import enable_reflection
 from grpc_api.servicer import SERVICE, IngestServicer
@@ -123,6 +124,7 @@ class GrpcServer:
             )
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._address}: {error}") from None
+        leave_silent_to_kernel(port)
         return port
 
     async def serve(self) -> None:

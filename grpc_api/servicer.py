@@ -20,7 +20,7 @@ from core.models import Caller, EventBatch, SnapshotRequest
 from core.rules.event_batch import check_count
 from core.tracing import Tracer
 from grpc_api import convert, responses
-from grpc_api.accepting import Context, Metadata, Method, UnaryMethod
+from grpc_api.accepting import Context, Metadata, Method, UnaryMethod, forgetting_aborts
 from grpc_api.arrivals import Arrivals
 from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Request, deserializer
 from grpc_api.connections import Connections
@@ -241,7 +241,7 @@ class IngestServicer:
                 "snapshots", pb.IngestSnapshotRequest, self.ingest_snapshot
             ),
             "StreamEvents": grpc.stream_stream_rpc_method_handler(
-                self.stream_events,
+                forgetting_aborts(self.stream_events),
                 request_deserializer=deserializer(pb.StreamEventsRequest),
                 response_serializer=_serialize,
             ),
@@ -266,7 +266,7 @@ class _UnknownMethods(grpc.GenericRpcHandler):
             await call.fail(UnknownMethodError(handler_call_details.method))
 
         # A handler of streams serves unary calls, too, as it reads and sends no message.
-        return grpc.stream_stream_rpc_method_handler(refuse)
+        return grpc.stream_stream_rpc_method_handler(forgetting_aborts(refuse))
 
 
 def _serialize(message: Message) -> bytes:

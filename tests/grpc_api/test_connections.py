@@ -13,6 +13,7 @@ import pytest
 
 import core.descriptors
 from grpc_api.connections import Connections
+from tests.pressure.http2 import PREFACE
 from tests.support.grpc_driver import GrpcDriver
 from tests.support.running_service import Addresses, RunningService
 from tests.support.stream_client import Stream
@@ -21,7 +22,8 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-PLACES = 16
+PLACES = 32
+CROWDED = PLACES // 4
 
 
 @pytest.fixture
@@ -44,10 +46,16 @@ Enter = Callable[[int], Awaitable[list["Stranger"]]]
 
 
 class Stranger(asyncio.Protocol):
-    """A connection that says nothing."""
+    """A connection that says so much, of a client's first words, and no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: bytes) -> None:
+        self._words = words
         self.is_over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say it."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(self._words)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Note it."""
@@ -56,7 +64,7 @@ class Stranger(asyncio.Protocol):
 
 @contextlib.asynccontextmanager
 async def strangers(
-    addresses: Addresses,
+    addresses: Addresses, words: bytes = b"P"
 ) -> AsyncIterator[Callable[[int], Awaitable[list[Stranger]]]]:
     """A function that makes so many connections; they end with the block."""
     host, port = addresses.grpc.rsplit(":", 1)
@@ -64,7 +72,8 @@ async def strangers(
     made: list[tuple[asyncio.BaseTransport, Stranger]] = []
 
     async def enter(count: int) -> list[Stranger]:
-        pairs = [await loop.create_connection(Stranger, host, int(port)) for _ in range(count)]
+        make = lambda: Stranger(words)  # noqa: E731
+        pairs = [await loop.create_connection(make, host, int(port)) for _ in range(count)]
         made.extend(pairs)
         return [stranger for _, stranger in pairs]
 
@@ -75,7 +84,24 @@ async def strangers(
             transport.close()
 
 
-async def test_silent_strangers_give_way_and_neither_a_known_key_nor_its_stream(
+async def test_strangers_that_say_nothing_take_no_place(
+    few_places: RunningService, database_url: str
+) -> None:
+    tenant = await make_tenant(database_url)
+    with few_places as running:
+        addresses = running.addresses
+        async with strangers(addresses, b"") as enter:
+            silent: list[Stranger] = []
+            for _ in range(10):
+                silent += await enter(4 * PLACES)
+                async with client(addresses) as newcomer:
+                    assert (await newcomer.ping(tenant.key)).code is None
+            port = int(addresses.grpc.rsplit(":", 1)[1])
+            assert not await Connections(PLACES)._look(port, os.listdir("/dev/fd"))
+            assert not any(one.is_over for one in silent)
+
+
+async def test_strangers_of_few_words_give_way_and_neither_a_known_key_nor_its_stream(
     few_places: RunningService, database_url: str
 ) -> None:
     tenant = await make_tenant(database_url)
@@ -94,9 +120,7 @@ async def test_silent_strangers_give_way_and_neither_a_known_key_nor_its_stream(
 
             async def there_is_room() -> bool:
                 # The library counts a connection until it has closed it, later than its client.
-                return (
-                    len(await Connections(PLACES)._look(port, os.listdir("/dev/fd"))) <= PLACES // 2
-                )
+                return len(await Connections(PLACES)._look(port, os.listdir("/dev/fd"))) <= CROWDED
 
             for _ in range(3):
                 await enter(PLACES // 2)
@@ -124,11 +148,25 @@ async def test_nobody_gives_way_while_there_is_room(
     tenant = await make_tenant(database_url)
     with few_places as running:
         async with client(running.addresses) as known, strangers(running.addresses) as enter:
-            those = await enter(PLACES // 2 - 1)
+            those = await enter(CROWDED - 1)
             assert (await known.ping(tenant.key)).code is None
             before = looks
             await eventually(lambda: looks >= before + 3, "it looks again and again")
             assert not any(one.is_over for one in those)
             page = f"{running.addresses.http}/metrics"
-            counted_all = f'wepeople_admission_used{{budget="grpc_connections"}} {PLACES / 2}\n'
+            counted_all = f'wepeople_admission_used{{budget="grpc_connections"}} {float(CROWDED)}\n'
             await eventually(lambda: counted_all in httpx.get(page).text, "all are counted")
+
+
+async def test_who_has_begun_as_a_client_does_stays_before_others(
+    few_places: RunningService, database_url: str
+) -> None:
+    with few_places as running:
+        async with (
+            strangers(running.addresses, PREFACE) as enter_clients,
+            strangers(running.addresses) as enter,
+        ):
+            clients = await enter_clients(PLACES // 8)  # so many may stay in any case
+            others = await enter(CROWDED)
+            await eventually(lambda: any(one.is_over for one in others), "strangers give way")
+            assert not any(one.is_over for one in clients)

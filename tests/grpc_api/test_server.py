@@ -15,7 +15,7 @@ from grpc_api import server as grpc_server
 from grpc_api.accepting import Acceptor
 from grpc_api.pb import ingest_pb2 as pb
 from tests.grpc_api.conftest import Connect, DatabaseAway
-from tests.pressure.http2 import RST_STREAM, Http2, call_headers
+from tests.pressure.http2 import DEFAULT_WINDOW, RST_STREAM, Http2, call_headers
 from tests.support.grpc_driver import GrpcDriver, error_reply
 from tests.support.running_service import Addresses, RunningService
 from tests.support.stream_client import Stream
@@ -28,6 +28,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNAVAILABLE = grpc_library.StatusCode.UNAVAILABLE
 CALLS_IN_TURN = 20
+MAX_UNREAD_BYTES = 4 * 1_048_576
 REFUSED_STREAM = (7).to_bytes(4, "big")
 
 
@@ -198,6 +199,9 @@ class _Resetting(Http2):
             self.refused.set_result(None)
         super()._frame(kind, flags, stream, payload)
 
+    def window_of_a_call(self) -> int:
+        return self._stream_window
+
     def reset_many(self) -> None:
         for _ in range(2 * grpc_server.MAX_CONCURRENT_STREAMS):
             self.reset(self.open(call_headers("Ping", None)))
@@ -215,6 +219,19 @@ async def test_calls_that_are_reset_as_they_begin_do_not_pile_up(server: Address
     finally:
         transport.abort()
         await flood.lost
+
+
+async def test_what_nobody_reads_of_all_calls_of_a_connection_is_little(server: Addresses) -> None:
+    host, port = server.grpc.rsplit(":", 1)
+    loop = asyncio.get_running_loop()
+    transport, peer = await loop.create_connection(_Resetting, host, int(port))
+    try:
+        window = peer.window_of_a_call
+        await eventually(lambda: window() != DEFAULT_WINDOW, "the server tells its settings")
+        assert window() * grpc_server.MAX_CONCURRENT_STREAMS <= MAX_UNREAD_BYTES
+    finally:
+        transport.abort()
+        await peer.lost
 
 
 async def test_errors_of_unary_calls_keep_the_connection(grpc: GrpcDriver, tenant: Tenant) -> None:

@@ -214,7 +214,7 @@ async def test_few_messages_of_an_organization_arrive_at_a_time(
 
         await eventually(arrived, "as many as may arrive")
         assert (await connect(service.addresses).ingest(other.key, [event()])).code is None
-        # The library takes the first 64 KiB of the others, as it does not know that they must wait.
+        # The library takes the first 16 KiB of the others, as it does not know that they must wait.
         assert offered - calls.left_bytes <= taken + (90 - MAX_ARRIVING) * LOOKAHEAD_BYTES
         assert not calls.done
         transport.close()
