@@ -207,17 +207,21 @@ def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
 
 
 class _FairTurns:
-    """Has requests without a key wait for their turn; those with one wait in ``admit``."""
+    """Has requests wait for their turn, but for pings, which wait in ``admit``."""
 
     def __init__(self, app: ASGIApp, ingestor: Ingestor) -> None:
         self._app = app
         self._ingestor = ingestor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != PING_PATH:
+        if scope["type"] == "http" and not _is_ping(scope):
             turn = self._ingestor.begin_unkeyed(PAGE_UNITS)
             try:
                 await RequestContext.of(scope).wait_for(turn)
             except ClientDisconnect:
                 return
         await self._app(scope, receive, send)
+
+
+def _is_ping(scope: Scope) -> bool:
+    return scope["path"] == PING_PATH and scope["method"] in ENDPOINT_METHODS[PING_PATH]
