@@ -167,8 +167,9 @@ async def test_a_client_that_goes_away_waits_for_no_turn(
 
 
 async def test_a_connection_is_told_to_come_again_while_its_last_key_was_nobodys(
-    server: Addresses, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    server: Addresses, tenant: Tenant, new_tenant: MakeTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shut_out = await new_tenant(developer_api=False)
     told: list[bool] = []
     admit = Ingestor.admit
 
@@ -178,9 +179,10 @@ async def test_a_connection_is_told_to_come_again_while_its_last_key_was_nobodys
 
     monkeypatch.setattr(Ingestor, "admit", noted)
     async with connect(server.http) as connection:
-        for key in (UNKNOWN_KEY, None, None, tenant.key, tenant.key, UNKNOWN_KEY):
+        known = (tenant.key, tenant.key, UNKNOWN_KEY, shut_out.key, UNKNOWN_KEY)
+        for key in (UNKNOWN_KEY, None, None, *known):
             await connection.send(post(key, ONE))
             await connection.answer()
             await connection.send(head(None, "GET", "/healthz"))  # needs no key
             await connection.answer()
-    assert told == [False, True, True, True, False, False]
+    assert told == [False, True, True, True, False, False, True, False]
