@@ -278,7 +278,7 @@ async def test_a_key_that_was_known_before_a_change_is_not_behind_those_who_were
 ) -> None:
     """Whoever shares a proxy's connection with a stranger is not taken for one."""
     key, caller, cache = "wp_live_" + "0" * 32, quota_of_five.caller, road.authenticator._cache
-    cache.remember(*SECRETS.digests(key), caller, cache.begin())
+    cache.remember(SECRETS.digests(key)[0], caller, cache.begin())
     road.changes._publish(caller.organization_id)
 
     async def begun(*_: object) -> Caller:
