@@ -80,9 +80,10 @@ class Ingestor:
         try:
             digests = self._authenticator.digests_of(authorization)
         except IngestError:
-            await self._begin(STRANGERS, was_refused)
+            await self._begin(STRANGERS, returns=was_refused)
             raise
-        await self._begin(self._authenticator.flow_of(digests), was_refused)
+        returns = was_refused and not self._authenticator.was_known(digests)
+        await self._begin(self._authenticator.flow_of(digests), returns=returns)
         caller = await self._authenticator.identify(digests)
         try:
             self._authenticator.check_usable(caller)
@@ -98,8 +99,8 @@ class Ingestor:
         self._cells.of(caller).traffic.key_uses.note(caller)
         return caller, budget
 
-    async def _begin(self, flow: Flow, was_refused: bool) -> None:
-        if was_refused and flow == STRANGERS:
+    async def _begin(self, flow: Flow, *, returns: bool) -> None:
+        if returns and flow == STRANGERS:
             await self._admission.returning.begin(flow)
         await self._admission.beginning.begin(flow)
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.admin.administration import Administration
 from core.clock import Clock
-from core.counters import CANCELLED, Counters
+from core.counters import Counters
 from core.error_codes import REFERENCE_PATH, ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, log_internal
 from core.ingest import Ingestor
@@ -104,19 +104,18 @@ def _mount_console(app: FastAPI, console: FastAPI) -> None:
 def _failure_renderer(ingestor: Ingestor, base_url: str) -> Fail:
     def fail(scope: Scope, error: Exception) -> Response:
         context = RequestContext.of(scope)
-        is_gone = isinstance(error, ClientDisconnect)
         if isinstance(error, IngestError):
             log_internal(log, error, context.request_id)
             refused = context.refused(errors.HTTP_STATUS[error.code])
             ingestor.note_refusal(error, refused, context.caller)
             context.budget = error.budget or context.budget
         else:
-            if is_gone:
+            if isinstance(error, ClientDisconnect):
                 log.debug("the client went away", extra={"request_id": context.request_id})
             else:
                 log.error("crashed", exc_info=error, extra={"request_id": context.request_id})
             error = IngestError(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE)
-        context.code = CANCELLED if is_gone else error.code
+        context.code = error.code
         status, body, headers = errors.render_error(error, context.request_id, base_url)
         return _error_response(scope, status, error.code.value, error.message, body, headers)
 
@@ -207,17 +206,21 @@ def _add_exception_handlers(app: FastAPI, fail: Fail, base_url: str) -> None:
 
 
 class _FairTurns:
-    """Has requests without a key wait for their turn; those with one wait in ``admit``."""
+    """Has requests wait for their turn, but for pings, which wait in ``admit``."""
 
     def __init__(self, app: ASGIApp, ingestor: Ingestor) -> None:
         self._app = app
         self._ingestor = ingestor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != PING_PATH:
+        if scope["type"] == "http" and not _is_ping(scope):
             turn = self._ingestor.begin_unkeyed(PAGE_UNITS)
             try:
                 await RequestContext.of(scope).wait_for(turn)
             except ClientDisconnect:
                 return
         await self._app(scope, receive, send)
+
+
+def _is_ping(scope: Scope) -> bool:
+    return scope["path"] == PING_PATH and scope["method"] in ENDPOINT_METHODS[PING_PATH]

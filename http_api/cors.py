@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from fastapi import Response
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from http_api.paths import ENDPOINT_METHODS
@@ -73,6 +74,8 @@ class Preflight:
             return
         try:
             await self._begin(scope)
+        except ClientDisconnect:
+            raise
         except Exception as error:
             await self._fail(scope, error)(scope, receive, send)
             return

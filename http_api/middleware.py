@@ -208,7 +208,7 @@ class RequestContextMiddleware:
                 message = {"type": WHOLE_ANSWER, "status": status, "headers": headers, "body": body}
                 await send(message)
         except ClientDisconnect:
-            pass
+            context.status = 0  # FastAPI has made an answer, which nobody got
         except Exception:
             # The handler of the application has sent the 500; Starlette raises again after it.
             if not context.status:

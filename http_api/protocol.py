@@ -231,7 +231,8 @@ class HttpProtocol(RequestParser):
         assert self._begun is not None
         context = RequestContext.of(cast("Scope", self._begun.scope))
         caller = context.caller
-        self._was_refused = caller is None and (self._was_refused or context.code in _NOBODYS)
+        is_known = context.budget is not None
+        self._was_refused = not is_known and (self._was_refused or context.code in _NOBODYS)
         self.places.end_request(self, caller.organization_id.int if caller else None)
         if self.transport.is_closing():
             return

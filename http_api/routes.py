@@ -22,6 +22,7 @@ from core.models import (
     SnapshotReceipt,
     SnapshotRequest,
 )
+from core.rules.event_batch import check_count
 from core.slices import InTurns
 from http_api.body import read_body
 from http_api.decoding import decode_events, decode_snapshot
@@ -138,6 +139,7 @@ def _store_events(
 ) -> Awaitable[Receipt]:
     context.events = len(events)
     assert context.caller is not None
+    check_count(len(events))  # comes before the key
     key = headers.idempotency_key()
     batch = EventBatch(context.request_id, events, key, size_bytes=size_bytes, span=context.span)
     return ingestor.ingest(context.caller, batch)

@@ -120,6 +120,10 @@ class Authenticator:
         caller = self._cache.last_caller(digests[0])
         return caller.organization_id.int if caller else STRANGERS
 
+    def was_known(self, digests: Digests) -> bool:
+        """Whether somebody had the key when it was last read, be it before a change."""
+        return self._cache.was_known(digests[0])
+
     def recall(self, authorization: str) -> Caller | None:
         """The caller behind the Authorization value of a key if known without asking, or None."""
         cached = self._cache.trusted(self.digests_of(authorization)[0])
@@ -138,8 +142,7 @@ class Authenticator:
             )
 
     async def _find(self, digests: Digests) -> Caller | None:
-        is_known = self._cache.was_known(digests[0])
-        lookups = self._known_lookups if is_known else self._stranger_lookups
+        lookups = self._known_lookups if self.was_known(digests) else self._stranger_lookups
         place = await lookups.find(digests)
         if place is None:
             return None

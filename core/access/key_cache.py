@@ -95,6 +95,7 @@ class KeyCache:
         self._drop(key_digest)
         entry = CachedKey(caller, reading.at, self._is_announced(caller, reading.at))
         if caller is None:
+            self._once_known.pop(key_digest, None)
             self._unknown[key_digest] = entry
             if len(self._unknown) > MAX_CACHED_UNKNOWN_KEYS:
                 self._unknown.popitem(last=False)

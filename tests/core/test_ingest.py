@@ -51,12 +51,15 @@ class IngestRoad:
 
     def __init__(self, writer: DirectWriter, cells: Cells, counters: Counters) -> None:
         database, clock = writer.database, writer.clock
-        changes = Invalidation(database, clock)
+        self.changes = Invalidation(database, clock)
         self.counters = counters
         self.journal, self.rejections = cells.home.journal, cells.home.rejections
+        self.authenticator = Authenticator(
+            database, cells.database_of, self.changes, clock, SECRETS
+        )
         self.ingestor = Ingestor(
             Admission(),
-            Authenticator(database, cells.database_of, changes, clock, SECRETS),
+            self.authenticator,
             RateLimiter(clock, OwnBuckets()),
             cells,
             RefusalLog(clock),
@@ -244,20 +247,45 @@ async def test_acks_are_sent_a_few_in_a_turn_and_of_each_organization_in_turn(
     assert quiet in sent[: 2 * MAX_ACKED_A_TURN]
 
 
+@contextlib.asynccontextmanager
+async def strangers_who_come_again(road: IngestRoad) -> AsyncIterator[list[int]]:
+    """500 requests on connections that were refused; the list has those that are again by now."""
+    refused: list[int] = []
+
+    async def ask(number: int) -> None:
+        with pytest.raises(IngestError, match="Send your API key"):
+            await road.ingestor.admit(None, was_refused=True)
+        refused.append(number)
+
+    flood = [asyncio.create_task(ask(number)) for number in range(500)]
+    await turns(2)
+    yield refused
+    await asyncio.gather(*flood)
+    assert len(refused) == 500
+
+
 async def test_a_stranger_who_comes_new_is_not_behind_those_who_were_refused(
     road: IngestRoad,
 ) -> None:
-    refused = 0
-
-    async def ask(*, was_refused: bool) -> None:
-        nonlocal refused
+    async with strangers_who_come_again(road) as refused:
         with pytest.raises(IngestError, match="Send your API key"):
-            await road.ingestor.admit(None, was_refused=was_refused)
-        refused += was_refused
+            await road.ingestor.admit(None)
+        assert len(refused) < 50
 
-    flood = [asyncio.create_task(ask(was_refused=True)) for _ in range(500)]
-    await turns(2)
-    await ask(was_refused=False)
-    assert refused < 50
-    await asyncio.gather(*flood)
-    assert refused == 500
+
+async def test_a_key_that_was_known_before_a_change_is_not_behind_those_who_were_refused(
+    road: IngestRoad, quota_of_five: DirectWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever shares a proxy's connection with a stranger is not taken for one."""
+    key, caller, cache = "wp_live_" + "0" * 32, quota_of_five.caller, road.authenticator._cache
+    cache.remember(SECRETS.digests(key)[0], caller, cache.begin())
+    road.changes._publish(caller.organization_id)
+
+    async def begun(*_: object) -> Caller:
+        raise NotImplementedError
+
+    monkeypatch.setattr(Authenticator, "identify", begun)
+    async with strangers_who_come_again(road) as refused:
+        with pytest.raises(NotImplementedError):
+            await road.ingestor.admit(f"Bearer {key}", was_refused=True)
+        assert len(refused) < 50

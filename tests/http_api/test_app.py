@@ -8,6 +8,8 @@ import httpx
 import psycopg
 import pytest
 
+from core.ingest import Ingestor
+from http_api.app import PAGE_UNITS
 from tests.conftest import MakeTenant
 from tests.support.http_driver import HttpDriver
 from tests.support.raw_http import (
@@ -34,6 +36,23 @@ pytestmark = pytest.mark.anyio
 
 
 REQUEST_ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}")
+
+
+@pytest.mark.parametrize("path", [PING, EVENTS, SNAPSHOTS, "/nothing", "/healthz", "/metrics"])
+async def test_another_method_waits_for_its_turn_as_a_page_does(
+    server: Addresses, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    turns = []
+    begin = Ingestor.begin_unkeyed
+
+    async def noted(ingestor: Ingestor, units: int) -> None:
+        turns.append(units)
+        await begin(ingestor, units)
+
+    monkeypatch.setattr(Ingestor, "begin_unkeyed", noted)
+    for method in ("DELETE", "OPTIONS"):
+        assert (await ask(server.http, head(None, method, path))).status in (404, 405)
+    assert turns == [PAGE_UNITS] * 2
 
 
 @pytest.mark.parametrize(

@@ -124,12 +124,19 @@ async def test_whether_it_is_json_comes_before_the_number_of_events(
     check_error(answer, 400, "invalid_body")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"Idempotency_Key": "x" * 201}, {"Idempotency_Key": "a", "idempotency_key": "b"}],
+    ids=["too long", "sent twice"],
+)
 async def test_the_number_of_events_comes_before_the_idempotency_key(
-    server: Addresses, tenant: Tenant
+    server: Addresses, tenant: Tenant, headers: dict[str, Any]
 ) -> None:
     body = json.dumps({"events": EVENTS_501}).encode()
-    answer = await ask(server.http, post(tenant.key, body, Idempotency_Key="x" * 201))
+    answer = await ask(server.http, post(tenant.key, body, **headers))
     check_error(answer, 413, "batch_too_large")
+    answer = await ask(server.http, post(tenant.key, b'{"events": [1]}', **headers))
+    assert "Idempotency-Key" in check_error(answer, 400, "invalid_body")
 
 
 async def test_an_empty_list_comes_before_the_quota(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 
 from core import ids
+from core.ingest import Ingestor
 from tests.support.collector import SERVER, Collector
 from tests.support.http_driver import HttpDriver
-from tests.support.raw_http import connect, head
+from tests.support.raw_http import ONE, PING, connect, head, post
 from tests.support.running_service import RunningService
 from tests.support.tenant import UNKNOWN_KEY, event, make_tenant, snapshot
 from tests.support.waiting import eventually
@@ -100,3 +103,33 @@ async def test_a_client_that_goes_away_is_told_of(
         await eventually(lambda: bool(collector.named(EVENTS)), "the span has ended")
     span = collector.one(EVENTS)
     assert span.attributes["error.type"] == "cancelled"
+
+
+async def test_a_client_that_goes_away_before_its_turn_has_no_status(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[object] = []
+
+    async def never(*_: object, **__: object) -> None:
+        waiting.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Ingestor, "admit", never)
+    monkeypatch.setattr(Ingestor, "begin_unkeyed", never)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # milliseconds
+    preflight = head(None, "OPTIONS", PING, Origin="null", Access_Control_Request_Method="GET")
+    requests = [head(None, "GET", PING), post(None, ONE), preflight]
+    with (
+        Collector() as collector,
+        RunningService(database_url, otlp_endpoint=collector.endpoint) as service,
+    ):
+        for request in requests:
+            async with connect(service.addresses.http) as connection:
+                await connection.send(request)
+                await eventually(lambda: bool(waiting), "the request waits")
+                connection.reset()
+            waiting.clear()
+        await eventually(lambda: len(collector.spans) == len(requests), "the spans have ended")
+    for span in collector.spans:
+        assert span.attributes["error.type"] == "cancelled"
+        assert "http.response.status_code" not in span.attributes

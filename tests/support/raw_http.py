@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +75,12 @@ class RawConnection:
             assert len(headers) == len(pairs), f"a header was sent twice: {head}"
             length = 0 if of_head else int(headers.get("content-length", 0))
             return Answer(int(line.split()[1]), headers, await self._reader.readexactly(length))
+
+    def reset(self) -> None:
+        """Leave at once; a mere close may be one of a client that waits for its answer."""
+        client = self.writer.get_extra_info("socket")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def line(self) -> bytes:
         """Read one line, such as that of an interim response."""

@@ -80,6 +80,14 @@ async def test_what_is_read_in_the_time_after_an_announcement_is_not_trusted_whe
     assert cache.still_trusted_after(1_000) == {THERE}
 
 
+async def test_a_key_was_known_until_it_is_found_to_be_nobodys(cache: Cache) -> None:
+    cache.read((HERE, OF_HERE))
+    cache.announce(None)
+    assert cache.keys.was_known(HERE)
+    cache.read((HERE, None))
+    assert not cache.keys.was_known(HERE)
+
+
 async def test_an_announcement_concerns_its_organization_alone(cache: Cache) -> None:
     cache.announce(UUID(int=77))
     cache.read((HERE, OF_HERE), (THERE, OF_THERE))
