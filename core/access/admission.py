@@ -20,7 +20,7 @@ from core.access.memory_bounds import MAX_OPEN_STREAMS, MAX_REQUEST_BYTES, MAX_S
 from core.access.shared_budget import SharedBudget
 from core.access.slice_turns import SliceTurns
 
-MAX_BEGUN_A_TURN: Final = 8  # requests
+MAX_BEGUN_A_TURN: Final = 16  # requests
 # Of these, strangers whose last key was nobody's; those who come new are not behind them.
 MAX_RETURNING_A_TURN: Final = 2
 MAX_READ_A_TURN: Final = 8  # pieces of bodies
