@@ -9,8 +9,9 @@ from typing import Final
 from grpc_api.pb import ingest_pb2 as pb
 from tests.pressure.http2 import Calls, call_headers, message
 from tests.pressure.pressure import Tally, Target, pressure
-from tests.pressure.wire import EVENTS, Caller, Connection, batch, get, keep_open, post
+from tests.pressure.wire import EVENTS, Caller, Connection, batch, get, head, keep_open, post
 from tests.support.grpc_driver import event_message
+from tests.support.raw_http import PING
 from tests.support.tenant import UNKNOWN_KEY, event
 
 CALLERS: Final = 256
@@ -54,6 +55,12 @@ async def made_up_keys(target: Target, tally: Tally) -> None:
 async def no_key(target: Target, tally: Tally) -> None:
     """Requests without a credential over 256 connections."""
     await _flood(target, tally, CALLERS, post(None, batch("none", 1), EVENTS))
+
+
+@pressure()
+async def wrong_method(target: Target, tally: Tally) -> None:
+    """The ping endpoint with a method that it does not have, over 1,500 connections."""
+    await _flood(target, tally, STRANGERS, head(None, "DELETE", PING, Content_Type=None))
 
 
 @pressure()
