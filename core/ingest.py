@@ -23,14 +23,7 @@ from core.journal.judging import MIN_JUDGED_BYTES
 from core.journal.pending_events import PendingEvents, prepared
 from core.journal.pending_snapshot import PendingSnapshot
 from core.journal.producers import Progress
-from core.models import (
-    Budget,
-    Caller,
-    EventBatch,
-    Receipt,
-    SnapshotReceipt,
-    SnapshotRequest,
-)
+from core.models import Budget, Caller, EventBatch, Receipt, SnapshotReceipt, SnapshotRequest
 from core.postgres.errors import NoAnswerError, database_away
 from core.refusal_log import RefusalLog, RefusedRequest
 from core.rules.event_batch import check_count

@@ -69,10 +69,11 @@ class TestFull:
         self, few_places: RunningService, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tenant = await make_tenant(database_url)
-        ended = 0
+        begun = ended = 0
 
         async def never(*_: object) -> None:
-            nonlocal ended
+            nonlocal begun, ended
+            begun += 1
             try:
                 await asyncio.Event().wait()
             finally:
@@ -94,6 +95,7 @@ class TestFull:
                 ):
                     strangers.append(await stack.enter_async_context(connect(url)))
                     await strangers[-1].send(request)
+                await eventually(lambda: begun == 3, "all wait for a turn")
                 for stranger in strangers:
                     newcomer = await stack.enter_async_context(connect(url))
                     await newcomer.send(head(tenant.key, "GET", PING))
