@@ -203,10 +203,8 @@ class RequestContextMiddleware:
                 await app(scope, receive, partial(self._send, scope, context, send))
             else:
                 status, headers, body = await endpoint(scope, context, receive)
-                context.status = status
-                headers = [*headers, *context.headers(), *cors_headers(scope, self._documents)]
                 message = {"type": WHOLE_ANSWER, "status": status, "headers": headers, "body": body}
-                await send(message)
+                await self._send(scope, context, send, message)
         except ClientDisconnect:
             context.status = 0  # FastAPI has made an answer, which nobody got
         except Exception:

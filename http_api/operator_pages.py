@@ -97,7 +97,7 @@ class _OperatorPage:
             await context.wait_for(self._begin())
             response = await self._answer()
         except ClientDisconnect:
-            return
+            raise
         except Exception as error:
             response = self._fail(scope, error)
         await response(scope, receive, send)
