@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -84,6 +84,12 @@ async def strangers(
             transport.close()
 
 
+async def seen(addresses: Addresses) -> Sequence[object]:
+    """The connections of the gRPC port that a look sees."""
+    port = int(addresses.grpc.rsplit(":", 1)[1])
+    return await Connections(PLACES)._look(port, os.listdir("/dev/fd"))
+
+
 async def test_strangers_that_say_nothing_take_no_place(
     few_places: RunningService, database_url: str
 ) -> None:
@@ -96,8 +102,7 @@ async def test_strangers_that_say_nothing_take_no_place(
                 silent += await enter(4 * PLACES)
                 async with client(addresses) as newcomer:
                     assert (await newcomer.ping(tenant.key)).code is None
-            port = int(addresses.grpc.rsplit(":", 1)[1])
-            assert not await Connections(PLACES)._look(port, os.listdir("/dev/fd"))
+            assert not await seen(addresses)
             assert not any(one.is_over for one in silent)
 
 
@@ -116,11 +121,10 @@ async def test_strangers_of_few_words_give_way_and_neither_a_known_key_nor_its_s
             stream = Stream(streaming.channel, tenant.key)
             await stream.send()
             assert (await stream.ack()).accepted == 1
-            port = int(addresses.grpc.rsplit(":", 1)[1])
 
             async def there_is_room() -> bool:
                 # The library counts a connection until it has closed it, later than its client.
-                return len(await Connections(PLACES)._look(port, os.listdir("/dev/fd"))) <= CROWDED
+                return len(await seen(addresses)) <= CROWDED
 
             for _ in range(3):
                 await enter(PLACES // 2)
