@@ -36,6 +36,10 @@ class ErrorCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+# Of callers with nobody's key, or with none.
+STRANGERS_CODES: Final = frozenset({ErrorCode.MISSING_AUTHORIZATION, ErrorCode.INVALID_KEY})
+
+
 class StreamReason(StrEnum):
     """The reasons for the end of a stream that have no code in the catalogue."""
 

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from core.access.admission import MIN_JUDGED_IN_TURN, Admission
 from core.access.authentication import MAX_CALLER_AGE_SECONDS, Authenticator
-from core.access.fair_queue import STRANGERS, UNKEYED, Flow
+from core.access.fair_queue import STRANGERS, UNKEYED
 from core.access.key_watch import KeyWatch
 from core.access.memory_bounds import request_bytes, streamed_events
 from core.access.rate_limits import RateLimiter
@@ -70,13 +70,14 @@ class Ingestor:
 
         ``was_refused``: the last key on its connection was nobody's.
         """
+        if was_refused and self.is_strangers(authorization):
+            await self._admission.returning.begin(STRANGERS)
         try:
             digests = self._authenticator.digests_of(authorization)
         except IngestError:
-            await self._begin(STRANGERS, returns=was_refused)
+            await self._admission.beginning.begin(STRANGERS)
             raise
-        returns = was_refused and not self._authenticator.was_known(digests)
-        await self._begin(self._authenticator.flow_of(digests), returns=returns)
+        await self._admission.beginning.begin(self._authenticator.flow_of(digests))
         caller = await self._authenticator.identify(digests)
         try:
             self._authenticator.check_usable(caller)
@@ -92,10 +93,9 @@ class Ingestor:
         self._cells.of(caller).traffic.key_uses.note(caller)
         return caller, budget
 
-    async def _begin(self, flow: Flow, *, returns: bool) -> None:
-        if returns and flow == STRANGERS:
-            await self._admission.returning.begin(flow)
-        await self._admission.beginning.begin(flow)
+    def is_strangers(self, authorization: str | None) -> bool:
+        """Whether there is no key, or nobody is known to have or to have had it."""
+        return self._authenticator.is_strangers(authorization)
 
     async def begin_unkeyed(self, units: int) -> None:
         """Begin a request without a key in its turn; it costs as much as ``units`` usual ones."""

@@ -24,6 +24,8 @@ from typing import Any, Final, NamedTuple, NoReturn, Union
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from grpc_api.returning import ReturningCalls
+
 log = logging.getLogger(__name__)
 
 # Of each method at once. An accept takes two turns of the loop: half as many are made in each.
@@ -104,20 +106,35 @@ def library_handlers(methods: Mapping[str, Method]) -> dict[str, grpc.RpcMethodH
 
 
 class Acceptor:
-    """Accepts the calls of ``methods``, which ``server`` has registered, beside the library."""
+    """Accepts the calls of ``methods``, which ``server`` has registered, beside the library.
 
-    def __init__(self, server: grpc.aio.Server, methods: Mapping[str, Method]) -> None:
+    ``returns``: whether a call is a stranger's who was refused before (grpc_api/returning.py).
+    """
+
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        methods: Mapping[str, Method],
+        returns: Callable[[Context], bool],
+    ) -> None:
         self._server: Any = server._server  # type: ignore[attr-defined]
         self._resolver: Any = cygrpc._MethodResolver([], library_handlers(methods))
         self._methods = methods
+        self._returns = returns
+        self._returning = ReturningCalls()
         self._calls: set[asyncio.Task[None]] = set()  # the loop itself holds tasks only weakly
 
     async def run(self) -> None:
         """Accept calls until the started server stops."""
         async with asyncio.TaskGroup() as group:
-            for name, method in self._methods.items():
-                for _ in range(ACCEPTING):
-                    group.create_task(self._accept(name, method))
+            returning = group.create_task(self._returning.run())
+            accepting = [
+                group.create_task(self._accept(name, method))
+                for name, method in self._methods.items()
+                for _ in range(ACCEPTING)
+            ]
+            await asyncio.wait(accepting)
+            returning.cancel()  # those that are left would hold up the drain
 
     async def _accept(self, name: str, method: Method) -> None:
         loop = asyncio.get_running_loop()
@@ -128,14 +145,24 @@ class Acceptor:
                 if self._server.is_running():
                     continue
                 return
-            if isinstance(method, UnaryMethod):
-                serving = _serve(method, accepted, loop)
+            begin = partial(self._begin, name, method, accepted, loop)
+            if self._returns(cygrpc._ServicerContext(accepted, None, None, loop)):
+                self._returning.add(begin)
             else:
-                handling = cygrpc._handle_rpc(name, self._resolver, (), accepted, loop, False)
-                serving = cygrpc._schedule_rpc_coro(handling, accepted, loop, name)
-            call = loop.create_task(serving)
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+                begin()
+            del accepted, begin  # the library keeps a call for as long as anybody does
+
+    def _begin(
+        self, name: str, method: Method, accepted: Any, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        if isinstance(method, UnaryMethod):
+            serving = _serve(method, accepted, loop)
+        else:
+            handling = cygrpc._handle_rpc(name, self._resolver, (), accepted, loop, False)
+            serving = cygrpc._schedule_rpc_coro(handling, accepted, loop, name)
+        call = loop.create_task(serving)
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
 
 
 async def _serve(method: UnaryMethod, accepted: Any, loop: asyncio.AbstractEventLoop) -> None:

@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from core import ids
 from core.clock import Clock
 from core.counters import OK
-from core.error_codes import ErrorCode
+from core.error_codes import STRANGERS_CODES, ErrorCode
 from core.errors import INTERNAL_MESSAGE, IngestError, StreamError, log_internal
 from core.limits import MAX_BODY_BYTES
 from core.models import Caller
@@ -49,7 +49,7 @@ class Call:
         self.context = context
         self.clock = clock
         self.request_id = ids.new_request_id(clock.now_us())
-        self.authorization = _authorization(context)
+        self.authorization = authorization_of(context)
         self.caller: Caller | None = None
         self.code: str | None = None  # of the error that ended it
         self.events: int | None = None  # in the batch of a unary call, once it is read
@@ -131,6 +131,8 @@ class Call:
         if isinstance(error, IngestError):
             log_internal(log, error, self.request_id)
             self.code = error.code
+            if error.code in STRANGERS_CODES:
+                self._connections.note_refused(self.context.peer())
         elif isinstance(error, StreamError):
             self.code = error.reason
         organization = self.caller and ids.text(ids.ORGANIZATION, self.caller.organization_id)
@@ -149,7 +151,8 @@ class Call:
         raise AssertionError("unreachable")
 
 
-def _authorization(context: Context) -> str | None:
+def authorization_of(context: Context) -> str | None:
+    """The Authorization value of a call, which may be nobody's."""
     metadata = context.invocation_metadata() or ()
     values = [str(value) for name, value in metadata if name == "authorization"]
     # Two credentials are invalid together: either could be the one the client did not mean.

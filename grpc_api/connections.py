@@ -15,7 +15,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 # Between two looks. A descriptor takes some 5 us, so that looks take a sixth of the time.
@@ -65,11 +65,23 @@ class Connections:
     def __init__(self, most: int) -> None:
         self.most = most
         self.open = 0  # as counted last
-        self._known: set[str] = set()  # the peers of calls with a usable key; some may be gone
+        # Peers, some of which may be gone: of calls with a usable key; of strangers' calls alone.
+        self._known: set[str] = set()
+        self._refused: set[str] = set()
 
     def note_known(self, peer: str) -> None:
         """Note that a call of this peer, as grpc names it, had a usable key."""
         self._known.add(peer)
+        self._refused.discard(peer)
+
+    def note_refused(self, peer: str) -> None:
+        """Note that a call of this peer was a stranger's."""
+        if peer not in self._known and len(self._refused) < self.most:
+            self._refused.add(peer)
+
+    def was_refused(self, peer: Callable[[], str]) -> bool:
+        """Whether there were calls on the connection of this peer, and all were strangers'."""
+        return bool(self._refused) and peer() in self._refused
 
     async def run(self, port: int) -> None:
         """Count the connections to the port; whenever there are many, strangers give way."""
@@ -78,14 +90,17 @@ class Connections:
         while _TCP_INFO is not None:
             descriptors: list[str] = []
             with contextlib.suppress(OSError):  # no descriptor is left to look with
-                known = set(self._known)
+                counts = now() >= count_at
+                noted = self._known | self._refused if counts else set()
                 descriptors = os.listdir(_DESCRIPTORS)
-                if len(descriptors) > CROWDED * self.most or len(known) > self.most:
-                    seen = await self._look(port, descriptors)
-                    self._known -= known.difference(one.peer for one in seen)
-                    await self._make_room(port, seen)
-                if now() >= count_at:
-                    self.open = await self._count(port, descriptors)
+                if len(descriptors) > CROWDED * self.most:
+                    await self._make_room(port, await self._look(port, descriptors))
+                if counts:
+                    peers = await self._peers(port, descriptors)
+                    self.open = len(peers)
+                    gone = noted - peers
+                    self._known -= gone
+                    self._refused -= gone
                     pause = max(COUNT_SECONDS, COUNT_SECONDS_A_DESCRIPTOR * len(descriptors))
                     count_at = now() + pause
             await asyncio.sleep(max(LOOK_SECONDS, SECONDS_A_DESCRIPTOR * len(descriptors)))
@@ -99,13 +114,14 @@ class Connections:
                 await asyncio.sleep(0)
         return seen
 
-    async def _count(self, port: int, descriptors: list[str]) -> int:
-        count = 0
+    async def _peers(self, port: int, descriptors: list[str]) -> set[str]:
+        peers: set[str] = set()
         for number, descriptor in enumerate(descriptors, 1):
-            count += _is_of(int(descriptor), port)
+            if (peer := _peer_of(int(descriptor), port)) is not None:
+                peers.add(peer)
             if not number % LOOKS_A_TURN:
                 await asyncio.sleep(0)
-        return count
+        return peers
 
     async def _make_room(self, port: int, seen: list[_Seen]) -> None:
         too_many = len(seen) - int(CROWDED * self.most)
@@ -146,13 +162,12 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
         one.detach()
 
 
-def _is_of(descriptor: int, port: int) -> bool:
-    """Whether a descriptor is a connection to the port; its listener is none."""
+def _peer_of(descriptor: int, port: int) -> str | None:
+    """The peer of a descriptor that is a connection to the port; its listener is none."""
     with contextlib.suppress(OSError), _borrowed(descriptor) as one:
         if _port(one.getsockname()) == port:
-            one.getpeername()
-            return True
-    return False
+            return _peer(one.getpeername())
+    return None
 
 
 def _look_at(descriptor: int, port: int) -> _Seen | None:

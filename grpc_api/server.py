@@ -35,7 +35,7 @@ KEEPALIVE_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_CLIENT_PING_MS: Final = 5_000
 HEALTH_SECONDS: Final = 1.0
-MAX_UNACCEPTED_CALLS: Final = 16_384
+MAX_UNACCEPTED_CALLS: Final = 12_288
 
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
@@ -111,7 +111,9 @@ class GrpcServer:
         # Registered, each method has a queue of its own: a flood of one does not delay the others.
         self._server.add_registered_method_handlers(SERVICE, library_handlers(methods))
         self._acceptor = Acceptor(
-            self._server, {f"/{SERVICE}/{name}": method for name, method in methods.items()}
+            self._server,
+            {f"/{SERVICE}/{name}": method for name, method in methods.items()},
+            self._servicer.returns,
         )
         self._server.add_generic_rpc_handlers((self._health.handler(),))
         enable_reflection((SERVICE, health.SERVICE_NAME), self._server)

@@ -22,7 +22,14 @@ from core.tracing import Tracer
 from grpc_api import convert, responses
 from grpc_api.accepting import Context, Metadata, Method, UnaryMethod, forgetting_aborts
 from grpc_api.arrivals import Arrivals
-from grpc_api.call import LOOKAHEAD_BYTES, MAX_RECEIVE_BYTES, Call, Request, deserializer
+from grpc_api.call import (
+    LOOKAHEAD_BYTES,
+    MAX_RECEIVE_BYTES,
+    Call,
+    Request,
+    authorization_of,
+    deserializer,
+)
 from grpc_api.connections import Connections
 from grpc_api.deadlines import Deadlines
 from grpc_api.errors import StatusRenderer, UnknownMethodError
@@ -73,6 +80,12 @@ class IngestServicer:
         A stream that is opened later ends at once.
         """
         await self._streams.drain(seconds)
+
+    def returns(self, context: Context) -> bool:
+        """Whether a call is a stranger's, on a connection on which only strangers called before."""
+        return self.connections.was_refused(context.peer) and self._ingestor.is_strangers(
+            authorization_of(context)
+        )
 
     async def begin_unkeyed(self) -> None:
         """Begin a call that needs no key in its turn."""

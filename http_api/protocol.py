@@ -16,7 +16,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from core.access.shared_budget import overloaded
-from core.error_codes import ErrorCode
+from core.error_codes import STRANGERS_CODES, ErrorCode
 from core.errors import IngestError
 from http_api.connections import Connections
 from http_api.cycle import CLOSE, render
@@ -27,8 +27,6 @@ MAX_HEAD_SECONDS: Final = 10.0
 MAX_UNREAD_SECONDS: Final = 10.0  # without progress
 # For requests that are on their way when the service stops; answers then end their connection.
 STOP_LINGER_SECONDS: Final = 0.5
-
-_NOBODYS: Final = frozenset({ErrorCode.MISSING_AUTHORIZATION, ErrorCode.INVALID_KEY})
 
 
 class HttpProtocol(RequestParser):
@@ -232,7 +230,7 @@ class HttpProtocol(RequestParser):
         context = RequestContext.of(cast("Scope", self._begun.scope))
         caller = context.caller
         is_known = context.budget is not None
-        self._was_refused = not is_known and (self._was_refused or context.code in _NOBODYS)
+        self._was_refused = not is_known and (self._was_refused or context.code in STRANGERS_CODES)
         self.places.end_request(self, caller.organization_id.int if caller else None)
         if self.transport.is_closing():
             return

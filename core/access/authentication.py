@@ -124,6 +124,14 @@ class Authenticator:
         """Whether somebody had the key when it was last read, be it before a change."""
         return self._cache.was_known(digests[0])
 
+    def is_strangers(self, authorization: str | None) -> bool:
+        """Whether there is no key, or nobody is known to have or to have had it."""
+        try:
+            digests = self.digests_of(authorization)
+        except IngestError:
+            return True
+        return not self.was_known(digests) and self.flow_of(digests) == STRANGERS
+
     def recall(self, authorization: str) -> Caller | None:
         """The caller behind the Authorization value of a key if known without asking, or None."""
         cached = self._cache.trusted(self.digests_of(authorization)[0])

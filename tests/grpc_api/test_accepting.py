@@ -93,7 +93,7 @@ async def _serving(answer: Any) -> AsyncIterator[str]:
     server.add_registered_method_handlers("test.Service", library_handlers({"Answer": method}))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    accepting = asyncio.create_task(Acceptor(server, {METHOD: method}).run())
+    accepting = asyncio.create_task(Acceptor(server, {METHOD: method}, lambda _: False).run())
     try:
         yield f"127.0.0.1:{port}"
     finally:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 import core.descriptors
+from grpc_api import connections
 from grpc_api.connections import Connections
 from tests.pressure.http2 import PREFACE
 from tests.support.grpc_driver import GrpcDriver
@@ -160,6 +162,39 @@ async def test_nobody_gives_way_while_there_is_room(
             page = f"{running.addresses.http}/metrics"
             counted_all = f'wepeople_admission_used{{budget="grpc_connections"}} {float(CROWDED)}\n'
             await eventually(lambda: counted_all in httpx.get(page).text, "all are counted")
+
+
+async def test_a_connection_is_a_refused_strangers_until_it_has_a_key_or_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "COUNT_SECONDS", 0.0)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Stranger(b""), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    those = Connections(PLACES)
+    running = asyncio.create_task(those.run(port))
+    clients = [
+        await loop.create_connection(lambda: Stranger(b""), "127.0.0.1", port) for _ in "123"
+    ]
+    peers = [f"ipv4:127.0.0.1:{one.get_extra_info('sockname')[1]}" for one, _ in clients]
+    here, gone, known = peers
+
+    def refused() -> list[str]:
+        return [peer for peer in peers if those.was_refused(partial(str, peer))]
+
+    try:
+        for peer in peers:
+            those.note_refused(peer)
+        those.note_known(known)
+        those.note_refused(known)
+        assert refused() == [here, gone]
+        clients[1][0].close()
+        await eventually(lambda: refused() == [here], "who is gone is forgotten")
+    finally:
+        running.cancel()
+        for transport, _ in clients:
+            transport.close()
+        server.close()
 
 
 async def test_who_has_begun_as_a_client_does_stays_before_others(

@@ -49,6 +49,7 @@ def test_the_library_has_its_own_look_called_for_a_socket(watched: list[Any]) ->
 def test_the_server_has_wake_ups_taken_together(watched: list[Any]) -> None:
     servicer: Any = SimpleNamespace(
         begin_unkeyed=None,
+        returns=None,
         methods=dict,
         connections=SimpleNamespace(most=8),
         unknown_methods=lambda: grpc.method_handlers_generic_handler("unknown", {}),

@@ -74,6 +74,7 @@ class Http2(Connection):
         super().__init__()
         self._buffer = bytearray()
         self._next_stream = 1
+        self._open: set[int] = set()  # streams that the server has not ended
         self._window = DEFAULT_WINDOW  # what the server lets us send
         self._stream_window = DEFAULT_WINDOW
         self._windows: dict[int, int] = {}
@@ -101,6 +102,7 @@ class Http2(Connection):
         """Begin a stream, and send data in it as the windows let us; ``end`` it with them."""
         stream = self._next_stream
         self._next_stream += 2
+        self._open.add(stream)
         self.transport.write(frame(HEADERS, END_HEADERS, stream, headers))
         if data is not None:
             self._windows[stream] = self._stream_window
@@ -114,6 +116,7 @@ class Http2(Connection):
         self.transport.write(frame(RST_STREAM, 0, stream, CANCEL))
 
     def _forget(self, stream: int) -> None:
+        self._open.discard(stream)
         self._windows.pop(stream, None)
         self._waiting.pop(stream, None)
 
@@ -129,7 +132,7 @@ class Http2(Connection):
             if data:
                 self._waiting[stream] = (data, end)
             else:
-                self._forget(stream)
+                del self._windows[stream], self._waiting[stream]
         self.transport.write(b"".join(out))
 
     def data_received(self, data: bytes) -> None:
@@ -162,9 +165,12 @@ class Http2(Connection):
                 self.transport.write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", len(payload))))
             self.received(stream, len(payload) if kind == DATA else 0)
             if flags & END_STREAM:
-                self._forget(stream)
-                self.ended(stream)
+                self._end(stream)
         elif kind == RST_STREAM:
+            self._end(stream)
+
+    def _end(self, stream: int) -> None:
+        if stream in self._open:  # one that the server ends before us is reset as well
             self._forget(stream)
             self.ended(stream)
 

@@ -10,6 +10,7 @@ from tests.pressure.pressure import Tally, Target, pressure
 from tests.pressure.wire import EVENTS, Connection, batch, head, keep_open
 
 BODY_BYTES: Final = 1_048_576
+MOST_CALLS: Final = 200  # of a connection
 BACK_SECONDS: Final = 0.5
 LARGEST_BYTES: Final = 5 * BODY_BYTES // 4  # that the service has the library take
 LARGE_MESSAGE_BYTES: Final = 4 * 1_048_576 - 1  # the most that the library takes by itself
@@ -82,8 +83,8 @@ class UnfinishedMessages(Http2):
             self.open(self._headers, self._data, end=False)
 
 
-async def _unfinished(target: Target, tally: Tally, size: int) -> None:
-    make = lambda _: UnfinishedMessages(20, size, None)  # noqa: E731
+async def _unfinished(target: Target, tally: Tally, size: int, calls: int = 20) -> None:
+    make = lambda _: UnfinishedMessages(calls, size, None)  # noqa: E731
     await keep_open(target.grpc, 20, make, tally, BACK_SECONDS)
 
 
@@ -97,6 +98,12 @@ async def unfinished_messages(target: Target, tally: Tally) -> None:
 async def unfinished_small_messages(target: Target, tally: Tally) -> None:
     """400 gRPC messages of 1 MiB without a credential, each without its last byte."""
     await _unfinished(target, tally, BODY_BYTES)
+
+
+@pressure(silent=True)
+async def unfinished_messages_in_all_calls(target: Target, tally: Tally) -> None:
+    """The same as 200 on each of 20 connections, more than the service tells clients to have."""
+    await _unfinished(target, tally, BODY_BYTES, MOST_CALLS)
 
 
 @pressure(silent=True)
