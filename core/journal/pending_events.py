@@ -13,7 +13,7 @@ from core.journal.stored_receipt import Claim, StoredReceipt, replay_events
 from core.json_text import Stored
 from core.models import Caller, EventBatch, EventColumns, Events, Malformed, Receipt
 from core.rules import fingerprint
-from core.rules.event_batch import CheckedEvents, check_events, check_metadata
+from core.rules.event_batch import CheckedEvents, by_columns, check_events, check_metadata
 from core.slices import SLICE_BYTES, InTurns, at_once, in_turns, uncollected
 
 _REFUSED: Final = Malformed((), b"")  # stands for a malformed event, whose content is not kept
@@ -26,11 +26,12 @@ async def prepared(batch: EventBatch, run: InTurns = in_turns) -> EventBatch:
     """The batch, with the long part of judging it done in slices if it is large."""
     if batch.size_bytes < MIN_PREPARED_BYTES:
         return batch
-    stored = await run(check_metadata(batch.events))
+    events = by_columns(batch.events)
+    stored = await run(check_metadata(events))
     digest = None
     if batch.idempotency_key is not None:
-        digest = await run(fingerprint.events_digest_in_slices(batch.events, stored))
-    return structs.replace(batch, stored=stored, digest=digest)
+        digest = await run(fingerprint.events_digest_in_slices(events, stored))
+    return structs.replace(batch, events=events, stored=stored, digest=digest)
 
 
 def _without_content(events: Events) -> Events:
@@ -62,13 +63,14 @@ class PendingEvents(PendingRequest):
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
         """Judge the batch alone and now."""
-        request = cls(caller, batch, received_us)
+        events = by_columns(batch.events)
+        request = cls(caller, structs.replace(batch, events=events), received_us)
         stored, digest = batch.stored, batch.digest
         if stored is None:
-            stored = at_once(check_metadata(batch.events))
+            stored = at_once(check_metadata(events))
         if digest is None and request.claim is not None:
             with uncollected(batch.size_bytes):
-                digest = fingerprint.events_digest(batch.events, stored)
+                digest = fingerprint.events_digest(events, stored)
         request.judge(stored, digest)
         return request
 
