@@ -23,15 +23,15 @@ MIN_PREPARED_BYTES: Final = 2 * SLICE_BYTES
 
 
 async def prepared(batch: EventBatch, run: InTurns = in_turns) -> EventBatch:
-    """The batch, with the long part of judging it done in slices if it is large."""
+    """The batch by columns, with the long part of judging it done in slices if it is large."""
+    batch = structs.replace(batch, events=by_columns(batch.events))
     if batch.size_bytes < MIN_PREPARED_BYTES:
         return batch
-    events = by_columns(batch.events)
-    stored = await run(check_metadata(events))
+    stored = await run(check_metadata(batch.events))
     digest = None
     if batch.idempotency_key is not None:
-        digest = await run(fingerprint.events_digest_in_slices(events, stored))
-    return structs.replace(batch, events=events, stored=stored, digest=digest)
+        digest = await run(fingerprint.events_digest_in_slices(batch.events, stored))
+    return structs.replace(batch, stored=stored, digest=digest)
 
 
 def _without_content(events: Events) -> Events:
@@ -63,14 +63,13 @@ class PendingEvents(PendingRequest):
     @classmethod
     def check(cls, caller: Caller, batch: EventBatch, received_us: int) -> PendingEvents:
         """Judge the batch alone and now."""
-        events = by_columns(batch.events)
-        request = cls(caller, structs.replace(batch, events=events), received_us)
+        request = cls(caller, batch, received_us)
         stored, digest = batch.stored, batch.digest
         if stored is None:
-            stored = at_once(check_metadata(events))
+            stored = at_once(check_metadata(batch.events))
         if digest is None and request.claim is not None:
             with uncollected(batch.size_bytes):
-                digest = fingerprint.events_digest(events, stored)
+                digest = fingerprint.events_digest(batch.events, stored)
         request.judge(stored, digest)
         return request
 
