@@ -5,11 +5,13 @@ They are msgspec structs because those are made in C, and a batch needs a thousa
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Literal, TypeVar
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from core.error_codes import ErrorCode
 from core.json_text import JsonText, Stored
@@ -60,7 +62,8 @@ class EventColumns(Struct, frozen=True):
 
     Each column has one item an event, except ``kinds`` (event type and category) and ``actors``:
     many events share one of these, so they hold each value once, and ``kind_indexes`` and
-    ``actor_indexes`` give each event's (:func:`distinct`).
+    ``actor_indexes`` give each event's (:func:`distinct`). ``instants``: of the timestamps, in
+    microseconds since the epoch, if all could be parsed together.
     """
 
     kind_indexes: Sequence[int]
@@ -70,9 +73,21 @@ class EventColumns(Struct, frozen=True):
     timestamps: Sequence[str | int | None]
     durations: Sequence[int | float | None]
     metadata: Sequence[JsonText | None]
+    instants: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.kind_indexes)
+
+    def __getitem__(self, piece: slice) -> EventColumns:
+        return structs.replace(
+            self,
+            kind_indexes=self.kind_indexes[piece],
+            actor_indexes=self.actor_indexes[piece],
+            timestamps=self.timestamps[piece],
+            durations=self.durations[piece],
+            metadata=self.metadata[piece],
+            instants=None if self.instants is None else self.instants[piece],
+        )
 
     def __iter__(self) -> Iterator[Event]:
         return map(
@@ -88,8 +103,8 @@ class EventColumns(Struct, frozen=True):
 
 def distinct(values: Iterable[T]) -> tuple[list[int], list[T]]:
     """Each value's index in the list of distinct values, and that list, by first occurrence."""
-    indexes: dict[T, int] = {}
-    return [indexes.setdefault(value, len(indexes)) for value in values], list(indexes)
+    indexes: defaultdict[T, int] = defaultdict(count().__next__)
+    return [indexes[value] for value in values], list(indexes)
 
 
 # The events of a batch, in either form. Both have a length and iterate over the events in order.

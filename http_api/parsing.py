@@ -19,9 +19,11 @@ from http_api.cycle import Cycle
 # takes some 150 bytes of memory.
 MAX_HEAD_BYTES: Final = 32_768
 MAX_HEADERS: Final = 128
-# Requests are parsed in pieces that end with a head, and are so long at least. The shorter they
-# are, the fewer requests are parsed ahead; the longer, the faster is a body of empty lines.
+# Requests are parsed in pieces that end with a head if they can. The shorter they are, the fewer
+# requests are parsed ahead; the longer, the faster is a body of empty lines. Of a body whose length
+# is known the rest is one piece.
 MIN_PIECE_BYTES: Final = 1_024
+MAX_PIECE_BYTES: Final = 4_096
 MAX_CACHED_TARGETS: Final = 64  # of at most a head's bytes each
 _HEAD_END: Final = b"\r\n\r\n"
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -63,7 +65,8 @@ class RequestParser(HttpToolsProtocol):
             while position < len(data) and not (self.pipeline or self.transport.is_closing()):
                 end = len(data)
                 if self._body_left < end - position:  # else it is all of one body
-                    found = data.find(_HEAD_END, position + MIN_PIECE_BYTES)
+                    end = min(end, position + MAX_PIECE_BYTES)
+                    found = data.find(_HEAD_END, position + MIN_PIECE_BYTES, end)
                     end = end if found < 0 else found + len(_HEAD_END)
                 self._unparsed_bytes += end - position
                 self._feed(memoryview(data)[position:end])

@@ -13,7 +13,7 @@ from core.journal.stored_receipt import Claim, StoredReceipt, replay_events
 from core.json_text import Stored
 from core.models import Caller, EventBatch, EventColumns, Events, Malformed, Receipt
 from core.rules import fingerprint
-from core.rules.event_batch import CheckedEvents, check_events, check_metadata
+from core.rules.event_batch import CheckedEvents, by_columns, check_events, check_metadata
 from core.slices import SLICE_BYTES, InTurns, at_once, in_turns, uncollected
 
 _REFUSED: Final = Malformed((), b"")  # stands for a malformed event, whose content is not kept
@@ -23,7 +23,8 @@ MIN_PREPARED_BYTES: Final = 2 * SLICE_BYTES
 
 
 async def prepared(batch: EventBatch, run: InTurns = in_turns) -> EventBatch:
-    """The batch, with the long part of judging it done in slices if it is large."""
+    """The batch by columns, with the long part of judging it done in slices if it is large."""
+    batch = structs.replace(batch, events=by_columns(batch.events))
     if batch.size_bytes < MIN_PREPARED_BYTES:
         return batch
     stored = await run(check_metadata(batch.events))

@@ -22,7 +22,7 @@ MAX_SHARED_EVENTS: Final = 2_000
 SHARED_SECONDS: Final = 1.0  # since several of them last waited together
 # Transactions of single requests are smaller: the requests of a few connections fill more than one,
 # so that the next is decoded while one commits.
-MAX_SINGLE_EVENTS: Final = 2_000
+MAX_SINGLE_EVENTS: Final = 4_000
 MAX_SINGLE_REQUESTS: Final = 250
 # Of requests that are yet to be judged, for which all others of their transaction wait: two slices
 # of at most 25 ms, whatever they say. Usual small requests are fewer bytes than this.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
-from core.models import Actor, Event, EventColumns, Events, Malformed
+from core.models import Actor, Event, Events, Malformed
 
 _ACTOR_MEMBERS: Final = {
     "workerId": "worker_id",
@@ -25,9 +24,7 @@ def item_json(events: Events) -> Callable[[int], str]:
     """
 
     def of_index(index: int) -> str:
-        item = (
-            next(islice(events, index, None)) if isinstance(events, EventColumns) else events[index]
-        )
+        [item] = events[index : index + 1]
         if isinstance(item, Malformed):
             return item.content.decode(errors="replace").replace("\0", "\ufffd")
         return msgspec.json.encode(_members(item)).decode()

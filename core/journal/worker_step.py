@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from core.journal import workers
 from core.journal.pending import PendingRequest
@@ -33,7 +33,7 @@ class WorkerStep:
             ):
                 if worker is None:
                     missing.setdefault(name, actor)
-        self.resolved = await workers.find(db, missing)
+        self.resolved = _by_names(missing, await workers.find(db, missing))
         for request in self._incomplete:
             request.learn(self.resolved)
             request.reject_unknown_workers()
@@ -47,6 +47,17 @@ class WorkerStep:
             ):
                 if request.workers[actor_index] is None:
                     needed.setdefault(request.names[actor_index], request.actors[actor_index])
-        self.resolved |= await workers.provide(db, needed, self._now_us)
+        self.resolved |= _by_names(needed, await workers.provide(db, needed, self._now_us))
         for request in self._incomplete:
             request.learn(self.resolved)
+
+
+def _by_names(
+    asked: Iterable[WorkerName], found: Mapping[WorkerName, Worker]
+) -> dict[WorkerName, Worker]:
+    """What was found, under the very names that were asked for.
+
+    They come again with the next requests, and an object is compared with itself at once, while
+    equal ids of the database are compared in Python.
+    """
+    return {name: found[name] for name in asked if name in found}

@@ -23,6 +23,7 @@ from core.models import (
     AcceptedEvent,
     Actor,
     Caller,
+    Event,
     EventColumns,
     Events,
     Malformed,
@@ -80,6 +81,29 @@ class CheckedEvents(Struct, frozen=True):
     rejected: Sequence[Rejection] = ()
 
 
+def by_columns(events: Events) -> Events:
+    """The batch by columns; as it is if it is small, or has an event that is malformed."""
+    if isinstance(events, EventColumns) or len(events) < MIN_COLUMN_EVENTS:
+        return events
+    if Malformed in set(map(type, events)):
+        return events
+    listed = cast("Sequence[Event]", events)
+    kind_indexes, kinds = distinct([(event.event_type, event.category) for event in listed])
+    actor_indexes, actors = distinct([event.actor for event in listed])
+    given = [event.timestamp for event in listed]
+    has_texts = set(map(type, given)) == {str}
+    return EventColumns(
+        kind_indexes=kind_indexes,
+        kinds=kinds,
+        actor_indexes=actor_indexes,
+        actors=actors,
+        timestamps=given,
+        durations=[event.duration for event in listed],
+        metadata=[event.metadata for event in listed],
+        instants=timestamps.parse_together(cast("list[str]", given)) if has_texts else None,
+    )
+
+
 def check_metadata(events: Events) -> Sliced[Stored]:
     """The metadata to store of each event (:func:`json_text.check_all`)."""
     if isinstance(events, EventColumns):
@@ -107,33 +131,16 @@ def check_events(
     the ``echoes``. ``size_bytes``: of the batch as it came; the messages of its rejections are
     bounded by it, so that a small request has no large answer.
     """
-    if len(events) >= MIN_COLUMN_EVENTS:
+    events = by_columns(events)
+    if isinstance(events, EventColumns):
         with contextlib.suppress(_NotAllValid, ValueError):
-            columns = events if isinstance(events, EventColumns) else _columns(events)
-            return _check_by_columns(caller, columns, stored, received_us, echo)
+            return _check_by_columns(caller, events, stored, received_us, echo)
     most = MIN_MESSAGE_CHARACTERS + size_bytes
     return _check_one_by_one(caller, events, stored, received_us, echo, most)
 
 
 class _NotAllValid(Exception):
     """Some event of a batch is not valid, so they have to be checked one by one."""
-
-
-def _columns(events: Sequence[Any]) -> EventColumns:
-    """The columns of a batch; raises _NotAllValid if one of its events is malformed."""
-    if Malformed in set(map(type, events)):
-        raise _NotAllValid
-    kind_indexes, kinds = distinct([(event.event_type, event.category) for event in events])
-    actor_indexes, actors = distinct([event.actor for event in events])
-    return EventColumns(
-        kind_indexes=kind_indexes,
-        kinds=kinds,
-        actor_indexes=actor_indexes,
-        actors=actors,
-        timestamps=[event.timestamp for event in events],
-        durations=[event.duration for event in events],
-        metadata=[event.metadata for event in events],
-    )
 
 
 def _check_by_columns(
@@ -147,7 +154,7 @@ def _check_by_columns(
         raise _NotAllValid
 
     seconds = {given: None if given is None else duration(given) for given in set(events.durations)}
-    instants, echoed = _moments(events.timestamps, received_us)
+    instants, echoed = _moments(events, received_us)
     first_id = ids.first_of_batch(received_us)
     tails = copy_rows.tails(
         first_id,
@@ -166,15 +173,15 @@ def _check_by_columns(
     return CheckedEvents(first_id, indexes, events.actor_indexes, names, actors, tails, echoes)
 
 
-def _moments(given: Sequence[Any], received_us: int) -> tuple[Sequence[int], Sequence[str | int]]:
+def _moments(events: EventColumns, received_us: int) -> tuple[Sequence[int], Sequence[str | int]]:
     """The times of the events in microseconds since the epoch, and their echoes.
 
     Raises ValueError, as :func:`moment`.
     """
-    types = set(map(type, given))
-    if types == {str} and (instants := timestamps.parse_together(given)) is not None:
-        return instants, timestamps.echo_together(given)
-    if types == {int}:
+    given: Sequence[Any] = events.timestamps
+    if events.instants is not None:
+        return events.instants, timestamps.echo_together(given)
+    if set(map(type, given)) == {int}:
         check_instants(*given)
         return given, given
     both = [_moment(one, received_us) for one in given]

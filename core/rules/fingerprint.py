@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from core import json_scan, json_text, limits, timestamps
 from core.json_text import Stored
-from core.models import Actor, Event, Events, Malformed, Snapshot
+from core.models import Actor, Event, EventColumns, Events, Malformed, Snapshot
 from core.rules import fields
 from core.slices import SLICE_BYTES, Sliced, at_once, uncollected
 
@@ -118,8 +118,13 @@ def _canonical_moment(moment: str | int | None) -> object:
         return moment
 
 
-def _canonical_moments(events: Sequence[Event | Malformed]) -> Sequence[object]:
-    given = [event.timestamp if isinstance(event, Event) else None for event in events]
+def _canonical_moments(events: Events) -> Sequence[object]:
+    if not isinstance(events, EventColumns):
+        given = [event.timestamp if isinstance(event, Event) else None for event in events]
+    elif events.instants is None:
+        given = list(events.timestamps)
+    else:
+        return events.instants
     types = set(map(type, given))
     if types <= {int, NoneType}:
         return given  # in or out of their range, an instant is its own form
@@ -134,16 +139,19 @@ def _canonical_actor(actor: Actor | None) -> object:
     return actor and (actor.worker_id, actor.external_id, actor.email, actor.display_name)
 
 
+def _canonical_duration(seconds: int | float | None) -> object:
+    return int(seconds) if isinstance(seconds, float) and seconds.is_integer() else seconds
+
+
 def _canonical_item(item: Event | Malformed, moment: object, metadata: object) -> object:
     if isinstance(item, Malformed):
         return {"malformed": _canonical_content(item.content)}
-    seconds = item.duration
     return (
         item.event_type,
         item.category,
         _canonical_actor(item.actor),
         moment,
-        int(seconds) if isinstance(seconds, float) and seconds.is_integer() else seconds,
+        _canonical_duration(item.duration),
         metadata,
     )
 
@@ -154,8 +162,15 @@ _Unencodable: Final = (UnicodeEncodeError, RecursionError)
 def _lines(values: list[object]) -> bytes:
     try:
         return _encode_lines(values)
+    except _Unencodable:
+        return b"".join(map(_line, values))
+
+
+def _line(value: object) -> bytes:
+    try:
+        return _encode_lines([value])
     except _Unencodable:  # by escapes, which are never stored
-        return json.dumps(values, sort_keys=True, default=_unencodable).encode()
+        return json.dumps(value, sort_keys=True, default=_unencodable).encode() + b"\n"
 
 
 def _unencodable(value: object) -> object:
@@ -167,10 +182,7 @@ def digests(batches: Sequence[tuple[Sequence[Event | Malformed], Stored]]) -> li
     """As :func:`events_digest` of each of many small batches: its events and what is stored."""
     events = list(chain.from_iterable(events for events, _ in batches))
     stored = list(chain.from_iterable(stored for _, stored in batches))
-    try:
-        lines = _encode_lines(_canonical_items(events, _canonical_moments(events), stored))
-    except _Unencodable:  # the form of one batch says nothing of another
-        return [events_digest(*batch) for batch in batches]
+    lines = _canonical_lines(events, _canonical_moments(events), stored)
     each = iter(lines.splitlines(keepends=True))
     return [hashlib.sha256(b"".join(islice(each, len(events)))).digest() for events, _ in batches]
 
@@ -180,40 +192,55 @@ def events_digest(batch: Events, stored: Stored) -> bytes:
 
     ``stored``: the metadata as :func:`json_text.check_all` returned it.
     """
-    events = list(batch)
-    return hashlib.sha256(_canonical_lines(events, _canonical_moments(events), stored)).digest()
+    return hashlib.sha256(_canonical_lines(batch, _canonical_moments(batch), stored)).digest()
 
 
 def events_digest_in_slices(batch: Events, stored: Stored) -> Sliced[bytes]:
     """As :func:`events_digest`, of a large batch."""
-    events = list(batch)
-    moments = _canonical_moments(events)
+    moments = _canonical_moments(batch)
     digest = hashlib.sha256()
     begin = size = 0
-    for end, item in enumerate(events, 1):
+    for end, item in enumerate(batch, 1):
         size += len((item.content if isinstance(item, Malformed) else item.metadata) or b"")
-        if size < SLICE_BYTES and end < len(events):
+        if size < SLICE_BYTES and end < len(batch):
             continue
         piece = slice(begin, end)
         with uncollected(size):
-            digest.update(_canonical_lines(events[piece], moments[piece], stored[piece]))
+            digest.update(_canonical_lines(batch[piece], moments[piece], stored[piece]))
         begin, size = end, 0
-        if end < len(events):
+        if end < len(batch):
             yield
     return digest.digest()
 
 
-def _canonical_lines(
-    events: Sequence[Event | Malformed], moments: Sequence[object], stored: Stored
-) -> bytes:
+def _canonical_lines(events: Events, moments: Sequence[object], stored: Stored) -> bytes:
     return _lines(_canonical_items(events, moments, stored))
 
 
-def _canonical_items(
-    events: Sequence[Event | Malformed], moments: Sequence[object], stored: Stored
-) -> list[object]:
+def _canonical_items(events: Events, moments: Sequence[object], stored: Stored) -> list[object]:
+    if isinstance(events, EventColumns):
+        return _items_of_columns(events, moments, stored)
     texts = [None if isinstance(event, Malformed) else event.metadata for event in events]
     return list(map(_canonical_item, events, moments, _canonical_texts(texts, stored)))
+
+
+def _items_of_columns(
+    events: EventColumns, moments: Sequence[object], stored: Stored
+) -> list[object]:
+    event_types, categories = zip(*events.kinds, strict=True)
+    actors = list(map(_canonical_actor, events.actors))
+    seconds = {given: _canonical_duration(given) for given in set(events.durations)}
+    return list(
+        zip(
+            map(event_types.__getitem__, events.kind_indexes),
+            map(categories.__getitem__, events.kind_indexes),
+            map(actors.__getitem__, events.actor_indexes),
+            moments,
+            map(seconds.__getitem__, events.durations),
+            _canonical_texts(events.metadata, stored),
+            strict=True,
+        )
+    )
 
 
 def snapshot_digest(snapshot: Snapshot, stored: Stored) -> bytes:

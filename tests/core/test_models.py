@@ -35,6 +35,7 @@ def test_columns_iterate_over_their_events(events: list[Event]) -> None:
     assert len(columns) == len(events)
     # A NaN is not equal to itself.
     assert list(map(repr, columns)) == list(map(repr, events))
+    assert list(map(repr, columns[1:3])) == list(map(repr, events[1:3]))
 
 
 def test_equal_actors_are_one_person() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from http_api.parsing import MAX_PIECE_BYTES
 from tests.support.raw_http import ONE, PING, ask, check_error, chunked, connect, head, post
 from tests.support.running_service import Addresses
 from tests.support.tenant import UNKNOWN_KEY, Tenant, event
@@ -97,6 +98,19 @@ async def test_pipelined_requests_are_answered_in_order(server: Addresses, tenan
         await connection.send(b"".join(many))
         counts = [(await connection.answer()).json["accepted"] for _ in many]
     assert counts == list(range(1, 20))
+
+
+async def test_pipelined_heads_may_end_wherever_a_piece_does(
+    server: Addresses, tenant: Tenant
+) -> None:
+    usual = len(head(tenant.key, "GET", PING, Padding=""))
+    many = [
+        head(tenant.key, "GET", PING, Padding="x" * (size - usual))
+        for size in range(MAX_PIECE_BYTES - 6, MAX_PIECE_BYTES + 7)
+    ]
+    async with connect(server.http) as connection:
+        await connection.send(b"".join(many))
+        assert [(await connection.answer()).status for _ in many] == [200] * len(many)
 
 
 async def test_garbage_after_a_request_does_not_answer_for_it(

@@ -77,7 +77,7 @@ def test_what_is_wrong_with_one_event_changes_nothing_for_the_others(
 
 
 @EXAMPLES
-@given(st.lists(strategies.valid_events | strategies.well_formed_events, max_size=8))
+@given(st.lists(strategies.valid_events | strategies.well_formed_events, min_size=1, max_size=8))
 def test_events_are_judged_equally_in_columns(few: list[Event]) -> None:
     events = few * MIN_COLUMN_EVENTS
     columns = EventColumns(

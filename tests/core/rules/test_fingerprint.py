@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from core import timestamps
 from core.journal.pending_events import PendingEvents
-from core.models import Actor, Event, EventBatch, Malformed
+from core.models import Actor, Event, EventBatch, EventColumns, Events, Malformed
 from core.rules import fingerprint
-from core.rules.event_batch import check_metadata
-from core.slices import at_once
+from core.rules.event_batch import MIN_COLUMN_EVENTS, by_columns, check_metadata
+from core.slices import SLICE_BYTES, at_once
 from http_api.decoding import decode_events
 from tests.support import strategies
 from tests.support.strategies import CALLER, EXAMPLES
@@ -51,6 +51,11 @@ def test_what_no_text_can_be_has_one_digest_as_well() -> None:
     assert one == other
 
 
+def test_a_batch_has_one_digest_by_whole_and_in_slices() -> None:
+    large = Event("deal.won", "code", metadata=json.dumps({"text": "x" * SLICE_BYTES}).encode())
+    _digest_of([large, Event("\ud800", "code"), large])
+
+
 def _respelled(value: object) -> str:
     """The same JSON value, spelled differently wherever JSON leaves a choice."""
     match value:
@@ -73,11 +78,20 @@ def _respelled(value: object) -> str:
     raise AssertionError(value)
 
 
-def _digest_of(events: Sequence[Event | Malformed]) -> bytes:
+def _digest_of(events: Events) -> bytes:
     stored = at_once(check_metadata(events))
     digest = fingerprint.events_digest(events, stored)
     assert digest == at_once(fingerprint.events_digest_in_slices(events, stored))
     return digest
+
+
+@EXAMPLES
+@given(st.lists(strategies.valid_events | strategies.well_formed_events, min_size=1, max_size=2))
+def test_a_batch_by_columns_has_the_digest_of_its_events(few: list[Event]) -> None:
+    events = few * MIN_COLUMN_EVENTS
+    columns = by_columns(events)
+    assert isinstance(columns, EventColumns)
+    assert _digest_of(columns) == _digest_of(events)
 
 
 def _digest(metadata: bytes) -> bytes:
