@@ -31,7 +31,8 @@ CROWDED = PLACES // 4
 @pytest.fixture
 def few_places(database_url: str, monkeypatch: pytest.MonkeyPatch) -> RunningService:
     monkeypatch.setattr(core.descriptors, "MAX_CONNECTIONS", PLACES)
-    return RunningService(database_url)
+    # The library waits for strangers at the end.
+    return RunningService(database_url, drain_seconds=1.0)
 
 
 @contextlib.asynccontextmanager

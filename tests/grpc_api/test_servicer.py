@@ -202,7 +202,8 @@ async def test_few_messages_of_an_organization_arrive_at_a_time(
 ) -> None:
     tenant = await make_tenant(database_url)
     other = await make_tenant(database_url)
-    with RunningService(database_url) as service:
+    # The library waits for what has not arrived at the end.
+    with RunningService(database_url, drain_seconds=1.0) as service:
         host, _, port = service.addresses.grpc.rpartition(":")
         make = lambda: Unfinished(tenant.key, 90)  # noqa: E731
         loop = asyncio.get_running_loop()

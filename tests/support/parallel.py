@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import pytest
 
@@ -54,25 +54,56 @@ def remove_folder(config: pytest.Config) -> None:
 def permission_to_run(folder: Path, kind: str) -> Iterator[None]:
     """Let a test run within the block: beside those of its kind in other processes, or alone.
 
-    The entrance is passed one by one. A test that waits for those of other kinds stands in it, so
-    that those behind it cannot keep it waiting for ever.
+    Tests of earlier kinds come first, also those that ask while one of a later kind waits: if kinds
+    took turns, most processes would wait at each change. The kinds of a run end one by one.
     """
+    rank = KINDS.index(kind)
     with contextlib.ExitStack() as stack:
-        entrance, *running = [
-            stack.enter_context((folder / f"running{name}").open("w"))
-            for name in ("-entrance", *KINDS)
-        ]
-        own = running.pop(KINDS.index(kind))
-        fcntl.flock(entrance, fcntl.LOCK_EX)
-        for other in running:
-            fcntl.flock(other, fcntl.LOCK_EX)
-            fcntl.flock(other, fcntl.LOCK_UN)
-        fcntl.flock(own, fcntl.LOCK_EX if kind == "alone" else fcntl.LOCK_SH)
-        fcntl.flock(entrance, fcntl.LOCK_UN)
-        try:
-            yield
-        finally:
-            fcntl.flock(own, fcntl.LOCK_UN)  # a forked process may have the file open, too
+
+        def open_files(*names: str) -> list[TextIO]:
+            return [stack.enter_context((folder / name).open("w")) for name in names]
+
+        wanted = open_files(*(f"wanted-{one}" for one in KINDS))
+        running = open_files(*(f"running-{one}" for one in KINDS))
+        (entrance,) = open_files("entrance")
+        in_the_way = [*wanted[:rank], *running[rank + 1 :]]
+        with _locked(wanted[rank], fcntl.LOCK_SH):  # until the test has ended
+            while True:
+                with _locked(entrance, fcntl.LOCK_EX):
+                    if all(map(is_free, in_the_way)) and _try_to_lock(
+                        running[rank], fcntl.LOCK_EX if kind == "alone" else fcntl.LOCK_SH
+                    ):
+                        break
+                time.sleep(_POLL_SECONDS)
+            try:
+                yield
+            finally:
+                fcntl.flock(running[rank], fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def _locked(file: TextIO, operation: int) -> Iterator[None]:
+    fcntl.flock(file, operation)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)  # a forked process may have the file open, too
+
+
+def _try_to_lock(file: TextIO, operation: int) -> bool:
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_free(file: TextIO) -> bool:
+    """Whether nobody has locked the file."""
+    if not _try_to_lock(file, fcntl.LOCK_EX):
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return True
 
 
 def kind_of(item: pytest.Item) -> str:

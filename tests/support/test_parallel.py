@@ -1,4 +1,4 @@
-"""The kinds of tests, and which of them run beside each other."""
+"""The kinds of tests, which of them run beside each other, and which come first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from threading import Thread
 
 import pytest
 
-from tests.support.parallel import USUAL, permission_to_run
+from tests.support.parallel import USUAL, is_free, permission_to_run
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,27 @@ def test_tests_run_beside_those_of_their_kind_but_for_those_that_run_alone(
         assert bool(entered) != waits
     thread.join(20)
     assert entered == [entering]
+
+
+def test_a_test_does_not_stand_behind_those_of_later_kinds_that_wait(tmp_path: Path) -> None:
+    order = []
+
+    def enter(kind: str) -> None:
+        with permission_to_run(tmp_path, kind):
+            order.append(kind)
+
+    def is_wanted(kind: str) -> bool:
+        with (tmp_path / f"wanted-{kind}").open("w") as file:
+            return not is_free(file)
+
+    later = ("alone", "timed")
+    threads = [Thread(target=enter, args=(kind,), daemon=True) for kind in later]
+    with permission_to_run(tmp_path, USUAL):
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: all(map(is_wanted, later)), "those of later kinds ask")
+        enter(USUAL)
+        assert order == [USUAL]
+    for thread in threads:
+        thread.join(20)
+    assert order == [USUAL, "timed", "alone"]
