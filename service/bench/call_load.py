@@ -29,6 +29,9 @@ REFLECTION: Final = tuple(
     for version in ("v1", "v1alpha")
 )
 
+# The library calls it an internal error if the call has ended before the question was written.
+_UNKNOWN_METHOD: Final = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
+
 
 async def run_calls(load: CallLoad, recorder: Recorder) -> None:
     """Make the load until the recorder's end.
@@ -118,7 +121,7 @@ async def _reflected(load: CallLoad, symbol: str) -> list[descriptor_pb2.FileDes
                 async with asyncio.timeout(CONNECT_SECONDS):
                     return await _ask(channel, path, symbol)
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                if error.code() not in _UNKNOWN_METHOD:
                     raise
     raise LoadError("the server has no reflection: name a descriptor set")
 

@@ -10,6 +10,8 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.conninfo import make_conninfo
 
+from tests.support.waiting import wait_until
+
 END_SESSIONS: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -36,8 +38,19 @@ def new_database(
     try:
         yield make_conninfo(postgres, dbname=name)
     finally:
-        with psycopg.connect(postgres, autocommit=True) as db:
-            db.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        wait_until(lambda: _is_dropped(postgres, name), f"{name} is dropped")
+
+
+def _is_dropped(postgres: str, name: str) -> bool:
+    """Try to drop a database: a pooler may refuse a connection for a moment."""
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    with (
+        contextlib.suppress(psycopg.OperationalError),
+        psycopg.connect(postgres, autocommit=True) as db,
+    ):
+        db.execute(drop)
+        return True
+    return False
 
 
 @contextlib.asynccontextmanager

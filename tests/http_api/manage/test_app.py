@@ -281,6 +281,7 @@ async def test_a_cell_that_is_away_is_named(database_url: str) -> None:
                 north_server.start()
 
 
+@pytest.mark.timed
 async def test_many_slow_requests_of_operators_slow_no_ingest(database_url: str) -> None:
     tenant = await make_tenant(database_url)
     with RunningService(database_url) as service:
