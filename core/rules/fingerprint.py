@@ -119,16 +119,17 @@ def _canonical_moment(moment: str | int | None) -> object:
 
 
 def _canonical_moments(events: Events) -> Sequence[object]:
-    if not isinstance(events, EventColumns):
-        given = [event.timestamp if isinstance(event, Event) else None for event in events]
-    elif events.instants is None:
-        given = list(events.timestamps)
+    if isinstance(events, EventColumns):
+        if events.instants is not None:
+            return events.instants
+        given, is_tried = list(events.timestamps), True
     else:
-        return events.instants
+        given = [event.timestamp if isinstance(event, Event) else None for event in events]
+        is_tried = len(given) < MIN_COLUMN_TIMESTAMPS
     types = set(map(type, given))
     if types <= {int, NoneType}:
         return given  # in or out of their range, an instant is its own form
-    if len(given) >= MIN_COLUMN_TIMESTAMPS and types == {str}:
+    if not is_tried and types == {str}:
         together = timestamps.parse_together(cast("list[str]", given))
         if together is not None:
             return together
