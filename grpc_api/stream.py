@@ -1,9 +1,10 @@
 """StreamEvents: batches in, acks out, in order, bounded, resumable (contract section 10).
 
-A stream has two tasks. One reads batches and hands them to the core without waiting for their
-commit. One writes acks, in order, as batches are committed. A slot is taken before a batch is read,
-and room before it is decoded; both are given back when the transport has the ack. So a client that
-does not read its acks is stopped by HTTP/2 flow control, and after a while its stream ends.
+A stream has three tasks. One reads messages as they arrive, a little ahead. One hands their batches
+to the core without waiting for their commit. One writes acks, in order, as batches are committed. A
+slot is taken before a batch is read, and room before it is decoded; both are given back when the
+transport has the ack. So a client that does not read its acks is stopped by HTTP/2 flow control,
+and after a while its stream ends.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from grpc_api import convert, responses
 from grpc_api.call import Call
 from grpc_api.open_streams import EndRequest, OpenStreams, ProducerStream
 from grpc_api.pb import ingest_pb2 as pb
+from grpc_api.read_ahead import ReadAhead
 from grpc_api.spans import end_batch, end_with_receipt
 
 MAX_IN_FLIGHT: Final = 32
@@ -63,6 +65,7 @@ class EventStream:
         self._ingestor = ingestor
         self._streams = streams
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._messages = ReadAhead(call.context, self._slots)
         self._unacked: deque[_Unacked] = deque()
         self._wake_ack_writer = asyncio.Event()
         self._awaits_message = False  # everything that has arrived was read
@@ -94,6 +97,7 @@ class EventStream:
             self._place.release()
 
     async def _serve(self) -> None:
+        reading_ahead = asyncio.create_task(self._messages.run())
         reading = asyncio.create_task(self._read())
         reading.add_done_callback(lambda _: self._wake_ack_writer.set())
         writing = asyncio.create_task(self._write_acks(reading))
@@ -107,7 +111,7 @@ class EventStream:
                 self._streams.leave(self._caller.app_id, self._producer_id, self._end_request)
             # The journal finishes the transactions it has begun; only their receipts are lost.
             receipts = [unacked.receipt for unacked in self._unacked]
-            unfinished: list[asyncio.Future[Any]] = [reading, writing, *receipts]
+            unfinished: list[asyncio.Future[Any]] = [reading_ahead, reading, writing, *receipts]
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
@@ -161,7 +165,6 @@ class EventStream:
     # --- reading -----------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        await self._slots.acquire()
         message = await self._next()
         if message is not None and message.WhichOneof("message") == "open":
             self._has_message = False
@@ -178,13 +181,12 @@ class EventStream:
             self._has_message = False
             if self._stops_reading:
                 return
-            await self._slots.acquire()
             message = await self._next()
         self._half_closed = True
 
     async def _next(self) -> pb.StreamEventsRequest | None:
         self._awaits_message = True
-        received: Any = await self._call.context.read()
+        received = await self._messages.next()
         self._awaits_message = False
         if received is grpc.aio.EOF:
             return None
