@@ -40,9 +40,9 @@ class ReadAhead:
             await self._slots.acquire()
             try:
                 message = await self._context.read()
-            except BaseException as error:
-                self._arrived.put_nowait(error)
-                raise
+            except (Exception, asyncio.CancelledError) as error:
+                # Its traceback holds what was read ahead, which would stay for the collector.
+                message = error.with_traceback(None)
             self._bytes += _size(message)
             self._arrived.put_nowait(message)
 
@@ -54,9 +54,12 @@ class ReadAhead:
         message = await self._arrived.get()
         self._bytes -= _size(message)
         self._has_room.set()
-        if isinstance(message, BaseException) and not isinstance(message, IngestError):
+        if not isinstance(message, BaseException) or isinstance(message, IngestError):
+            return message
+        try:
             raise message
-        return message
+        finally:
+            del message
 
 
 def _size(message: Any) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import gc
+import weakref
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, cast
 
 import grpc
@@ -25,7 +27,7 @@ TOO_LARGE = IngestError(ErrorCode.BATCH_TOO_LARGE, "too large")
 
 
 class Arriving:
-    """What of a call reads its messages; all of them are there."""
+    """What of a call reads its messages; all of them are there, and no more come."""
 
     def __init__(self, messages: Iterable[Any]) -> None:
         self._messages = iter(messages)
@@ -34,7 +36,9 @@ class Arriving:
     async def read(self) -> Any:
         await asyncio.sleep(0)
         self.read_messages += 1
-        message = next(self._messages)
+        message = next(self._messages, None)
+        if message is None:
+            await asyncio.get_running_loop().create_future()
         if isinstance(message, BaseException) and message is not TOO_LARGE:
             raise message
         return message
@@ -42,6 +46,14 @@ class Arriving:
 
 def of_size(size: int) -> Received:
     return Received(pb.StreamEventsRequest, bytes(size))
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No collector helps."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @contextlib.asynccontextmanager
@@ -101,3 +113,18 @@ async def test_what_ends_the_reading_is_raised_behind_what_came_before(
         assert await messages.next() is first
         with pytest.raises(type(error)):
             await messages.next()
+
+
+@pytest.mark.parametrize("error", [grpc.aio.UsageError("the call is over"), None])
+async def test_what_was_read_ahead_goes_with_a_stream_that_ends(
+    error: BaseException | None, uncollected: None
+) -> None:
+    messages = ReadAhead(cast(Context, Arriving([of_size(1), error])), asyncio.Semaphore(SLOTS))
+    task = asyncio.create_task(messages.run())
+    await turns(10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    gone = weakref.ref(messages)
+    del messages, task
+    await turns(2)
+    assert gone() is None
