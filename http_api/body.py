@@ -11,10 +11,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from core.access.shared_budget import Holding
-from core.error_codes import ErrorCode
-from core.errors import IngestError, unavailable
+from core.errors import unavailable
 from core.limits import MAX_BODY_BYTES
 from http_api.decoding import invalid_body
+from http_api.errors import body_too_large
 from http_api.headers import RequestHeaders
 
 # A body is slow that takes longer for its next MIN_PROGRESS_BYTES, or for its end.
@@ -47,7 +47,7 @@ async def read_body(
     went away. The server discards the rest of a body that is not read.
     """
     if headers.content_length() > MAX_BODY_BYTES:
-        raise _too_large()
+        raise body_too_large()
     gzipped = headers.is_gzipped()
     first, more = _piece(await receive())
     if not (more or gzipped) and len(first) <= MAX_UNHELD_BYTES:
@@ -72,7 +72,7 @@ async def _gather(first: bytes, receive: Receive, memory: Holding, in_turn: InTu
                 size += len(chunk)
                 progress += len(chunk)
                 if size > MAX_BODY_BYTES:
-                    raise _too_large()
+                    raise body_too_large()
                 if progress >= MIN_PROGRESS_BYTES:
                     progress = 0
                     timer.reschedule(min(loop.time() + PROGRESS_SECONDS, last_moment))
@@ -86,13 +86,6 @@ def _piece(message: Message) -> tuple[bytes, bool]:
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message["body"], message["more_body"]
-
-
-def _too_large() -> IngestError:
-    return IngestError(
-        ErrorCode.BATCH_TOO_LARGE,
-        f"The body is over {MAX_BODY_BYTES} bytes after decompression; send smaller batches.",
-    )
 
 
 async def _inflate(body: bytes, memory: Holding, in_turn: InTurn) -> bytes:
@@ -115,7 +108,7 @@ async def _inflate(body: bytes, memory: Holding, in_turn: InTurn) -> bytes:
             parts.append(part)
             size += len(part)
             if size > MAX_BODY_BYTES:
-                raise _too_large()
+                raise body_too_large()
             if not (part or member.eof):
                 break
             body = member.unconsumed_tail

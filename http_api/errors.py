@@ -11,7 +11,7 @@ import msgspec
 
 from core.error_codes import ErrorCode, docs_url
 from core.errors import IngestError
-from core.limits import MAX_BATCH_EVENTS
+from core.limits import MAX_BATCH_EVENTS, MAX_BODY_BYTES
 from core.models import Rejection
 
 HTTP_STATUS: Final[dict[ErrorCode, int]] = {
@@ -33,6 +33,14 @@ HTTP_STATUS: Final[dict[ErrorCode, int]] = {
 # Codes of the HTTP API itself, for other paths and methods than those of the endpoints.
 NOT_FOUND: Final = "not_found"
 METHOD_NOT_ALLOWED: Final = "method_not_allowed"
+
+
+def body_too_large() -> IngestError:
+    """Return the error of a body over the limit: a 413."""
+    return IngestError(
+        ErrorCode.BATCH_TOO_LARGE,
+        f"The body is over {MAX_BODY_BYTES} bytes after decompression; send smaller batches.",
+    )
 
 
 def rejected_members(rejected: Sequence[Rejection]) -> list[dict[str, Any]]:

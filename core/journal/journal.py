@@ -23,6 +23,7 @@ from core.clock import Clock
 from core.counters import Counters
 from core.errors import UnknownCommitStatusError, unavailable
 from core.failure_log import one_line
+from core.journal.answer_deadlines import CHECK_SECONDS, AnswerDeadlines
 from core.journal.failures import fail, too_late
 from core.journal.judging import is_answered, judged, refuse
 from core.journal.lock_waits import TRY_SECONDS, LockedError, LockWaits, still_locked
@@ -34,7 +35,6 @@ from core.journal.queue import (
     MAX_STREAMED_EVENTS,
     Queue,
 )
-from core.journal.unanswered import CHECK_SECONDS, Unanswered
 from core.journal.workers import WorkerCache
 from core.journal.writer import Writer
 from core.models import Receipt
@@ -79,7 +79,7 @@ class Journal:
         # One writer a queue: the usual outcome of one queue says nothing of the other's.
         self._single_writer = Writer(database, clock, cache, tracer)
         self._stream_writer = Writer(database, clock, cache, tracer)
-        self._unanswered = Unanswered(self._answer_waiting)
+        self._deadlines = AnswerDeadlines(self._answer_waiting)
         # One queue each, so that a small request need not wait for the transaction of a stream.
         self._single = Queue(MAX_SINGLE_EVENTS, MAX_SINGLE_REQUESTS)
         self._streamed = Queue(MAX_STREAMED_EVENTS, MAX_STREAMED_BATCHES)
@@ -102,14 +102,14 @@ class Journal:
             raise unavailable("The service is shutting down. Retry shortly.")
         answer = request.answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(partial(self._release, request))
-        self._unanswered.add(request, MAX_ANSWER_SECONDS)
+        self._deadlines.add(request, MAX_ANSWER_SECONDS)
         if not is_answered(request):
             self._queue_of(request).append(request)
         return answer
 
     def _release(self, request: PendingRequest, answer: asyncio.Future[Outcome]) -> None:
         """Forget a request that is answered, or whose answer nobody waits for."""
-        self._unanswered.remove(request)
+        self._deadlines.remove(request)
         if answer.cancelled():
             self._take_out(request)
         elif answer.exception() is not None:
@@ -134,7 +134,7 @@ class Journal:
         self._count_waiting()
         waiting = (
             request
-            for request in self._unanswered.due_within(MAX_ANSWER_SECONDS - CHECK_SECONDS)
+            for request in self._deadlines.due_within(MAX_ANSWER_SECONDS - CHECK_SECONDS)
             if not request.is_being_written
         )
         for request in refuse(waiting):
@@ -143,7 +143,7 @@ class Journal:
 
     def _answer_overdue(self) -> None:
         now = asyncio.get_running_loop().time()
-        for request in self._unanswered.due_within(MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS):
+        for request in self._deadlines.due_within(MAX_ANSWER_SECONDS - MAX_WAIT_SECONDS):
             waits_on = (
                 request.is_being_written or request.lock_wait is not None or request.was_set_aside
             )

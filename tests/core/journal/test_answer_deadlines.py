@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-import core.journal.unanswered
+import core.journal.answer_deadlines
+from core.journal.answer_deadlines import AnswerDeadlines
 from core.journal.pending_events import PendingEvents
-from core.journal.unanswered import Unanswered
 from core.models import Actor, Event, EventBatch
 from tests.support.strategies import CALLER
 
@@ -21,28 +21,28 @@ def _request() -> PendingEvents:
     return PendingEvents(CALLER, EventBatch("req_", [EVENT]), 1_776_600_300_123_456)
 
 
-def _timer(unanswered: Unanswered) -> asyncio.TimerHandle | None:
-    return unanswered._timer
+def _timer(deadlines: AnswerDeadlines) -> asyncio.TimerHandle | None:
+    return deadlines._timer
 
 
 async def test_those_that_are_due_are_found_in_their_order() -> None:
-    unanswered = Unanswered(lambda: None)
+    deadlines = AnswerDeadlines(lambda: None)
     first, second, third = (_request() for _ in range(3))
     for request in (first, second):
-        unanswered.add(request, 10.0)
-    unanswered.add(third, 20.0)
-    assert list(unanswered.due_within(9.0)) == []
-    assert list(unanswered.due_within(15.0)) == [first, second]
-    unanswered.remove(first)
-    assert list(unanswered.due_within(30.0)) == [second, third]
+        deadlines.add(request, 10.0)
+    deadlines.add(third, 20.0)
+    assert list(deadlines.due_within(9.0)) == []
+    assert list(deadlines.due_within(15.0)) == [first, second]
+    deadlines.remove(first)
+    assert list(deadlines.due_within(30.0)) == [second, third]
     for request in (second, third):
-        unanswered.remove(request)
+        deadlines.remove(request)
 
 
 async def test_they_are_looked_at_as_long_as_there_are_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(core.journal.unanswered, "CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(core.journal.answer_deadlines, "CHECK_SECONDS", 0.001)
     looked = asyncio.Event()
     looks = 0
 
@@ -50,14 +50,14 @@ async def test_they_are_looked_at_as_long_as_there_are_any(
         nonlocal looks
         looks += 1
         if looks == 3:
-            unanswered.remove(request)
+            deadlines.remove(request)
             looked.set()
 
-    unanswered, request = Unanswered(look), _request()
-    unanswered.add(request, 10.0)
+    deadlines, request = AnswerDeadlines(look), _request()
+    deadlines.add(request, 10.0)
     await looked.wait()
-    assert _timer(unanswered) is None
-    unanswered.add(request, 10.0)
-    timer = _timer(unanswered)
+    assert _timer(deadlines) is None
+    deadlines.add(request, 10.0)
+    timer = _timer(deadlines)
     assert timer is not None
     timer.cancel()

@@ -1,4 +1,4 @@
-"""The requests that have no answer yet, to find those that have waited for too long."""
+"""When each request has to have its answer, to find those that have waited for too long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.journal.pending import PendingRequest
 CHECK_SECONDS: Final = 0.25  # between looks at the requests
 
 
-class Unanswered:
+class AnswerDeadlines:
     """Requests in the order in which they came, each of which is to be answered within a time.
 
     ``check`` is called every ``CHECK_SECONDS`` while there are any: one timer serves all of them.
