@@ -129,6 +129,8 @@ def main() -> None:
         _abandon_stdout()
         sys.exit(0)
     except Exception as error:
+        if _quotes_interrupt(error):
+            _interrupted()
         explained = _explain(error)
         if explained is None:
             raise
@@ -142,7 +144,15 @@ def main() -> None:
 
 def _interrupted() -> NoReturn:
     note(INTERRUPTED)
+    # Python takes an interrupt of code that was a text (dataclasses make some) for one that nobody
+    # handles, and would end by the signal. It forgets that when it runs a text the next time.
+    exec("")  # noqa: S102
     sys.exit(FAILED)
+
+
+def _quotes_interrupt(error: Exception) -> bool:
+    """Whether it was an interrupt, of which pydantic's compiled part makes an error of its own."""
+    return type(error).__name__ == "SchemaError" and "KeyboardInterrupt" in str(error)
 
 
 def _explain(error: Exception) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,36 @@ def test_ctrl_c_while_modules_are_imported(environment: None, module: str) -> No
             started.kill()
     said = [line for line in err.splitlines() if line and not line.startswith(("import time", "{"))]
     assert (started.returncode, out, said) == (1, "", ["wepeople-ingest: interrupted"])
+
+
+@pytest.mark.parametrize(
+    "interrupt",
+    [
+        "raise KeyboardInterrupt",
+        "exec('raise KeyboardInterrupt')",  # as in code that dataclasses make
+        "from pydantic_core import SchemaError; raise SchemaError('in it: KeyboardInterrupt: ')",
+    ],
+)
+def test_ctrl_c_in_a_library_is_no_other_end(
+    environment: None, interrupt: str, tmp_path: Path
+) -> None:
+    (tmp_path / "interrupted.py").write_text(f"""
+import service.cli.main
+
+def app():
+    {interrupt}
+
+service.cli.main.app = app
+service.cli.main.main()
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "wepeople-ingest: interrupted\n")
 
 
 def test_ctrl_c_at_the_exit(environment: None) -> None:
