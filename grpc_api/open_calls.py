@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 
@@ -47,6 +48,16 @@ class OpenCalls:
 
 
 async def read_message(context: Context) -> object:
-    """The message of a unary call that is served as a stream; None if there is none."""
-    message: object = await context.read()
+    """The next message of a call that is served as a stream; None if there is none.
+
+    The read goes on if its caller is cancelled, and ends with the call: the library never frees the
+    message of a read that is cancelled.
+    """
+    message: object = await asyncio.shield(asyncio.ensure_future(context.read()))
     return None if message is grpc.aio.EOF else message
+
+
+async def read_messages(context: Context) -> AsyncIterator[Any]:
+    """The messages of a call, each as :func:`read_message`."""
+    while (message := await read_message(context)) is not None:
+        yield message

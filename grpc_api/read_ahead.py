@@ -18,7 +18,7 @@ READ_AHEAD_BYTES: Final = 131_072
 
 
 class ReadAhead:
-    """The messages of a call as they arrive: :meth:`run` reads them, :meth:`next` takes them.
+    """The messages of a call as they arrive: :meth:`start`, :meth:`next`, :meth:`stop`.
 
     A slot is taken before each is read, to be given back by who took the message.
     """
@@ -29,22 +29,24 @@ class ReadAhead:
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()  # with what ended the reading
         self._bytes = 0
         self._has_room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_in_library = False
+        self._is_stopped = False
 
-    async def run(self) -> None:
+    def start(self) -> None:
         """Read until the client half-closes, or there is a message that cannot be taken."""
-        message: Any = None
-        while message is None or isinstance(message, Received):
-            while self._bytes >= READ_AHEAD_BYTES:
-                self._has_room.clear()
-                await self._has_room.wait()
-            await self._slots.acquire()
-            try:
-                message = await self._context.read()
-            except (Exception, asyncio.CancelledError) as error:
-                # Its traceback holds what was read ahead, which would stay for the collector.
-                message = error.with_traceback(None)
-            self._bytes += _size(message)
-            self._arrived.put_nowait(message)
+        self._task = asyncio.create_task(self._read())
+
+    def stop(self) -> None:
+        """Read no more, and drop what was read ahead; nobody waits for a message any more.
+
+        A read that has begun ends with the call, or with its message. The library never frees the
+        message of a read that is cancelled.
+        """
+        self._is_stopped = True
+        self._arrived = asyncio.Queue()
+        if self._task is not None and not self._is_in_library:
+            self._task.cancel()
 
     async def next(self) -> Received | IngestError | Any:
         """The next message, an error that refuses it, or the library's EOF.
@@ -60,6 +62,29 @@ class ReadAhead:
             raise message
         finally:
             del message
+
+    async def _read(self) -> None:
+        message: Any = None
+        while message is None or isinstance(message, Received):
+            while self._bytes >= READ_AHEAD_BYTES:
+                self._has_room.clear()
+                await self._has_room.wait()
+            await self._slots.acquire()
+            message = await self._read_one()
+            if self._is_stopped:
+                return
+            self._bytes += _size(message)
+            self._arrived.put_nowait(message)
+
+    async def _read_one(self) -> Any:
+        self._is_in_library = True
+        try:
+            return await self._context.read()
+        except (Exception, asyncio.CancelledError) as error:
+            # Its traceback holds what was read ahead, which would stay for the collector.
+            return error.with_traceback(None)
+        finally:
+            self._is_in_library = False
 
 
 def _size(message: Any) -> int:

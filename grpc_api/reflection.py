@@ -9,7 +9,7 @@ Anybody may ask, so conversations are bounded.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc
@@ -18,7 +18,7 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from grpc_api.accepting import Context, forgetting_aborts
-from grpc_api.open_calls import OpenCalls
+from grpc_api.open_calls import OpenCalls, read_messages
 from grpc_api.pb.comments import COMMENTS
 
 MAX_CONVERSATIONS: Final = 32
@@ -34,9 +34,9 @@ def enable_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
     servicer = reflection.aio.ReflectionServicer(described, pool=_EverySymbol(_with_v1()))
     conversations = OpenCalls(MAX_CONVERSATIONS, CONVERSATION_SECONDS)
 
-    async def answer(requests: AsyncIterator[Any], context: Context) -> None:
+    async def answer(_: object, context: Context) -> None:
         async with conversations.place(context):
-            responses: Any = servicer.ServerReflectionInfo(requests, context)
+            responses: Any = servicer.ServerReflectionInfo(read_messages(context), context)
             async for response in responses:
                 await context.write(response)
 

@@ -97,7 +97,7 @@ class EventStream:
             self._place.release()
 
     async def _serve(self) -> None:
-        reading_ahead = asyncio.create_task(self._messages.run())
+        self._messages.start()
         reading = asyncio.create_task(self._read())
         reading.add_done_callback(lambda _: self._wake_ack_writer.set())
         writing = asyncio.create_task(self._write_acks(reading))
@@ -107,11 +107,12 @@ class EventStream:
                 await self._read_on(reading, writing)
             await self._finish(reading, writing)
         finally:
+            self._messages.stop()
             if self._producer_id:
                 self._streams.leave(self._caller.app_id, self._producer_id, self._end_request)
             # The journal finishes the transactions it has begun; only their receipts are lost.
             receipts = [unacked.receipt for unacked in self._unacked]
-            unfinished: list[asyncio.Future[Any]] = [reading_ahead, reading, writing, *receipts]
+            unfinished: list[asyncio.Future[Any]] = [reading, writing, *receipts]
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
@@ -133,6 +134,7 @@ class EventStream:
     async def _finish(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
         """Stop reading, let the batches already read be committed and acked, decide the status."""
         self._stops_reading = True
+        self._messages.stop()
         if not self._has_message:
             reading.cancel()
         await self._wait(MAX_DRAIN_SECONDS, writing)
@@ -168,6 +170,7 @@ class EventStream:
         message = await self._next()
         if message is not None and message.WhichOneof("message") == "open":
             self._has_message = False
+            self._slots.release()  # it has no ack
             await self._open(message.open.producer_id)
             message = await self._next()
         else:

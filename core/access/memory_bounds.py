@@ -14,7 +14,8 @@ MAX_REQUEST_BYTES: Final = 256 * 1_048_576  # of all single requests together
 MAX_STREAMED_EVENTS: Final = 48_000
 STREAMED_EVENT_BYTES: Final = 2_048
 STREAMED_BATCH_EVENTS: Final = 50
-# An open stream reads, and what is read arrives whole: up to 1.25 MiB before anybody sees it.
+# An open stream reads, and what is read arrives whole: up to 1.25 MiB before anybody sees it, and
+# once more with what it has read ahead (grpc_api/read_ahead.py).
 MAX_OPEN_STREAMS: Final = 256
 # Estimates of the memory of a single request beside its body: of itself, and of an event's row.
 REQUEST_BYTES: Final = 8_192

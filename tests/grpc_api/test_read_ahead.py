@@ -27,21 +27,32 @@ TOO_LARGE = IngestError(ErrorCode.BATCH_TOO_LARGE, "too large")
 
 
 class Arriving:
-    """What of a call reads its messages; all of them are there, and no more come."""
+    """What of a call reads its messages: all of them are there, and the next comes at the end."""
 
     def __init__(self, messages: Iterable[Any]) -> None:
         self._messages = iter(messages)
+        self._last: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.read_messages = 0
+        self.was_cancelled = False
 
     async def read(self) -> Any:
         await asyncio.sleep(0)
         self.read_messages += 1
         message = next(self._messages, None)
         if message is None:
-            await asyncio.get_running_loop().create_future()
+            try:
+                return await self._last
+            except asyncio.CancelledError:
+                self.was_cancelled = True
+                raise
         if isinstance(message, BaseException) and message is not TOO_LARGE:
             raise message
         return message
+
+    def end(self, message: object = grpc.aio.EOF) -> None:
+        """Let the call end, or a last message come."""
+        if not self._last.done():
+            self._last.set_result(message)
 
 
 def of_size(size: int) -> Received:
@@ -59,13 +70,13 @@ def uncollected() -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def reading(call: Arriving, slots: asyncio.Semaphore) -> AsyncIterator[ReadAhead]:
     messages = ReadAhead(cast(Context, call), slots)
-    task = asyncio.create_task(messages.run())
+    messages.start()
     try:
         await turns(10 * SLOTS)
         yield messages
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        messages.stop()
+        call.end()
 
 
 async def test_messages_are_read_up_to_a_bound_and_the_one_that_passes_it() -> None:
@@ -119,12 +130,35 @@ async def test_what_ends_the_reading_is_raised_behind_what_came_before(
 async def test_what_was_read_ahead_goes_with_a_stream_that_ends(
     error: BaseException | None, uncollected: None
 ) -> None:
-    messages = ReadAhead(cast(Context, Arriving([of_size(1), error])), asyncio.Semaphore(SLOTS))
-    task = asyncio.create_task(messages.run())
+    call = Arriving([of_size(1), error])
+    messages = ReadAhead(cast(Context, call), asyncio.Semaphore(SLOTS))
+    messages.start()
     await turns(10)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    messages.stop()
+    call.end()
+    await turns(10)
     gone = weakref.ref(messages)
-    del messages, task
+    del messages
     await turns(2)
     assert gone() is None
+
+
+async def test_a_read_that_has_begun_is_never_cancelled() -> None:
+    """The library would keep its message for ever."""
+    call = Arriving([of_size(1)])
+    async with reading(call, asyncio.Semaphore(SLOTS)) as messages:
+        messages.stop()
+        await turns(10)
+        assert not call.was_cancelled
+        call.end(of_size(1))
+        await turns(10)
+    assert (call.read_messages, call.was_cancelled) == (2, False)
+
+
+async def test_nothing_is_read_after_the_stop() -> None:
+    call = Arriving([of_size(READ_AHEAD_BYTES), *[of_size(1)] * 9])
+    async with reading(call, asyncio.Semaphore(SLOTS)) as messages:
+        await messages.next()
+        messages.stop()
+        await turns(10)
+        assert call.read_messages <= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,16 @@ class Stream:
     ) -> None:
         """Send a batch; without events of one valid event."""
         await self.write(batch(events or None, sequence=sequence, idempotency_key=idempotency_key))
+
+    async def send_late(self, *events: JsonObject, sequence: int) -> None:
+        """Send a batch that may come after the stream's end.
+
+        The library's own way to write would then forget the status that the server has sent.
+        """
+        call: Any = self.call
+        message = batch(events or None, sequence=sequence).SerializeToString()
+        with contextlib.suppress(grpc.aio.InternalError):
+            await call._cython_call.send_serialized_message(message)
 
     async def ack(self) -> pb.StreamAck:
         """The next ack; an ``opened`` that was not asked for is read over."""
