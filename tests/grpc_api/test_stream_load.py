@@ -141,9 +141,12 @@ async def test_memory_is_flat_while_a_client_sends_for_ever(
 
 async def _send(one: Stream, count: int, events: int, **members: Any) -> End:
     message = batch([event(**members)] * events)
+    is_producers = one.opened is not None
 
     async def write() -> None:
-        for _ in range(count):
+        for sequence in range(1, count + 1):
+            if is_producers:
+                message.batch.sequence = sequence
             await one.call.write(message)
         await one.done_writing()
 
@@ -153,10 +156,13 @@ async def _send(one: Stream, count: int, events: int, **members: Any) -> End:
     return end
 
 
-async def test_a_stream_has_no_more_in_flight_than_it_was_told(
-    replica_service: RunningService, connect: Connect, tenant: Tenant
+@pytest.mark.parametrize("producer_id", [None, "producer-1"])
+async def test_a_stream_has_as_much_in_flight_as_it_was_told(
+    replica_service: RunningService, connect: Connect, tenant: Tenant, producer_id: str | None
 ) -> None:
     one = Stream(connect(replica_service.addresses).channel, tenant.key)
+    if producer_id is not None:
+        await one.open(producer_id)
     async with await tenant.connect() as db, db.transaction():
         # Commits wait for this; reads go on.
         await db.execute("LOCK TABLE events IN SHARE MODE")
