@@ -324,5 +324,6 @@ async def test_many_slow_requests_of_operators_slow_no_ingest(database_url: str)
                 beside = await slowest(50)
                 assert not all(task.done() for task in waiting)
             answers = await asyncio.gather(*waiting)
-        assert {answer.status_code for answer in answers} <= {200, 503}
+        # On a quick machine some are over the operator's own rate.
+        assert {answer.status_code for answer in answers} <= {200, 429, 503}
         assert beside <= max(0.5, 50 * usual)
