@@ -239,6 +239,7 @@ async def test_streams_of_an_organization_that_is_locked_do_not_stop_those_of_ot
     assert [(end.status, len(end.acks)) for end in ends] == [(OK, MAX_IN_FLIGHT)] * 2
 
 
+@pytest.mark.timed  # a batch waits for its commit for some seconds, and meanwhile all is sent
 async def test_streams_that_wait_for_room_meet_the_rights_of_their_turn(
     database_url: str, connect: Connect
 ) -> None:
