@@ -31,7 +31,7 @@ class ReadAhead:
         self._has_room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_in_library = False
-        self._is_stopped = False
+        self.is_stopped = False  # for good
 
     def start(self) -> None:
         """Read until the client half-closes, or there is a message that cannot be taken."""
@@ -43,7 +43,7 @@ class ReadAhead:
         A read that has begun ends with the call, or with its message. The library never frees the
         message of a read that is cancelled.
         """
-        self._is_stopped = True
+        self.is_stopped = True
         self._arrived = asyncio.Queue()
         if self._task is not None and not self._is_in_library:
             self._task.cancel()
@@ -71,7 +71,7 @@ class ReadAhead:
                 await self._has_room.wait()
             await self._slots.acquire()
             message = await self._read_one()
-            if self._is_stopped:
+            if self.is_stopped:
                 return
             self._bytes += _size(message)
             self._arrived.put_nowait(message)

@@ -71,7 +71,6 @@ class EventStream:
         self._awaits_message = False  # everything that has arrived was read
         self._has_message = False  # the message read last is not in ``_unacked`` yet
         self._half_closed = False  # by the client
-        self._stops_reading = False
         self._producer_id = ""
         self._epoch = 0
         self._end_request: EndRequest = asyncio.get_running_loop().create_future()
@@ -133,7 +132,6 @@ class EventStream:
 
     async def _finish(self, reading: asyncio.Task[None], writing: asyncio.Task[None]) -> None:
         """Stop reading, let the batches already read be committed and acked, decide the status."""
-        self._stops_reading = True
         self._messages.stop()
         if not self._has_message:
             reading.cancel()
@@ -182,7 +180,7 @@ class EventStream:
             )
             await self._submit(caller, message, room)
             self._has_message = False
-            if self._stops_reading:
+            if self._messages.is_stopped:
                 return
             message = await self._next()
         self._half_closed = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import psycopg
@@ -36,6 +37,14 @@ def replica_service(server: Addresses) -> Iterator[RunningService]:
 def replica(replica_service: RunningService) -> Addresses:
     """Where the second service is."""
     return replica_service.addresses
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Keeps the garbage collector off: what goes must go without it."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

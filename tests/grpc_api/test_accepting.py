@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import time
 import tomllib
 import weakref
@@ -166,7 +165,7 @@ async def test_a_call_whose_method_crashes_ends_and_tells_nothing() -> None:
             assert not caught.value.details()
 
 
-async def test_nothing_is_left_of_a_call_that_fails() -> None:
+async def test_nothing_is_left_of_a_call_that_fails(uncollected: None) -> None:
     class Witness:
         """Gone when the frame that made it is."""
 
@@ -180,12 +179,8 @@ async def test_nothing_is_left_of_a_call_that_fails() -> None:
 
     async with _serving(refuse) as target, grpc.aio.insecure_channel(target) as channel:
         method: Any = channel.unary_unary(METHOD)
-        gc.disable()
-        try:
-            for _ in range(3):
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await method(b"")
-                assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-            await eventually(lambda: not any(one() for one in left), "they are gone")
-        finally:
-            gc.enable()
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await method(b"")
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        await eventually(lambda: not any(one() for one in left), "they are gone")

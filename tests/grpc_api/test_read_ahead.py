@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import weakref
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 import grpc
@@ -57,14 +56,6 @@ class Arriving:
 
 def of_size(size: int) -> Received:
     return Received(pb.StreamEventsRequest, bytes(size))
-
-
-@pytest.fixture
-def uncollected() -> Iterator[None]:
-    """No collector helps."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @contextlib.asynccontextmanager
